@@ -1,0 +1,30 @@
+# Two commands do everything on a fresh machine with Python >= 3.10 and a C compiler:
+#   make demo    the whole way, end to end, on speech made on the spot
+#   make test    lint aside, everything that is checked
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: venv demo test lint bench
+
+venv: .venv/.made
+
+# Made once; again when the dependencies change.
+.venv/.made: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("timbre needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: venv
+	$(BIN)/timbre demo
+
+test: venv
+	$(BIN)/python -m pytest
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: venv
+	$(BIN)/python -m benchmarks.denoise

@@ -1,0 +1,1 @@
+"""From clean speech, noise and room responses to shards of (degraded, clean) pairs."""

@@ -1,0 +1,124 @@
+"""Where does the degraded side of a pair lie against its clean side, and how sure is that?
+
+Generalised cross-correlation with phase transform (Knapp and Carter 1976) over the whole pair: the
+frequencies of the speech band vote for a delay with nearly equal weight, so neither the denoiser's
+timbre nor the vowels' periods can pull the peak aside.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from timbre.audio import SAMPLE_RATE, Wave
+
+# Of 1-s pairs of two different recordings 1 in 1000 comes above this, of 4-s pairs none in 500; of
+# DeepFilterNet3's output from noisy speech at -5 dB and up 1 in 100 comes below (1 s), none at 4 s.
+MIN_CONFIDENCE = 0.5
+
+LOW_HZ = 100.0
+HIGH_HZ = 8000.0
+TAPER_HZ = 1000.0
+# 1 is the plain phase transform, 0 plain correlation. Between them the frequencies in which there is
+# no speech weigh less: at -15 dB and 1 s the output of DeepFilterNet3 is placed right in 93 % of cases
+# against 87 %.
+WHITENING = 0.75
+SHORTEST_SECONDS = 0.1
+# Half the width of the band's main lobe and first side lobes, which do not count as the rest.
+LOBE = 32
+FADE = 480
+
+
+class Alignment(NamedTuple):
+    """``degraded[n + offset]`` lines up with ``clean[n]``.
+
+    ``fraction`` is what the peak lies beside the whole sample, within half a sample; far from 0 it
+    tells of a denoiser whose delay is not a whole number. ``confidence`` is 0 for what chance gives
+    and near 1 for a peak far above it.
+    """
+
+    offset: int
+    fraction: float
+    confidence: float
+
+
+UNKNOWN = Alignment(0, 0.0, 0.0)
+
+
+def estimate_offset(clean: Wave, degraded: Wave, max_offset: int) -> Alignment:
+    """Return the offset within ``max_offset`` samples of zero at which the sides agree best.
+
+    Polarity counts: an inverted side has confidence 0, because a loss on waveforms would take it for
+    a wrong signal. So have silence, clips under a tenth of a second, and a peak on the last offset
+    searched, whose true place may lie beyond.
+
+    Args:
+        clean: ``(samples,)`` at 48 kHz.
+        degraded: ``(samples,)`` at 48 kHz; it may be longer or shorter.
+        max_offset: the largest offset searched on either side, in samples.
+    """
+    if min(len(clean), len(degraded)) < max(SHORTEST_SECONDS * SAMPLE_RATE, 2 * max_offset):
+        return UNKNOWN
+    correlation = _phase_correlation(clean, degraded, max_offset)
+    peak = int(np.argmax(correlation))
+    height = float(correlation[peak])
+    if height <= 0 or peak in (0, len(correlation) - 1) or -correlation.min() > height:
+        return UNKNOWN
+    confidence = _confidence(correlation, peak)
+    return Alignment(peak - max_offset, _vertex(correlation[peak - 1 : peak + 2]), confidence)
+
+
+def _phase_correlation(clean: Wave, degraded: Wave, max_offset: int) -> NDArray[np.float64]:
+    """Return the correlation ``(2 * max_offset + 1,)`` at offsets from ``-max_offset`` up."""
+    # Padding by max_offset keeps the lags in range free of the circular wrap.
+    n_fft = _fast_length(max(len(clean), len(degraded)) + max_offset)
+    cross = np.fft.rfft(_faded(degraded), n_fft) * np.conj(np.fft.rfft(_faded(clean), n_fft))
+    size = np.abs(cross) ** WHITENING
+    hz = np.arange(len(cross)) * (SAMPLE_RATE / n_fft)
+    rise = np.clip(np.minimum((hz - LOW_HZ) / LOW_HZ, (HIGH_HZ - hz) / TAPER_HZ), 0.0, 1.0)
+    votes = np.divide(cross * rise, size, out=np.zeros_like(cross), where=size > 0)
+    lags = np.fft.irfft(votes, n_fft)
+    return np.concatenate([lags[-max_offset:], lags[: max_offset + 1]])
+
+
+def _faded(wave: Wave) -> Wave:
+    """Return the wave with soft ends: a cut through a vowel is a click, and clicks vote loudly."""
+    ramp = np.sin(np.linspace(0.0, np.pi / 2, FADE, dtype=np.float32)) ** 2
+    faded = wave.copy()
+    faded[:FADE] *= ramp
+    faded[-FADE:] *= ramp[::-1]
+    return faded
+
+
+def _confidence(correlation: NDArray[np.float64], peak: int) -> float:
+    """Return the share of the peak that chance does not explain.
+
+    Between unrelated signals the correlation is close to normal noise, whose largest of m values is
+    about sqrt(2 ln m) deviations. The deviation is taken from the median of what lies off the peak,
+    which echoes and pitch periods hardly move.
+    """
+    rest = np.abs(np.delete(correlation, slice(max(peak - LOBE, 0), peak + LOBE + 1)))
+    deviation = 1.4826 * float(np.median(rest)) if rest.size else 0.0
+    if deviation <= 0:
+        return 0.0
+    chance = deviation * math.sqrt(2 * math.log(rest.size))
+    return max(0.0, 1.0 - chance / float(correlation[peak]))
+
+
+def _vertex(three: NDArray[np.float64]) -> float:
+    """Return where the parabola through three values, the middle one largest, has its top."""
+    before, top, after = three
+    bend = before - 2 * top + after
+    return float((before - after) / (2 * bend)) if bend < 0 else 0.0
+
+
+def _fast_length(least: int) -> int:
+    """Return the smallest product of 2, 3 and 5 that is even and not below ``least``."""
+    best = 1 << max(least - 1, 1).bit_length()
+    for threes in range(12):
+        for fives in range(8):
+            odd = 3**threes * 5**fives
+            twos = max(math.ceil(least / odd) - 1, 1).bit_length()
+            best = min(best, odd << twos)
+    return best

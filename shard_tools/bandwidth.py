@@ -1,0 +1,81 @@
+"""Up to which frequency does a recording hold speech?
+
+A codec's low-pass or an old sample rate leaves nothing above it; a network that is asked to match that
+learns to cut. So every clip's bandwidth is measured, and where in doubt the answer is the lower one.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from timbre.audio import SAMPLE_RATE, Wave
+
+Floats = NDArray[np.float64]
+
+N_FFT = 2048
+HOP = 1024
+BINS_PER_BAND = 8
+BAND_HZ = BINS_PER_BAND * SAMPLE_RATE / N_FFT
+LOWEST_HZ = 2000.0
+# The frames in which the bands just below are strongest show whether the next band is passed on.
+STRONG_SHARE = 0.03
+BANDS_BELOW = 8
+QUIET_SHARE = 0.1
+# Speech stands out of the pauses by this much, and is this far under the speaker's loudest band at most.
+ABOVE_PAUSES_DB = 10.0
+UNDER_LOUDEST_DB = 75.0
+# So many bands in a row without speech end it: a gap between two formants does not.
+ABSENT_BANDS = 5
+SILENCE_DB = -70.0
+# What 16-bit rounding leaves in a band.
+ROUNDING_DB = -121.0
+
+
+def bandwidth_hz(wave: Wave) -> float:
+    """Return the frequency above which the clip ``(samples,)`` at 48 kHz holds no speech, in Hz.
+
+    24000 is full band; 0 is a clip without content: nothing louder than -70 dBFS, or shorter than a
+    frame. A stationary noise floor is no content, so speech cut at 8 kHz under hiss gives 8000.
+    """
+    if len(wave) < N_FFT:
+        return 0.0
+    levels = _band_levels(wave)
+    strong = _strong_levels(levels)
+    if strong.max() < SILENCE_DB:
+        return 0.0
+    pauses = np.maximum(np.quantile(levels, QUIET_SHARE, axis=0), ROUNDING_DB)
+    present = (strong > pauses + ABOVE_PAUSES_DB) & (strong > strong.max() - UNDER_LOUDEST_DB)
+    return _first_gap(present) * BAND_HZ
+
+
+def _band_levels(wave: Wave) -> Floats:
+    """Return the level in dBFS of each frame and band, ``(frames, bands)``."""
+    window = np.hanning(N_FFT + 1)[:-1].astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(wave, N_FFT)[::HOP] * window
+    spectrum = np.fft.rfft(frames)[:, 1:]
+    power = (
+        (spectrum.real**2 + spectrum.imag**2).reshape(len(frames), -1, BINS_PER_BAND).sum(axis=2)
+    )
+    return 10.0 * np.log10(power * (2.0 / (N_FFT * np.sum(window**2))) + 1e-20)
+
+
+def _strong_levels(levels: Floats) -> Floats:
+    """Return each band's level ``(bands,)`` in the frames in which the bands below it are strongest.
+
+    A codec may pass the highs in one frame and drop them in the next, and many clips have their
+    highs in a few frames only; both are seen where there was something to pass.
+    """
+    count = max(4, round(STRONG_SHARE * len(levels)))
+    power = np.cumsum(np.pad(10.0 ** (levels / 10.0), ((0, 0), (BANDS_BELOW + 1, 0)), mode="edge"), axis=1)
+    below = power[:, BANDS_BELOW:-1] - power[:, : -BANDS_BELOW - 1]
+    frames = np.argsort(below, axis=0)[-count:]
+    strong: Floats = np.median(np.take_along_axis(levels, frames, axis=0), axis=0)
+    return strong
+
+
+def _first_gap(present: NDArray[np.bool_]) -> int:
+    """Return the first band, past the lowest, that begins a run of bands without speech."""
+    start = int(LOWEST_HZ / BAND_HZ)
+    padded = np.concatenate([present[start:], np.ones(ABSENT_BANDS - 1, dtype=bool)])
+    runs = np.lib.stride_tricks.sliding_window_view(padded, ABSENT_BANDS)
+    gaps = np.flatnonzero(~runs.any(axis=1))
+    return start + int(gaps[0]) if len(gaps) else len(present)

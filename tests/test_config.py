@@ -1,0 +1,174 @@
+"""Configs: everything wrong is told at once, and nothing is guessed."""
+
+from dataclasses import field
+from pathlib import Path
+
+import pytest
+from pydantic.dataclasses import dataclass
+
+from shard_tools.prep import PrepConfig
+from timbre import config as configs
+from timbre.config import STRICT
+from timbre.errors import ConfigError
+from timbre.train_config import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(config=STRICT)
+class Inner:
+    low: int = 1
+    high: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} exceeds high {self.high}")
+
+
+@dataclass(config=STRICT)
+class Outer:
+    items: tuple[Inner, ...]
+    inner: Inner = field(default_factory=Inner)
+    name: str = "x"
+    rate: float = 1.0
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> Outer:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return configs.load(Outer, path, overrides)
+
+
+def complaint(tmp_path: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, *overrides)
+    return str(caught.value)
+
+
+def test_every_mistake_of_a_file_is_told_at_once(tmp_path: Path) -> None:
+    told = complaint(tmp_path, "itms: []\nitems: [{lwo: 1}]\nname: 3\ninner: {low: 5}\nrate: fast\n")
+    assert "config.yaml" in told
+    assert "itms: unknown key; did you mean 'items'?" in told
+    assert "items.0.lwo: unknown key; did you mean 'low'?" in told
+    assert "name: expected a valid string, got 3" in told
+    assert "rate: expected a valid number, got 'fast'" in told
+    assert "inner: low 5 exceeds high 2.0" in told
+    assert len(told.splitlines()) == 6
+
+
+def test_checks_between_fields_run_beside_wrong_fields_of_the_same_section(tmp_path: Path) -> None:
+    told = complaint(tmp_path, "items: []\ninner: {low: 5, hgih: 3}\n")
+    assert "did you mean 'high'" in told
+    assert "low 5 exceeds high 2.0" in told
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    assert "items: missing" in complaint(tmp_path, "name: y\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("3e-4", 3e-4), ("1e3", 1000.0), ("5", 5.0), (".5", 0.5), ("-2.", -2.0)]
+)
+def test_numbers_are_read_as_yaml_1_2_has_them(tmp_path: Path, text: str, value: float) -> None:
+    assert load(tmp_path, f"items: []\nrate: {text}\n").rate == value
+
+
+def test_no_and_off_are_words_not_booleans(tmp_path: Path) -> None:
+    assert load(tmp_path, "items: []\nname: no\n").name == "no"
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    assert "'name' is given twice" in complaint(tmp_path, "items: []\nname: a\nname: b\n")
+
+
+def test_infinity_is_not_a_number_to_configure_with(tmp_path: Path) -> None:
+    assert "rate" in complaint(tmp_path, "items: []\nrate: 1e999\n")
+
+
+def test_overrides_replace_what_the_file_says(tmp_path: Path) -> None:
+    text = "items: [{low: 0}]\n"
+    config = load(tmp_path, text, "inner.low=-3", "items.0.high=7", "rate=2e-1", "name=a=b")
+    assert (config.inner.low, config.items[0].high, config.rate, config.name) == (-3, 7.0, 0.2, "a=b")
+    assert load(tmp_path, text, "items=[{low: 1}, {low: 2}]").items[1].low == 2
+
+
+@pytest.mark.parametrize("item", ["rate", "=3", "rate.x=3", "items.4.low=1", "inner..low=1"])
+def test_an_override_that_fits_nowhere_is_refused_by_name(tmp_path: Path, item: str) -> None:
+    assert item in complaint(tmp_path, "items: [{low: 0}]\nrate: 1\n", item)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", "\x00"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    assert "config.yaml" in complaint(tmp_path, text)
+
+
+def test_what_is_dumped_loads_as_an_equal_config(tmp_path: Path) -> None:
+    config = load(tmp_path, "items: [{low: 0}]\nrate: 3e-4\nname: no\n")
+    assert load(tmp_path, configs.dump(config)) == config
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_shipped_config_loads(path: Path) -> None:
+    schema = PrepConfig if path.name.startswith("prep") else TrainConfig
+    assert configs.load(schema, path)
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"), [(PrepConfig, "prep.yaml"), (TrainConfig, "train.yaml")]
+)
+def test_the_reference_configs_show_every_key_at_its_default(schema: type, name: str) -> None:
+    shown = configs.to_tree(configs.load(schema, ROOT / "configs" / name))
+    required = {
+        PrepConfig: {"speech": "data/speech", "noise": "data/noise", "output": "shards", "rir": "data/rir"},
+        TrainConfig: {
+            "data": [{"manifest": "shards/manifest.json"}],
+            "run_dir": "runs/spectral",
+            "steps": 200000,
+            "global_batch": 64,
+            "discriminator": {"preset": "full"},
+        },
+    }[schema]
+    assert shown == configs.to_tree(configs.from_tree(schema, required, "defaults"))
+    text = (ROOT / "configs" / name).read_text()
+    for key in _keys(shown):
+        assert f"{key}:" in text, f"{name} does not show {key}"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("segment_seconds=0", "segment_seconds 0.0: expected at least"),
+        ("optimizer.warmup_steps=200000", "optimizer.warmup_steps 200000 must be less than steps"),
+        ("augment.gain_low=1.2", "gain_low 1.2"),
+        ("data=[]", "data []"),
+        ("data.0.weight=0", "weight 0.0: expected more than 0"),
+        ("generator.name=spectrl", "generator.name: expected 'spectral' or 'wave', got 'spectrl'"),
+        ("adversarial.ramp_steps=-1", "ramp_steps -1"),
+    ],
+)
+def test_contradictions_of_a_training_config_are_refused(override: str, told: str) -> None:
+    with pytest.raises(ConfigError, match="train.yaml") as caught:
+        configs.load(TrainConfig, ROOT / "configs/train.yaml", [override])
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("val_ratio=0.9", "val_ratio 0.9"),
+        ("mix.snr_db_low=30", "snr_db_low 30.0 exceeds snr_db_high 20.0"),
+        ("max_offset_seconds=3", "max_offset_seconds 3.0"),
+        ("audio_format=mp3", "audio_format: expected 'flac' or 'wav'"),
+        ("variants=0", "variants 0: expected at least 1"),
+    ],
+)
+def test_contradictions_of_a_prep_config_are_refused(override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        configs.load(PrepConfig, ROOT / "configs/prep.yaml", [override])
+    assert told in str(caught.value)
+
+
+def _keys(tree: object) -> set[str]:
+    if isinstance(tree, dict):
+        return set(tree) | {key for value in tree.values() for key in _keys(value)}
+    return {key for value in tree for key in _keys(value)} if isinstance(tree, list) else set()

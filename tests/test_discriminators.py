@@ -1,0 +1,121 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from timbre.losses import adversarial_loss, discriminator_loss
+from timbre.models.discriminators import (
+    PRESETS,
+    DiscriminatorConfig,
+    Discriminators,
+    PeriodDiscriminator,
+    build_discriminator,
+)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def light() -> Discriminators:
+    torch.manual_seed(0)
+    return build_discriminator(DiscriminatorConfig("light"))
+
+
+@pytest.mark.parametrize("preset", ["light", "full"])
+def test_one_judgement_per_period_and_per_resolution(preset: str) -> None:
+    judgements = build_discriminator(DiscriminatorConfig(preset))(noise(2, 1, 6000))  # type: ignore[arg-type]
+    sizes = PRESETS[preset]
+    assert len(judgements) == len(sizes.periods) + len(sizes.n_ffts)
+    for period, judgement in zip(sizes.periods, judgements, strict=False):
+        assert judgement.logits.shape[:2] == (2, 1)
+        assert judgement.logits.shape[3] == period
+        assert [f.shape[1] for f in judgement.features] == list(sizes.period_channels)
+    for n_fft, judgement in zip(sizes.n_ffts, judgements[len(sizes.periods) :], strict=True):
+        hop = n_fft // sizes.frames_per_window
+        assert judgement.logits.shape[:3] == (2, 1, 6000 // hop + 1)
+        assert len(judgement.features) == 5 * 5
+        assert all(f.shape[1] == sizes.spectral_channels for f in judgement.features)
+
+
+@pytest.mark.parametrize("preset", ["light", "full"])
+def test_fft_sizes_are_inharmonic_to_each_other_and_to_the_generators_hop(preset: str) -> None:
+    sizes = PRESETS[preset]
+    hops = [n_fft // sizes.frames_per_window for n_fft in sizes.n_ffts]
+    for i, first in enumerate((*hops, 480)):
+        for second in (*hops, 480)[:i]:
+            # No ratio of small numbers, which would favour some positions in time.
+            assert math.lcm(first, second) > 20 * min(first, second)
+
+
+@pytest.mark.parametrize("samples", [1, 10, 2297])
+def test_any_length_is_judged(samples: int) -> None:
+    for judgement in light()(noise(1, 1, samples)):
+        assert judgement.logits.numel() > 0
+        assert judgement.logits.isfinite().all()
+
+
+def test_a_joint_batch_equals_two_separate_ones() -> None:
+    real, fake = noise(2, 1, 4800), noise(2, 1, 4800, seed=1)
+    discriminators = light()
+    together = discriminators(torch.cat([real, fake]))
+    for joint, first, second in zip(
+        together, discriminators(real), discriminators(fake), strict=True
+    ):
+        torch.testing.assert_close(joint.logits, torch.cat([first.logits, second.logits]))
+        for features, a, b in zip(joint.features, first.features, second.features, strict=True):
+            torch.testing.assert_close(features, torch.cat([a, b]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_period_discriminator_compares_samples_one_period_apart() -> None:
+    torch.manual_seed(0)
+    discriminator = PeriodDiscriminator(5, (4, 8))
+    waves = noise(1, 1, 200).requires_grad_()
+    logits = discriminator(waves).logits
+    (gradient,) = torch.autograd.grad(logits[0, 0, 10, 3], waves)
+    reached = gradient[0, 0].nonzero().flatten()
+    assert len(reached) > 3
+    assert set((reached % 5).tolist()) == {3}
+
+
+def test_quiet_highs_are_seen_beside_loud_lows() -> None:
+    # The change lies 40 dB below the voice, as do the highs of speech.
+    time = torch.arange(24000) / 48000
+    lows = 1.4 * torch.sin(2 * torch.pi * 200 * time)[None, None]
+    highs = 0.014 * torch.sin(2 * torch.pi * 10000 * time)[None, None]
+    discriminators = light()
+    for spectral in discriminators.spectra:
+        with_highs, without = spectral(lows + highs), spectral(lows)
+        relative = max(
+            ((a - b).norm() / b.norm()).item()
+            for a, b in zip(with_highs.features, without.features, strict=True)
+        )
+        assert relative > 0.1
+
+
+def test_silence_gives_finite_gradients() -> None:
+    waves = torch.zeros(1, 1, 4800, requires_grad=True)
+    adversarial_loss(light()(waves)).backward()
+    assert waves.grad is not None
+    assert waves.grad.isfinite().all()
+
+
+def test_the_light_discriminator_learns_to_tell_noise_from_a_tone() -> None:
+    discriminators = light()
+    optimizer = torch.optim.Adam(discriminators.parameters(), lr=2e-3)
+    time = torch.arange(6000) / 48000
+    real = torch.sin(2 * torch.pi * 440 * time).expand(2, 1, -1)
+    for step in range(20):
+        fake = noise(2, 1, 6000, seed=step)
+        loss = discriminator_loss(discriminators(real), discriminators(fake))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.25
+
+
+def test_weight_norm_is_on_every_convolution() -> None:
+    for name, module in light().named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            assert hasattr(module, "parametrizations"), name

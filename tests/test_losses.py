@@ -1,0 +1,196 @@
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from timbre.losses import (
+    LossWeights,
+    ReconstructionLoss,
+    adversarial_loss,
+    discriminator_loss,
+    feature_matching_loss,
+)
+from timbre.models.discriminators import Judgement
+from timbre.spectral import RESOLUTIONS, Stft
+
+FULL = torch.tensor([24000.0])
+SPECTRAL = ("mel", "spectrum", "silence")
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def tone(frequency_hz: float, samples: int = 24000) -> Tensor:
+    """``(1, 1, samples)``, fading in and out, so that it stays within its band."""
+    time = torch.arange(samples).double() / 48000
+    wave = torch.hann_window(samples).double() * torch.sin(2 * math.pi * frequency_hz * time)
+    return wave.float()[None, None]
+
+
+def judgement(logits: Tensor, *features: Tensor) -> Judgement:
+    return Judgement(logits, list(features))
+
+
+def test_equal_signals_have_no_loss() -> None:
+    clean = 0.1 * noise(2, 1, 9600)
+    for name, term in ReconstructionLoss()(clean, clean, FULL.expand(2)).items():
+        assert term.item() == pytest.approx(0.0, abs=1e-6), name
+
+
+def test_a_gain_has_a_closed_form_in_every_term() -> None:
+    clean = 0.1 * noise(1, 1, 48000)
+    terms = ReconstructionLoss()(2 * clean, clean, FULL)
+    assert terms["mel"].item() == pytest.approx(math.log(2), rel=0.005)
+    level_one = clean / clean.square().mean().sqrt()
+    assert terms["waveform"].item() == pytest.approx(level_one.abs().mean().item(), rel=1e-4)
+    # Magnitude and complex parts are both (2^0.3 - 1) |X|^0.3 where nothing is near the floor.
+    compressed = torch.stack(
+        [Stft(n, n // 4)(level_one[0]).abs().pow(0.3).mean() for n, _ in RESOLUTIONS]
+    )
+    expected = (2**0.3 - 1) * compressed.mean().item()
+    assert terms["spectrum"].item() == pytest.approx(expected, rel=0.01)
+
+
+def test_a_quiet_pair_counts_like_a_loud_one() -> None:
+    clean, restored = 0.1 * noise(1, 1, 9600), 0.1 * noise(1, 1, 9600, seed=1)
+    loss = ReconstructionLoss()
+    loud, quiet = loss(restored, clean, FULL), loss(0.05 * restored, 0.05 * clean, FULL)
+    for name in loud:
+        assert quiet[name].item() == pytest.approx(loud[name].item(), rel=1e-4), name
+
+
+def test_energy_above_the_bandwidth_changes_no_spectral_term() -> None:
+    clean = 0.1 * tone(1000.0) + 0.01 * noise(1, 1, 24000) * tone(0.25).abs()
+    restored, loss = 0.7 * clean, ReconstructionLoss()
+    above = restored + 0.2 * tone(16000.0)
+    narrow, full = torch.tensor([9000.0]), FULL
+    for name in SPECTRAL:
+        before, after = (loss(x, clean, narrow)[name].item() for x in (restored, above))
+        assert after == pytest.approx(before, rel=1e-3, abs=1e-6), name
+        assert loss(above, clean, full)[name] > loss(restored, clean, full)[name] + 1e-3, name
+
+
+@pytest.mark.parametrize("bandwidth_hz", [9000.0, 0.0])
+def test_the_gradient_above_the_bandwidth_is_exactly_zero(
+    bandwidth_hz: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spectra: list[tuple[Tensor, Tensor]] = []
+    plain = Stft.forward
+
+    def keep(stft: Stft, waves: Tensor) -> Tensor:
+        spectrum = plain(stft, waves)
+        if spectrum.requires_grad:
+            spectrum.retain_grad()
+            spectra.append((stft.frequencies_hz, spectrum))
+        return spectrum
+
+    monkeypatch.setattr(Stft, "forward", keep)
+    restored = (0.1 * noise(1, 1, 9600)).requires_grad_()
+    clean = 0.1 * noise(1, 1, 9600, seed=1)
+    terms = ReconstructionLoss()(restored, clean, torch.tensor([bandwidth_hz]))
+    sum(terms[name] for name in SPECTRAL).backward()
+    assert len(spectra) == len(RESOLUTIONS)
+    for frequencies_hz, spectrum in spectra:
+        assert (spectrum.grad[:, frequencies_hz > bandwidth_hz] == 0).all()
+        if bandwidth_hz:
+            assert (spectrum.grad[:, frequencies_hz <= bandwidth_hz - 500] != 0).any()
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_pairs_losses() -> None:
+    clean, restored = 0.1 * noise(3, 1, 9600), 0.1 * noise(3, 1, 9600, seed=1)
+    bandwidth_hz = torch.tensor([24000.0, 8000.0, 4000.0])
+    loss = ReconstructionLoss()
+    together = loss(restored, clean, bandwidth_hz)
+    alone = [loss(restored[i, None], clean[i, None], bandwidth_hz[i, None]) for i in range(3)]
+    for name, term in together.items():
+        assert term.item() == pytest.approx(sum(a[name].item() for a in alone) / 3, rel=1e-5), name
+
+
+@pytest.mark.parametrize("restored_level", [0.0, 1e-20, 0.1])
+@pytest.mark.parametrize("clean_level", [0.0, 0.1])
+def test_silence_gives_finite_and_bounded_gradients(
+    restored_level: float, clean_level: float
+) -> None:
+    restored = (restored_level * noise(1, 1, 4800)).requires_grad_()
+    terms = ReconstructionLoss()(restored, clean_level * noise(1, 1, 4800, seed=1), FULL)
+    for name, term in terms.items():
+        (gradient,) = torch.autograd.grad(term, restored, retain_graph=True)
+        assert term.isfinite(), name
+        assert gradient.isfinite().all(), name
+        # Of a mean over 4800 samples at a gain of at most 1000, in which floors allow 126.
+        assert gradient.abs().max() < 1000, name
+
+
+def test_silence_term_sees_sound_only_where_the_target_is_silent() -> None:
+    clean = torch.cat([tone(1000.0), torch.zeros(1, 1, 24000)], dim=2)
+    hiss = 0.01 * noise(1, 1, 24000)
+    during = clean + torch.cat([0.5 * tone(1000.0), torch.zeros(1, 1, 24000)], dim=2)
+    after = clean + torch.cat([torch.zeros(1, 1, 24000), hiss], dim=2)
+    loss = ReconstructionLoss()
+    assert loss(after, clean, FULL)["silence"] > 0.05
+    assert loss(during, clean, FULL)["silence"] < 0.01
+    # One-sided: less sound than the target's own is no leak.
+    assert loss(0.5 * clean, clean, FULL)["silence"] == 0
+
+
+def test_a_wrong_phase_costs_spectrum_and_waveform_but_not_mel() -> None:
+    clean = 0.1 * noise(1, 1, 24000)
+    terms = ReconstructionLoss()(-clean, clean, FULL)
+    assert terms["mel"].item() == pytest.approx(0, abs=1e-6)
+    assert terms["spectrum"] > 0.3
+    assert terms["waveform"] > 1
+
+
+def test_terms_are_float32_and_equal_under_autocast_and_for_half_precision_input() -> None:
+    clean, restored = 0.1 * noise(1, 1, 4800), 0.1 * noise(1, 1, 4800, seed=1)
+    loss = ReconstructionLoss()
+    plain = loss(restored, clean, FULL)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = loss(restored, clean, FULL)
+    for name, term in plain.items():
+        assert inside[name].dtype == torch.float32
+        torch.testing.assert_close(inside[name], term, atol=0, rtol=0)
+    assert loss(restored.bfloat16(), clean, FULL)["mel"].dtype == torch.float32
+
+
+def test_weights_are_named_like_the_terms_and_frozen() -> None:
+    clean = noise(1, 1, 480)
+    weights = LossWeights()
+    for name in ReconstructionLoss()(clean, clean, FULL):
+        assert getattr(weights, name) > 0
+    with pytest.raises(ValidationError):
+        LossWeights(pitch=1.0)  # type: ignore[call-arg]
+
+
+def test_least_squares_losses_have_their_closed_forms() -> None:
+    real, fake = judgement(torch.full((2, 1, 5), 0.8)), judgement(torch.full((2, 1, 9), 0.3))
+    assert discriminator_loss([real], [fake]).item() == pytest.approx(0.04 + 0.09)
+    assert adversarial_loss([fake]).item() == pytest.approx(0.49)
+    # A discriminator with more logits, or more discriminators, does not count more.
+    wide = judgement(torch.full((2, 1, 500), 1.0))
+    assert adversarial_loss([fake, wide]).item() == pytest.approx(0.49 / 2)
+    perfect = discriminator_loss([judgement(torch.ones(3))], [judgement(torch.zeros(3))])
+    assert perfect.item() == 0
+
+
+def test_feature_matching_is_relative_to_the_size_of_the_real_features() -> None:
+    features, change = noise(2, 4, 50), 0.1 * noise(2, 4, 50, seed=1)
+    logits = torch.zeros(1)
+    expected = (change.abs().mean() / features.abs().mean()).item()
+    for scale in (1e-6, 1.0, 1e6):
+        real = [judgement(logits, scale * features)]
+        fake = [judgement(logits, scale * (features + change))]
+        assert feature_matching_loss(real, fake).item() == pytest.approx(expected, rel=1e-4)
+    dead = [judgement(logits, torch.zeros(2, 3))]
+    assert feature_matching_loss(dead, dead).item() == 0
+
+
+def test_feature_matching_sends_no_gradient_to_the_real_side() -> None:
+    real, fake = noise(2, 3).requires_grad_(), noise(2, 3, seed=1).requires_grad_()
+    logits = torch.zeros(1)
+    feature_matching_loss([judgement(logits, real)], [judgement(logits, fake)]).backward()
+    assert real.grad is None
+    assert fake.grad is not None and (fake.grad != 0).all()

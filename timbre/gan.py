@@ -1,0 +1,221 @@
+"""The networks, their optimizers and the step counter: exactly what a checkpoint holds."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from timbre.augment import low_pass
+from timbre.config import STRICT
+from timbre.models import GeneratorConfig, build_generator
+from timbre.models.discriminators import DiscriminatorConfig, Judgement, build_discriminator
+from timbre.schedule import learning_rate_share
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# The discriminator hears every clean signal at this level (-20 dBFS).
+DISCRIMINATOR_LEVEL = 0.1
+
+
+@dataclass(config=STRICT)
+class OptimizerConfig:
+    """AdamW for both networks; the rate rises linearly, then falls along half a cosine."""
+
+    learning_rate: float = 5e-4
+    discriminator_learning_rate: float = 2e-4
+    warmup_steps: int = 500
+    # The rate ends at this share of its peak.
+    final_share: float = 0.02
+    generator_max_grad_norm: float = 10.0
+    discriminator_max_grad_norm: float = 10.0
+    ema_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        positive = (
+            "learning_rate",
+            "discriminator_learning_rate",
+            "generator_max_grad_norm",
+            "discriminator_max_grad_norm",
+        )
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} {getattr(self, name)}: expected more than 0")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay {self.ema_decay}: expected 0 to below 1")
+        if self.warmup_steps < 0 or not 0 <= self.final_share <= 1:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps}, final_share {self.final_share}: "
+                "expected at least 0, and 0 to 1"
+            )
+
+
+class Gan:
+    """Generator, its moving average, discriminator, both optimizers and scalers, and the step.
+
+    All ranks must build it from the same random state, and the same configs.
+    """
+
+    def __init__(
+        self,
+        generator: GeneratorConfig,
+        discriminator: DiscriminatorConfig,
+        optimizer: OptimizerConfig,
+        steps: int,
+        precision: Precision,
+        accelerator: Accelerator,
+    ) -> None:
+        self.config, self.steps, self.precision = optimizer, steps, precision
+        self.step = 0
+        device = accelerator.device
+        plain = build_generator(generator).to(device)
+        self.average: nn.Module = copy.deepcopy(plain).requires_grad_(False).eval()
+        # Wrapped for several ranks; the optimizers stay plain, because Accelerate's wrapper would
+        # update one scaler for both of them.
+        self.generator: nn.Module = accelerator.prepare_model(plain)
+        self.discriminator: nn.Module = accelerator.prepare_model(
+            build_discriminator(discriminator).to(device)
+        )
+        self.generator_optimizer = _adamw(self.generator, optimizer.learning_rate)
+        self.discriminator_optimizer = _adamw(
+            self.discriminator, optimizer.discriminator_learning_rate
+        )
+        # One scaler each: the two losses overflow at different scales.
+        self.generator_scaler = GradScaler(device.type, enabled=precision == "fp16")
+        self.discriminator_scaler = GradScaler(device.type, enabled=precision == "fp16")
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Return the context in which the networks run."""
+        dtype = DTYPES.get(self.precision)
+        return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+    def set_learning_rates(self) -> float:
+        """Set both optimizers' rates for this step; return the generator's."""
+        c = self.config
+        share = learning_rate_share(self.step, c.warmup_steps, self.steps, c.final_share)
+        for optimizer, peak in [
+            (self.generator_optimizer, c.learning_rate),
+            (self.discriminator_optimizer, c.discriminator_learning_rate),
+        ]:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * share
+        return c.learning_rate * share
+
+    def descend_generator(self, loss: Tensor) -> Tensor:
+        """Take one generator step down ``loss`` and update the average; return the gradient norm."""
+        norm = _descend(
+            self.generator,
+            self.generator_optimizer,
+            self.generator_scaler,
+            loss,
+            self.config.generator_max_grad_norm,
+        )
+        # The ramp lets a short run's average forget the start.
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
+        averaged, current = map(list, zip(*((a, p.detach()) for a, p in pairs), strict=True))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+        return norm
+
+    def descend_discriminator(self, loss: Tensor) -> Tensor:
+        """Take one discriminator step down ``loss``; return the gradient norm."""
+        return _descend(
+            self.discriminator,
+            self.discriminator_optimizer,
+            self.discriminator_scaler,
+            loss,
+            self.config.discriminator_max_grad_norm,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that training goes on from; tensors, numbers and plain containers."""
+        return {
+            "step": self.step,
+            **{name: part.state_dict() for name, part in self._parts().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``, saved at any number of ranks."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.step = state["step"]
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "generator": unwrap(self.generator),
+            "discriminator": unwrap(self.discriminator),
+            "average": self.average,
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+            "generator_scaler": self.generator_scaler,
+            "discriminator_scaler": self.discriminator_scaler,
+        }
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """Return the network inside what wraps it for several ranks."""
+    inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    return inner
+
+
+def discriminator_view(
+    clean: Tensor, restored: Tensor, bandwidth_hz: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return both ``(batch, 1, samples)`` as the discriminator is to hear them.
+
+    One gain for the pair, so that level says nothing but a difference in level is still heard; and
+    nothing above the clean side's bandwidth ``(batch,)``, where its silence is not the truth.
+    """
+    level = clean.square().mean(dim=-1, keepdim=True).sqrt()
+    sides = torch.cat([clean, restored], dim=1) * (DISCRIMINATOR_LEVEL / level.clamp_min(1e-4))
+    real, fake = low_pass(sides, bandwidth_hz).chunk(2, dim=1)
+    return real, fake
+
+
+def halves(judgements: list[Judgement]) -> tuple[list[Judgement], list[Judgement]]:
+    """Return the judgements of a batch's first and second half: real and fake in one pass."""
+    pairs = [
+        [Judgement(*side) for side in zip(
+            judgement.logits.chunk(2),
+            map(list, zip(*(f.chunk(2) for f in judgement.features), strict=True)),
+            strict=True,
+        )]
+        for judgement in judgements
+    ]
+    return [real for real, _ in pairs], [fake for _, fake in pairs]
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[nn.Module]:
+    """Lend the network without gradients of its own, and so without an all-reduce."""
+    inner = unwrap(network)
+    inner.requires_grad_(False)
+    try:
+        yield inner
+    finally:
+        inner.requires_grad_(True)
+
+
+def _adamw(network: nn.Module, learning_rate: float) -> torch.optim.AdamW:
+    return torch.optim.AdamW(network.parameters(), learning_rate, betas=(0.8, 0.99))
+
+
+def _descend(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: GradScaler,
+    loss: Tensor,
+    max_grad_norm: float,
+) -> Tensor:
+    optimizer.zero_grad()
+    torch.autograd.backward(scaler.scale(loss))
+    scaler.unscale_(optimizer)
+    norm = nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    return norm

@@ -1,0 +1,147 @@
+"""What the generator and the discriminators are trained to make small, all in float32."""
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from timbre.config import STRICT
+from timbre.models.discriminators import Judgement
+from timbre.spectral import (
+    RESOLUTIONS,
+    LogMel,
+    Stft,
+    active_bins,
+    compression_factor,
+    pair_gain,
+    power_of,
+)
+
+# Relative to a voice at unit level: where compression ends, which bounds the gradients.
+SPECTRUM_FLOOR = 1e-3
+# Share of the complex part in the spectrum term: it holds the phase, but alone it mutes bins whose
+# phase cannot be known.
+COMPLEX_SHARE = 0.3
+
+
+@dataclass(config=STRICT)
+class LossWeights:
+    """The factor of each term in the generator's loss; the terms are about 1 before training."""
+
+    mel: float = 1.0
+    spectrum: float = 1.0
+    waveform: float = 1.0
+    silence: float = 1.0
+    adversarial: float = 1.0
+    feature_matching: float = 1.0
+
+
+class ReconstructionLoss(nn.Module):
+    """How far restored speech is from clean speech, in four terms.
+
+    Each pair is brought to one level by its clean side, so that quiet clips count like loud ones.
+    A term is the mean over each pair's counted bins, then over pairs: a narrow pair counts as much
+    as a wide one, and the loss of a batch is the mean of the losses of its parts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resolutions = nn.ModuleList(_Resolution(*sizes) for sizes in RESOLUTIONS)
+
+    def forward(self, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> dict[str, Tensor]:
+        """Return the unweighted terms, named like the fields of :class:`LossWeights`.
+
+        - ``mel``: L1 between log mel magnitudes, in nepers;
+        - ``spectrum``: L1 between compressed magnitudes and between compressed complex spectra;
+        - ``silence``: compressed magnitude above the clean side's where that is silent;
+        - ``waveform``: L1 between waveforms, relative to the clean side's level.
+
+        Args:
+            restored: ``(batch, 1, samples)``.
+            clean: ``(batch, 1, samples)``.
+            bandwidth_hz: ``(batch,)``, of the clean side; bins above it count in no spectral term.
+        """
+        with torch.autocast(clean.device.type, enabled=False):
+            restored, clean = restored.float(), clean.float()
+            gain = pair_gain(clean)
+            restored, clean = restored * gain, clean * gain
+            spectral = [
+                resolution(restored[:, 0], clean[:, 0], bandwidth_hz)
+                for resolution in self.resolutions
+            ]
+            terms = {name: torch.stack([s[name] for s in spectral]).mean() for name in spectral[0]}
+            return terms | {"waveform": (restored - clean).abs().mean()}
+
+
+class _Resolution(nn.Module):
+    """The spectral terms at one window length; each spectrum is computed once for all of them."""
+
+    def __init__(self, n_fft: int, bands: int) -> None:
+        super().__init__()
+        self.stft = Stft(n_fft, n_fft // 4)
+        self.mel = LogMel(n_fft, bands)
+
+    def forward(self, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> dict[str, Tensor]:
+        """Return the terms of ``(batch, samples)`` at unit level."""
+        restored_spectrum, clean_spectrum = self.stft(restored), self.stft(clean)
+        restored_power, clean_power = power_of(restored_spectrum), power_of(clean_spectrum)
+        counted = self.stft.counted(0.0, bandwidth_hz)
+        silent = counted & ~active_bins(clean_power, counted)
+
+        restored_factor = compression_factor(restored_power, SPECTRUM_FLOOR)
+        clean_factor = compression_factor(clean_power, SPECTRUM_FLOOR)
+        restored_magnitude = (restored_power + SPECTRUM_FLOOR**2).sqrt()
+        clean_magnitude = (clean_power + SPECTRUM_FLOOR**2).sqrt()
+        excess = restored_magnitude * restored_factor - clean_magnitude * clean_factor
+        difference = restored_spectrum * restored_factor - clean_spectrum * clean_factor
+        distance = (power_of(difference) + SPECTRUM_FLOOR**2).sqrt() - SPECTRUM_FLOOR
+
+        log_ratio = self.mel(restored_magnitude) - self.mel(clean_magnitude)
+        return {
+            "mel": _mean_over(log_ratio.abs(), self.mel.counted(bandwidth_hz)),
+            "spectrum": _mean_over(excess.abs().lerp(distance, COMPLEX_SHARE), counted),
+            "silence": _mean_over(excess.relu(), silent),
+        }
+
+
+def discriminator_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
+    """Return the least-squares loss (Mao et al. 2017): 0 when real is 1 and fake is 0.
+
+    The mean over discriminators, so that it means the same under every preset; undecided logits of
+    1/2 give 0.5.
+    """
+    losses = [
+        (1 - r.logits.float()).square().mean() + f.logits.float().square().mean()
+        for r, f in zip(real, fake, strict=True)
+    ]
+    return torch.stack(losses).mean()
+
+
+def adversarial_loss(fake: list[Judgement]) -> Tensor:
+    """Return the generator's least-squares loss: 0 when every fake is taken for real."""
+    return torch.stack([(1 - f.logits.float()).square().mean() for f in fake]).mean()
+
+
+def feature_matching_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
+    """Return the L1 distance between activations, each layer relative to the real ones' mean size.
+
+    No discriminator can make it small by shrinking its activations. The real side gets no gradient.
+    """
+    losses = []
+    for r, f in zip(real, fake, strict=True):
+        for real_features, fake_features in zip(r.features, f.features, strict=True):
+            target = real_features.detach().float()
+            size = target.abs().mean().clamp(min=torch.finfo(torch.float32).tiny)
+            losses.append((fake_features.float() - target).abs().mean() / size)
+    return torch.stack(losses).mean()
+
+
+def _mean_over(values: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean over pairs of the means over counted entries; no entry counts as zero.
+
+    Args:
+        values: ``(batch, bins, frames)``.
+        counted: bool, broadcast to that.
+    """
+    counted = counted.expand_as(values)
+    totals = values.masked_fill(~counted, 0.0).sum(dim=(1, 2))
+    return (totals / counted.sum(dim=(1, 2)).clamp(min=1)).mean()

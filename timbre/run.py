@@ -1,0 +1,200 @@
+"""One training run: opened or resumed, logged, validated, saved."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from timbre import checkpoint, storage
+from timbre import config as configs
+from timbre.audio import SAMPLE_RATE
+from timbre.errors import CheckpointError, ShardError
+from timbre.gan import Gan
+from timbre.losses import ReconstructionLoss
+from timbre.order import open_corpus
+from timbre.schedule import resolve_start
+from timbre.stream import PairBatch, PairStream, Place, StreamConfig
+from timbre.telemetry import Meter, Telemetry, to_wave
+from timbre.train_config import TrainConfig
+from timbre.validate import list_pairs, load_pair, score, validate
+
+CONFIG_NAME = "config.yaml"
+# Few bad pairs are no reason to stop, whatever share of a short run they are.
+BAD_PAIRS_FREE = 10
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Run:
+    """What outlives a step: networks, stream, validation pairs, meters, the best score so far."""
+
+    def __init__(self, config: TrainConfig, accelerator: Accelerator) -> None:
+        self.config, self.accelerator = config, accelerator
+        place = Place(accelerator.process_index, accelerator.num_processes)
+        self.stream = PairStream(
+            [open_corpus(source, "train") for source in config.data],
+            StreamConfig(
+                round(config.segment_seconds * SAMPLE_RATE),
+                config.global_batch,
+                config.seed,
+                config.shuffle_window,
+                config.workers,
+            ),
+            place,
+        )
+        self.adversarial_start = resolve_start(config.adversarial, self.stream.steps_per_epoch)
+        self.validation = list_pairs([open_corpus(source, "val") for source in config.data])
+        set_seed(config.seed)  # the same initial networks on every rank
+        self.gan = Gan(
+            config.generator,
+            config.discriminator,
+            config.optimizer,
+            config.steps,
+            config.precision,
+            accelerator,
+        )
+        self.reconstruction = ReconstructionLoss().to(accelerator.device)
+        self.meter = Meter()
+        self.best_score = float("inf")
+        self._resume()
+        main = accelerator.is_main_process
+        self.telemetry = Telemetry(config.run_dir, self.gan.step, config.steps, main)
+
+    def batches(self) -> Iterator[PairBatch]:
+        """Yield the batches of the steps that are left."""
+        if self.gan.step < self.config.steps:
+            for batch in self.stream:
+                yield batch
+                if self.gan.step >= self.config.steps:
+                    return
+
+    def log(self) -> str:
+        """Write the scalars since the last call; return the line that the progress bar shows.
+
+        Raises:
+            ShardError: more pairs than ``max_bad_fraction`` could not be read.
+        """
+        config, stream = self.config, self.stream
+        means = self.meter.read(self.accelerator)
+        scalars = means | {
+            "data/epoch": stream.epoch + stream.sample_in_epoch / stream.pairs,
+            "data/bad_pairs": float(stream.replaced),
+            "g/learning_rate": self.gan.generator_optimizer.param_groups[0]["lr"],
+        }
+        self.telemetry.scalars(scalars, self.gan.step)
+        if stream.replaced > max(BAD_PAIRS_FREE, config.max_bad_fraction * stream.served):
+            raise ShardError(
+                f"{stream.replaced} of {stream.served} pairs could not be read, more than "
+                f"max_bad_fraction {config.max_bad_fraction}; last: {stream.last_replaced}"
+            )
+        return f"loss {means['g/loss']:.3f}"
+
+    def validate(self) -> None:
+        """Measure every validation pair, show one, and keep the averaged generator if it is best."""
+        figures = validate(self.gan, self.reconstruction, self.validation, self.accelerator)
+        figures["val/score"] = score(figures)
+        step = self.gan.step
+        self.telemetry.scalars(figures, step)
+        self.telemetry.say(
+            f"step {step}: "
+            + "  ".join(
+                f"{name} {figures[f'val/{name}']:.3f} (degraded {figures[f'val/degraded/{name}']:.3f})"
+                for name in ("mel_distance", "lsd_0_8k", "lsd_8_24k", "si_sdr")
+            )
+            + f"  score {figures['val/score']:.4f}"
+        )
+        if not self.accelerator.is_main_process:
+            return
+        pair = load_pair(self.validation[0], self.accelerator.device)
+        with torch.inference_mode(), self.gan.autocast(self.accelerator.device):
+            restored = self.gan.average(pair.degraded)
+        sides = {"degraded": pair.degraded, "restored": restored, "clean": pair.clean}
+        self.telemetry.pair({name: to_wave(side) for name, side in sides.items()}, step)
+        if figures["val/score"] < self.best_score:
+            self.best_score = figures["val/score"]
+            url = storage.join(self.config.run_dir, checkpoint.BEST)
+            notes = {"step": step, "figures": figures}
+            checkpoint.save_generator(url, self.gan.average, self.config.generator, notes)
+
+    def save(self) -> None:
+        """Write the training state."""
+        if self.accelerator.is_main_process:
+            checkpoint.save(
+                self.config.run_dir, self.gan.step, self.state_dict(), self.config.keep_checkpoints
+            )
+        self.accelerator.wait_for_everyone()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that another process, at another number of ranks, goes on from.
+
+        There is no random state in it: crops and augmentation are drawn from (seed, epoch,
+        position), and nothing else in a step is random.
+        """
+        return {
+            "gan": self.gan.state_dict(),
+            "stream": self.stream.state_dict(),
+            "best_score": self.best_score,
+            "config": configs.to_tree(self.config),
+        }
+
+    def should_stop(self, wish: bool, now: bool) -> bool:
+        """Return whether any rank wishes to stop, the same on all; asked only ``now`` if several."""
+        if self.accelerator.num_processes == 1:
+            return wish
+        if not now:
+            return False
+        wishes = torch.tensor(float(wish), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(wishes, "sum").item() > 0)
+
+    def close(self) -> None:
+        """Flush the logs and leave the process group."""
+        self.telemetry.close()
+        self.accelerator.end_training()
+
+    def _resume(self) -> None:
+        """Load the run's last checkpoint; save the config beside it."""
+        url = checkpoint.latest(self.config.run_dir)
+        if url is not None:
+            state = checkpoint.load(url)
+            for name in ("generator", "discriminator"):
+                now, then = configs.to_tree(self.config)[name], state["config"].get(name)
+                if now != then:
+                    raise CheckpointError(
+                        f"{url}: a checkpoint of another architecture: {name} was {then}, "
+                        f"the config says {now}; choose another run_dir"
+                    )
+            self.stream.load_state_dict(state["stream"])
+            self.gan.load_state_dict(state["gan"])
+            self.best_score = state["best_score"]
+        if self.accelerator.is_main_process:
+            text = configs.dump(self.config).encode()
+            storage.publish(storage.join(self.config.run_dir, CONFIG_NAME), text)
+
+
+def open_run(config: TrainConfig) -> Run:
+    """Return the run, at its last checkpoint if it has one.
+
+    Raises:
+        ConfigError: the config contradicts the data or the number of ranks.
+        CheckpointError: the run's checkpoint is damaged or of another architecture.
+    """
+    accelerator = Accelerator()  # places the ranks; precision is gan.py's
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    return Run(config, accelerator)
+
+
+@contextmanager
+def catch_signals() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM and SIGUSR1, a scheduler's warnings, set."""
+    event = threading.Event()
+    former = {s: signal.signal(s, lambda *_: event.set()) for s in SIGNALS}
+    try:
+        yield event
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

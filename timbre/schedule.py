@@ -1,0 +1,64 @@
+"""Learning rate and adversarial weight as pure functions of the optimizer step."""
+
+import math
+
+from pydantic.dataclasses import dataclass
+
+from timbre.config import STRICT
+from timbre.errors import ConfigError
+
+RECONSTRUCTION_EPOCHS = 5
+
+
+@dataclass(config=STRICT)
+class AdversarialConfig:
+    """When the discriminator comes in, in optimizer steps.
+
+    Up to ``start_step`` the generator only reconstructs; for ``discriminator_steps`` the
+    discriminator learns alone; then its weight in the generator's loss rises over ``ramp_steps``.
+    ``start_step`` None is five epochs, the least that is allowed.
+    """
+
+    start_step: int | None = None
+    discriminator_steps: int = 1000
+    ramp_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in ("start_step", "discriminator_steps", "ramp_steps"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} {getattr(self, name)}: expected at least 0")
+
+
+def resolve_start(config: AdversarialConfig, steps_per_epoch: int) -> int:
+    """Return the step at which the discriminator starts to learn.
+
+    Raises:
+        ConfigError: it would start before five epochs of reconstruction.
+    """
+    earliest = RECONSTRUCTION_EPOCHS * steps_per_epoch
+    if config.start_step is not None and config.start_step < earliest:
+        raise ConfigError(
+            f"adversarial.start_step {config.start_step}: expected at least {earliest}, "
+            f"{RECONSTRUCTION_EPOCHS} epochs of {steps_per_epoch} steps"
+        )
+    return earliest if config.start_step is None else config.start_step
+
+
+def adversarial_share(step: int, start: int, config: AdversarialConfig) -> float:
+    """Return the share, 0 to 1, of the adversarial weights at optimizer step ``step`` (from 0)."""
+    into = step - start - config.discriminator_steps
+    if into < 0:
+        return 0.0
+    return min((into + 1) / max(config.ramp_steps, 1), 1.0)
+
+
+def learning_rate_share(step: int, warmup_steps: int, steps: int, final_share: float) -> float:
+    """Return the share of the peak rate that optimizer step ``step`` (from 0) is taken with.
+
+    A linear rise, then half a cosine down to ``final_share``. There is no state that several ranks
+    could step twice or a checkpoint lose.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = min((step - warmup_steps) / max(steps - warmup_steps, 1), 1.0)
+    return final_share + (1 - final_share) * 0.5 * (1 + math.cos(math.pi * progress))

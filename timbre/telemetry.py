@@ -1,0 +1,110 @@
+"""What the user sees of a run: progress bar, scalars, pictures and sound in TensorBoard."""
+
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from timbre.audio import SAMPLE_RATE, Wave
+
+# A colour map from black over purple and orange to white, for levels from -90 to 0 dB.
+COLOURS = np.array(
+    [[0, 0, 0], [60, 15, 110], [180, 50, 90], [250, 150, 40], [255, 255, 220]], np.float32
+)
+PICTURE_RANGE_DB = 90.0
+PICTURE_FFT, PICTURE_HOP = 1024, 512
+
+
+class Meter:
+    """Sums metrics on the device between logging steps, so that a step never waits for it."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        """Add one step's scalars."""
+        for name, value in metrics.items():
+            detached = value.detach().float()
+            self.sums[name] = self.sums[name] + detached if name in self.sums else detached
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def read(self, accelerator: Accelerator) -> dict[str, float]:
+        """Return the means over the steps since the last call and over all ranks (a sync point)."""
+        names = sorted(self.sums)
+        means = torch.stack([self.sums[name] / self.counts[name] for name in names])
+        values = accelerator.reduce(means, "mean").tolist()
+        self.sums, self.counts = {}, {}
+        return dict(zip(names, values, strict=True))
+
+
+class Telemetry:
+    """The main process's writer and progress bar; on the other ranks it does nothing.
+
+    Args:
+        run_dir: event files go to ``RUN/tensorboard``.
+        first, steps: where the run is and where it ends.
+        main: whether this is the main process.
+    """
+
+    def __init__(self, run_dir: str, first: int, steps: int, main: bool) -> None:
+        self.writer = SummaryWriter(f"{run_dir}/tensorboard", purge_step=first) if main else None
+        hidden = None if main else True  # None: hidden where there is no terminal
+        self.bar = tqdm(total=steps, initial=first, desc="train", unit="step", disable=hidden)
+
+    def scalars(self, metrics: Mapping[str, float], step: int) -> None:
+        """Write scalars under their names."""
+        if self.writer:
+            for name, value in metrics.items():
+                self.writer.add_scalar(name, value, step)
+
+    def pair(self, waves: Mapping[str, Wave], step: int) -> None:
+        """Write a pair's waveforms ``(samples,)``: sound each, and one picture, top to bottom."""
+        if not self.writer:
+            return
+        for name, wave in waves.items():
+            self.writer.add_audio(f"pair/{name}", wave[None], step, SAMPLE_RATE)
+        picture = np.concatenate([spectrogram(wave) for wave in waves.values()], axis=0)
+        self.writer.add_image(f"pair/{'_'.join(waves)}", picture, step, dataformats="HWC")
+
+    def say(self, message: str) -> None:
+        """Print a line above the bar, on the main process only."""
+        if self.writer:
+            self.bar.write(message, file=sys.stderr)
+
+    def advance(self, message: str | None = None) -> None:
+        """Move the bar one step on."""
+        if message:
+            self.bar.set_postfix_str(message, refresh=False)
+        self.bar.update()
+
+    def close(self) -> None:
+        """Flush everything."""
+        self.bar.close()
+        if self.writer:
+            self.writer.close()
+
+
+def spectrogram(wave: Wave) -> NDArray[np.uint8]:
+    """Return a picture ``(513, frames, 3)`` of ``(samples,)``: 0 Hz at the bottom, 90 dB range."""
+    padded = np.pad(wave, (0, max(PICTURE_FFT - len(wave), 0)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, PICTURE_FFT)[::PICTURE_HOP]
+    power = np.abs(np.fft.rfft(frames * np.hanning(PICTURE_FFT), axis=1)).T[::-1] ** 2
+    decibel = 10 * np.log10(np.maximum(power, 1e-12) / max(float(power.max()), 1e-12))
+    level = np.clip(1 + decibel / PICTURE_RANGE_DB, 0, 1) * (len(COLOURS) - 1)
+    anchors = np.arange(len(COLOURS))
+    picture = np.stack([np.interp(level, anchors, COLOURS[:, c]) for c in range(3)], axis=-1)
+    image: NDArray[np.uint8] = picture.astype(np.uint8)
+    return image
+
+
+def to_wave(tensor: Tensor) -> Wave:
+    """Return ``(1, 1, samples)`` as ``(samples,)`` on the host, within full scale."""
+    wave: Wave = tensor.detach().float().flatten().clamp(-1, 1).cpu().numpy()
+    return wave

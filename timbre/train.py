@@ -1,0 +1,116 @@
+"""Train the restorer:  accelerate launch -m timbre.train CONFIG [section.key=value ...]"""
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from timbre import augment, losses
+from timbre import config as configs
+from timbre.command import command, config_parser
+from timbre.gan import discriminator_view, frozen, halves
+from timbre.run import Run, catch_signals, open_run
+from timbre.schedule import adversarial_share
+from timbre.stream import PairBatch
+from timbre.train_config import TrainConfig
+
+Metrics = dict[str, Tensor]
+
+
+def train(config: TrainConfig) -> None:
+    """Train from the run's last checkpoint, or from the start, to ``config.steps``.
+
+    Raises:
+        ConfigError: the config contradicts the data, the number of ranks, or the run so far.
+        ShardError, OSError: the data cannot be read.
+    """
+    run = open_run(config)
+    with catch_signals() as interrupted:
+        for batch in run.batches():
+            run.meter.add(train_step(run, batch))
+            step = run.gan.step
+            last = step == config.steps
+            logging = step % config.log_every == 0 or last
+
+            message = run.log() if logging else None  # where the host waits for the device
+            if step % config.validate_every == 0 or last:
+                run.validate()
+            stopped = run.should_stop(interrupted.is_set(), now=logging)
+            if step % config.save_every == 0 or last or stopped:
+                run.save()
+            run.telemetry.advance(message)
+            if stopped:
+                break
+    run.close()
+
+
+def train_step(run: Run, batch: PairBatch) -> Metrics:
+    """Take one step of each network whose turn it is; return the scalars to be logged."""
+    config, gan, device = run.config, run.gan, run.accelerator.device
+    gan.set_learning_rates()
+    degraded, clean, bandwidth_hz = to_device(batch, config, device)
+    with gan.autocast(device):
+        restored = gan.generator(degraded).float()
+    metrics: Metrics = {}
+    if gan.step >= run.adversarial_start:
+        metrics |= discriminator_step(run, restored.detach(), clean, bandwidth_hz)
+    metrics |= generator_step(run, restored, clean, bandwidth_hz)
+    gan.step += 1
+    return metrics
+
+
+def to_device(
+    batch: PairBatch, config: TrainConfig, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (degraded, clean) ``(batch, 1, samples)`` float32, augmented, and the bandwidth."""
+    degraded, clean = (
+        wave.to(device, non_blocking=True).float()[:, None] / 32768
+        for wave in (batch.degraded, batch.clean)
+    )
+    bandwidth_hz = batch.bandwidth_hz.to(device, non_blocking=True)
+    drawn = augment.draw(config.augment, config.seed, batch.epoch, batch.positions)
+    return augment.apply(drawn.to(device), degraded, clean, bandwidth_hz)
+
+
+def discriminator_step(run: Run, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> Metrics:
+    """Teach the discriminator to tell clean from restored."""
+    views = discriminator_view(clean, restored, bandwidth_hz)
+    with run.gan.autocast(clean.device):
+        # One pass over both: DDP allows one forward a step, and it is half the kernels.
+        judgements = run.gan.discriminator(torch.cat(views))
+    real, fake = halves(judgements)
+    loss = losses.discriminator_loss(real, fake)
+    return {"d/loss": loss, "d/grad_norm": run.gan.descend_discriminator(loss)}
+
+
+def generator_step(run: Run, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> Metrics:
+    """Bring restored nearer to clean and, once it is time, past the discriminator."""
+    terms = run.reconstruction(restored, clean, bandwidth_hz)
+    share = adversarial_share(run.gan.step, run.adversarial_start, run.config.adversarial)
+    if share > 0:
+        real_view, fake_view = discriminator_view(clean, restored, bandwidth_hz)
+        with frozen(run.gan.discriminator) as critic, run.gan.autocast(clean.device):
+            with torch.no_grad():
+                real = critic(real_view)
+            fake = critic(fake_view)
+        terms["adversarial"] = share * losses.adversarial_loss(fake)
+        terms["feature_matching"] = share * losses.feature_matching_loss(real, fake)
+    weighted = {name: getattr(run.config.loss, name) * term for name, term in terms.items()}
+    loss = torch.stack(list(weighted.values())).sum()
+    norm = run.gan.descend_generator(loss)
+    return {f"g/{name}": term for name, term in weighted.items()} | {
+        "g/loss": loss,
+        "g/grad_norm": norm,
+    }
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train by ``CONFIG [section.key=value ...]``."""
+    given = config_parser("train", "Train the restorer.", "configs/train.yaml").parse_args(argv)
+    train(configs.load(TrainConfig, given.config, given.overrides))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
