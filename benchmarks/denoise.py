@@ -107,7 +107,7 @@ def measure(case: str, rounds: int) -> None:
 def interleaved(
     sides: dict[str, tuple[int, Callable[[], Tensor]]], rounds: int
 ) -> dict[str, float]:
-    """Median speed of each side, × real time; the sides take turns, after one unmeasured round."""
+    """Median speed of each side, x real time; the sides take turns, after one unmeasured round."""
     speeds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
         for name, (clips, run) in sides.items():
@@ -125,7 +125,7 @@ def measure_gpu(rounds: int) -> None:
     clips = noisy_clips(max(GPU_BATCHES)).cuda()
 
     def run(size: int) -> Tensor:
-        denoised = model(clips[:size])
+        denoised: Tensor = model(clips[:size])
         torch.cuda.synchronize()
         return denoised
 

@@ -22,7 +22,7 @@ BANDS_BELOW = 8
 QUIET_SHARE = 0.1
 # Speech stands out of the pauses by this much, and is this far under the speaker's loudest band at most.
 ABOVE_PAUSES_DB = 10.0
-UNDER_LOUDEST_DB = 75.0
+UNDER_LOUDEST_DB = 65.0
 # So many bands in a row without speech end it: a gap between two formants does not.
 ABSENT_BANDS = 5
 SILENCE_DB = -70.0
@@ -33,8 +33,10 @@ ROUNDING_DB = -121.0
 def bandwidth_hz(wave: Wave) -> float:
     """Return the frequency above which the clip ``(samples,)`` at 48 kHz holds no speech, in Hz.
 
-    24000 is full band; 0 is a clip without content: nothing louder than -70 dBFS, or shorter than a
-    frame. A stationary noise floor is no content, so speech cut at 8 kHz under hiss gives 8000.
+    24000 is full band; 0 is a clip without content: no band louder than -70 dBFS, or under 43 ms. Below
+    2 kHz nothing is searched. A stationary noise floor is no content: speech cut at 8 kHz under hiss
+    gives about 8000. Codecs and resamplers cut sharply and are found to within 250 Hz. A gentle slope
+    is no cut: its answer is where speech sinks into the floor, or 65 dB under the loudest band.
     """
     if len(wave) < N_FFT:
         return 0.0
@@ -44,7 +46,9 @@ def bandwidth_hz(wave: Wave) -> float:
         return 0.0
     pauses = np.maximum(np.quantile(levels, QUIET_SHARE, axis=0), ROUNDING_DB)
     present = (strong > pauses + ABOVE_PAUSES_DB) & (strong > strong.max() - UNDER_LOUDEST_DB)
-    return _first_gap(present) * BAND_HZ
+    gap = _first_gap(present)
+    # The band before the gap may be cut in its midst.
+    return (gap if gap == len(present) else gap - 1) * BAND_HZ
 
 
 def _band_levels(wave: Wave) -> Floats:
@@ -65,7 +69,9 @@ def _strong_levels(levels: Floats) -> Floats:
     highs in a few frames only; both are seen where there was something to pass.
     """
     count = max(4, round(STRONG_SHARE * len(levels)))
-    power = np.cumsum(np.pad(10.0 ** (levels / 10.0), ((0, 0), (BANDS_BELOW + 1, 0)), mode="edge"), axis=1)
+    power = np.cumsum(
+        np.pad(10.0 ** (levels / 10.0), ((0, 0), (BANDS_BELOW + 1, 0)), mode="edge"), axis=1
+    )
     below = power[:, BANDS_BELOW:-1] - power[:, : -BANDS_BELOW - 1]
     frames = np.argsort(below, axis=0)[-count:]
     strong: Floats = np.median(np.take_along_axis(levels, frames, axis=0), axis=0)

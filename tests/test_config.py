@@ -46,7 +46,9 @@ def complaint(tmp_path: Path, text: str, *overrides: str) -> str:
 
 
 def test_every_mistake_of_a_file_is_told_at_once(tmp_path: Path) -> None:
-    told = complaint(tmp_path, "itms: []\nitems: [{lwo: 1}]\nname: 3\ninner: {low: 5}\nrate: fast\n")
+    told = complaint(
+        tmp_path, "itms: []\nitems: [{lwo: 1}]\nname: 3\ninner: {low: 5}\nrate: fast\n"
+    )
     assert "config.yaml" in told
     assert "itms: unknown key; did you mean 'items'?" in told
     assert "items.0.lwo: unknown key; did you mean 'low'?" in told
@@ -88,7 +90,12 @@ def test_infinity_is_not_a_number_to_configure_with(tmp_path: Path) -> None:
 def test_overrides_replace_what_the_file_says(tmp_path: Path) -> None:
     text = "items: [{low: 0}]\n"
     config = load(tmp_path, text, "inner.low=-3", "items.0.high=7", "rate=2e-1", "name=a=b")
-    assert (config.inner.low, config.items[0].high, config.rate, config.name) == (-3, 7.0, 0.2, "a=b")
+    assert (config.inner.low, config.items[0].high, config.rate, config.name) == (
+        -3,
+        7.0,
+        0.2,
+        "a=b",
+    )
     assert load(tmp_path, text, "items=[{low: 1}, {low: 2}]").items[1].low == 2
 
 
@@ -119,7 +126,12 @@ def test_every_shipped_config_loads(path: Path) -> None:
 def test_the_reference_configs_show_every_key_at_its_default(schema: type, name: str) -> None:
     shown = configs.to_tree(configs.load(schema, ROOT / "configs" / name))
     required = {
-        PrepConfig: {"speech": "data/speech", "noise": "data/noise", "output": "shards", "rir": "data/rir"},
+        PrepConfig: {
+            "speech": "data/speech",
+            "noise": "data/noise",
+            "output": "shards",
+            "rir": "data/rir",
+        },
         TrainConfig: {
             "data": [{"manifest": "shards/manifest.json"}],
             "run_dir": "runs/spectral",

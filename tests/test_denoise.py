@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from denoise_inputs import noisy_voice, si_sdr_db, voice
 from torch import Tensor
 
+from tests.denoise_inputs import noisy_voice, si_sdr_db, voice
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.frontend import BINS, Frontend
 from timbre.denoise.onnx_archive import read_archive
@@ -313,10 +313,12 @@ def test_files_that_are_no_checkpoint_are_refused(
 ) -> None:
     path = tmp_path / "model_1.ckpt"
     torch.save(checkpoint, path)
-    for content in (b"", b"hello there, this is text", path.read_bytes()[:200_000]):
+    empty_zip = b"PK\5\6" + bytes(18)
+    whole = path.read_bytes()
+    for content in (b"", b"hello there, this is text", whole[:200_000], empty_zip):
         broken = tmp_path / "broken.ckpt"
         broken.write_bytes(content)
-        with pytest.raises(ValueError, match=r"broken\.ckpt cannot be read as a PyTorch checkp"):
+        with pytest.raises(ValueError, match=r"broken\.ckpt is no whole PyTorch checkpoint"):
             load_weights(broken, tmp_path)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from denoise_inputs import noisy_voice, si_sdr_db
-from official_deepfilternet import INSTALLED, Official, randomize
 
+from tests.denoise_inputs import noisy_voice, si_sdr_db
+from tests.official_deepfilternet import INSTALLED, Official, randomize
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.frontend import band_membership, erb_band_widths
 

@@ -12,7 +12,13 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; a module imports from lower rows, or from its own.
 LAYERS = [
     {"timbre.errors"},
-    {"timbre.command", "timbre.config", "timbre.storage", "timbre.signals", "timbre.synthetic_voice"},
+    {
+        "timbre.command",
+        "timbre.config",
+        "timbre.storage",
+        "timbre.signals",
+        "timbre.synthetic_voice",
+    },
     {"timbre.audio", "timbre.spectral"},
     {"timbre.shards", "timbre.denoise", "timbre.models", "timbre.augment", "timbre.schedule"},
     {"timbre.order", "timbre.losses", "timbre.metrics"},
@@ -93,7 +99,9 @@ def test_modules_of_one_package_import_each_other_without_a_cycle() -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     code = "import sys, timbre.cli; print([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert loaded.stdout.strip() == "[]"
 
 

@@ -30,7 +30,9 @@ def test_what_is_published_is_read_back_whole_and_in_ranges(folder: str) -> None
     assert not storage.is_folder(url)
 
 
-def test_a_range_past_the_end_is_an_error_not_a_short_answer(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_range_past_the_end_is_an_error_not_a_short_answer(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(storage, "FIRST_WAIT_SECONDS", 0.0)
     url = storage.join(folder, "b.bin")
     storage.publish(url, bytes(10))
@@ -49,7 +51,11 @@ def test_find_lists_every_file_below_in_order(folder: str) -> None:
     for name in ["b/2", "a", "b/1"]:
         storage.publish(storage.join(folder, *name.split("/")), b"x")
     found = storage.find(folder)
-    assert [url.rpartition(folder.rpartition("/")[2] + "/")[2] for url in found] == ["a", "b/1", "b/2"]
+    assert [url.rpartition(folder.rpartition("/")[2] + "/")[2] for url in found] == [
+        "a",
+        "b/1",
+        "b/2",
+    ]
     assert all(storage.read(url) == b"x" for url in found)
 
 
@@ -96,6 +102,8 @@ def test_a_remote_failure_is_tried_again_and_then_told(monkeypatch: pytest.Monke
     monkeypatch.setattr(type(memory), "cat_file", flaky)
     assert storage.read("memory://bucket/key") == b"data"
     assert len(failures) == 3
-    monkeypatch.setattr(type(memory), "cat_file", lambda *_, **__: (_ for _ in ()).throw(OSError("down")))
+    monkeypatch.setattr(
+        type(memory), "cat_file", lambda *_, **__: (_ for _ in ()).throw(OSError("down"))
+    )
     with pytest.raises(OSError, match="down"):
         storage.read("memory://bucket/key")

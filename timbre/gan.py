@@ -180,11 +180,14 @@ def discriminator_view(
 def halves(judgements: list[Judgement]) -> tuple[list[Judgement], list[Judgement]]:
     """Return the judgements of a batch's first and second half: real and fake in one pass."""
     pairs = [
-        [Judgement(*side) for side in zip(
-            judgement.logits.chunk(2),
-            map(list, zip(*(f.chunk(2) for f in judgement.features), strict=True)),
-            strict=True,
-        )]
+        [
+            Judgement(*side)
+            for side in zip(
+                judgement.logits.chunk(2),
+                map(list, zip(*(f.chunk(2) for f in judgement.features), strict=True)),
+                strict=True,
+            )
+        ]
         for judgement in judgements
     ]
     return [real for real, _ in pairs], [fake for _, fake in pairs]

@@ -164,8 +164,9 @@ def load_manifest(url: str) -> Manifest:
         ShardError: it is not a manifest of this schema.
     """
     manifest = from_json(Manifest, storage.read(manifest_url(url)), manifest_url(url))
-    if manifest.sample_rate != SAMPLE_RATE:
-        raise ShardError(f"{url}: sample_rate {manifest.sample_rate}, expected {SAMPLE_RATE}")
+    for name, expected in [("schema", SCHEMA), ("sample_rate", SAMPLE_RATE)]:
+        if (found := getattr(manifest, name)) != expected:
+            raise ShardError(f"{url}: {name} {found}, expected {expected}")
     return manifest
 
 

@@ -4,20 +4,17 @@ All of it is a pure function of the generator passed in, at 48 kHz.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
-from timbre.audio import SAMPLE_RATE, Wave, gain
-from timbre.synthetic_voice import Speaker, speaker, voice
+from timbre.synthetic_voice import SAMPLE_RATE, Floats, Speaker, Wave, gain, speaker, voice
 
 __all__ = ["NoiseKind", "Speaker", "noise", "room_response", "speaker", "voice", "write_corpus"]
 
-Floats = NDArray[np.float64]
 NoiseKind = Literal["white", "pink", "hum", "wind", "babble", "clicks"]
 
 NOISE_LEVEL_DB = -30.0
@@ -43,7 +40,9 @@ def noise(kind: NoiseKind, seconds: float, rng: np.random.Generator) -> Wave:
         "clicks": _clicks,
     }
     wave = make[kind](samples, rng)
-    return (wave * gain(NOISE_LEVEL_DB) / np.sqrt(np.mean(wave**2))).astype(np.float32)
+    scale = gain(NOISE_LEVEL_DB) / np.sqrt(np.mean(wave**2))
+    levelled: Wave = (wave * scale).astype(np.float32)
+    return levelled
 
 
 def room_response(
@@ -167,7 +166,8 @@ def _clicks(samples: int, rng: np.random.Generator) -> Floats:
     return np.convolve(knocks, ring)[:samples] + 0.002 * rng.standard_normal(samples)
 
 
-def _shaped(wave: Floats, response: Any) -> Floats:
+def _shaped(wave: Floats, response: Callable[[Floats], Floats]) -> Floats:
     """Return the wave ``(samples,)`` with ``response(hz)`` on its spectrum."""
     hz = np.fft.rfftfreq(len(wave), 1 / SAMPLE_RATE)
-    return np.fft.irfft(np.fft.rfft(wave) * response(hz), len(wave))
+    shaped: Floats = np.fft.irfft(np.fft.rfft(wave) * response(hz), len(wave))
+    return shaped

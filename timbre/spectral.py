@@ -155,10 +155,11 @@ def compression_factor(power: Tensor, floor: float) -> Tensor:
 
     Args:
         power: squared magnitudes of any shape.
-        floor: magnitude below which compression fades into a constant factor, so that gradients
-            are bounded by ``floor ** -0.7``.
+        floor: magnitude below which the factor is constant, so that gradients are bounded by
+            ``floor ** -0.7``.
     """
-    return (power + floor**2) ** ((COMPRESSION - 1) / 2)
+    # Clamped, not added to: an ONNX optimizer drops added constants below 1e-8 as zeros.
+    return power.clamp(min=floor**2) ** ((COMPRESSION - 1) / 2)
 
 
 def active_bins(power: Tensor, counted: Tensor) -> Tensor:

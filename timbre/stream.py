@@ -5,7 +5,7 @@ rank, worker or process id has a say in what is served when, and resuming is sli
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,8 +106,8 @@ class PairStream:
 
     def __iter__(self) -> Iterator[PairBatch]:
         """Yield batches from where the stream is, for ever; the state follows what was yielded."""
-        steps = _Steps(self.corpora, self.config, self.place, self.epoch, self.sample_in_epoch)
-        pipeline = wds.DataPipeline(steps, _read_batches)
+        where = (self.corpora, self.config, self.place, self.epoch, self.sample_in_epoch)
+        pipeline = wds.DataPipeline(partial(_own_steps, *where), _read_batches)
         # Each worker makes every n-th batch, and the loader takes them in turn: order is kept.
         loader = wds.WebLoader(
             pipeline,
@@ -174,33 +174,21 @@ class PairStream:
                 )
 
 
-class _Steps:
-    """The pipeline's source: for each of this worker's batches, the order and where it begins."""
-
-    def __init__(
-        self,
-        corpora: tuple[Corpus, ...],
-        config: StreamConfig,
-        place: Place,
-        epoch: int,
-        sample_in_epoch: int,
-    ) -> None:
-        self.corpora, self.config, self.place = corpora, config, place
-        self.epoch, self.sample_in_epoch = epoch, sample_in_epoch
-
-    def __iter__(self) -> Iterator["_Step"]:
-        info = get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        batch, size = self.config.global_batch, self.config.global_batch // self.place.world
-        epoch, first, number = self.epoch, self.sample_in_epoch, 0
-        while True:
-            rows = mixed_order(self.corpora, self.config.seed, epoch, self.config.window)
-            for start in range(first, len(rows) - batch + 1, batch):
-                if number % workers == worker:
-                    low = start + self.place.rank * size
-                    yield _Step(self.corpora, self.config, rows, epoch, low, size)
-                number += 1
-            epoch, first = epoch + 1, 0
+def _own_steps(
+    corpora: tuple[Corpus, ...], config: StreamConfig, place: Place, epoch: int, first: int
+) -> Iterator["_Step"]:
+    """The pipeline's source: this worker's share of this rank's batches, from ``first`` on."""
+    info = get_worker_info()
+    worker, workers = (info.id, info.num_workers) if info else (0, 1)
+    size = config.global_batch // place.world
+    number = 0
+    while True:
+        rows = mixed_order(corpora, config.seed, epoch, config.window)
+        for start in range(first, len(rows) - config.global_batch + 1, config.global_batch):
+            if number % workers == worker:
+                yield _Step(corpora, config, rows, epoch, start + place.rank * size, size)
+            number += 1
+        epoch, first = epoch + 1, 0
 
 
 class _Step(NamedTuple):

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from timbre.audio import SAMPLE_RATE, Wave, gain
-
+Wave = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
+SAMPLE_RATE = 48_000
 ACTIVE_LEVEL_DB = -25.0
 PEAK = 0.95
 HOP = 240
@@ -283,7 +283,13 @@ def _levelled(sound: Floats) -> Wave:
         return sound.astype(np.float32)
     scale = gain(ACTIVE_LEVEL_DB) / np.sqrt(active.mean())
     scale = min(scale, PEAK / np.abs(sound).max())
-    return (sound * scale).astype(np.float32)
+    levelled: Wave = (sound * scale).astype(np.float32)
+    return levelled
+
+
+def gain(decibel: float) -> float:
+    """Return the factor that changes a level by ``decibel``."""
+    return float(10 ** (decibel / 20))
 
 
 def _frames(seconds: float) -> int:

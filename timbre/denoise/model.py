@@ -20,7 +20,7 @@ class DeepFilterNet3(nn.Module):
     library differ from that (they keep the first two feature frames, and freeze on silence).
 
     Arithmetic is float32 without TF32 and outside autocast: bfloat16 would leave only 43 dB of
-    agreement. A batch takes about 9 MB of memory per second of audio, padding included.
+    agreement. A batch takes 6 to 9 MB of memory per second of audio, padding included.
     """
 
     def __init__(self, weights_sha256: str = "") -> None:

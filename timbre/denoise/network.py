@@ -4,8 +4,7 @@ Modules are named as in the official `df.deepfilternet3.DfNet`. Three things dif
 result: batch norms, and 1x1 convolutions after a depthwise one, are folded into one convolution
 (`checkpoint.py` does it; there is no activation in between); activations lie in memory as (batch,
 frames, bins, channels), so that going from convolutions to recurrent layers and back moves no data;
-and on a CPU the convolutions take a few clips at a time. Together that is 2.5 times as fast on one
-core as the layers as published.
+and on a CPU the convolutions take a few clips at a time. `benchmarks/denoise.py` measures it all.
 """
 
 import torch
@@ -22,7 +21,7 @@ FILTER_LOOKAHEAD = 2  # frames
 FEATURE_LOOKAHEAD = 2  # frames
 
 # The recurrent layers want large batches. The convolutions want their maps near the CPU's cache, and
-# below the size at which malloc returns memory after each use: 35 % faster than the whole batch.
+# below the size at which malloc returns memory after each use: a third less time than all at once.
 CLIPS_PER_CONVOLUTION_ON_CPU = 2
 
 

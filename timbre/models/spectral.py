@@ -144,8 +144,8 @@ class LocalLevel(nn.Module):
         """Return magnitudes ``(batch, frames, bins)`` of powers of that shape."""
         padded = F.pad(power[:, None], self.padding)
         mean: Tensor = self.over_frames(self.over_bins(padded))[:, 0]
-        # Not exactly zero, where the root has no gradient.
-        return torch.sqrt(mean + 1e-20)
+        # Not zero, where the root has no gradient; clamped for the reason in compression_factor.
+        return torch.sqrt(mean.clamp(min=1e-20))
 
 
 def spectral_features(real: Tensor, imaginary: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def spectral_features(real: Tensor, imaginary: Tensor) -> Tensor:
     level = trailing_level(power)
     power = power / level.square()
     factor = compression_factor(power, FEATURE_FLOOR) / level
-    log_magnitude = torch.log(power + FEATURE_FLOOR**2) / 6 + 1
+    log_magnitude = torch.log(power.clamp(min=FEATURE_FLOOR**2)) / 6 + 1
     return torch.cat([log_magnitude, real * factor, imaginary * factor], dim=2)
 
 
@@ -172,4 +172,4 @@ def trailing_level(power: Tensor) -> Tensor:
     frames = power.mean(dim=2)
     total = F.avg_pool1d(F.pad(frames, (LEVEL_FRAMES - 1, 0)), LEVEL_FRAMES, 1) * LEVEL_FRAMES
     seen = torch.arange(1, frames.shape[1] + 1, device=power.device).clamp(max=LEVEL_FRAMES)
-    return torch.sqrt(total / seen + LEVEL_FLOOR**2)[:, :, None]
+    return torch.sqrt((total / seen).clamp(min=LEVEL_FLOOR**2))[:, :, None]

@@ -1,0 +1,99 @@
+"""Small shards of noise, written by the real writer: each pair's content tells its key."""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shard_tools.write import FinishedPair, write_shard
+from timbre import shards, storage
+from timbre.audio import SAMPLE_RATE, Int16Wave
+from timbre.shards import AudioFormat, Manifest, PairMeta, ShardEntry, Source
+
+SECONDS = 0.25
+
+
+def content(key: str, samples: int) -> Int16Wave:
+    """The clean side of a pair, known from its key alone."""
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    return rng.integers(-8000, 8000, samples, dtype=np.int16)
+
+
+def shifted(clean: Int16Wave, offset: int) -> Int16Wave:
+    """degraded[n + offset] is half of clean[n]; the ends that nothing lines up with are 1."""
+    degraded = np.ones_like(clean)
+    low, high = max(0, -offset), min(len(clean), len(clean) - offset)
+    degraded[low + offset : high + offset] = clean[low:high] // 2
+    return degraded
+
+
+def make_pair(key: str, samples: int, offset: int) -> FinishedPair:
+    meta = PairMeta(
+        schema=shards.SCHEMA,
+        key=key,
+        samples=samples,
+        alignment_offset=offset,
+        alignment_confidence=1.0,
+        bandwidth_hz=20000.0,
+        snr_db=10.0,
+        snr_reached_db=10.0,
+        gain_db=0.0,
+        speaker="someone",
+        clean=Source(f"{key}.wav", 0, samples),
+        noises=(Source("noise.wav", 0, samples),),
+        rir=None,
+        rt60_seconds=None,
+        denoiser="none",
+        denoiser_sha256="",
+        seed=(0, 0, 0),
+    )
+    clean = content(key, samples)
+    return FinishedPair(meta, clean, shifted(clean, offset))
+
+
+def make_shards(
+    folder: Path,
+    train: Sequence[int],
+    val: Sequence[int] = (2,),
+    audio_format: AudioFormat = "wav",
+    seconds: float = SECONDS,
+) -> str:
+    """Write shards of so many pairs each, with offsets around zero; return the manifest's URL."""
+    splits: dict[str, tuple[ShardEntry, ...]] = {}
+    for split, counts in [("train", train), ("val", val)]:
+        entries = []
+        for number, count in enumerate(counts):
+            path = shards.shard_path(split, number)
+            url = storage.join(folder, path)
+            pairs = [
+                make_pair(
+                    f"{split}-{number:06d}-{i:04d}",
+                    round(seconds * SAMPLE_RATE) + 7 * i,
+                    (-90, 0, 35, 300)[i % 4],
+                )
+                for i in range(count)
+            ]
+            write_shard(url, pairs, {}, audio_format)
+            data, index = storage.read(url), storage.read(shards.index_path(url))
+            length = sum(pair.meta.samples for pair in pairs) / SAMPLE_RATE
+            entries.append(
+                ShardEntry(
+                    path, count, len(data), length, shards.sha256(data), shards.sha256(index)
+                )
+            )
+        splits[split] = tuple(entries)
+    manifest = Manifest(
+        schema=shards.SCHEMA,
+        sample_rate=SAMPLE_RATE,
+        audio_format=audio_format,
+        save_segment_seconds=seconds,
+        splits=splits,
+        rejected={},
+        unusable=(),
+        hashes={},
+        config={},
+    )
+    url = storage.join(folder, shards.MANIFEST_NAME)
+    storage.publish(url, shards.to_json(manifest))
+    return url
