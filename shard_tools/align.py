@@ -50,15 +50,16 @@ def estimate_offset(clean: Wave, degraded: Wave, max_offset: int) -> Alignment:
     """Return the offset within ``max_offset`` samples of zero at which the sides agree best.
 
     Polarity counts: an inverted side has confidence 0, because a loss on waveforms would take it for
-    a wrong signal. So have silence, clips under a tenth of a second, and a peak on the last offset
-    searched, whose true place may lie beyond.
+    a wrong signal. So have silence, clips under a tenth of a second or under twice the range, and a
+    peak on the last offset searched, whose true place may lie beyond.
 
     Args:
         clean: ``(samples,)`` at 48 kHz.
         degraded: ``(samples,)`` at 48 kHz; it may be longer or shorter.
         max_offset: the largest offset searched on either side, in samples.
     """
-    if min(len(clean), len(degraded)) < max(SHORTEST_SECONDS * SAMPLE_RATE, 2 * max_offset):
+    shortest = max(SHORTEST_SECONDS * SAMPLE_RATE, 2 * max_offset)
+    if max_offset < 1 or min(len(clean), len(degraded)) < shortest:
         return UNKNOWN
     correlation = _phase_correlation(clean, degraded, max_offset)
     peak = int(np.argmax(correlation))

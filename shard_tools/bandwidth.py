@@ -59,7 +59,8 @@ def _band_levels(wave: Wave) -> Floats:
     power = (
         (spectrum.real**2 + spectrum.imag**2).reshape(len(frames), -1, BINS_PER_BAND).sum(axis=2)
     )
-    return 10.0 * np.log10(power * (2.0 / (N_FFT * np.sum(window**2))) + 1e-20)
+    levels: Floats = 10.0 * np.log10(power * (2.0 / (N_FFT * np.sum(window**2))) + 1e-20)
+    return levels
 
 
 def _strong_levels(levels: Floats) -> Floats:

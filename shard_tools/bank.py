@@ -44,7 +44,8 @@ def load_bank(clips: Sequence[Clip], role: str) -> tuple[Bank, tuple[str, ...]]:
         (clip.path, w) for clip, w in zip(clips, decoded, strict=True) if not isinstance(w, str)
     ]
     edges = np.cumsum([0, *(len(wave) for _, wave in kept)])
-    samples = torch.empty(int(edges[-1]), dtype=torch.int16).share_memory_()
+    samples = torch.empty(int(edges[-1]), dtype=torch.int16)
+    samples.share_memory_()  # type: ignore[no-untyped-call]
     for (_, wave), start in zip(kept, edges, strict=False):
         samples[start : start + len(wave)] = wave
     bad = tuple(message for message in decoded if isinstance(message, str))

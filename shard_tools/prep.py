@@ -151,19 +151,19 @@ def open_job(config: PrepConfig) -> Job:
     )
     plan = make_plan(speech, noise, rir, size)
     shard_job = ShardJob(
-        config.output,
-        config.audio_format,
-        config.denoiser,
-        config.quality,
-        round(config.max_offset_seconds * SAMPLE_RATE),
-        round(config.reverb.target_early_seconds * SAMPLE_RATE),
-        noises,
-        rirs,
+        folder=config.output,
+        audio_format=config.audio_format,
+        denoiser=config.denoiser,
+        denoiser_sha256=weights_hash(config.denoiser),
+        quality=config.quality,
+        lead_in=round(config.denoiser.lead_in_seconds * SAMPLE_RATE),
+        max_offset=round(config.max_offset_seconds * SAMPLE_RATE),
+        target_early=round(config.reverb.target_early_seconds * SAMPLE_RATE),
+        noises=noises,
+        rirs=rirs,
     )
-    hashes = {
-        "plan": _plan_hash(config, plan, noise, rir),
-        "denoiser": weights_hash(config.denoiser),
-    }
+    plan_hash = _plan_hash(config, plan, noise, rir)
+    hashes = {"plan": plan_hash, "denoiser": shard_job.denoiser_sha256}
     unusable = (*speech_bad, *noise_bad, *rir_bad, *noise_broken, *rir_broken)
     for message in unusable:
         say(f"skipped: {message}")

@@ -12,8 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from shard_tools.align import MIN_CONFIDENCE, Alignment
 from shard_tools.bandwidth import bandwidth_hz
-from shard_tools.mix import ACTIVE_RANGE_DB, LEVEL_FRAME
-from timbre.audio import SAMPLE_RATE, Wave
+from timbre.audio import ACTIVE_RANGE_DB, LEVEL_FRAME, SAMPLE_RATE, SILENCE_DB, Wave, level_db
 from timbre.config import STRICT
 
 __all__ = ["Figures", "QualityConfig", "Reason", "bandwidth_hz", "examine", "measure"]
@@ -28,8 +27,7 @@ Reason = Literal[
     "unaligned",
 ]
 
-# Bounds that keep every figure finite, so that any JSON holds it.
-FLOOR_DB = -200.0
+# Keeps a ratio to silence finite, as JSON needs it; silence itself is SILENCE_DB.
 CEILING_DB = 100.0
 # Samples this near the peak, beside one as near, are a flat top.
 FLAT_TOP = 0.995
@@ -98,7 +96,7 @@ def measure(clean: Wave, noisy: Wave, degraded: Wave, alignment: Alignment) -> F
         finite_share=finite,
         seconds=len(overlap_clean) / SAMPLE_RATE,
         active_seconds=len(clean_frames) * LEVEL_FRAME / SAMPLE_RATE,
-        clean_db=_level_db(clean_frames),
+        clean_db=level_db(clean_frames),
         flat_share=_flat_share(clean_frames),
         snr_db=_ratio_db(clean[:common], noisy[:common] - clean[:common]),
         kept_db=_ratio_db(degraded_frames, clean_frames),
@@ -120,7 +118,6 @@ def examine(
             above the asked one can be noticed.
     """
     excess = figures.snr_db - snr_db
-    # Beyond the ceiling a ratio cannot be told from no noise at all.
     missed_above = excess > config.snr_tolerance_db
     missed_below = excess < -config.snr_tolerance_db and not reverberant
     lost = (
@@ -162,14 +159,9 @@ def _active_frames(clean: Wave) -> NDArray[np.bool_]:
     return active
 
 
-def _level_db(wave: Wave) -> float:
-    power = float(np.mean(np.square(wave, dtype=np.float64))) if wave.size else 0.0
-    return max(10 * math.log10(power), FLOOR_DB) if power > 0 else FLOOR_DB
-
-
 def _ratio_db(numerator: Wave, denominator: Wave) -> float:
-    """Return the ratio of two levels, between ``FLOOR_DB`` and ``CEILING_DB``."""
-    return min(max(_level_db(numerator) - _level_db(denominator), FLOOR_DB), CEILING_DB)
+    """Return the ratio of two levels, between ``SILENCE_DB`` and ``CEILING_DB``."""
+    return min(max(level_db(numerator) - level_db(denominator), SILENCE_DB), CEILING_DB)
 
 
 def _flat_share(frames: Wave) -> float:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from timbre.config import STRICT
 from timbre.models.discriminators import Judgement
 from timbre.spectral import (
+    COMPRESSION,
     RESOLUTIONS,
     LogMel,
     Stft,
@@ -25,14 +26,19 @@ COMPLEX_SHARE = 0.3
 
 @dataclass(config=STRICT)
 class LossWeights:
-    """The factor of each term in the generator's loss; the terms are about 1 before training."""
+    """The factor of each term in the generator's loss.
+
+    On DF3's output the reconstruction terms are about 0.70, 0.10, 0.15 and 0.02. ``waveform`` holds
+    the phase: in short runs of the tiny spectral generator on unknown speakers, 1 lost 0.3 dB of
+    SI-SDR against DF3, 10 lost 0.05, and 30 lost none but gained half as much log-spectral distance.
+    """
 
     mel: float = 1.0
-    spectrum: float = 1.0
-    waveform: float = 1.0
-    silence: float = 1.0
+    spectrum: float = 10.0
+    waveform: float = 10.0
+    silence: float = 2.0
     adversarial: float = 1.0
-    feature_matching: float = 1.0
+    feature_matching: float = 2.0
 
 
 class ReconstructionLoss(nn.Module):
@@ -87,11 +93,11 @@ class _Resolution(nn.Module):
         counted = self.stft.counted(0.0, bandwidth_hz)
         silent = counted & ~active_bins(clean_power, counted)
 
-        restored_factor = compression_factor(restored_power, SPECTRUM_FLOOR)
-        clean_factor = compression_factor(clean_power, SPECTRUM_FLOOR)
         restored_magnitude = (restored_power + SPECTRUM_FLOOR**2).sqrt()
         clean_magnitude = (clean_power + SPECTRUM_FLOOR**2).sqrt()
-        excess = restored_magnitude * restored_factor - clean_magnitude * clean_factor
+        excess = restored_magnitude**COMPRESSION - clean_magnitude**COMPRESSION
+        restored_factor = compression_factor(restored_power, SPECTRUM_FLOOR)
+        clean_factor = compression_factor(clean_power, SPECTRUM_FLOOR)
         difference = restored_spectrum * restored_factor - clean_spectrum * clean_factor
         distance = (power_of(difference) + SPECTRUM_FLOOR**2).sqrt() - SPECTRUM_FLOOR
 

@@ -59,7 +59,7 @@ def room_response(
     edges = (0.0, *HIGH_BANDS_HZ)
     diffuse = np.zeros(tail)
     for low, high, share in zip(edges, HIGH_BANDS_HZ, (1.0, *HIGH_DECAYS), strict=False):
-        band = _shaped(colour, lambda hz, low=low, high=high: (hz >= low) & (hz < high))
+        band = _shaped(colour, _within(low, high))
         diffuse += band * 10.0 ** (-3.0 * seconds / (rt60_seconds * share))
     gap = round(rng.uniform(0.004, 0.012) * SAMPLE_RATE)
     diffuse[:gap] *= np.linspace(0.0, 1.0, gap)
@@ -140,21 +140,24 @@ def _hum(samples: int, rng: np.random.Generator) -> Floats:
     tones = sum(
         h * np.sin(n * turns + p) for n, h, p in zip(harmonics, heights, phase, strict=True)
     )
-    return np.asarray(tones) + 0.01 * rng.standard_normal(samples)
+    hum: Floats = np.asarray(tones) + 0.01 * rng.standard_normal(samples)
+    return hum
 
 
 def _wind(samples: int, rng: np.random.Generator) -> Floats:
     """Return rumble that swells and drops within seconds."""
     rumble = _shaped(rng.standard_normal(samples), lambda hz: 1.0 / (1.0 + (hz / 150.0) ** 1.5))
-    swell = _shaped(rng.standard_normal(samples), lambda hz: hz < 1.5)
+    swell = _shaped(rng.standard_normal(samples), _within(0.0, 1.5))
     swell /= max(float(np.abs(swell).max()), 1e-12)
-    return rumble * np.exp(1.5 * swell)
+    gusts: Floats = rumble * np.exp(1.5 * swell)
+    return gusts
 
 
 def _babble(samples: int, rng: np.random.Generator) -> Floats:
     """Return several voices talking at once."""
     seconds = samples / SAMPLE_RATE
-    return np.sum([voice(seconds, rng) for _ in range(BABBLE_VOICES)], axis=0, dtype=np.float64)
+    talk: Floats = np.sum([voice(seconds, rng) for _ in range(BABBLE_VOICES)], axis=0, dtype=float)
+    return talk
 
 
 def _clicks(samples: int, rng: np.random.Generator) -> Floats:
@@ -163,7 +166,12 @@ def _clicks(samples: int, rng: np.random.Generator) -> Floats:
     knocks *= rng.uniform(0.3, 1.0, samples) * rng.choice([-1.0, 1.0], samples)
     seconds = np.arange(round(0.02 * SAMPLE_RATE)) / SAMPLE_RATE
     ring = np.sin(2.0 * np.pi * rng.uniform(1200.0, 4000.0) * seconds) * np.exp(-seconds / 0.003)
-    return np.convolve(knocks, ring)[:samples] + 0.002 * rng.standard_normal(samples)
+    clicks: Floats = np.convolve(knocks, ring)[:samples]
+    return clicks + 0.002 * rng.standard_normal(samples)
+
+
+def _within(low_hz: float, high_hz: float) -> Callable[[Floats], Floats]:
+    return lambda hz: np.where((hz >= low_hz) & (hz < high_hz), 1.0, 0.0)
 
 
 def _shaped(wave: Floats, response: Callable[[Floats], Floats]) -> Floats:

@@ -14,7 +14,7 @@ class GeneratorConfig:
     """Which generator: its kind, its size, and whether it may look ahead."""
 
     name: Literal["spectral", "wave"] = "spectral"
-    # tiny for tests and the demo (0.3-0.4 M parameters), small about 4 M, base 14 M.
+    # tiny for tests and the demo (0.3-0.5 M parameters), small about 4 M, base 14 M.
     size: Literal["tiny", "small", "base"] = "small"
     causal: bool = False
 
