@@ -35,8 +35,9 @@ def bandwidth_hz(wave: Wave) -> float:
 
     24000 is full band; 0 is a clip without content: no band louder than -70 dBFS, or under 43 ms. Below
     2 kHz nothing is searched. A stationary noise floor is no content: speech cut at 8 kHz under hiss
-    gives about 8000. Codecs and resamplers cut sharply and are found to within 250 Hz. A gentle slope
-    is no cut: its answer is where speech sinks into the floor, or 65 dB under the loudest band.
+    gives about 8000. Codecs and resamplers cut sharply and are found to within 250 Hz, or too low
+    under loud hiss. A gentle slope is no cut: its answer is where speech sinks into the floor, or
+    65 dB under the loudest band.
     """
     if len(wave) < N_FFT:
         return 0.0

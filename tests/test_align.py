@@ -20,7 +20,8 @@ def moved(wave: Wave, offset: int) -> Wave:
 def noisy(clean: Wave, snr_db: float, kind: NoiseKind, seed: int) -> Wave:
     disturbance = noise(kind, len(clean) / RATE, np.random.default_rng(seed))
     scale = clean.std() / disturbance.std() * 10 ** (-snr_db / 20)
-    return (clean + scale * disturbance).astype(np.float32)
+    mixed: Wave = (clean + scale * disturbance).astype(np.float32)
+    return mixed
 
 
 @pytest.fixture(scope="module")

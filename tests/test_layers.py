@@ -12,21 +12,15 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; a module imports from lower rows, or from its own.
 LAYERS = [
     {"timbre.errors"},
-    {
-        "timbre.command",
-        "timbre.config",
-        "timbre.storage",
-        "timbre.signals",
-        "timbre.synthetic_voice",
-    },
-    {"timbre.audio", "timbre.spectral"},
+    {"timbre.command", "timbre.config", "timbre.storage"},
+    {"timbre.audio"},
+    {"timbre.spectral", "timbre.synthetic_voice"},
     {"timbre.shards", "timbre.denoise", "timbre.models", "timbre.augment", "timbre.schedule"},
-    {"timbre.order", "timbre.losses", "timbre.metrics"},
+    {"timbre.order", "timbre.losses", "timbre.metrics", "timbre.signals"},
     {"timbre.stream", "timbre.gan", "timbre.checkpoint"},
     {"timbre.validate", "timbre.telemetry", "timbre.train_config"},
-    {"timbre.run"},
-    {"timbre.train", "timbre.restore", "timbre.export", "timbre.peek"},
-    {"timbre.evaluate", "timbre.report", "timbre.demo"},
+    {"timbre.run", "timbre.restore", "timbre.report"},
+    {"timbre.train", "timbre.evaluate", "timbre.export", "timbre.peek", "timbre.demo"},
     {"timbre.cli"},
     {"timbre.__main__"},
 ]

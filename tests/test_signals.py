@@ -27,7 +27,8 @@ def spectrum_db(wave: NDArray[np.float32], share: float) -> NDArray[np.float64]:
     frames = np.lib.stride_tricks.sliding_window_view(wave, 1920)[::960] * np.hanning(1920)
     power = np.abs(np.fft.rfft(frames))[:, :960] ** 2
     bands = power.reshape(len(frames), 24, 40).mean(axis=2)
-    return 10 * np.log10(np.quantile(bands, share, axis=0) + 1e-20)
+    levels: NDArray[np.float64] = 10 * np.log10(np.quantile(bands, share, axis=0) + 1e-20)
+    return levels
 
 
 def decay_seconds(response: NDArray[np.float32]) -> float:

@@ -16,11 +16,10 @@ from timbre.config import STRICT
 from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, Judgement, build_discriminator
 from timbre.schedule import learning_rate_share
+from timbre.spectral import pair_gain
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# The discriminator hears every clean signal at this level (-20 dBFS).
-DISCRIMINATOR_LEVEL = 0.1
 
 
 @dataclass(config=STRICT)
@@ -171,8 +170,7 @@ def discriminator_view(
     One gain for the pair, so that level says nothing but a difference in level is still heard; and
     nothing above the clean side's bandwidth ``(batch,)``, where its silence is not the truth.
     """
-    level = clean.square().mean(dim=-1, keepdim=True).sqrt()
-    sides = torch.cat([clean, restored], dim=1) * (DISCRIMINATOR_LEVEL / level.clamp_min(1e-4))
+    sides = torch.cat([clean, restored], dim=1) * pair_gain(clean)
     real, fake = low_pass(sides, bandwidth_hz).chunk(2, dim=1)
     return real, fake
 
