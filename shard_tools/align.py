@@ -21,8 +21,8 @@ LOW_HZ = 100.0
 HIGH_HZ = 8000.0
 TAPER_HZ = 1000.0
 # 1 is the plain phase transform, 0 plain correlation. Between them the frequencies in which there is
-# no speech weigh less: at -15 dB and 1 s the output of DeepFilterNet3 is placed right in 93 % of cases
-# against 87 %.
+# no speech weigh less: at -15 dB and 1 s the output of DeepFilterNet3 is placed right in 187 of 200
+# cases against 181, on speech and noise drawn apart from those that the value was chosen on.
 WHITENING = 0.75
 SHORTEST_SECONDS = 0.1
 # Half the width of the band's main lobe and first side lobes, which do not count as the rest.

@@ -110,10 +110,12 @@ def _prepare(job: ShardJob, piece: Piece, recipe: Recipe) -> Prepared | Rejected
         mix.loop(noise, noise_start, len(speech)),
         mix.Request(recipe.snr_db, recipe.level_db, lead_in),
     )
-    if mixture is None:
-        return Rejected("silent_clean", _what(piece))
     # Of the whole clip: a piece may happen to hold no consonant that reaches the top.
-    return Prepared(piece, recipe, mixture, noise_start, bandwidth_hz(clip))
+    level_gain = audio.gain(recipe.level_db - audio.active_level_db(clip))
+    bandwidth = bandwidth_hz(clip * np.float32(level_gain))
+    if mixture is None or bandwidth == 0:
+        return Rejected("silent_clean", _what(piece))
+    return Prepared(piece, recipe, mixture, noise_start, bandwidth)
 
 
 def _finish(

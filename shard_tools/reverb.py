@@ -13,9 +13,10 @@ from timbre.config import STRICT
 class ReverbConfig:
     """How many pairs are reverberant, and how much of the room the target keeps."""
 
-    share: float = 0.25
-    # The target keeps the room's response up to this long after the direct path: 0 is none.
-    target_early_seconds: float = 0.0
+    share: float = 0.15
+    # The target keeps the room's response up to this long after the direct path; with none of it a
+    # hall is 10 dB louder than its target, and half of such pairs cannot be aligned.
+    target_early_seconds: float = 0.05
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:

@@ -17,6 +17,7 @@ from timbre.audio import SAMPLE_RATE
 from timbre.errors import AudioError, ConfigError
 
 MANIFEST = "manifest.jsonl"
+ROLES = ("speech", "noise", "rir")
 SCAN_THREADS = 8
 
 
@@ -40,8 +41,7 @@ class Catalogue(NamedTuple):
 def scan(source: str, role: str) -> Catalogue:
     """Return the catalogue of a source; ``role`` (speech, noise, rir) is its key in the config.
 
-    A ``manifest.jsonl`` whose rows lie in folders named after the roles gives each role its own
-    rows. Without a manifest the folder that a file lies in names its speaker.
+    A ``manifest.jsonl`` with rows in a folder for each of the roles gives each its own rows. Without a manifest the folder that a file lies in names its speaker.
 
     Raises:
         ConfigError: no such source, nothing in it, or a manifest row that names no file.
@@ -83,10 +83,11 @@ def _rows(source: str, role: str) -> list[_Row]:
             raise ConfigError(f"{role}: {source}: no such manifest")
         folder = source.rpartition("/")[0] or "."
         rows = _read_manifest(source, role)
-        own = [row for row in rows if PurePosixPath(row.path).parts[0] == role]
-        return sorted(_existing(own or rows, folder, source, role))
+        if {PurePosixPath(row.path).parts[0] for row in rows} >= set(ROLES):
+            rows = [row for row in rows if PurePosixPath(row.path).parts[0] == role]
+        return sorted(_existing(rows, folder, source, role))
     folder = source.rstrip("/")
-    if not storage.exists(folder):
+    if not storage.is_folder(folder):
         raise ConfigError(f"{role}: {source}: no such folder")
     beside, _, name = folder.rpartition("/")
     for manifest, below in [

@@ -152,11 +152,11 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int, dilation: int, causal: bool) -> None:
         super().__init__()
-        self.dilated = Convolution((channels, channels), 3, causal, dilation=dilation)
-        self.ahead = self.dilated.ahead
+        dilated = Convolution((channels, channels), 3, causal, dilation=dilation)
+        self.ahead = dilated.ahead
         self.layers = nn.Sequential(
             nn.PReLU(channels),
-            self.dilated,
+            dilated,
             nn.PReLU(channels),
             weight_norm(nn.Conv1d(channels, channels, 1)),
         )

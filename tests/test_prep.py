@@ -1,0 +1,237 @@
+"""`timbre prep`, with the real denoiser: complete, repeatable, resumable, and plain about bad input."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shard_tools.prep import PrepConfig, prep
+from shard_tools.sources import scan
+from shard_tools.stats import read_metas
+from shard_tools.verify import verify
+from timbre import audio, cli, shards, storage
+from timbre import config as configs
+from timbre.errors import AudioError, ConfigError
+from timbre.order import DataSource, open_corpus
+from timbre.shards import PairMeta
+from timbre.synthetic_voice import voice
+from timbre.validate import list_pairs, read_whole
+
+
+def changed(config: PrepConfig, **changes: object) -> PrepConfig:
+    return configs.from_tree(PrepConfig, {**configs.to_tree(config), **changes}, "test")
+
+
+def digest(folder: str) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in Path(folder).rglob("*")
+        if path.suffix in (".tar", ".index")
+    }
+
+
+def test_shards_hold_what_the_contract_says(prep_config: PrepConfig, manifest_url: str) -> None:
+    assert verify(manifest_url) == []
+    manifest = shards.load_manifest(manifest_url)
+    pieces = 4 * 2 * 2 * 2  # speakers, clips, pieces of 4.5 s, variants
+    pairs = sum(shard.pairs for split in manifest.splits.values() for shard in split)
+    assert pairs + sum(manifest.rejected.values()) == pieces
+    assert pairs > 0.8 * pieces
+    assert manifest.config["save_segment_seconds"] == prep_config.save_segment_seconds
+    metas = [
+        meta for split in manifest.splits for meta in read_metas(manifest_url, manifest, split)
+    ]
+    for meta in metas:
+        assert prep_config.save_segment_seconds * 48000 <= meta.samples
+        assert abs(meta.snr_reached_db - meta.snr_db) < 0.1
+        assert meta.denoiser_sha256 == manifest.hashes["denoiser"]
+        assert len(meta.denoiser_sha256) == 64
+        assert meta.bandwidth_hz > 10000
+        if meta.rir is None:
+            assert meta.alignment_offset == 0  # DeepFilterNet3's delay is compensated
+
+
+def test_speakers_are_on_one_side_only(manifest_url: str) -> None:
+    manifest = shards.load_manifest(manifest_url)
+    sides = [
+        {meta.speaker for meta in read_metas(manifest_url, manifest, split)}
+        for split in ("train", "val")
+    ]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
+
+
+def test_the_degraded_side_is_the_denoised_clean_side(manifest_url: str) -> None:
+    """On the whole nearer to clean than the mixture was (babble may fare worse), and in time."""
+    manifest = shards.load_manifest(manifest_url)
+    metas: dict[str, PairMeta] = {
+        meta.key: meta for meta in read_metas(manifest_url, manifest, "train")
+    }
+    gains = []
+    for place in list_pairs([open_corpus(DataSource(manifest_url), "train")]):
+        meta = metas[place.entry.key]
+        if meta.rir is None and meta.snr_db < 15:
+            degraded, clean = (wave.astype(float) for wave in read_whole(place))
+            reached = 10 * np.log10(np.sum(clean**2) / np.sum((degraded - clean) ** 2))
+            gains.append(reached - meta.snr_db)
+    assert len(gains) > 5
+    assert np.median(gains) > 2
+
+
+@pytest.mark.parametrize("workers", [2])
+def test_any_number_of_workers_gives_the_same_bytes(
+    prep_config: PrepConfig, manifest_url: str, tmp_path: Path, workers: int
+) -> None:
+    prep(changed(prep_config, output=str(tmp_path), workers=workers))
+    assert digest(str(tmp_path)) == digest(prep_config.output)
+
+
+def test_a_rerun_makes_only_what_is_missing_and_gives_the_same_bytes(
+    prep_config: PrepConfig, manifest_url: str, tmp_path: Path
+) -> None:
+    folder = str(tmp_path / "copy")
+    shutil.copytree(prep_config.output, folder)
+    before = digest(folder)
+    lost, kept = "val/shard-000000.tar", "train/shard-000000.tar"
+    for name in (lost, shards.index_path(lost)):
+        (Path(folder) / name).unlink()
+    written = (Path(folder) / kept).stat().st_mtime_ns
+    prep(changed(prep_config, output=folder))
+    assert digest(folder) == before
+    assert (Path(folder) / kept).stat().st_mtime_ns == written
+
+
+def test_shards_of_two_plans_never_mix(prep_config: PrepConfig, manifest_url: str) -> None:
+    with pytest.raises(ConfigError, match="holds shards of another plan"):
+        prep(changed(prep_config, seed=9))
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> PrepConfig:
+    """60 short clips of noise-like speech without a denoiser: for tests of bookkeeping."""
+    rng = np.random.default_rng(0)
+    envelope = np.repeat(rng.uniform(0, 0.2, 50), 480).astype(np.float32)
+    for number in range(60):
+        wave = envelope * rng.standard_normal(24000).astype(np.float32)
+        audio.write(tmp_path / f"speech/s{number % 6}/{number:02d}.wav", wave, 48000)
+    for number in range(3):
+        audio.write(
+            tmp_path / f"noise/{number}.wav",
+            rng.standard_normal(48000).astype(np.float32) / 8,
+            48000,
+        )
+    tree = {
+        "speech": f"{tmp_path}/speech",
+        "noise": f"{tmp_path}/noise",
+        "output": f"{tmp_path}/out",
+        "workers": 1,
+        "save_segment_seconds": 0.5,
+        "denoiser": {"name": "none"},
+        "quality": {"min_seconds": 0.4, "max_flat_share": 1.0},
+    }
+    return configs.from_tree(PrepConfig, tree, "small")
+
+
+def test_a_corrupt_clip_among_many_is_skipped_counted_and_named(
+    small: PrepConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "speech/s0/00.wav").write_text("no audio")
+    manifest = prep(small)
+    assert len(manifest.unusable) == 1 and "s0/00.wav" in manifest.unusable[0]
+    assert "s0/00.wav" in capsys.readouterr().out
+    pairs = sum(shard.pairs for split in manifest.splits.values() for shard in split)
+    assert pairs + sum(manifest.rejected.values()) == 59
+
+
+def test_a_clip_that_breaks_off_is_counted_as_unreadable(small: PrepConfig, tmp_path: Path) -> None:
+    flac = tmp_path / "speech/s1/61.flac"
+    audio.write(flac, np.random.default_rng(1).standard_normal(24000).astype(np.float32) / 9, 48000)
+    flac.write_bytes(flac.read_bytes()[:9000])
+    manifest = prep(small)
+    assert manifest.rejected["unreadable"] == 1
+    index = [
+        shards.load_index(small.output, shard).rejected
+        for split in manifest.splits.values()
+        for shard in split
+    ]
+    assert any("61.flac" in what for rejected in index for what in rejected.get("unreadable", ()))
+
+
+def test_too_many_corrupt_clips_stop_the_job_before_any_shard(
+    small: PrepConfig, tmp_path: Path
+) -> None:
+    for number in range(3):
+        (tmp_path / f"speech/s{number}/{number:02d}.wav").write_bytes(b"")
+    with pytest.raises(AudioError, match=r"3 of 60 clips .* max_bad_fraction 0\.02.*00\.wav"):
+        prep(small)
+    assert not (tmp_path / "out").exists()
+
+
+def test_clips_are_brought_to_48_khz_mono(small: PrepConfig, tmp_path: Path) -> None:
+    mono = audio.resample(voice(1.0, np.random.default_rng(2)), 48000, 22050)[:11025]
+    audio.write(tmp_path / "speech/s0/00.wav", np.stack([mono, mono]), 22050)
+    manifest = prep(changed(small, mix={"near_clean_share": 1.0}))
+    assert sum(s.pairs for split in manifest.splits.values() for s in split) == 60
+    meta = {
+        m.clean.path: m
+        for split in manifest.splits
+        for m in read_metas(f"{small.output}/manifest.json", manifest, split)
+    }["s0/00.wav"]
+    assert meta.samples == 24000
+    assert 8000 < meta.bandwidth_hz < 11500
+
+
+@pytest.mark.parametrize(
+    ("override", "told", "code"),
+    [
+        ("speech={tmp}/gone", "speech: {tmp}/gone: no such folder", 2),
+        ("noise={tmp}/speech/s0/00.wav", "noise: {tmp}/speech/s0/00.wav: ", 2),
+        ("speech={tmp}/empty", "speech: {tmp}/empty: no audio in it", 2),
+        ("speech={tmp}/rows.jsonl", "1 rows name no file: nothere.wav", 2),
+        ("speech={tmp}/broken.jsonl", "broken.jsonl, line 1: not JSON", 2),
+        ("output={tmp}/speech/s0/00.wav/out", "00.wav", 1),
+        ("variants=no", "variants: expected a valid integer, got 'no'", 2),
+    ],
+)
+def test_bad_input_gets_one_clear_error(
+    small: PrepConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    told: str,
+    code: int,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "rows.jsonl").write_text('{"file": "speech/s0/00.wav"}\n{"file": "nothere.wav"}\n')
+    (tmp_path / "broken.jsonl").write_text("file: a.wav\n")
+    (tmp_path / "prep.yaml").write_text(configs.dump(small))
+    assert cli.main(["prep", f"{tmp_path}/prep.yaml", override.format(tmp=tmp_path)]) == code
+    error = capsys.readouterr().err
+    assert error.count("timbre: error:") == 1
+    assert told.format(tmp=tmp_path) in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_of_all_roles_gives_each_its_own_rows(corpus: Path, tmp_path: Path) -> None:
+    for role in ("speech", "noise", "rir"):
+        by_manifest, by_folder = (
+            scan(f"{corpus}/manifest.jsonl", role),
+            scan(f"{corpus}/{role}", role),
+        )
+        assert [clip.url for clip in by_manifest.clips] == [clip.url for clip in by_folder.clips]
+        assert all(clip.path.startswith(role) for clip in by_manifest.clips)
+    assert {clip.speaker for clip in scan(f"{corpus}/speech", "speech").clips} == {
+        json.loads(line)["speaker"]
+        for line in (corpus / "manifest.jsonl").read_text().splitlines()
+        if json.loads(line)["file"].startswith("speech")
+    }
+
+
+def test_nothing_but_finished_files_is_left_behind(
+    prep_config: PrepConfig, manifest_url: str
+) -> None:
+    names = {Path(url).suffix for url in storage.find(prep_config.output)}
+    assert names == {".tar", ".index", ".json"}

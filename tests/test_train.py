@@ -1,0 +1,268 @@
+"""Training: the commands, resuming, and what a step does."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.made_shards import make_shards
+from timbre import checkpoint, cli
+from timbre import config as configs
+from timbre.errors import CheckpointError, ConfigError, ShardError
+from timbre.run import open_run
+from timbre.train import main, train, train_step
+from timbre.train_config import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+TINY = str(ROOT / "configs/train_tiny.yaml")
+QUICK = (
+    "segment_seconds=0.2",
+    "steps=8",
+    "global_batch=2",
+    "optimizer.warmup_steps=2",
+    "log_every=2",
+    "validate_every=4",
+    "save_every=4",
+    "workers=0",
+)
+# 4 steps an epoch: the discriminator learns from step 20 on.
+ADVERSARIAL = "adversarial={discriminator_steps: 2, ramp_steps: 2}"
+
+
+@pytest.fixture(scope="module")
+def noise_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_shards(tmp_path_factory.mktemp("shards"), [4, 4], [2])
+
+
+def config(url: str, run_dir: Path, *overrides: str) -> TrainConfig:
+    given = [f"data=[{{manifest: {url}}}]", f"run_dir={run_dir}", *QUICK, *overrides]
+    return configs.load(TrainConfig, TINY, given)
+
+
+def scalars(run_dir: Path) -> EventAccumulator:
+    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"images": 9, "audio": 9})
+    events.Reload()
+    return events
+
+
+def check_same(one: Any, other: Any, where: str = "state") -> None:
+    if isinstance(one, torch.Tensor):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, msg=lambda m: f"{where}: {m}")
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            check_same(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        for number, (a, b) in enumerate(zip(one, other, strict=True)):
+            check_same(a, b, f"{where}.{number}")
+    else:
+        assert one == other, where
+
+
+@pytest.mark.parametrize("name", ["spectral", "wave"])
+def test_an_interrupted_run_ends_exactly_like_an_uninterrupted_one(
+    noise_url: str, tmp_path: Path, name: str
+) -> None:
+    given = [
+        f"generator.name={name}",
+        ADVERSARIAL,
+        "steps=26",
+        "save_every=23",
+        "validate_every=23",
+    ]
+    train(config(noise_url, tmp_path / "whole", *given))
+    whole = checkpoint.load(str(tmp_path / "whole/checkpoints/step-00000026.pt"))
+    # Go on from the middle of the whole run, in the adversarial phase and inside an epoch.
+    (tmp_path / "cut/checkpoints").mkdir(parents=True)
+    middle = "checkpoints/step-00000023.pt"
+    (tmp_path / "cut" / middle).write_bytes((tmp_path / "whole" / middle).read_bytes())
+    train(config(noise_url, tmp_path / "cut", *given, "workers=1"))
+    resumed = checkpoint.load(str(tmp_path / "cut/checkpoints/step-00000026.pt"))
+    check_same(whole["gan"], resumed["gan"])
+    check_same(whole["stream"], resumed["stream"])
+
+
+def test_a_run_leaves_what_its_user_looks_for(noise_url: str, tmp_path: Path) -> None:
+    assert main([TINY, f"data=[{{manifest: {noise_url}}}]", f"run_dir={tmp_path}", *QUICK]) == 0
+    shown = scalars(tmp_path)
+    tags = shown.Tags()
+    assert {
+        "g/loss",
+        "g/mel",
+        "g/waveform",
+        "g/learning_rate",
+        "data/epoch",
+        "val/score",
+        "val/si_sdr",
+    } <= set(tags["scalars"])
+    assert {"pair/degraded", "pair/restored", "pair/clean"} == set(tags["audio"])
+    assert tags["images"] == ["pair/degraded_restored_clean"]
+    assert [event.step for event in shown.Scalars("g/loss")] == [2, 4, 6, 8]
+    assert shown.Scalars("data/epoch")[-1].value == pytest.approx(2.0)
+    saved = configs.load(TrainConfig, tmp_path / "config.yaml")
+    assert saved == config(noise_url, tmp_path)
+    state = checkpoint.load(checkpoint.latest(str(tmp_path)) or "")
+    assert configs.from_tree(TrainConfig, state["config"], "checkpoint") == saved
+    checkpoint.load_generator(str(tmp_path / "best.safetensors"))
+
+
+def test_a_finished_run_is_left_as_it_is(noise_url: str, tmp_path: Path) -> None:
+    train(config(noise_url, tmp_path))
+    last = tmp_path / "checkpoints/step-00000008.pt"
+    before = last.stat().st_mtime_ns
+    train(config(noise_url, tmp_path))
+    assert last.stat().st_mtime_ns == before
+
+
+def test_only_the_last_checkpoints_are_kept(noise_url: str, tmp_path: Path) -> None:
+    train(config(noise_url, tmp_path, "save_every=2", "keep_checkpoints=2"))
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-00000006.pt",
+        "step-00000008.pt",
+    ]
+
+
+def test_training_repairs_a_known_damage(manifest_url: str, tmp_path: Path) -> None:
+    """On speech through DeepFilterNet3 forty steps already lower the loss of training pairs."""
+    given = [
+        "segment_seconds=1",
+        "steps=40",
+        "global_batch=4",
+        "validate_every=100",
+        "save_every=100",
+    ]
+    run = open_run(config(manifest_url, tmp_path, *given))
+    seen = []
+    for batch in run.batches():
+        seen.append(float(train_step(run, batch)["g/loss"]))
+    run.close()
+    assert np.mean(seen[-10:]) < 0.95 * np.mean(seen[:10])
+
+
+def test_the_discriminator_learns_first_and_weighs_in_later(noise_url: str, tmp_path: Path) -> None:
+    run = open_run(config(noise_url, tmp_path, "steps=26", ADVERSARIAL))
+    before = [p.detach().clone() for p in run.gan.discriminator.parameters()]
+    logged: list[dict[str, torch.Tensor]] = []
+    for batch in run.batches():
+        logged.append(train_step(run, batch))
+        if run.gan.step == 20:
+            check_same(before, list(run.gan.discriminator.parameters()))
+    run.close()
+    assert [n for n, metrics in enumerate(logged) if "d/loss" in metrics] == list(range(20, 26))
+    assert [n for n, metrics in enumerate(logged) if "g/adversarial" in metrics] == list(
+        range(22, 26)
+    )
+    assert not all(
+        a.equal(b) for a, b in zip(before, run.gan.discriminator.parameters(), strict=True)
+    )
+    # Taught nothing by the generator's steps, it still takes gradients of its own.
+    assert all(p.requires_grad for p in run.gan.discriminator.parameters())
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_every_precision_trains_on_the_cpu(noise_url: str, tmp_path: Path, precision: str) -> None:
+    run = open_run(config(noise_url, tmp_path, f"precision={precision}", "steps=24", ADVERSARIAL))
+    losses = [float(train_step(run, batch)["g/loss"]) for batch in run.batches()]
+    run.close()
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    assert all(
+        p.dtype == torch.float32 and p.isfinite().all() for p in run.gan.generator.parameters()
+    )
+    if precision == "fp16":  # a scaler of its own each, and both have been used
+        scalers = [run.gan.generator_scaler, run.gan.discriminator_scaler]
+        assert scalers[0] is not scalers[1]
+        assert all(scaler.state_dict()["_growth_tracker"] > 0 for scaler in scalers)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_warning_from_the_scheduler_saves_and_ends_the_run(
+    noise_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    run = config(
+        noise_url,
+        tmp_path,
+        "steps=100000",
+        "optimizer.warmup_steps=9",
+        "validate_every=99999",
+        "save_every=99999",
+    )
+    (tmp_path / "run.yaml").write_text(configs.dump(run))
+    words = [sys.executable, "-m", "timbre.train", f"{tmp_path}/run.yaml"]
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    events = tmp_path / "tensorboard"
+    try:
+        while not (events.exists() and any(path.stat().st_size > 300 for path in events.iterdir())):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+    (saved,) = (tmp_path / "checkpoints").iterdir()
+    step = int(re.sub(r"\D", "", saved.name))
+    assert 0 < step < 100000
+    assert checkpoint.load(str(saved))["gan"]["step"] == step
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["segment_seconds=0.5"], r"segment_seconds 0\.5 .* save_segment_seconds 0\.25"),
+        (["adversarial.start_step=7"], r"start_step 7: expected at least 20, 5 epochs of 4 steps"),
+        (["global_batch=100"], "global_batch 100 is larger than an epoch of 8 pairs"),
+    ],
+)
+def test_contradictions_with_the_data_are_refused_before_any_work(
+    noise_url: str, tmp_path: Path, overrides: Sequence[str], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        train(config(noise_url, tmp_path / "run", *overrides))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_another_architecture_is_not_continued(noise_url: str, tmp_path: Path) -> None:
+    train(config(noise_url, tmp_path))
+    with pytest.raises(CheckpointError, match=r"another architecture: generator .*spectral.*wave"):
+        train(config(noise_url, tmp_path, "generator.name=wave", "steps=9"))
+
+
+def test_a_run_is_not_continued_on_changed_data(noise_url: str, tmp_path: Path) -> None:
+    train(config(noise_url, tmp_path / "run"))
+    other = make_shards(tmp_path / "other", [4, 5], [2])
+    with pytest.raises(ConfigError, match="manifests"):
+        train(config(other, tmp_path / "run", "steps=9"))
+
+
+def test_too_many_unreadable_pairs_end_the_run_with_their_name(tmp_path: Path) -> None:
+    url = make_shards(tmp_path / "shards", [4, 4], [2])
+    (tmp_path / "shards/train/shard-000001.tar").unlink()
+    with pytest.raises(ShardError, match=r"max_bad_fraction 0\.02; last: .*shard-000001\.tar"):
+        train(config(url, tmp_path / "run", "steps=40"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told", "code"),
+    [
+        (["{tmp}/none.yaml"], "none.yaml", 2),
+        ([TINY, "data=[{{manifest: {tmp}/none/manifest.json}}]"], "none/manifest.json", 1),
+        ([TINY, "stpes=3", "precision=fp8", "segment_seconds=-1"], "did you mean 'steps'", 2),
+    ],
+)
+def test_bad_input_gets_one_clear_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str, code: int
+) -> None:
+    words = [word.format(tmp=tmp_path) for word in arguments] + [f"run_dir={tmp_path}/run"] * (
+        len(arguments) > 1
+    )
+    assert cli.main(["train", *words]) == code
+    error = capsys.readouterr().err
+    assert error.count("timbre: error:") == 1 and told in error and "Traceback" not in error
+    assert not (tmp_path / "run").exists()
