@@ -130,21 +130,14 @@ def test_only_the_last_checkpoints_are_kept(noise_url: str, tmp_path: Path) -> N
     ]
 
 
-def test_training_repairs_a_known_damage(manifest_url: str, tmp_path: Path) -> None:
-    """On speech through DeepFilterNet3 forty steps already lower the loss of training pairs."""
-    given = [
-        "segment_seconds=1",
-        "steps=40",
-        "global_batch=4",
-        "validate_every=100",
-        "save_every=100",
-    ]
-    run = open_run(config(manifest_url, tmp_path, *given))
-    seen = []
-    for batch in run.batches():
-        seen.append(float(train_step(run, batch)["g/loss"]))
+def test_training_repairs_real_damage_of_the_denoiser(manifest_url: str, tmp_path: Path) -> None:
+    """Twenty steps on one batch of speech that DeepFilterNet3 has damaged lower every main term."""
+    run = open_run(config(manifest_url, tmp_path, "segment_seconds=1", "steps=20"))
+    batch = next(run.batches())
+    logged = [train_step(run, batch) for _ in range(20)]
     run.close()
-    assert np.mean(seen[-10:]) < 0.95 * np.mean(seen[:10])
+    for name in ("g/loss", "g/mel", "g/spectrum"):
+        assert logged[-1][name].item() < 0.93 * logged[0][name].item(), name
 
 
 def test_the_discriminator_learns_first_and_weighs_in_later(noise_url: str, tmp_path: Path) -> None:
@@ -170,7 +163,7 @@ def test_the_discriminator_learns_first_and_weighs_in_later(noise_url: str, tmp_
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_every_precision_trains_on_the_cpu(noise_url: str, tmp_path: Path, precision: str) -> None:
     run = open_run(config(noise_url, tmp_path, f"precision={precision}", "steps=24", ADVERSARIAL))
-    losses = [float(train_step(run, batch)["g/loss"]) for batch in run.batches()]
+    losses = [train_step(run, batch)["g/loss"].item() for batch in run.batches()]
     run.close()
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]

@@ -1,0 +1,94 @@
+"""Several real ranks, by torchrun and gloo: the same figures and the same training as one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.made_shards import make_shards
+from timbre import checkpoint
+from timbre import config as configs
+from timbre.train_config import TrainConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+def torchrun(ranks: int, *words: str) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    # Threads split sums differently: one each, so that ranks can agree to the last bit.
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(
+        [*command, f"--nproc_per_node={ranks}", *words],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr[-3000:]
+
+
+def write_config(folder: Path, url: str, *overrides: str) -> str:
+    given = [
+        f"data=[{{manifest: {url}}}]",
+        f"run_dir={folder}/run",
+        "segment_seconds=0.2",
+        "steps=5",
+        "global_batch=6",
+        "optimizer.warmup_steps=2",
+        "optimizer.learning_rate=1e-4",
+        "log_every=1",
+        "validate_every=5",
+        "save_every=5",
+        *overrides,
+    ]
+    config = configs.load(TrainConfig, ROOT / "configs/train_tiny.yaml", given)
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(configs.dump(config))
+    return str(folder / "config.yaml")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_shards(tmp_path_factory.mktemp("shards"), [7, 7, 7], [3, 2])
+
+
+def test_validation_is_one_number_on_every_rank_and_at_any_number_of_ranks(
+    url: str, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, url)
+    told = []
+    for ranks in (1, 2, 3):  # 5 pairs: none of them divides it
+        out = tmp_path / str(ranks)
+        out.mkdir()
+        torchrun(ranks, "-m", "tests.distributed.report_validation", config, str(out))
+        told += [json.loads((out / f"rank{rank}.json").read_text()) for rank in range(ranks)]
+    assert len(told) == 6
+    assert all(figures == told[0] for figures in told)
+    assert told[0]["val/si_sdr"] != told[0]["val/degraded/si_sdr"]
+
+
+def test_two_ranks_train_like_one_and_each_resumes_the_other(url: str, tmp_path: Path) -> None:
+    for ranks in (1, 2):
+        torchrun(ranks, "-m", "timbre.train", write_config(tmp_path / str(ranks), url))
+    one, two = (
+        checkpoint.load(f"{tmp_path}/{ranks}/run/checkpoints/step-00000005.pt") for ranks in (1, 2)
+    )
+    assert one["stream"] == two["stream"]
+    for name, tensor in one["gan"]["average"].items():
+        torch.testing.assert_close(
+            two["gan"]["average"][name], tensor, rtol=1e-3, atol=2e-5, msg=name
+        )
+    # Two ranks go on from what one rank saved, with the pairs that come next.
+    config = write_config(tmp_path / "1", url, "steps=7")
+    torchrun(2, "-m", "timbre.train", config)
+    resumed = checkpoint.load(f"{tmp_path}/1/run/checkpoints/step-00000007.pt")
+    assert resumed["gan"]["step"] == 7
+    assert (resumed["stream"]["epoch"], resumed["stream"]["sample_in_epoch"]) == (2, 6)
+
+
+def test_an_indivisible_global_batch_is_refused_on_all_ranks(url: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        AssertionError, match="global_batch 5 does not divide over 2 ranks; near it are 4 and 6"
+    ):
+        torchrun(2, "-m", "timbre.train", write_config(tmp_path, url, "global_batch=5"))

@@ -1,0 +1,59 @@
+"""Schedules are pure functions of the optimizer step."""
+
+import math
+
+import pytest
+import torch
+
+from timbre.errors import ConfigError
+from timbre.gan import discriminator_view, halves
+from timbre.models.discriminators import DiscriminatorConfig, build_discriminator
+from timbre.schedule import AdversarialConfig, adversarial_share, learning_rate_share, resolve_start
+
+
+def test_the_rate_rises_linearly_then_falls_along_half_a_cosine() -> None:
+    share = [learning_rate_share(step, 10, 110, 0.1) for step in range(111)]
+    assert share[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert share[10] == 1.0
+    assert share[60] == pytest.approx(0.1 + 0.9 * 0.5)
+    assert share[85] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(0.75 * math.pi)))
+    assert share[110] == pytest.approx(0.1)
+    assert learning_rate_share(500, 10, 110, 0.1) == pytest.approx(0.1)
+    assert learning_rate_share(0, 0, 1, 0.1) == 1.0
+
+
+def test_the_discriminator_learns_alone_before_its_weight_ramps() -> None:
+    config = AdversarialConfig(discriminator_steps=5, ramp_steps=4)
+    share = [adversarial_share(step, 100, config) for step in range(112)]
+    assert share[:105] == [0.0] * 105
+    assert share[105:] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0]
+
+
+def test_the_adversarial_start_is_five_epochs_in_steps_or_later() -> None:
+    assert resolve_start(AdversarialConfig(), 40) == 200
+    assert resolve_start(AdversarialConfig(start_step=200), 40) == 200
+    assert resolve_start(AdversarialConfig(start_step=999), 40) == 999
+    with pytest.raises(ConfigError, match="start_step 199: expected at least 200"):
+        resolve_start(AdversarialConfig(start_step=199), 40)
+
+
+def test_the_discriminator_hears_a_pair_at_one_gain_and_within_its_bandwidth() -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn(2, 1, 24000, generator=generator) * torch.tensor([0.01, 0.2])[:, None, None]
+    real, fake = discriminator_view(clean, 0.5 * clean, torch.tensor([24000.0, 8000.0]))
+    torch.testing.assert_close(fake, 0.5 * real, atol=1e-5, rtol=1e-4)
+    assert real[0].square().mean().sqrt().item() == pytest.approx(1.0, rel=1e-3)
+    spectrum = torch.fft.rfft(real[1, 0]).abs()
+    assert spectrum[4100:].max() < 0.02 * spectrum[:3500].mean()  # bins of 2 Hz
+
+
+def test_the_halves_of_one_pass_are_what_two_passes_give() -> None:
+    torch.manual_seed(0)
+    network = build_discriminator(DiscriminatorConfig(preset="light")).eval()
+    real, fake = torch.randn(2, 2, 1, 9600).unbind()
+    both = halves(network(torch.cat([real, fake])))
+    for side, alone in zip(both, (network(real), network(fake)), strict=True):
+        for one, other in zip(side, alone, strict=True):
+            torch.testing.assert_close(one.logits, other.logits, atol=1e-4, rtol=1e-3)
+            for a, b in zip(one.features, other.features, strict=True):
+                torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
