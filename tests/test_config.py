@@ -159,7 +159,7 @@ def test_the_reference_configs_show_every_key_at_its_default(schema: type, name:
     ],
 )
 def test_contradictions_of_a_training_config_are_refused(override: str, told: str) -> None:
-    with pytest.raises(ConfigError, match="train.yaml") as caught:
+    with pytest.raises(ConfigError, match=r"train\.yaml") as caught:
         configs.load(TrainConfig, ROOT / "configs/train.yaml", [override])
     assert told in str(caught.value)
 

@@ -1,6 +1,5 @@
 """Files by path and URL."""
 
-import os
 from pathlib import Path
 
 import fsspec
@@ -76,9 +75,9 @@ def test_a_failed_write_leaves_neither_a_name_nor_a_remnant(tmp_path: Path) -> N
 def test_a_replaced_file_is_never_seen_half_written(tmp_path: Path) -> None:
     url = tmp_path / "a"
     storage.publish(url, b"old")
-    inode = os.stat(url).st_ino
+    inode = url.stat().st_ino
     storage.publish(url, b"new")
-    assert os.stat(url).st_ino != inode  # renamed over, not written into
+    assert url.stat().st_ino != inode  # renamed over, not written into
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 

@@ -36,7 +36,7 @@ def global_keys(
         if state:
             one.load_state_dict(state)
     served = [[batch.keys for batch in islice(one, steps)] for one in ranks]
-    return [sum((served[rank][step] for rank in range(world)), []) for step in range(steps)]
+    return [[key for rank in range(world) for key in served[rank][step]] for step in range(steps)]
 
 
 def test_an_epoch_is_a_permutation_and_two_epochs_differ() -> None:
@@ -67,7 +67,7 @@ def test_global_batches_do_not_depend_on_ranks_or_workers(
 
 def test_an_epoch_serves_no_pair_twice(manifest_url: str) -> None:
     one = stream(manifest_url)
-    keys = sum(global_keys(manifest_url, one.steps_per_epoch), [])
+    keys = [key for batch in global_keys(manifest_url, one.steps_per_epoch) for key in batch]
     assert one.steps_per_epoch == 5
     assert len(set(keys)) == 30
 
@@ -145,7 +145,7 @@ def test_a_segment_longer_than_the_stored_pairs_is_refused_naming_both(manifest_
 
 
 def test_an_indivisible_global_batch_is_refused_with_sizes_that_fit(manifest_url: str) -> None:
-    with pytest.raises(ConfigError, match="global_batch 6 .* 4 ranks; near it are 4 and 8"):
+    with pytest.raises(ConfigError, match=r"global_batch 6 .* 4 ranks; near it are 4 and 8"):
         stream(manifest_url, world=4)
 
 

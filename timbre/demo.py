@@ -13,13 +13,13 @@ from timbre import audio
 from timbre.audio import SAMPLE_RATE
 from timbre.command import command, say
 from timbre.errors import WorkError
-from timbre.signals import noise, write_corpus
+from timbre.signals import NoiseKind, noise, write_corpus
 from timbre.synthetic_voice import speaker, voice
 
 SEED = 0
 SPEAKERS, CLIPS, SECONDS = 6, 4, 5.0
 # What is restored in the end: voices and noises that are in no shard.
-UNHEARD = [("hum", 5.0), ("pink", 10.0), ("babble", 10.0)]
+UNHEARD: list[tuple[NoiseKind, float]] = [("hum", 5.0), ("pink", 10.0), ("babble", 10.0)]
 UNHEARD_SEED = 1
 
 PREP = """\

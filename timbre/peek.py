@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from timbre import shards
 from timbre.command import command, say
 from timbre.errors import ConfigError
-from timbre.order import Corpus, DataSource, mixed_order, open_corpus
+from timbre.order import Corpus, DataSource, Order, mixed_order, open_corpus
 
 
-def batch_keys(corpus: Corpus, rows: Sequence[Sequence[int]]) -> list[str]:
+def batch_keys(corpus: Corpus, rows: Order) -> list[str]:
     """Return the keys of the pairs in rows of ``mixed_order``."""
     return [
         shards.load_index(corpus.folder, corpus.shards[shard]).pairs[pair].key
