@@ -7,6 +7,7 @@ hears none of training's.
 
 import hashlib
 import itertools
+import math
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ T = TypeVar("T")
 Shard = tuple[Split, int]
 
 SPLITS: tuple[Split, Split] = ("train", "val")
+MOST_VALIDATION = 1.5
 
 
 @dataclass(config=STRICT)
@@ -96,15 +98,16 @@ class Recipe(NamedTuple):
 
 
 def split_names(names: set[str], val_ratio: float) -> dict[str, Split]:
-    """Return the split of every name, by a hash of the name alone.
+    """Return the split of every name, by a hash of the name alone: a new name moves no other.
 
-    Where the hash puts all of several names on one side, the nearest one is moved over: neither
-    side may be empty. A single name stands in both.
+    Only where few names fall badly by chance are the nearest ones moved over: validation gets at
+    least one and at most one and a half times its share, and training is left one. A single name is
+    all validation's.
     """
-    place = {name: _hash(name) for name in names}
-    ranked = sorted(names, key=lambda name: place[name])
-    in_val = sum(place[name] < val_ratio for name in ranked)
-    count = min(max(in_val, 1), max(len(ranked) - 1, 1))
+    ranked = sorted(names, key=_hash)
+    count = sum(_hash(name) < val_ratio for name in ranked)
+    most = min(math.ceil(MOST_VALIDATION * val_ratio * len(ranked)), len(ranked) - 1)
+    count = max(min(count, most), 1)
     return {name: "val" if rank < count else "train" for rank, name in enumerate(ranked)}
 
 
@@ -193,9 +196,9 @@ def draw_recipes(plan: Plan, shard: Shard, mix: MixConfig, reverb_share: float) 
 
 
 def _pool(clips: tuple[Clip, ...], split: Split, val_ratio: float) -> tuple[int, ...]:
-    split_of = split_names({clip.path for clip in clips}, val_ratio)
-    if len(clips) == 1:
+    if len(clips) == 1:  # better heard twice than not at all
         return (0,)
+    split_of = split_names({clip.path for clip in clips}, val_ratio)
     return tuple(i for i, clip in enumerate(clips) if split_of[clip.path] == split)
 
 

@@ -91,6 +91,13 @@ class PrepConfig:
 NOT_IN_PLAN = ("speech", "noise", "rir", "output", "workers", "max_bad_fraction")
 
 
+@dataclass(config=STRICT)
+class PlanMark:
+    """``plan.json``: whose shards an output folder holds."""
+
+    plan: str
+
+
 class Job(NamedTuple):
     """A plan, what the workers need to carry it out, and the clips that cannot take part."""
 
@@ -115,6 +122,7 @@ def prep(config: PrepConfig, executor: Executor = "local") -> Manifest:
     tasks = [_task(config, job.plan, shard) for shard in job.plan.shards() if shard not in indexes]
     total = sum(len(pieces) for pieces in job.plan.pieces.values())
     unreadable = [what for index in indexes.values() for what in index.rejected.get(UNREADABLE, ())]
+    refuse_too_many_bad(unreadable, total, config.max_bad_fraction)
     progress = tqdm(total=total, desc="pairs", unit="pair", disable=None)
     progress.update(total - sum(len(task.pieces) for task in tasks))
     with progress:
@@ -138,6 +146,8 @@ def open_job(config: PrepConfig) -> Job:
     rir, rir_bad = _usable(config, config.rir, "rir") if config.rir else ((), ())
     noises, noise_broken = load_bank(noise, "noise")
     rirs, rir_broken = load_bank(rir, "rir")
+    refuse_too_many_bad(noise_broken, len(noise), config.max_bad_fraction)
+    refuse_too_many_bad(rir_broken, len(rir), config.max_bad_fraction)
     noise = tuple(clip for clip in noise if clip.path in noises.paths)
     rir = tuple(clip for clip in rir if clip.path in rirs.paths)
     if not noise:
@@ -162,7 +172,7 @@ def open_job(config: PrepConfig) -> Job:
         noises=noises,
         rirs=rirs,
     )
-    plan_hash = _plan_hash(config, plan, noise, rir)
+    plan_hash = _plan_hash(config, plan, (*noise, *rir), shard_job.denoiser_sha256)
     hashes = {"plan": plan_hash, "denoiser": shard_job.denoiser_sha256}
     unusable = (*speech_bad, *noise_bad, *rir_bad, *noise_broken, *rir_broken)
     for message in unusable:
@@ -179,14 +189,14 @@ def claim_output(output: str, plan_hash: str) -> None:
     """
     url = storage.join(output, PLAN_NAME)
     if storage.exists(url):
-        found = json.loads(storage.read(url))["plan"]
+        found = shards.from_json(PlanMark, storage.read(url), url).plan
         if found != plan_hash:
             raise ConfigError(
                 f"output: {output} holds shards of another plan ({found[:12]}, this one is "
                 f"{plan_hash[:12]}): the config or the sources have changed; choose another output"
             )
         return
-    storage.publish(url, json.dumps({"plan": plan_hash}).encode())
+    storage.publish(url, shards.to_json(PlanMark(plan_hash)))
 
 
 def write_manifest(config: PrepConfig, job: Job) -> Manifest:
@@ -285,13 +295,14 @@ def _shard_entry(shard: Shard, index: ShardIndex, index_sha256: str) -> ShardEnt
 
 
 def _plan_hash(
-    config: PrepConfig, plan: Plan, noise: tuple[Clip, ...], rir: tuple[Clip, ...]
+    config: PrepConfig, plan: Plan, pools: tuple[Clip, ...], denoiser_sha256: str
 ) -> str:
     tree = configs.to_tree(config)
+    tree["denoiser"]["weights"] = denoiser_sha256  # what they are, not where they lie
     kept = {name: value for name, value in tree.items() if name not in NOT_IN_PLAN}
     speech = [(p.clip.path, p.start, p.samples, p.variant) for s in plan.pieces.values() for p in s]
-    pools = [(clip.path, clip.samples) for clip in (*noise, *rir)]
-    return shards.sha256(json.dumps([kept, speech, pools], sort_keys=True).encode())
+    others = [(clip.path, clip.samples) for clip in pools]
+    return shards.sha256(json.dumps([kept, speech, others], sort_keys=True).encode())
 
 
 if __name__ == "__main__":

@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from shard_tools.align import MIN_CONFIDENCE, Alignment
-from shard_tools.bandwidth import bandwidth_hz
 from timbre.audio import ACTIVE_RANGE_DB, LEVEL_FRAME, SAMPLE_RATE, SILENCE_DB, Wave, level_db
 from timbre.config import STRICT
-
-__all__ = ["Figures", "QualityConfig", "Reason", "bandwidth_hz", "examine", "measure"]
 
 Reason = Literal[
     "non_finite",

@@ -62,6 +62,12 @@ def test_two_names_are_enough_for_two_sides() -> None:
         assert set(split_names(pair, 0.08).values()) == {"train", "val"}
 
 
+def test_a_few_speakers_do_not_all_fall_to_validation_by_chance() -> None:
+    for salt in range(200):
+        split = split_names({f"{salt}/{i}" for i in range(6)}, 0.2)
+        assert 1 <= sum(side == "val" for side in split.values()) <= 2
+
+
 def test_a_single_speaker_is_split_by_recording() -> None:
     made = make_plan(clips(1, 12), noises(3), (), SIZE)
     paths = [{piece.clip.path for piece in made.pieces[split]} for split in ("train", "val")]

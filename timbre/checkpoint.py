@@ -7,6 +7,7 @@ holds the averaged generator alone, and its architecture: what restores, evaluat
 import io
 import json
 import pickle
+import zipfile
 from typing import Any
 
 import torch
@@ -48,12 +49,15 @@ def load(url: str) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         CheckpointError: it is something else, is damaged, or holds code.
     """
+    data = storage.read(url)
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise CheckpointError(f"{url}: not a training state of timbre: not a file of torch.save")
     try:
-        state = torch.load(io.BytesIO(storage.read(url)), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{url}: not a training state of timbre: {reason}") from None
-    if not isinstance(state, dict) or not {"config", "gan", "stream"} <= state.keys():
+    if not isinstance(state, dict) or not {"config", "gan", "stream", "best_score"} <= state.keys():
         raise CheckpointError(f"{url}: not a training state of timbre")
     return state
 

@@ -48,7 +48,11 @@ def config_parser(program: str, description: str, example: str) -> argparse.Argu
     )
     parser.add_argument("config", metavar="CONFIG", help="a YAML file")
     parser.add_argument(
-        "overrides", metavar="section.key=value", nargs="*", help="replaces what CONFIG says"
+        "overrides",
+        metavar="section.key=value",
+        nargs="*",
+        default=[],
+        help="replaces what CONFIG says",
     )
     return parser
 

@@ -36,6 +36,7 @@ def load(schema: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a YAML file: {error}") from None
     tree = _parse(text, str(path))
+    tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines, got {type(tree).__name__}")
     for item in overrides:
@@ -120,7 +121,7 @@ def _parse(text: str, source: str) -> Any:
         tree = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: not valid YAML: {error}") from None
-    return {} if tree is None else tree
+    return tree
 
 
 def _override(tree: dict[str, Any], item: str) -> None:

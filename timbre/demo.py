@@ -50,7 +50,7 @@ precision: fp32
 generator: {name: spectral, size: tiny}
 discriminator: {preset: light}
 optimizer: {learning_rate: 2.0e-3, warmup_steps: 20, ema_decay: 0.98}
-adversarial: {discriminator_steps: 10, ramp_steps: 20}
+adversarial: {start_step: 130, discriminator_steps: 10, ramp_steps: 20}
 workers: 1
 log_every: 10
 validate_every: 100

@@ -93,8 +93,8 @@ class Gan:
         dtype = DTYPES.get(self.precision)
         return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
-    def set_learning_rates(self) -> float:
-        """Set both optimizers' rates for this step; return the generator's."""
+    def set_learning_rates(self) -> None:
+        """Set both optimizers' rates for this step."""
         c = self.config
         share = learning_rate_share(self.step, c.warmup_steps, self.steps, c.final_share)
         for optimizer, peak in [
@@ -103,7 +103,6 @@ class Gan:
         ]:
             for group in optimizer.param_groups:
                 group["lr"] = peak * share
-        return c.learning_rate * share
 
     def descend_generator(self, loss: Tensor) -> Tensor:
         """Take one generator step down ``loss`` and update the average; return the gradient norm."""
@@ -141,7 +140,8 @@ class Gan:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, saved at any number of ranks."""
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            if state[name]:  # a scaler saved under another precision is empty: a fresh one is right
+                part.load_state_dict(state[name])
         self.step = state["step"]
 
     def _parts(self) -> dict[str, Any]:
@@ -158,8 +158,7 @@ class Gan:
 
 def unwrap(network: nn.Module) -> nn.Module:
     """Return the network inside what wraps it for several ranks."""
-    inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    return inner
+    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 
 def discriminator_view(

@@ -1,5 +1,6 @@
 """One training run: opened or resumed, logged, validated, saved."""
 
+import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from accelerate.utils import set_seed
 from timbre import checkpoint, storage
 from timbre import config as configs
 from timbre.audio import SAMPLE_RATE
-from timbre.errors import CheckpointError, ShardError
+from timbre.errors import CheckpointError, ConfigError, ShardError, WorkError
 from timbre.gan import Gan
 from timbre.losses import ReconstructionLoss
 from timbre.order import open_corpus
@@ -61,6 +62,7 @@ class Run:
         self.meter = Meter()
         self.best_score = float("inf")
         self._resume()
+        self._refuse_split_start()
         main = accelerator.is_main_process
         self.telemetry = Telemetry(config.run_dir, self.gan.step, config.steps, main)
 
@@ -68,6 +70,8 @@ class Run:
         """Yield the batches of the steps that are left."""
         if self.gan.step < self.config.steps:
             for batch in self.stream:
+                for what in batch.replaced:
+                    self.telemetry.say(f"replaced by the next pair: {what}")
                 yield batch
                 if self.gan.step >= self.config.steps:
                     return
@@ -77,19 +81,27 @@ class Run:
 
         Raises:
             ShardError: more pairs than ``max_bad_fraction`` could not be read.
+            WorkError: the loss is not finite.
         """
         config, stream = self.config, self.stream
         means = self.meter.read(self.accelerator)
+        if not math.isfinite(means["g/loss"]):
+            raise WorkError(
+                f"the loss is {means['g/loss']} by step {self.gan.step}; the last checkpoint is whole: "
+                "try a lower optimizer.learning_rate, or precision fp32"
+            )
+        # The same numbers on every rank, so that all of them stop or none does.
+        served, replaced = self._sum(stream.served), self._sum(stream.replaced)
         scalars = means | {
             "data/epoch": stream.epoch + stream.sample_in_epoch / stream.pairs,
-            "data/bad_pairs": float(stream.replaced),
+            "data/bad_pairs": replaced,
             "g/learning_rate": self.gan.generator_optimizer.param_groups[0]["lr"],
         }
         self.telemetry.scalars(scalars, self.gan.step)
-        if stream.replaced > max(BAD_PAIRS_FREE, config.max_bad_fraction * stream.served):
+        if replaced > max(BAD_PAIRS_FREE, config.max_bad_fraction * served):
             raise ShardError(
-                f"{stream.replaced} of {stream.served} pairs could not be read, more than "
-                f"max_bad_fraction {config.max_bad_fraction}; last: {stream.last_replaced}"
+                f"{replaced:.0f} of {served:.0f} pairs could not be read, more than max_bad_fraction "
+                f"{config.max_bad_fraction}; last on this rank: {stream.last_replaced or 'none'}"
             )
         return f"loss {means['g/loss']:.3f}"
 
@@ -147,13 +159,27 @@ class Run:
             return wish
         if not now:
             return False
-        wishes = torch.tensor(float(wish), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(wishes, "sum").item() > 0)
+        return self._sum(float(wish)) > 0
 
     def close(self) -> None:
         """Flush the logs and leave the process group."""
         self.telemetry.close()
         self.accelerator.end_training()
+
+    def _sum(self, value: float) -> float:
+        """Return the sum over all ranks."""
+        mine = torch.tensor(float(value), device=self.accelerator.device)
+        return float(self.accelerator.reduce(mine, "sum").item())
+
+    def _refuse_split_start(self) -> None:
+        """Raise ConfigError on every rank if some found a checkpoint that others did not."""
+        mine = torch.tensor([self.gan.step], device=self.accelerator.device)
+        steps = self.accelerator.gather(mine).tolist()
+        if len(set(steps)) > 1:
+            raise ConfigError(
+                f"run_dir: {self.config.run_dir}: the ranks would start from steps {steps}; "
+                "all of them must see the same folder"
+            )
 
     def _resume(self) -> None:
         """Load the run's last checkpoint; save the config beside it."""
@@ -182,7 +208,8 @@ def open_run(config: TrainConfig) -> Run:
         ConfigError: the config contradicts the data or the number of ranks.
         CheckpointError: the run's checkpoint is damaged or of another architecture.
     """
-    accelerator = Accelerator()  # places the ranks; precision is gan.py's
+    # It places the ranks; precision is gan.py's, whatever the launcher's environment says.
+    accelerator = Accelerator(mixed_precision="no")
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     return Run(config, accelerator)

@@ -4,6 +4,7 @@ A global batch is a slice of the epoch's order and a rank's batch a slice of the
 rank, worker or process id has a say in what is served when, and resuming is slicing.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -113,6 +114,7 @@ class PairStream:
             pipeline,
             batch_size=None,
             num_workers=self.config.workers,
+            worker_init_fn=_ignore_signals,
             pin_memory=torch.cuda.is_available(),
         )
         for batch in loader:
@@ -290,6 +292,15 @@ def _index(folder: str, shard: ShardEntry) -> ShardIndex:
     if (found := storage.size(url)) != shard.bytes:
         raise ShardError(f"{url}: {found} bytes, but the manifest says {shard.bytes}")
     return index
+
+
+def _ignore_signals(_: int) -> None:
+    """Leave signals to the main process: a scheduler sends them to the whole group.
+
+    A worker ends when its parent does.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _new_int16(shape: tuple[int, int]) -> Tensor:

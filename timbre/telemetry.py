@@ -54,7 +54,9 @@ class Telemetry:
     """
 
     def __init__(self, run_dir: str, first: int, steps: int, main: bool) -> None:
-        self.writer = SummaryWriter(f"{run_dir}/tensorboard", purge_step=first) if main else None
+        self.writer = (
+            SummaryWriter(f"{run_dir}/tensorboard", purge_step=first + 1) if main else None
+        )
         hidden = None if main else True  # None: hidden where there is no terminal
         self.bar = tqdm(total=steps, initial=first, desc="train", unit="step", disable=hidden)
 

@@ -31,13 +31,14 @@ def train(config: TrainConfig) -> None:
             run.meter.add(train_step(run, batch))
             step = run.gan.step
             last = step == config.steps
-            logging = step % config.log_every == 0 or last
+            saving = step % config.save_every == 0 or last
+            logging = step % config.log_every == 0 or saving  # nothing broken is ever saved
 
             message = run.log() if logging else None  # where the host waits for the device
             if step % config.validate_every == 0 or last:
                 run.validate()
             stopped = run.should_stop(interrupted.is_set(), now=logging)
-            if step % config.save_every == 0 or last or stopped:
+            if saving or stopped:
                 run.save()
             run.telemetry.advance(message)
             if stopped:

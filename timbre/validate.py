@@ -81,14 +81,16 @@ def score(figures: dict[str, float]) -> float:
     """Return the composite that the best checkpoint has lowest; 1 is DeepFilterNet3's own output.
 
     The mean of mel distance and both log-spectral distances, each as a share of the degraded
-    side's, plus one for every dB of SI-SDR lost beyond 0.3.
+    side's, plus one for every dB of SI-SDR lost beyond 0.3. A figure that no pair has (the highs of
+    narrow-band data) is left out.
     """
-    shares = [
-        figures[f"val/{name}"] / figures[f"val/degraded/{name}"]
+    distances = [
+        (figures[f"val/{name}"], figures[f"val/degraded/{name}"])
         for name in ("mel_distance", "lsd_0_8k", "lsd_8_24k")
     ]
+    shares = [restored / degraded for restored, degraded in distances if degraded > 0]
     lost = figures["val/degraded/si_sdr"] - figures["val/si_sdr"] - FREE_SI_SDR_LOSS_DB
-    return sum(shares) / len(shares) + max(lost, 0.0)
+    return sum(shares) / max(len(shares), 1) + (lost if lost > 0 else 0.0)
 
 
 def _measure(gan: Gan, reconstruction: ReconstructionLoss, pair: AlignedPair) -> dict[str, Tensor]:
