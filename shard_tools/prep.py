@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import field
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
@@ -31,7 +32,7 @@ from timbre import config as configs
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE
 from timbre.command import command, config_parser, say
-from timbre.config import STRICT
+from timbre.config import STRICT, Count, Name, Positive, Seed, Share
 from timbre.errors import ConfigError, WorkError
 from timbre.shards import AudioFormat, Manifest, ShardEntry, ShardIndex
 
@@ -43,48 +44,40 @@ class PrepConfig:
     """Everything about making shards."""
 
     # A folder, or a manifest.jsonl: one object a line with file, and speaker where it is known.
-    speech: str
-    noise: str
-    output: str
-    rir: str | None = None
+    speech: Name
+    noise: Name
+    output: Name
+    rir: Name | None = None
     # Pairs from each stretch of speech, each with its own noise, ratio, level and room.
-    variants: int = 1
-    seed: int = 0
-    workers: int = 2
-    shard_pairs: int = 64
+    variants: Count = 1
+    seed: Seed = 0
+    workers: Count = 2
+    shard_pairs: Count = 64
     # Every stored pair is at least this long, and shorter than twice this.
-    save_segment_seconds: float = 4.0
+    save_segment_seconds: Annotated[float, Field(ge=0.5, le=60)] = 4.0
     # The share of speakers (where unknown, recordings) whose pairs are for validation.
-    val_ratio: float = 0.08
+    val_ratio: Annotated[float, Field(gt=0, le=0.5)] = 0.08
     audio_format: AudioFormat = "flac"
     # The offset between clean and degraded is searched this far on either side.
-    max_offset_seconds: float = 0.02
+    max_offset_seconds: Positive = 0.02
     # More clips than this share that cannot be read end the job.
-    max_bad_fraction: float = 0.02
+    max_bad_fraction: Share = 0.02
     mix: MixConfig = field(default_factory=MixConfig)
     reverb: ReverbConfig = field(default_factory=ReverbConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
 
     def __post_init__(self) -> None:
-        wrong = [
-            f"{name} {getattr(self, name)}: expected at least {least}"
-            for name, least in [("variants", 1), ("seed", 0), ("workers", 1), ("shard_pairs", 1)]
-            if getattr(self, name) < least
-        ]
-        if not 0.5 <= self.save_segment_seconds <= 60:
-            wrong.append(f"save_segment_seconds {self.save_segment_seconds}: expected 0.5 to 60")
-        if not 0 < self.val_ratio <= 0.5:
-            wrong.append(f"val_ratio {self.val_ratio}: expected more than 0, at most 0.5")
-        if not 0 <= self.max_bad_fraction <= 1:
-            wrong.append(f"max_bad_fraction {self.max_bad_fraction}: expected 0 to 1")
-        if not 0 < self.max_offset_seconds < self.save_segment_seconds / 2:
-            wrong.append(
-                f"max_offset_seconds {self.max_offset_seconds}: expected more than 0 and less than "
-                f"half of save_segment_seconds {self.save_segment_seconds}"
+        stored = f"save_segment_seconds {self.save_segment_seconds}"
+        if self.max_offset_seconds >= self.save_segment_seconds / 2:
+            raise ValueError(
+                f"max_offset_seconds {self.max_offset_seconds}: expected less than half of {stored}"
             )
-        if wrong:
-            raise ValueError("; ".join(wrong))
+        for name in ("min_seconds", "min_active_seconds"):
+            if getattr(self.quality, name) > self.save_segment_seconds:
+                raise ValueError(
+                    f"quality.{name} {getattr(self.quality, name)}: no pair could pass, {stored}"
+                )
 
 
 # What a plan does not depend on: moving the data or the job changes no shard.

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from shard_tools.align import MIN_CONFIDENCE, Alignment
 from timbre.audio import ACTIVE_RANGE_DB, LEVEL_FRAME, SAMPLE_RATE, SILENCE_DB, Wave, level_db
-from timbre.config import STRICT
+from timbre.config import STRICT, NonNegative, Positive, Share
 
 Reason = Literal[
     "non_finite",
@@ -39,24 +39,17 @@ SPECTRAL_RANGE_DB = 50.0
 class QualityConfig:
     """What a pair must reach; the defaults are calibrated on speech at 0 to 20 dB SNR after DF3."""
 
-    min_seconds: float = 0.5
-    min_active_seconds: float = 0.3
+    min_seconds: NonNegative = 0.5
+    min_active_seconds: NonNegative = 0.3
     # Level of the clean side's active frames.
     min_clean_db: float = -55.0
     # Share of the clean side's active samples that lie on flat tops at its peak.
-    max_flat_share: float = 0.002
-    snr_tolerance_db: float = 2.0
+    max_flat_share: Share = 0.002
+    snr_tolerance_db: Positive = 2.0
     # Level of the degraded side against the clean one in the clean side's active frames.
     min_kept_db: float = -10.0
     min_spectral_correlation: float = 0.5
-    min_confidence: float = MIN_CONFIDENCE
-
-    def __post_init__(self) -> None:
-        if self.snr_tolerance_db <= 0:
-            raise ValueError(f"snr_tolerance_db {self.snr_tolerance_db}: expected above 0")
-        for name in ("max_flat_share", "min_confidence"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} {getattr(self, name)}: expected 0 to 1")
+    min_confidence: Share = MIN_CONFIDENCE
 
 
 class Figures(NamedTuple):

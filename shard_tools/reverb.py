@@ -6,25 +6,17 @@ import torchaudio.functional as F
 from pydantic.dataclasses import dataclass
 
 from timbre.audio import SAMPLE_RATE, Wave
-from timbre.config import STRICT
+from timbre.config import STRICT, NonNegative, Share
 
 
 @dataclass(config=STRICT)
 class ReverbConfig:
     """How many pairs are reverberant, and how much of the room the target keeps."""
 
-    share: float = 0.15
+    share: Share = 0.15
     # The target keeps the room's response up to this long after the direct path; with none of it a
     # hall is 10 dB louder than its target, and half of such pairs cannot be aligned.
-    target_early_seconds: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share {self.share}: expected 0 to 1")
-        if self.target_early_seconds < 0:
-            raise ValueError(
-                f"target_early_seconds {self.target_early_seconds}: expected 0 or more"
-            )
+    target_early_seconds: NonNegative = 0.05
 
 
 def prepare(rir: Wave) -> tuple[Wave, int]:

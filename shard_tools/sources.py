@@ -4,17 +4,19 @@ A source is a folder (metadata from a ``manifest.jsonl`` in it or beside it, if 
 ``manifest.jsonl`` itself, one JSON object a line with at least ``file``.
 """
 
-import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from timbre import audio, storage
 from timbre.audio import SAMPLE_RATE
 from timbre.errors import AudioError, ConfigError
+from timbre.shards import OPEN
 
 MANIFEST = "manifest.jsonl"
 ROLES = ("speech", "noise", "rir")
@@ -28,7 +30,6 @@ class Clip(NamedTuple):
     url: str
     samples: int
     speaker: str | None
-    licence: str | None
 
 
 class Catalogue(NamedTuple):
@@ -41,7 +42,8 @@ class Catalogue(NamedTuple):
 def scan(source: str, role: str) -> Catalogue:
     """Return the catalogue of a source; ``role`` (speech, noise, rir) is its key in the config.
 
-    A ``manifest.jsonl`` with rows in a folder for each of the roles gives each its own rows. Without a manifest the folder that a file lies in names its speaker.
+    A ``manifest.jsonl`` with rows in a folder for each of the roles gives each its own rows. Without
+    a manifest the folder that a file lies in names its speaker.
 
     Raises:
         ConfigError: no such source, nothing in it, or a manifest row that names no file.
@@ -69,11 +71,18 @@ def refuse_too_many_bad(bad: Iterable[str], total: int, max_bad_fraction: float)
         )
 
 
+@dataclass(config=OPEN)
+class _ManifestRow:
+    """What is read of a manifest's row; it may say more."""
+
+    file: Annotated[str, Field(min_length=1)]
+    speaker: str | None = None
+
+
 class _Row(NamedTuple):
     path: str
     url: str
     speaker: str | None
-    licence: str | None
 
 
 def _rows(source: str, role: str) -> list[_Row]:
@@ -98,43 +107,37 @@ def _rows(source: str, role: str) -> list[_Row]:
             rows = [row for row in _read_manifest(manifest, role) if row.path.startswith(below)]
             if rows:
                 return sorted(_existing(rows, manifest.rpartition("/")[0], manifest, role))
-    return sorted(_row_of_file(url, folder) for url in _audio_files(folder))
-
-
-def _audio_files(folder: str) -> list[str]:
-    return [u for u in storage.find(folder) if PurePosixPath(u).suffix.lower() in audio.ENDINGS]
-
-
-def _row_of_file(url: str, folder: str) -> _Row:
-    root = str(storage.local_path(folder)) if storage.is_local(folder) else folder
-    path = PurePosixPath(url).relative_to(root)
-    return _Row(str(path), url, path.parent.name or None, None)
+    return [
+        _Row(path, url, PurePosixPath(path).parent.name or None)
+        for path, url in audio.find_below(folder).items()
+    ]
 
 
 def _read_manifest(url: str, role: str) -> list[_Row]:
-    rows = []
-    for number, line in enumerate(storage.read(url).decode().splitlines(), 1):
+    rows: dict[str, _Row] = {}
+    for number, line in enumerate(storage.read(url).splitlines(), 1):
         if not line.strip():
             continue
+        where = f"{role}: {url}, line {number}"
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{role}: {url}, line {number}: not JSON: {error}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("file"), str):
-            raise ConfigError(f"{role}: {url}, line {number}: expected an object with 'file'")
-        rows.append(_Row(row["file"], "", row.get("speaker"), row.get("licence")))
-    return rows
+            row = TypeAdapter(_ManifestRow).validate_json(line)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"])) or "the row"
+            raise ConfigError(f"{where}: {key}: {first['msg']}") from None
+        if row.file in rows:
+            raise ConfigError(f"{where}: {row.file} is listed twice")
+        rows[row.file] = _Row(row.file, "", row.speaker)
+    return list(rows.values())
 
 
 def _existing(rows: list[_Row], folder: str, manifest: str, role: str) -> list[_Row]:
     """Return the rows with their URLs; one listing of the folder finds every file that is missing."""
-    root = str(storage.local_path(folder)) if storage.is_local(folder) else folder
-    present = set(storage.find(folder))
-    placed = [row._replace(url=f"{root}/{row.path}") for row in rows]
-    if missing := [row.path for row in placed if row.url not in present]:
+    present = storage.find_below(folder)
+    if missing := [row.path for row in rows if row.path not in present]:
         shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
         raise ConfigError(f"{role}: {manifest}: {len(missing)} rows name no file: {shown}")
-    return placed
+    return [row._replace(url=present[row.path]) for row in rows]
 
 
 def _examine(row: _Row) -> Clip | str:
@@ -144,4 +147,4 @@ def _examine(row: _Row) -> Clip | str:
     except (AudioError, FileNotFoundError) as error:
         return str(error)
     samples = -(-header.samples * SAMPLE_RATE // header.sample_rate)
-    return Clip(row.path, row.url, samples, row.speaker, row.licence)
+    return Clip(row.path, row.url, samples, row.speaker)

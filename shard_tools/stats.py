@@ -66,7 +66,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("manifest", metavar="MANIFEST", help="manifest.json, or its folder")
     url = parser.parse_args(argv).manifest
     manifest = shards.load_manifest(url)
-    for split in manifest.splits:
+    for split, entries in manifest.splits.items():
+        if not entries:
+            say(f"== {split}\nno pairs")
+            continue
         say(f"== {split}\n{describe(read_metas(url, manifest, split))}")
     say(f"== refused pairs: {json.dumps(manifest.rejected) if manifest.rejected else 'none'}")
     for message in manifest.unusable:

@@ -26,7 +26,7 @@ def verify(manifest_url: str) -> list[str]:
     manifest = shards.load_manifest(manifest_url)
     folder = shards.folder_of(manifest_url)
     entries = [shard for split in manifest.splits.values() for shard in split]
-    faults: list[str] = []
+    faults = [f"{manifest_url}: no shards in it"] if not entries else []
     for shard in tqdm(entries, "verify", unit="shard", disable=None):
         try:
             faults += _shard_faults(folder, shard)

@@ -99,6 +99,13 @@ def test_overrides_replace_what_the_file_says(tmp_path: Path) -> None:
     assert load(tmp_path, text, "items=[{low: 1}, {low: 2}]").items[1].low == 2
 
 
+def test_null_is_a_value_that_an_override_can_give(tmp_path: Path) -> None:
+    config = configs.load(PrepConfig, ROOT / "configs/prep.yaml", ["rir=null"])
+    assert config.rir is None
+    with pytest.raises(ConfigError, match="mix"):
+        configs.load(PrepConfig, ROOT / "configs/prep.yaml", ["mix=null"])
+
+
 @pytest.mark.parametrize("item", ["rate", "=3", "rate.x=3", "items.4.low=1", "inner..low=1"])
 def test_an_override_that_fits_nowhere_is_refused_by_name(tmp_path: Path, item: str) -> None:
     assert item in complaint(tmp_path, "items: [{low: 0}]\nrate: 1\n", item)
@@ -149,13 +156,19 @@ def test_the_reference_configs_show_every_key_at_its_default(schema: type, name:
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("segment_seconds=0", "segment_seconds 0.0: expected at least"),
+        ("segment_seconds=0", "segment_seconds: expected greater than or equal to 0.1, got 0"),
         ("optimizer.warmup_steps=200000", "optimizer.warmup_steps 200000 must be less than steps"),
         ("augment.gain_low=1.2", "gain_low 1.2"),
         ("data=[]", "data []"),
-        ("data.0.weight=0", "weight 0.0: expected more than 0"),
+        ("data.0.weight=0", "data.0.weight: expected greater than 0, got 0"),
         ("generator.name=spectrl", "generator.name: expected 'spectral' or 'wave', got 'spectrl'"),
-        ("adversarial.ramp_steps=-1", "ramp_steps -1"),
+        ("loss.mel=-1", "loss.mel: expected greater than or equal to 0"),
+        ("seed=99999999999", "seed: expected less than 4294967296"),
+        ("run_dir=", "run_dir: expected a valid string, got None"),
+        (
+            "adversarial.ramp_steps=-1",
+            "adversarial.ramp_steps: expected greater than or equal to 0, got -1",
+        ),
     ],
 )
 def test_contradictions_of_a_training_config_are_refused(override: str, told: str) -> None:
@@ -167,11 +180,13 @@ def test_contradictions_of_a_training_config_are_refused(override: str, told: st
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("val_ratio=0.9", "val_ratio 0.9"),
+        ("val_ratio=0.9", "val_ratio: expected less than or equal to 0.5, got 0.9"),
         ("mix.snr_db_low=30", "snr_db_low 30.0 exceeds snr_db_high 20.0"),
+        ("quality.min_seconds=9", "quality.min_seconds 9.0: no pair could pass"),
+        ("output=''", "output: String should have at least 1 character"),
         ("max_offset_seconds=3", "max_offset_seconds 3.0"),
         ("audio_format=mp3", "audio_format: expected 'flac' or 'wav'"),
-        ("variants=0", "variants 0: expected at least 1"),
+        ("variants=0", "variants: expected greater than or equal to 1, got 0"),
     ],
 )
 def test_contradictions_of_a_prep_config_are_refused(override: str, told: str) -> None:

@@ -103,5 +103,5 @@ def test_only_the_command_line_and_executors_touch_the_environment() -> None:
     allowed = {"shard_tools.executors"}  # sets the allocator of its worker processes
     for package in ("timbre", "shard_tools"):
         for name, path in modules(package).items():
-            if "environ" in path.read_text() or "getenv" in path.read_text():
+            if "os.environ" in path.read_text() or "getenv" in path.read_text():
                 assert name in allowed, f"{name} reads or writes the environment"

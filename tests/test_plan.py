@@ -13,14 +13,14 @@ SIZE = PlanSize(segment=96000, variants=2, shard_pairs=5, val_ratio=0.1, seed=0)
 
 def clips(speakers: int, each: int, samples: int = 250_000) -> tuple[Clip, ...]:
     return tuple(
-        Clip(f"{s}/{i}.wav", f"/{s}/{i}.wav", samples, f"speaker {s}", None)
+        Clip(f"{s}/{i}.wav", f"/{s}/{i}.wav", samples, f"speaker {s}")
         for s in range(speakers)
         for i in range(each)
     )
 
 
 def noises(count: int) -> tuple[Clip, ...]:
-    return tuple(Clip(f"n{i}.wav", f"/n{i}.wav", 48000, None, None) for i in range(count))
+    return tuple(Clip(f"n{i}.wav", f"/n{i}.wav", 48000, None) for i in range(count))
 
 
 @pytest.mark.parametrize("samples", [1, 95_999, 96_000, 191_999, 192_000, 1_000_001])

@@ -169,6 +169,59 @@ def test_too_many_corrupt_clips_stop_the_job_before_any_shard(
     assert not (tmp_path / "out").exists()
 
 
+def test_running_again_does_not_get_past_too_many_unreadable_clips(
+    small: PrepConfig, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    for number in range(4):
+        flac = tmp_path / f"speech/s{number}/9{number}.flac"
+        audio.write(flac, rng.standard_normal(24000).astype(np.float32) / 9, 48000)
+        flac.write_bytes(flac.read_bytes()[:9000])
+    for _ in range(3):
+        with pytest.raises(AudioError, match=r"of 64 clips .* max_bad_fraction"):
+            prep(changed(small, shard_pairs=16))
+    assert not (tmp_path / "out/manifest.json").exists()
+
+
+def test_noises_that_cannot_be_decoded_count_too(small: PrepConfig, tmp_path: Path) -> None:
+    flac = tmp_path / "noise/3.flac"
+    audio.write(flac, np.random.default_rng(1).standard_normal(24000).astype(np.float32) / 9, 48000)
+    flac.write_bytes(flac.read_bytes()[:9000])
+    with pytest.raises(AudioError, match=r"1 of 4 clips .*3\.flac"):
+        prep(small)
+
+
+def test_sources_and_output_may_be_urls(small: PrepConfig, tmp_path: Path) -> None:
+    local = prep(small)
+    for role in ("speech", "noise"):
+        for path in sorted((tmp_path / role).rglob("*.wav")):
+            storage.publish(
+                f"memory://{tmp_path.name}/{path.relative_to(tmp_path)}", path.read_bytes()
+            )
+    remote = prep(changed(small, **{
+        name: f"memory://{tmp_path.name}/{name}" for name in ("speech", "noise", "output")
+    }))  # fmt: skip
+    assert remote.splits == local.splits
+    assert verify(f"memory://{tmp_path.name}/output/manifest.json") == []
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ('{"file": ""}', "file"),
+        ('{"file": 3}', "file"),
+        ('{"file": "a.wav", "speaker": 3}', "speaker"),
+        ("[]", "the row"),
+    ],
+)
+def test_a_manifest_row_of_another_shape_is_refused_by_line(
+    tmp_path: Path, row: str, told: str
+) -> None:
+    (tmp_path / "m.jsonl").write_text(f"\n{row}\n")
+    with pytest.raises(ConfigError, match=rf"m\.jsonl, line 2: {told}"):
+        scan(f"{tmp_path}/m.jsonl", "speech")
+
+
 def test_clips_are_brought_to_48_khz_mono(small: PrepConfig, tmp_path: Path) -> None:
     mono = audio.resample(voice(1.0, np.random.default_rng(2)), 48000, 22050)[:11025]
     audio.write(tmp_path / "speech/s0/00.wav", np.stack([mono, mono]), 22050)
@@ -190,7 +243,7 @@ def test_clips_are_brought_to_48_khz_mono(small: PrepConfig, tmp_path: Path) -> 
         ("noise={tmp}/speech/s0/00.wav", "noise: {tmp}/speech/s0/00.wav: ", 2),
         ("speech={tmp}/empty", "speech: {tmp}/empty: no audio in it", 2),
         ("speech={tmp}/rows.jsonl", "1 rows name no file: nothere.wav", 2),
-        ("speech={tmp}/broken.jsonl", "broken.jsonl, line 1: not JSON", 2),
+        ("speech={tmp}/broken.jsonl", "broken.jsonl, line 1: the row: Invalid JSON", 2),
         ("output={tmp}/speech/s0/00.wav/out", "00.wav", 1),
         ("variants=no", "variants: expected a valid integer, got 'no'", 2),
     ],
@@ -233,5 +286,5 @@ def test_a_manifest_of_all_roles_gives_each_its_own_rows(corpus: Path, tmp_path:
 def test_nothing_but_finished_files_is_left_behind(
     prep_config: PrepConfig, manifest_url: str
 ) -> None:
-    names = {Path(url).suffix for url in storage.find(prep_config.output)}
+    names = {Path(path).suffix for path in storage.find_below(prep_config.output)}
     assert names == {".tar", ".index", ".json"}

@@ -6,6 +6,7 @@ import fsspec
 import pytest
 
 from timbre import storage
+from timbre.errors import ConfigError
 
 
 @pytest.fixture(params=["local", "file", "memory"])
@@ -49,13 +50,9 @@ def test_a_missing_file_is_an_error_at_once(folder: str) -> None:
 def test_find_lists_every_file_below_in_order(folder: str) -> None:
     for name in ["b/2", "a", "b/1"]:
         storage.publish(storage.join(folder, *name.split("/")), b"x")
-    found = storage.find(folder)
-    assert [url.rpartition(folder.rpartition("/")[2] + "/")[2] for url in found] == [
-        "a",
-        "b/1",
-        "b/2",
-    ]
-    assert all(storage.read(url) == b"x" for url in found)
+    found = storage.find_below(folder)
+    assert list(found) == ["a", "b/1", "b/2"]
+    assert all(storage.read(url) == b"x" for url in found.values())
 
 
 def test_remove_is_no_error_twice(folder: str) -> None:
@@ -82,7 +79,7 @@ def test_a_replaced_file_is_never_seen_half_written(tmp_path: Path) -> None:
 
 
 def test_an_unknown_scheme_is_told_by_name() -> None:
-    with pytest.raises(OSError, match="nosuch"):
+    with pytest.raises(ConfigError, match="nosuch://bucket/key"):
         storage.read("nosuch://bucket/key")
 
 

@@ -1,5 +1,6 @@
 """Training: the commands, resuming, and what a step does."""
 
+import os
 import re
 import signal
 import subprocess
@@ -16,10 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.made_shards import make_shards
 from timbre import checkpoint, cli
 from timbre import config as configs
-from timbre.errors import CheckpointError, ConfigError, ShardError
+from timbre.errors import CheckpointError, ConfigError, ShardError, WorkError
 from timbre.run import open_run
 from timbre.train import main, train, train_step
 from timbre.train_config import TrainConfig
+from timbre.validate import score
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "configs/train_tiny.yaml")
@@ -177,25 +179,28 @@ def test_every_precision_trains_on_the_cpu(noise_url: str, tmp_path: Path, preci
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_warning_from_the_scheduler_saves_and_ends_the_run(
+def test_a_warning_to_the_whole_process_group_saves_and_ends_the_run(
     noise_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     run = config(
         noise_url,
         tmp_path,
         "steps=100000",
+        "workers=1",
         "optimizer.warmup_steps=9",
         "validate_every=99999",
         "save_every=99999",
     )
     (tmp_path / "run.yaml").write_text(configs.dump(run))
     words = [sys.executable, "-m", "timbre.train", f"{tmp_path}/run.yaml"]
-    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     events = tmp_path / "tensorboard"
     try:
         while not (events.exists() and any(path.stat().st_size > 300 for path in events.iterdir())):
             assert process.poll() is None, process.stderr and process.stderr.read()
-        process.send_signal(number)
+        os.killpg(process.pid, number)  # as schedulers do: the reading processes get it too
         assert process.wait(timeout=60) == 0
     finally:
         process.kill()
@@ -225,6 +230,30 @@ def test_a_run_of_another_architecture_is_not_continued(noise_url: str, tmp_path
     train(config(noise_url, tmp_path))
     with pytest.raises(CheckpointError, match=r"another architecture: generator .*spectral.*wave"):
         train(config(noise_url, tmp_path, "generator.name=wave", "steps=9"))
+
+
+def test_a_run_is_continued_in_another_precision(noise_url: str, tmp_path: Path) -> None:
+    for precision, steps in [("fp32", 8), ("fp16", 9), ("bf16", 10)]:
+        train(config(noise_url, tmp_path, f"precision={precision}", f"steps={steps}"))
+    assert checkpoint.load(str(checkpoint.latest(str(tmp_path))))["gan"]["step"] == 10
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_nothing_broken_is_saved(
+    noise_url: str, tmp_path: Path
+) -> None:
+    train(config(noise_url, tmp_path))
+    with pytest.raises(WorkError, match=r"the loss is .* the last checkpoint is whole"):
+        train(config(noise_url, tmp_path, "optimizer.learning_rate=1e30", "steps=40"))
+    state = checkpoint.load(str(checkpoint.latest(str(tmp_path))))
+    assert all(tensor.isfinite().all() for tensor in state["gan"]["generator"].values())
+
+
+def test_narrow_band_data_has_a_best_checkpoint_too() -> None:
+    figures = {f"val/{side}{name}": value for side, value in [("", 3.0), ("degraded/", 4.0)]
+               for name in ("mel_distance", "lsd_0_8k", "lsd_8_24k", "si_sdr")}  # fmt: skip
+    assert score(figures) == pytest.approx(0.75 + 4.0 - 3.0 - 0.3)
+    narrow = figures | {"val/lsd_8_24k": float("nan"), "val/degraded/lsd_8_24k": float("nan")}
+    assert score(narrow) == score(figures)
 
 
 def test_a_run_is_not_continued_on_changed_data(noise_url: str, tmp_path: Path) -> None:

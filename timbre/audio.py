@@ -43,6 +43,12 @@ class AudioInfo(NamedTuple):
     subtype: str
 
 
+def find_below(folder: str) -> dict[str, str]:
+    """Return every file below a folder that its ending says is audio: its path there, and its URL."""
+    found = storage.find_below(folder)
+    return {path: url for path, url in found.items() if Path(path).suffix.lower() in ENDINGS}
+
+
 def info(url: str | Path) -> AudioInfo:
     """Return what the header of an audio file says.
 

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from timbre.audio import SAMPLE_RATE
-from timbre.config import STRICT
+from timbre.config import STRICT, Share
 
 # Keeps these draws apart from those of the crop, which uses (seed, epoch, position) alone.
 STREAM = 1
@@ -30,7 +30,7 @@ class AugmentConfig:
     flip_polarity: bool = False
     # Speech corpora end at 15 to 19 kHz; a network that sees only those learns to cut what lies
     # above. A cut at random frequencies makes it look at its input's own bandwidth.
-    low_pass_share: float = 0.3
+    low_pass_share: Share = 0.3
     low_pass_low_hz: float = 4000.0
     low_pass_high_hz: float = 20000.0
 
@@ -39,8 +39,6 @@ class AugmentConfig:
             raise ValueError(
                 f"gain_low {self.gain_low}, gain_high {self.gain_high}: expected 0 < low <= high <= 1"
             )
-        if not 0 <= self.low_pass_share <= 1:
-            raise ValueError(f"low_pass_share {self.low_pass_share}: expected 0 to 1")
         if not 1000 <= self.low_pass_low_hz <= self.low_pass_high_hz <= SAMPLE_RATE / 2:
             raise ValueError(
                 f"low_pass_low_hz {self.low_pass_low_hz}, low_pass_high_hz {self.low_pass_high_hz}: "

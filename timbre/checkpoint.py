@@ -103,5 +103,5 @@ def _read_safetensors(url: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]
 
 def _listed(run_dir: str) -> list[str]:
     folder = storage.join(run_dir, FOLDER)
-    names = storage.find(folder) if storage.exists(folder) else []
-    return [name for name in names if name.rpartition("/")[2].startswith("step-")]
+    found = storage.find_below(folder) if storage.exists(folder) else {}
+    return [url for path, url in found.items() if path.startswith("step-")]

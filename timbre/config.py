@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from timbre.errors import ConfigError
@@ -18,6 +18,15 @@ T = TypeVar("T")
 Location = tuple[int | str, ...]
 
 STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+# What fields may hold, told by the type: every violation is then reported in one go.
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 def load(schema: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
@@ -48,7 +57,8 @@ def from_tree(schema: type[T], tree: dict[str, Any], source: str) -> T:
     """Return ``schema`` filled from plain dicts, lists and scalars; ``source`` names them in errors.
 
     A wrong field is reported and then left at its default, so that the checks between fields still
-    run and everything wrong with a file is told at once.
+    run, and everything wrong with a file is told at once. (They cannot where a field that is wrong
+    has no default.)
 
     Raises:
         ConfigError: one line per mistake.

@@ -9,7 +9,6 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -184,7 +183,7 @@ def _systems(restorer: Restorer, wave: Tensor) -> dict[str, Tensor]:
 
 
 def _open_folder(url: str) -> Data:
-    noisy, clean = (_audio_below(storage.join(url, side)) for side in ("noisy", "clean"))
+    noisy, clean = (audio.find_below(storage.join(url, side)) for side in ("noisy", "clean"))
     if not noisy:
         raise ConfigError(f"{url}: no audio in noisy")
     if alone := sorted(noisy.keys() ^ clean.keys()):
@@ -200,17 +199,6 @@ def _open_folder(url: str) -> Data:
     loaders = [partial(_load_files, name, noisy[name], clean[name]) for name in noisy]
     facts = {"data": url, "assumed_bandwidth_hz": FOLDER_BANDWIDTH_HZ}
     return Data(loaders, denoise=True, facts=facts)
-
-
-def _audio_below(folder: str) -> dict[str, str]:
-    """Return the URL of every audio file below a folder, by its path in the folder."""
-    root = str(storage.local_path(folder)) if storage.is_local(folder) else folder
-    urls = storage.find(folder) if storage.exists(folder) else []
-    return {
-        str(Path(url).relative_to(root)): url
-        for url in urls
-        if Path(url).suffix.lower() in audio.ENDINGS
-    }
 
 
 def _length_at_48_khz(url: str) -> int:

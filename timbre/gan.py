@@ -3,16 +3,17 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from accelerate import Accelerator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from timbre.augment import low_pass
-from timbre.config import STRICT
+from timbre.config import STRICT, Natural, Positive, Share
 from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, Judgement, build_discriminator
 from timbre.schedule import learning_rate_share
@@ -26,32 +27,14 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class OptimizerConfig:
     """AdamW for both networks; the rate rises linearly, then falls along half a cosine."""
 
-    learning_rate: float = 5e-4
-    discriminator_learning_rate: float = 2e-4
-    warmup_steps: int = 500
+    learning_rate: Positive = 5e-4
+    discriminator_learning_rate: Positive = 2e-4
+    warmup_steps: Natural = 500
     # The rate ends at this share of its peak.
-    final_share: float = 0.02
-    generator_max_grad_norm: float = 10.0
-    discriminator_max_grad_norm: float = 10.0
-    ema_decay: float = 0.999
-
-    def __post_init__(self) -> None:
-        positive = (
-            "learning_rate",
-            "discriminator_learning_rate",
-            "generator_max_grad_norm",
-            "discriminator_max_grad_norm",
-        )
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} {getattr(self, name)}: expected more than 0")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay {self.ema_decay}: expected 0 to below 1")
-        if self.warmup_steps < 0 or not 0 <= self.final_share <= 1:
-            raise ValueError(
-                f"warmup_steps {self.warmup_steps}, final_share {self.final_share}: "
-                "expected at least 0, and 0 to 1"
-            )
+    final_share: Share = 0.02
+    generator_max_grad_norm: Positive = 10.0
+    discriminator_max_grad_norm: Positive = 10.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
 
 
 class Gan:

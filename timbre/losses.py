@@ -4,7 +4,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from timbre.config import STRICT
+from timbre.config import STRICT, NonNegative
 from timbre.models.discriminators import Judgement
 from timbre.spectral import (
     COMPRESSION,
@@ -33,12 +33,12 @@ class LossWeights:
     SI-SDR against DF3, 10 lost 0.05, and 30 lost none but gained half as much log-spectral distance.
     """
 
-    mel: float = 1.0
-    spectrum: float = 10.0
-    waveform: float = 10.0
-    silence: float = 2.0
-    adversarial: float = 1.0
-    feature_matching: float = 2.0
+    mel: NonNegative = 1.0
+    spectrum: NonNegative = 10.0
+    waveform: NonNegative = 10.0
+    silence: NonNegative = 2.0
+    adversarial: NonNegative = 1.0
+    feature_matching: NonNegative = 2.0
 
 
 class ReconstructionLoss(nn.Module):

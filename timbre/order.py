@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from timbre import shards
-from timbre.config import STRICT
+from timbre.config import STRICT, Name, Positive
 from timbre.shards import ShardEntry
 
 Order = NDArray[np.int64]
@@ -22,12 +22,8 @@ Order = NDArray[np.int64]
 class DataSource:
     """One set of shards to train on, and its share of every epoch relative to the others."""
 
-    manifest: str
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.weight <= 0:
-            raise ValueError(f"weight {self.weight}: expected more than 0")
+    manifest: Name
+    weight: Positive = 1.0
 
 
 class Corpus(NamedTuple):

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -130,18 +129,21 @@ def restore_file(restorer: Restorer, source: str, target: str, strength: float) 
 def restore_folder(restorer: Restorer, source: str, target: str, strength: float) -> None:
     """Restore every audio file below ``source`` to the same place below ``target``.
 
-    Files that are there already are left; a file that fails is named, and the others go on.
+    Files that are there already are left, whatever made them; a file that fails is named, and the
+    others go on.
 
     Raises:
+        ConfigError: there is no audio, or the target lies in the source.
         WorkError: some files failed.
     """
-    root = str(storage.local_path(source)) if storage.is_local(source) else source.rstrip("/")
-    files = [u for u in storage.find(source) if Path(u).suffix.lower() in audio.ENDINGS]
+    if f"{target.rstrip('/')}/".startswith(f"{source.rstrip('/')}/"):
+        raise ConfigError(f"{target}: lies in the input folder {source}; choose a place outside it")
+    files = audio.find_below(source)
     if not files:
         raise ConfigError(f"{source}: no audio in it")
     failed = []
-    for url in tqdm(files, "restore", unit="file", disable=None):
-        output = storage.join(target, str(Path(url).relative_to(root)))
+    for path, url in tqdm(files.items(), "restore", unit="file", disable=None):
+        output = storage.join(target, path)
         if storage.exists(output):
             continue
         try:

@@ -4,7 +4,7 @@ import math
 
 from pydantic.dataclasses import dataclass
 
-from timbre.config import STRICT
+from timbre.config import STRICT, Natural
 from timbre.errors import ConfigError
 
 RECONSTRUCTION_EPOCHS = 5
@@ -19,14 +19,9 @@ class AdversarialConfig:
     ``start_step`` None is five epochs, the least that is allowed.
     """
 
-    start_step: int | None = None
-    discriminator_steps: int = 1000
-    ramp_steps: int = 2000
-
-    def __post_init__(self) -> None:
-        for name in ("start_step", "discriminator_steps", "ramp_steps"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} {getattr(self, name)}: expected at least 0")
+    start_step: Natural | None = None
+    discriminator_steps: Natural = 1000
+    ramp_steps: Natural = 2000
 
 
 def resolve_start(config: AdversarialConfig, steps_per_epoch: int) -> int:

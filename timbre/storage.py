@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.core import url_to_fs
 
+from timbre.errors import ConfigError
+
 T = TypeVar("T")
 
 ATTEMPTS = 5
@@ -43,13 +45,13 @@ def local_path(url: str | Path) -> Path:
 def exists(url: str | Path) -> bool:
     """Whether there is a file or folder of this name."""
     file_system, path = _resolve(url)
-    return bool(_retrying(file_system, lambda: file_system.exists(path)))
+    return bool(_retrying(url, file_system, lambda: file_system.exists(path)))
 
 
 def is_folder(url: str | Path) -> bool:
     """Whether this is the name of a folder."""
     file_system, path = _resolve(url)
-    return bool(_retrying(file_system, lambda: file_system.isdir(path)))
+    return bool(_retrying(url, file_system, lambda: file_system.isdir(path)))
 
 
 def size(url: str | Path) -> int:
@@ -59,14 +61,15 @@ def size(url: str | Path) -> int:
         FileNotFoundError: there is no such file.
     """
     file_system, path = _resolve(url)
-    return int(_retrying(file_system, lambda: file_system.size(path)))
+    return int(_retrying(url, file_system, lambda: file_system.size(path)))
 
 
-def find(url: str | Path) -> list[str]:
-    """Return every file below a folder, sorted, as URLs that the other functions take."""
-    file_system, path = _resolve(url)
-    names = _retrying(file_system, lambda: file_system.find(path))
-    return sorted(file_system.unstrip_protocol(n) if not is_local(url) else n for n in names)
+def find_below(url: str | Path) -> dict[str, str]:
+    """Return every file below a folder: its path relative to the folder, and its URL; sorted."""
+    file_system, root = _resolve(url)
+    names = _retrying(url, file_system, lambda: file_system.find(root))
+    below = sorted(name.removeprefix(root).lstrip("/") for name in names)
+    return {path: join(url, path) for path in below}
 
 
 def read(url: str | Path) -> bytes:
@@ -77,7 +80,7 @@ def read(url: str | Path) -> bytes:
         OSError: the store kept failing.
     """
     file_system, path = _resolve(url)
-    data: bytes = _retrying(file_system, lambda: file_system.cat_file(path))
+    data: bytes = _retrying(url, file_system, lambda: file_system.cat_file(path))
     return data
 
 
@@ -96,7 +99,7 @@ def read_range(url: str | Path, offset: int, length: int) -> bytes:
             raise OSError(f"{url}: {len(data)} bytes at {offset}, expected {length}")
         return data
 
-    return _retrying(file_system, ranged)
+    return _retrying(url, file_system, ranged)
 
 
 def publish(url: str | Path, data: bytes) -> None:
@@ -107,33 +110,36 @@ def publish(url: str | Path, data: bytes) -> None:
     """
     if not is_local(url):
         file_system, path = _resolve(url)
-        _retrying(file_system, lambda: file_system.pipe_file(path, data))
+        _retrying(url, file_system, lambda: file_system.pipe_file(path, data))
         return
     target = local_path(url)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
+    except OSError as error:
+        raise type(error)(f"{url}: cannot be written: {error.strerror}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may not exist
+            temporary.unlink(missing_ok=True)
 
 
 def remove(url: str | Path) -> None:
     """Delete a file; it is no error if it is gone already."""
     file_system, path = _resolve(url)
     with suppress(FileNotFoundError):
-        _retrying(file_system, lambda: file_system.rm_file(path))
+        _retrying(url, file_system, lambda: file_system.rm_file(path))
 
 
 def _resolve(url: str | Path) -> tuple[Any, str]:
     try:
         file_system, path = url_to_fs(str(url))
     except (ValueError, ImportError) as error:  # an unknown scheme, or its package is missing
-        raise OSError(f"{url}: {error}") from None
+        raise ConfigError(f"{url}: {error}") from None
     return file_system, path
 
 
@@ -142,14 +148,16 @@ def _protocols(file_system: fsspec.AbstractFileSystem) -> tuple[str, ...]:
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
-def _retrying(file_system: fsspec.AbstractFileSystem, attempt: Callable[[], T]) -> T:
+def _retrying(
+    url: str | Path, file_system: fsspec.AbstractFileSystem, attempt: Callable[[], T]
+) -> T:
     """Return ``attempt()``, tried again after jittered, doubling waits when a remote store fails."""
     attempts = 1 if "file" in _protocols(file_system) else ATTEMPTS
     for number in range(1, attempts + 1):
         try:
             return attempt()
-        except PERMANENT:
-            raise
+        except PERMANENT as error:
+            raise type(error)(f"{url}: {error.strerror or 'no such file'}") from None
         except OSError:
             if number == attempts:
                 raise

@@ -1,11 +1,13 @@
 """Everything that a training run can be told, and what contradicts itself."""
 
 from dataclasses import field
+from typing import Annotated
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from timbre.augment import AugmentConfig
-from timbre.config import STRICT
+from timbre.config import STRICT, Count, Name, Natural, Seed, Share
 from timbre.gan import OptimizerConfig, Precision
 from timbre.losses import LossWeights
 from timbre.models import GeneratorConfig
@@ -13,22 +15,20 @@ from timbre.models.discriminators import DiscriminatorConfig
 from timbre.order import DataSource
 from timbre.schedule import AdversarialConfig
 
-# The longest window of a loss; a segment must hold it.
-MIN_SEGMENT_SECONDS = 0.1
-
 
 @dataclass(config=STRICT)
 class TrainConfig:
     """Everything about a training run."""
 
     data: tuple[DataSource, ...]
-    run_dir: str
-    steps: int
+    run_dir: Name
+    steps: Count
     # Pairs a step over all ranks; the number of ranks must divide it.
-    global_batch: int = 16
-    segment_seconds: float = 2.0
+    global_batch: Count = 16
+    # At least the longest window of a loss.
+    segment_seconds: Annotated[float, Field(ge=0.1)] = 2.0
     precision: Precision = "bf16"
-    seed: int = 0
+    seed: Seed = 0
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loss: LossWeights = field(default_factory=LossWeights)
@@ -36,41 +36,20 @@ class TrainConfig:
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     # Processes a rank that read and decode, and shards whose pairs are shuffled together.
-    workers: int = 2
-    shuffle_window: int = 8
+    workers: Natural = 2
+    shuffle_window: Count = 8
     # More pairs than this share that cannot be read end the run.
-    max_bad_fraction: float = 0.02
-    log_every: int = 50
-    validate_every: int = 1000
-    save_every: int = 1000
-    keep_checkpoints: int = 3
+    max_bad_fraction: Share = 0.02
+    log_every: Count = 50
+    validate_every: Count = 1000
+    save_every: Count = 1000
+    keep_checkpoints: Count = 3
 
     def __post_init__(self) -> None:
-        at_least = {
-            "steps": 1,
-            "global_batch": 1,
-            "segment_seconds": MIN_SEGMENT_SECONDS,
-            "seed": 0,
-            "workers": 0,
-            "shuffle_window": 1,
-            "log_every": 1,
-            "validate_every": 1,
-            "save_every": 1,
-            "keep_checkpoints": 1,
-        }
-        wrong = [
-            f"{name} {getattr(self, name)}: expected at least {least}"
-            for name, least in at_least.items()
-            if getattr(self, name) < least
-        ]
         if not self.data:
-            wrong.append("data []: expected at least one {manifest, weight}")
-        if not 0 <= self.max_bad_fraction <= 1:
-            wrong.append(f"max_bad_fraction {self.max_bad_fraction}: expected 0 to 1")
+            raise ValueError("data []: expected at least one {manifest, weight}")
         if self.optimizer.warmup_steps >= self.steps:
-            wrong.append(
+            raise ValueError(
                 f"optimizer.warmup_steps {self.optimizer.warmup_steps} must be less than "
                 f"steps {self.steps}"
             )
-        if wrong:
-            raise ValueError("; ".join(wrong))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from timbre.denoise.network import ChannelAffine, Network
+from timbre.errors import CheckpointError
 
 Shape = tuple[int, ...]
 
@@ -82,7 +83,7 @@ def check_layout(tensors: Mapping[str, object], expected: dict[str, Shape], orig
     ]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise ValueError(f"{origin} is not DeepFilterNet3: {'; '.join(faults[:3])}{more}")
+        raise CheckpointError(f"{origin} is not DeepFilterNet3: {'; '.join(faults[:3])}{more}")
 
 
 def fold(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from timbre.denoise.checkpoint import check_layout, checkpoint_layout, fold, network_layout
 from timbre.denoise.onnx_archive import read_archive
+from timbre.errors import CheckpointError
 
 ARCHIVE_SHA256 = "c94d91f70911001c946e0fabb4aa9adc37045f45a03b56008cb0c8244cb63616"
 # In the name of every cached file. Raise it when `fold` gives other values for the same source.
@@ -85,7 +86,7 @@ def read_checkpoint(content: bytes, path: Path, sha256: str) -> State:
     """Tensors under the official checkpoint's names, all there and of the right shapes."""
     if path.name.endswith((".tar.gz", ".tgz")):
         if sha256 != ARCHIVE_SHA256:
-            raise ValueError(
+            raise CheckpointError(
                 f"{path} has SHA-256 {sha256}; expected the official DeepFilterNet3_onnx.tar.gz "
                 f"with {ARCHIVE_SHA256}"
             )
@@ -102,13 +103,13 @@ def read_torch(content: bytes, path: Path) -> State:
     """The state dict in the bytes of a PyTorch file; nothing but tensors is unpickled."""
     refusal = f"{path} is no whole PyTorch checkpoint; expected a state dict of DeepFilterNet3"
     if not zipfile.is_zipfile(io.BytesIO(content)):  # as torch.save writes them since 1.6
-        raise ValueError(refusal)
+        raise CheckpointError(refusal)
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
-        raise ValueError(refusal) from error
+        raise CheckpointError(refusal) from error
     if not isinstance(loaded, dict):
-        raise ValueError(f"{path} holds a {type(loaded).__name__}; expected a state dict")
+        raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a state dict")
     return loaded
 
 
@@ -120,14 +121,14 @@ def checkpoint_in_zip(content: bytes, path: Path) -> bytes:
             configs = [name for name in names if name.endswith("config.ini")]
             candidates = [name for name in names if re.search(r"model_\d+\.ckpt(\.best)?$", name)]
             if len(configs) != 1 or not candidates:
-                raise ValueError(
+                raise CheckpointError(
                     f"{path} holds {names[:5]}; expected config.ini and checkpoints/model_*.ckpt*, "
                     "as in the official DeepFilterNet3.zip"
                 )
             check_config(archive.read(configs[0]).decode(), path)
             return archive.read(max(candidates, key=checkpoint_rank))
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not a zip file; expected DeepFilterNet3.zip") from error
+        raise CheckpointError(f"{path} is not a zip file; expected DeepFilterNet3.zip") from error
 
 
 def checkpoint_rank(name: str) -> tuple[bool, int]:
@@ -144,7 +145,7 @@ def check_config(text: str, path: Path) -> None:
         for key, value in expected.items():
             found = parser.get(section, key, fallback="missing")
             if found == "missing" or float(found) != value:
-                raise ValueError(
+                raise CheckpointError(
                     f"{path}: config.ini has {section}.{key} = {found}; expected {value}"
                 )
 
@@ -167,15 +168,15 @@ def read_converted(content: bytes, path: Path) -> tuple[State, str]:
     try:
         state = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error})") from error
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error})") from error
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     metadata = header.get("__metadata__", {})
     if METADATA_KEY not in metadata:
-        raise ValueError(f"{path} has no metadata {METADATA_KEY!r}; expected a file by timbre")
+        raise CheckpointError(f"{path} has no metadata {METADATA_KEY!r}; expected a file by timbre")
     origin = json.loads(metadata[METADATA_KEY])
     check_layout(state, network_layout(), str(path))
     if tensors_sha256(state) != origin["tensors_sha256"]:
-        raise ValueError(f"{path} is damaged: its tensors differ from those that were written")
+        raise CheckpointError(f"{path} is damaged: its tensors differ from those that were written")
     return state, str(origin["source_sha256"])
 
 
