@@ -31,6 +31,7 @@ def save_state(run_dir: Path, generator_config: GeneratorConfig) -> str:
         "config": {"generator": config.to_tree(generator_config)},
         "gan": {"average": moved_generator(generator_config).state_dict()},
         "stream": {},
+        "best_score": 1.0,
     }
     return checkpoint.save(str(run_dir), 1, state, keep=1)
 

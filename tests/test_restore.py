@@ -65,7 +65,7 @@ def test_strength_scales_the_correction_exactly(restorer: Restorer) -> None:
     denoised = (
         DeepFilterNet3.load()(torch.from_numpy(wave * np.float32(gain))[None])[0].numpy() / gain
     )
-    assert snr_db(none, denoised) > 100
+    np.testing.assert_allclose(none, denoised, atol=1e-6)
     np.testing.assert_allclose(half, (none + whole) / 2, atol=1e-6)
     assert snr_db(whole, none) < 60  # the generator does something
 
@@ -155,8 +155,9 @@ def test_a_folder_keeps_its_tree_names_the_bad_file_and_continues(
     [
         (["{tmp}/gone.wav", "{tmp}/o.wav", "--checkpoint", "{ckpt}"], "gone.wav", 2),
         (["{tmp}/empty.wav", "{tmp}/o.wav", "--checkpoint", "{ckpt}"], "empty.wav", 1),
-        (["{tmp}/a.wav", "{tmp}/o.xyz", "--checkpoint", "{ckpt}"], "o.xyz", 1),
+        (["{tmp}/a.wav", "{tmp}/o.xyz", "--checkpoint", "{ckpt}"], "o.xyz", 2),
         (["{tmp}/a.wav", "{tmp}/a.wav/o.wav", "--checkpoint", "{ckpt}"], "a.wav", 1),
+        (["{tmp}", "{tmp}/o.folder", "--checkpoint", "{ckpt}"], "lies in the input folder", 2),
         (
             ["{tmp}/a.wav", "{tmp}/o.wav", "--checkpoint", "{tmp}/gone.safetensors"],
             "gone.safetensors",

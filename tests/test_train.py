@@ -266,7 +266,9 @@ def test_a_run_is_not_continued_on_changed_data(noise_url: str, tmp_path: Path) 
 def test_too_many_unreadable_pairs_end_the_run_with_their_name(tmp_path: Path) -> None:
     url = make_shards(tmp_path / "shards", [4, 4], [2])
     (tmp_path / "shards/train/shard-000001.tar").unlink()
-    with pytest.raises(ShardError, match=r"max_bad_fraction 0\.02; last: .*shard-000001\.tar"):
+    with pytest.raises(
+        ShardError, match=r"max_bad_fraction 0\.02; last on this rank: .*shard-000001\.tar"
+    ):
         train(config(url, tmp_path / "run", "steps=40"))
 
 

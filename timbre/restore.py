@@ -154,6 +154,14 @@ def restore_folder(restorer: Restorer, source: str, target: str, strength: float
         raise WorkError(f"{len(failed)} of {len(files)} files failed:\n" + "\n".join(failed))
 
 
+def refuse_format(target: str) -> None:
+    """Raise ConfigError, before the work and not after, where the ending names no format."""
+    try:
+        audio.output_format(target)
+    except AudioError as error:
+        raise ConfigError(str(error)) from None
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Restore ``INPUT OUTPUT --checkpoint C [--strength S] [--no-denoise]``."""
@@ -176,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigError(f"{given.input}: no such file or folder")
     folder = storage.is_folder(given.input)
     if not folder:
-        audio.output_format(given.output)  # refuse before the work, not after
+        refuse_format(given.output)
     restorer = Restorer.load(given.checkpoint, denoise=not given.no_denoise)
     work = restore_folder if folder else restore_file
     work(restorer, given.input, given.output, given.strength)

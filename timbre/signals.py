@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import soundfile
 
-from timbre.synthetic_voice import SAMPLE_RATE, Floats, Speaker, Wave, gain, speaker, voice
+from timbre.audio import SAMPLE_RATE, Wave, gain
+from timbre.synthetic_voice import Floats, Speaker, speaker, voice
 
 __all__ = ["NoiseKind", "Speaker", "noise", "room_response", "speaker", "voice", "write_corpus"]
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Wave = NDArray[np.float32]
+from timbre.audio import SAMPLE_RATE, Wave, gain
+
 Floats = NDArray[np.float64]
 
-SAMPLE_RATE = 48_000
 ACTIVE_LEVEL_DB = -25.0
 PEAK = 0.95
 HOP = 240
@@ -279,11 +279,6 @@ def _levelled(sound: Floats) -> Wave:
     scale = min(gain(ACTIVE_LEVEL_DB) / np.sqrt(active.mean()), PEAK / np.abs(sound).max())
     levelled: Wave = (sound * scale).astype(np.float32)
     return levelled
-
-
-def gain(decibel: float) -> float:
-    """Return the factor that changes a level by ``decibel``."""
-    return float(10 ** (decibel / 20))
 
 
 def _frames(seconds: float) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 
 from tests.made_shards import make_shards
 from timbre import checkpoint
@@ -92,3 +93,36 @@ def test_an_indivisible_global_batch_is_refused_on_all_ranks(url: str, tmp_path:
         AssertionError, match="global_batch 5 does not divide over 2 ranks; near it are 4 and 6"
     ):
         torchrun(2, "-m", "timbre.train", write_config(tmp_path, url, "global_batch=5"))
+
+
+def test_accelerate_launch_is_the_same_function_as_the_command(url: str, tmp_path: Path) -> None:
+    words = {
+        "command": [sys.executable, "-m", "timbre", "train"],
+        "launch": [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            "--cpu",
+            "-m",
+            "timbre.train",
+        ],
+    }
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for name, start in words.items():
+        config = write_config(tmp_path / name, url, "workers=0")
+        subprocess.run([*start, config], cwd=ROOT, env=environment, check=True, timeout=300)
+    one, other = (
+        checkpoint.load(f"{tmp_path}/{name}/run/checkpoints/step-00000005.pt") for name in words
+    )
+    assert one["stream"] == other["stream"]
+    for name, tensor in one["gan"]["generator"].items():
+        assert tensor.equal(other["gan"]["generator"][name]), name
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "launch/accelerate").glob("*.yaml")), ids=lambda p: p.name
+)
+def test_accelerate_reads_the_launch_configs(path: Path) -> None:
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "no"  # the training config says it
+    assert config.num_machines == 1

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SAMPLE_RATE = 48_000
+from timbre.audio import SAMPLE_RATE
+
 N_FFT = 960
 HOP = 480
 BINS = N_FFT // 2 + 1
