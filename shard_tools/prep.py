@@ -112,7 +112,9 @@ def prep(config: PrepConfig, executor: Executor = "local") -> Manifest:
     job = open_job(config)
     claim_output(config.output, job.hashes["plan"])
     indexes = {shard: index for shard in job.plan.shards() if (index := _done(config, shard))}
-    tasks = [_task(config, job.plan, shard) for shard in job.plan.shards() if shard not in indexes]
+    tasks = [
+        shard_task(config, job.plan, shard) for shard in job.plan.shards() if shard not in indexes
+    ]
     total = sum(len(pieces) for pieces in job.plan.pieces.values())
     unreadable = [what for index in indexes.values() for what in index.rejected.get(UNREADABLE, ())]
     refuse_too_many_bad(unreadable, total, config.max_bad_fraction)
@@ -253,7 +255,8 @@ def _usable(config: PrepConfig, source: str, role: str) -> tuple[tuple[Clip, ...
     return found.clips, found.bad
 
 
-def _task(config: PrepConfig, plan: Plan, shard: Shard) -> ShardTask:
+def shard_task(config: PrepConfig, plan: Plan, shard: Shard) -> ShardTask:
+    """Return what a worker needs to know to make one shard of the plan."""
     share = config.reverb.share if config.rir else 0.0
     return ShardTask(
         *shard,

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shard_tools.prep import PrepConfig, prep
+from shard_tools.make import make_shard
+from shard_tools.prep import PrepConfig, open_job, prep, shard_task
 from shard_tools.sources import scan
 from shard_tools.stats import read_metas
 from shard_tools.verify import verify
@@ -189,6 +190,18 @@ def test_noises_that_cannot_be_decoded_count_too(small: PrepConfig, tmp_path: Pa
     flac.write_bytes(flac.read_bytes()[:9000])
     with pytest.raises(AudioError, match=r"1 of 4 clips .*3\.flac"):
         prep(small)
+
+
+def test_noises_are_decoded_once_and_shared_not_read_again(
+    small: PrepConfig, tmp_path: Path
+) -> None:
+    job = open_job(small)
+    assert job.shard_job.noises.samples.is_shared()
+    for path in (tmp_path / "noise").iterdir():
+        path.unlink()
+    shard = job.plan.shards()[0]
+    assert make_shard(job.shard_job, shard_task(small, job.plan, shard)) == {}
+    assert storage.exists(f"{small.output}/{shards.shard_path(*shard)}")
 
 
 def test_sources_and_output_may_be_urls(small: PrepConfig, tmp_path: Path) -> None:

@@ -32,16 +32,18 @@ def train(config: TrainConfig) -> None:
             step = run.gan.step
             last = step == config.steps
             saving = step % config.save_every == 0 or last
-            logging = step % config.log_every == 0 or saving  # nothing broken is ever saved
+            logging = step % config.log_every == 0 or saving
+            stopped = run.should_stop(interrupted.is_set(), now=logging)
 
-            message = run.log() if logging else None  # where the host waits for the device
+            # Where the host waits for the device. Nothing is saved that has not been looked at.
+            message = run.log() if logging or stopped else None
             if step % config.validate_every == 0 or last:
                 run.validate()
-            stopped = run.should_stop(interrupted.is_set(), now=logging)
             if saving or stopped:
                 run.save()
             run.telemetry.advance(message)
             if stopped:
+                run.telemetry.say(f"interrupted: saved at step {step}; the same command continues")
                 break
     run.close()
 
