@@ -16,7 +16,7 @@ LAYERS = [
     {"timbre.audio"},
     {"timbre.spectral", "timbre.synthetic_voice"},
     {"timbre.shards", "timbre.denoise", "timbre.models", "timbre.augment", "timbre.schedule"},
-    {"timbre.order", "timbre.losses", "timbre.metrics", "timbre.signals"},
+    {"timbre.order", "timbre.pairs", "timbre.losses", "timbre.metrics", "timbre.signals"},
     {"timbre.stream", "timbre.gan", "timbre.checkpoint"},
     {"timbre.validate", "timbre.telemetry", "timbre.train_config"},
     {"timbre.run", "timbre.restore", "timbre.report"},

@@ -17,9 +17,10 @@ from timbre import audio, cli, shards, storage
 from timbre import config as configs
 from timbre.errors import AudioError, ConfigError
 from timbre.order import DataSource, open_corpus
+from timbre.pairs import read_whole
 from timbre.shards import PairMeta
 from timbre.synthetic_voice import voice
-from timbre.validate import list_pairs, read_whole
+from timbre.validate import list_pairs
 
 
 def changed(config: PrepConfig, **changes: object) -> PrepConfig:

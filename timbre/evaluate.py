@@ -22,9 +22,9 @@ from timbre.command import command, say
 from timbre.errors import AudioError, ConfigError
 from timbre.metrics import MetricError
 from timbre.order import DataSource, open_corpus
+from timbre.pairs import PairPlace
 from timbre.report import Direction, Example, Finding, Measured
 from timbre.restore import Restorer
-from timbre.stream import PairPlace
 from timbre.validate import list_pairs, load_pair
 
 NO_CHECKPOINT = "none"

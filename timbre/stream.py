@@ -6,24 +6,22 @@ rank, worker or process id has a say in what is served when, and resuming is sli
 
 import signal
 from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import webdataset as wds
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE, Int16Wave
 from timbre.errors import ConfigError, ShardError
 from timbre.order import Corpus, Order, mixed_order
-from timbre.shards import PairEntry, ShardEntry, ShardIndex
+from timbre.pairs import PairPlace, open_index, read_segment
+from timbre.shards import PairEntry
 
 # This many unusable pairs in a row end the run: the data is broken, not a pair.
 MAX_BAD_IN_A_ROW = 100
-OPEN_INDEXES = 256
 
 
 class StreamConfig(NamedTuple):
@@ -58,14 +56,6 @@ class PairBatch(NamedTuple):
     epoch: int
     keys: list[str]
     replaced: list[str]
-
-
-class PairPlace(NamedTuple):
-    """Where one pair lies."""
-
-    folder: str
-    shard: ShardEntry
-    entry: PairEntry
 
 
 class Failure(NamedTuple):
@@ -237,61 +227,13 @@ def _read_usable(
         corpus = step.corpora[corpus_number]
         shard = corpus.shards[shard_number]
         try:
-            entry = _index(corpus.folder, shard).pairs[number]
+            entry = open_index(corpus.folder, shard).pairs[number]
             seed = [step.config.seed, step.epoch, position]
             place = PairPlace(corpus.folder, shard, entry)
             return entry, read_segment(place, step.config.segment, seed)
         except (ShardError, OSError) as error:
             replaced.append(f"{shard.path}, pair {number}: {error}")
     raise ShardError(f"{MAX_BAD_IN_A_ROW + 1} pairs in a row cannot be read; last: {replaced[-1]}")
-
-
-def read_segment(
-    place: PairPlace, segment: int, seed: Sequence[int]
-) -> tuple[Int16Wave, Int16Wave]:
-    """Return (degraded, clean) of a pair, ``(segment,)`` each, cut at one instant.
-
-    The cut is drawn in clean time and shifted by the pair's alignment offset. A pair that is
-    shorter than the segment once its ends are aligned is followed by silence.
-    """
-    low, samples = _overlap(place.entry)
-    kept = min(segment, samples)
-    start = int(np.random.default_rng(seed).integers(low, low + samples - kept + 1))
-    degraded, clean = _cut(place, start, kept)
-    missing = (0, segment - kept)
-    return np.pad(degraded, missing), np.pad(clean, missing)
-
-
-def read_whole(place: PairPlace) -> tuple[Int16Wave, Int16Wave]:
-    """Return (degraded, clean) of a pair, aligned, as long as both sides reach."""
-    return _cut(place, *_overlap(place.entry))
-
-
-def _overlap(entry: PairEntry) -> tuple[int, int]:
-    """Return where, in clean time, both sides of a pair begin to exist, and for how long."""
-    low = max(0, -entry.alignment_offset)
-    return low, entry.samples - abs(entry.alignment_offset)
-
-
-def _cut(place: PairPlace, start: int, samples: int) -> tuple[Int16Wave, Int16Wave]:
-    url = storage.join(place.folder, place.shard.path)
-    members = shards.read_members(url, place.entry)
-    waves = []
-    for side, begin in [("degraded", start + place.entry.alignment_offset), ("clean", start)]:
-        member = shards.audio_member(members, side)
-        name = f"{url}: {place.entry.key}.{member}"
-        waves.append(shards.decode_segment(members[member], begin, samples, name))
-    return waves[0], waves[1]
-
-
-@lru_cache(maxsize=OPEN_INDEXES)
-def _index(folder: str, shard: ShardEntry) -> ShardIndex:
-    """Return a shard's index, kept; a tar that is not as long as the manifest says is refused."""
-    index = shards.load_index(folder, shard)
-    url = storage.join(folder, shard.path)
-    if (found := storage.size(url)) != shard.bytes:
-        raise ShardError(f"{url}: {found} bytes, but the manifest says {shard.bytes}")
-    return index
 
 
 def _ignore_signals(_: int) -> None:

@@ -11,8 +11,8 @@ from timbre import losses, metrics
 from timbre.gan import Gan, discriminator_view, unwrap
 from timbre.losses import ReconstructionLoss
 from timbre.order import Corpus
+from timbre.pairs import PairPlace, read_whole
 from timbre.shards import load_index
-from timbre.stream import PairPlace, read_whole
 
 # What is measured of the restored side, and of the degraded side under val/degraded/...
 QUALITY = ("mel_distance", "lsd_0_8k", "lsd_8_24k", "si_sdr")
