@@ -164,6 +164,7 @@ class Run:
     def close(self) -> None:
         """Flush the logs and leave the process group."""
         self.telemetry.close()
+        self.accelerator.wait_for_everyone()  # nobody leaves while another still talks to it
         self.accelerator.end_training()
 
     def _sum(self, value: float) -> float:
