@@ -85,12 +85,13 @@ def make_shards(
         splits[split] = tuple(entries)
     manifest = Manifest(
         schema=shards.SCHEMA,
+        version=1,
         sample_rate=SAMPLE_RATE,
         audio_format=audio_format,
         save_segment_seconds=seconds,
         splits=splits,
         rejected={},
-        unusable=(),
+        clips={},
         hashes={},
         config={},
     )

@@ -40,11 +40,15 @@ OPEN = ConfigDict(**{**STRICT, "extra": "ignore"})
 
 @dataclass(config=OPEN)
 class Source:
-    """A stretch of a recording: its path as the catalogue has it, where it starts, how long it is."""
+    """A stretch of a recording, in samples at 48 kHz; ``path`` is as the catalogue has it.
+
+    ``sha256`` is that of the recording's file, where it is known.
+    """
 
     path: str
     start: int = 0
     samples: int = 0
+    sha256: str = ""
 
 
 @dataclass(config=OPEN)
@@ -52,7 +56,9 @@ class PairMeta:
     """``KEY.pair.json``: where a pair comes from and what was measured of it.
 
     ``degraded[n + alignment_offset]`` lines up with ``clean[n]``. Both sides hold ``samples``
-    samples. ``bandwidth_hz`` is that of the clean side.
+    samples. ``bandwidth_hz`` is that of the clean side. ``noises`` are in order of loudness; a babble
+    among them is named ``babble-…``, and ``voices`` are the recordings in it. ``seed`` is what the
+    random choices of the whole shard were drawn from.
     """
 
     schema: int
@@ -73,6 +79,7 @@ class PairMeta:
     denoiser_sha256: str
     seed: tuple[int, ...]
     quality: dict[str, float] = field(default_factory=dict)
+    voices: tuple[str, ...] = ()
 
 
 class Member(NamedTuple):
@@ -94,18 +101,28 @@ class PairEntry:
     members: dict[str, Member]
 
 
+class Rejection(NamedTuple):
+    """A pair that was planned and refused: its number in the shard, and where its speech lies."""
+
+    number: int
+    path: str
+    start: int
+    variant: int
+
+
 @dataclass(config=STRICT)
 class ShardIndex:
-    """``shard-NNNNNN.index``: every pair of a shard, and the clips that did not make it.
+    """``shard-NNNNNN.index``: every pair of a shard, and those that did not make it, by reason.
 
-    ``rejected`` maps a reason to the sources refused for it.
+    ``plan`` is the SHA-256 of the plan that the shard belongs to.
     """
 
     schema: int
     tar_bytes: int
     tar_sha256: str
     pairs: tuple[PairEntry, ...]
-    rejected: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    plan: str = ""
+    rejected: dict[str, tuple[Rejection, ...]] = field(default_factory=dict)
 
 
 @dataclass(config=STRICT)
@@ -124,17 +141,20 @@ class ShardEntry:
 class Manifest:
     """``manifest.json``: what a folder of shards holds and what made it.
 
-    ``rejected`` counts the pairs that were refused by reason (the shards' indexes name them);
-    ``unusable`` says of each source file that was left out what is wrong with it.
+    ``version`` counts from 1; each addition to the data is one more, kept beside the latest as
+    ``manifest-NNNNNN.json``. ``rejected`` counts the pairs that were refused by reason (the shards'
+    indexes name them), ``clips`` the recordings of each role that are in use or were refused, by
+    reason (the catalogues name them).
     """
 
     schema: int
+    version: int
     sample_rate: int
     audio_format: AudioFormat
     save_segment_seconds: float
     splits: dict[str, tuple[ShardEntry, ...]]
     rejected: dict[str, int]
-    unusable: tuple[str, ...]
+    clips: dict[str, dict[str, int]]
     hashes: dict[str, str]
     config: dict[str, Any]
 
