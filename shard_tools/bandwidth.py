@@ -5,11 +5,12 @@ learns to cut. So every clip's bandwidth is measured, and where in doubt the ans
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from timbre.audio import SAMPLE_RATE, Wave
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.float32]
 
 N_FFT = 2048
 HOP = 1024
@@ -39,9 +40,25 @@ def bandwidth_hz(wave: Wave) -> float:
     under loud hiss. A gentle slope is no cut: its answer is where speech sinks into the floor, or
     65 dB under the loudest band.
     """
+    return bandwidth_of_levels(band_levels(wave))
+
+
+def band_levels(wave: Wave) -> Floats:
+    """Return the level in dBFS of each frame and band of ``(samples,)``, ``(frames, bands)``."""
     if len(wave) < N_FFT:
+        return np.empty((0, N_FFT // 2 // BINS_PER_BAND), np.float32)
+    frames = torch.from_numpy(wave).unfold(0, N_FFT, HOP) * torch.hann_window(N_FFT)
+    spectrum = torch.fft.rfft(frames)[:, 1:]
+    power = (spectrum.real**2 + spectrum.imag**2).unflatten(1, (-1, BINS_PER_BAND)).sum(dim=2)
+    # A Hann window's mean square is 3/8.
+    levels: Floats = (10.0 * torch.log10(power * (2.0 / (N_FFT**2 * 0.375)) + 1e-20)).numpy()
+    return levels
+
+
+def bandwidth_of_levels(levels: Floats) -> float:
+    """Return :func:`bandwidth_hz` of a clip from its :func:`band_levels`, in any number of pieces."""
+    if not len(levels):
         return 0.0
-    levels = _band_levels(wave)
     strong = _strong_levels(levels)
     if strong.max() < SILENCE_DB:
         return 0.0
@@ -52,18 +69,6 @@ def bandwidth_hz(wave: Wave) -> float:
     return (gap if gap == len(present) else gap - 1) * BAND_HZ
 
 
-def _band_levels(wave: Wave) -> Floats:
-    """Return the level in dBFS of each frame and band, ``(frames, bands)``."""
-    window = np.hanning(N_FFT + 1)[:-1].astype(np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(wave, N_FFT)[::HOP] * window
-    spectrum = np.fft.rfft(frames)[:, 1:]
-    power = (
-        (spectrum.real**2 + spectrum.imag**2).reshape(len(frames), -1, BINS_PER_BAND).sum(axis=2)
-    )
-    levels: Floats = 10.0 * np.log10(power * (2.0 / (N_FFT * np.sum(window**2))) + 1e-20)
-    return levels
-
-
 def _strong_levels(levels: Floats) -> Floats:
     """Return each band's level ``(bands,)`` in the frames in which the bands below it are strongest.
 
@@ -72,12 +77,14 @@ def _strong_levels(levels: Floats) -> Floats:
     """
     count = max(4, round(STRONG_SHARE * len(levels)))
     power = np.cumsum(
-        np.pad(10.0 ** (levels / 10.0), ((0, 0), (BANDS_BELOW + 1, 0)), mode="edge"), axis=1
+        np.pad(
+            10.0 ** (levels.astype(np.float64) / 10.0), ((0, 0), (BANDS_BELOW + 1, 0)), mode="edge"
+        ),
+        axis=1,
     )
     below = power[:, BANDS_BELOW:-1] - power[:, : -BANDS_BELOW - 1]
     frames = np.argsort(below, axis=0)[-count:]
-    strong: Floats = np.median(np.take_along_axis(levels, frames, axis=0), axis=0)
-    return strong
+    return np.asarray(np.median(np.take_along_axis(levels, frames, axis=0), axis=0), np.float32)
 
 
 def _first_gap(present: NDArray[np.bool_]) -> int:

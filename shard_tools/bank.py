@@ -1,63 +1,111 @@
 """Noises and room responses, decoded once per job into memory that every worker shares."""
 
-from collections.abc import Sequence
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
+import psutil
 from tqdm import tqdm
 
-from shard_tools.sources import Clip
-from timbre import audio
-from timbre.audio import Wave
-from timbre.errors import AudioError
+from timbre.audio import Int16Wave, Wave
+from timbre.errors import ConfigError
 
-DECODE_THREADS = 4
+THREADS = 4
+FULL_SCALE = 32767
 
 
-class Bank(NamedTuple):
-    """Recordings end to end in one shared tensor, each scaled to a peak of full scale.
+class Bank:
+    """Recordings end to end in one block of shared memory, each scaled to a peak of full scale.
 
-    ``edges`` has one more entry than there are recordings; ``paths`` names them.
+    A worker process that gets a bank maps the same block. The block is gone with the last process
+    that uses it, however that ends. ``edges`` has one more entry than there are recordings.
     """
 
-    samples: torch.Tensor  # (total,) int16
-    edges: tuple[int, ...]
-    paths: tuple[str, ...]
+    def __init__(
+        self, samples: Int16Wave, edges: Sequence[int], names: Sequence[str], place: str = ""
+    ) -> None:
+        """Wrap ``(total,)`` samples; ``place`` is the path at which other processes find them."""
+        self.samples = samples
+        self.edges = tuple(edges)
+        self.names = tuple(names)
+        self._place = place
 
     def wave(self, number: int) -> Wave:
         """Return recording ``number`` as ``(samples,)`` float32."""
-        stretch = self.samples[self.edges[number] : self.edges[number + 1]].numpy()
-        wave: Wave = stretch.astype(np.float32) / 32767
+        stretch = self.samples[self.edges[number] : self.edges[number + 1]]
+        wave: Wave = stretch.astype(np.float32) / FULL_SCALE
         return wave
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_bank, (self._place, self.edges, self.names)
 
-def load_bank(clips: Sequence[Clip], role: str) -> tuple[Bank, tuple[str, ...]]:
-    """Return the recordings that can be decoded, and what is wrong with the others.
+    def to_value(self) -> tuple[Int16Wave, tuple[int, ...], tuple[str, ...]]:
+        """Return what :meth:`from_value` makes an equal bank of on another machine."""
+        return np.asarray(self.samples), self.edges, self.names
 
-    Silent recordings count as wrong: nothing can be scaled from them.
+    @classmethod
+    def from_value(cls, value: tuple[Int16Wave, tuple[int, ...], tuple[str, ...]]) -> "Bank":
+        """Return a bank over an array that this process already holds."""
+        return cls(*value)
+
+
+def fill_bank(
+    names: Sequence[str], lengths: Sequence[int], produce: Callable[[int], Wave], role: str
+) -> Bank:
+    """Return a bank of ``produce(0)``, ``produce(1)``, …, each ``(lengths[i],)`` and not silent.
+
+    Raises:
+        ConfigError: there is no memory for them.
     """
-    with ThreadPoolExecutor(DECODE_THREADS) as pool:
-        decoded = list(tqdm(pool.map(_decode, clips), f"load {role}", len(clips), disable=None))
-    kept = [
-        (clip.path, w) for clip, w in zip(clips, decoded, strict=True) if not isinstance(w, str)
-    ]
-    edges = np.cumsum([0, *(len(wave) for _, wave in kept)])
-    samples = torch.empty(int(edges[-1]), dtype=torch.int16)
-    samples.share_memory_()  # type: ignore[no-untyped-call]
-    for (_, wave), start in zip(kept, edges, strict=False):
-        samples[start : start + len(wave)] = wave
-    bad = tuple(message for message in decoded if isinstance(message, str))
-    return Bank(samples, tuple(int(e) for e in edges), tuple(path for path, _ in kept)), bad
+    edges = [0, *np.cumsum(lengths, dtype=int).tolist()]
+    free = psutil.virtual_memory().available
+    if 2 * edges[-1] > free:
+        raise ConfigError(
+            f"{role}: {edges[-1] / 48000 / 3600:.1f} h of recordings take {2 * edges[-1] / 1e9:.1f} GB "
+            f"of memory, and {free / 1e9:.1f} GB are free; use a part of them"
+        )
+    place, release = _reserve(2 * edges[-1])
+    bank = _open_bank(place, tuple(edges), tuple(names))
+    weakref.finalize(bank, release)
+
+    def write(number: int) -> None:
+        wave = produce(number)
+        scaled = np.rint(wave * (FULL_SCALE / float(np.abs(wave).max())))
+        bank.samples[edges[number] : edges[number + 1]] = scaled.astype(np.int16)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        numbers = range(len(lengths))
+        for _ in tqdm(pool.map(write, numbers), f"load {role}", len(lengths), disable=None):
+            pass
+    return bank
 
 
-def _decode(clip: Clip) -> torch.Tensor | str:
-    try:
-        wave = audio.read_mono(clip.url)
-    except (AudioError, FileNotFoundError) as error:
-        return str(error)
-    peak = float(np.abs(wave).max())
-    if peak == 0:
-        return f"{clip.url}: digital silence"
-    return torch.from_numpy(np.rint(wave * (32767 / peak)).astype(np.int16))
+def _reserve(size: int) -> tuple[str, Callable[[], None]]:
+    """Return the path of a new block of shared memory, and what gives it back."""
+    if hasattr(os, "memfd_create"):
+        # Unlike a file in /dev/shm it outlives no killed process, and no container's limit on
+        # /dev/shm counts.
+        descriptor = os.memfd_create("timbre-bank")
+        os.ftruncate(descriptor, size)
+        return f"/proc/{os.getpid()}/fd/{descriptor}", lambda: os.close(descriptor)
+    descriptor, path = tempfile.mkstemp(prefix="timbre-bank-")
+    os.ftruncate(descriptor, size)
+    os.close(descriptor)
+
+    def release() -> None:
+        with suppress(OSError):
+            Path(path).unlink()
+
+    return path, release
+
+
+def _open_bank(place: str, edges: tuple[int, ...], names: tuple[str, ...]) -> Bank:
+    if edges[-1] == 0:  # nothing can be mapped of an empty file
+        return Bank(np.empty(0, np.int16), edges, names, place)
+    return Bank(np.memmap(place, np.int16, "r+", shape=edges[-1:]), edges, names, place)

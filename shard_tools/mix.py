@@ -1,5 +1,6 @@
-"""Speech and noise at a given signal-to-noise ratio and level."""
+"""Speech and noise at a given signal-to-noise ratio and level; several noises in layers."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,11 @@ from timbre import audio
 from timbre.audio import Wave
 
 PEAK = 0.99
+# Where a recording goes round, its end fades into its beginning: 20 ms, in samples, or a quarter of
+# a recording that is shorter than four times that.
+FADE = 960
+# What every layer is brought to before its own gain.
+LAYER_LEVEL_DB = -30.0
 
 
 class Request(NamedTuple):
@@ -31,11 +37,46 @@ class Mixture(NamedTuple):
     snr_db: float
 
 
+class Layer(NamedTuple):
+    """A recording ``(samples,)``, the sample it starts from, and its gain against other layers."""
+
+    wave: Wave
+    start: int
+    gain_db: float
+
+
 def loop(noise: Wave, start: int, samples: int) -> Wave:
-    """Return ``samples`` of a recording from ``start``, going round at its end."""
-    positions = (start + np.arange(samples)) % len(noise)
-    wave: Wave = noise[positions]
+    """Return ``samples`` of a recording from ``start``, going round at its end without a click.
+
+    What lies inside the recording is the recording as it is. Where it goes round, the end and the
+    beginning cross over at equal power, so that noise keeps its level.
+    """
+    start %= len(noise)
+    if start + samples <= len(noise):
+        return noise[start : start + samples].copy()
+    fade = min(FADE, len(noise) // 4)
+    ring = noise[: len(noise) - fade].copy()
+    phase = (np.arange(fade) + 0.5) / max(fade, 1) * (np.pi / 2)
+    rising, falling = np.sin(phase).astype(np.float32), np.cos(phase).astype(np.float32)
+    ring[:fade] = noise[:fade] * rising + noise[len(ring) :] * falling
+    wave: Wave = ring[(start + np.arange(samples)) % len(ring)]
+    before_first_crossing = noise[start:fade]
+    wave[: len(before_first_crossing)] = before_first_crossing
     return wave
+
+
+def layer(layers: Sequence[Layer], samples: int) -> Wave:
+    """Return the sum ``(samples,)`` of recordings, each looped and at its gain above a common level.
+
+    The common level is that of the stretch that is heard; a layer that is silent there is left out.
+    """
+    total = np.zeros(samples, np.float32)
+    for wave, start, gain_db in layers:
+        stretch = loop(wave, start, samples)
+        level_db = audio.level_db(stretch)
+        if level_db > audio.SILENCE_DB:
+            total += stretch * np.float32(audio.gain(LAYER_LEVEL_DB + gain_db - level_db))
+    return total
 
 
 def mix(speech: Wave, target: Wave, noise: Wave, request: Request) -> Mixture | None:

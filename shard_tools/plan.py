@@ -1,33 +1,40 @@
 """What every shard will hold: a pure function of (catalogues, config, seed, shard index).
 
 Speakers (or, where none is named, recordings) fall to training or validation by a hash of their
-name, so a new speaker moves nobody. Noises and room responses are split the same way: validation
-hears none of training's.
+name, so a new speaker moves nobody. Noises and rooms are split the same way: validation hears none
+of training's.
 """
 
 import hashlib
-import itertools
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from shard_tools.sources import Clip
+from shard_tools.catalogue import Clip
+from timbre.audio import SAMPLE_RATE
 from timbre.config import STRICT, Share
-from timbre.errors import ConfigError
 from timbre.shards import Split
 
 Shard = tuple[Split, int]
+Ints = NDArray[np.int64]
 
 SPLITS: tuple[Split, Split] = ("train", "val")
-MOST_VALIDATION = 1.5
+# Pieces of a long recording that stay together, to be read together; the rest of it goes elsewhere,
+# so that no shard is one speaker's.
+TAKE_SECONDS = 60.0
+# Beside the first noise, the others lie this far below it.
+SOFTER_DB = (-10.0, 0.0)
+MOST_NOISES = 3
 
 
 @dataclass(config=STRICT)
 class MixConfig:
-    """How loud the speech is, and how far above the noise."""
+    """How loud the speech is, how far above the noise, and what the noise is."""
 
     snr_db_low: float = 0.0
     snr_db_high: float = 20.0
@@ -37,6 +44,10 @@ class MixConfig:
     # DeepFilterNet3 is at its best between -30 and -10 dBFS.
     level_db_low: float = -28.0
     level_db_high: Annotated[float, Field(le=0)] = -22.0
+    # Pairs with two or three noises at once.
+    several_noises_share: Share = 0.25
+    # Pairs in which the first noise is a babble of other speakers of the split.
+    babble_share: Share = 0.1
 
     def __post_init__(self) -> None:
         for low, high in [("snr_db_low", "snr_db_high"), ("level_db_low", "level_db_high")]:
@@ -53,148 +64,239 @@ class Piece(NamedTuple):
     variant: int
 
 
+class BabbleEntry(NamedTuple):
+    """One babble that may be heard as noise: its position in the bank, and whose voices it has."""
+
+    number: int
+    owners: frozenset[str]
+    paths: tuple[str, ...]
+
+
 class Pools(NamedTuple):
-    """What a split draws from: positions in the noise and room-response catalogues."""
+    """What a split draws from: positions in the banks of noises and of rooms."""
 
     noises: tuple[int, ...]
-    rirs: tuple[int, ...]
+    babbles: tuple[BabbleEntry, ...]
+    measured_rooms: tuple[int, ...]
+    simulated_rooms: tuple[int, ...]
+
+
+class PlanSize(NamedTuple):
+    """The numbers of the config that a plan depends on; lengths in samples."""
+
+    segment: int
+    # What is kept of the silence around the speech; None keeps all of it.
+    margin: int | None
+    variants: int
+    shard_pairs: int
+    seed: int
+
+
+class Takes(NamedTuple):
+    """The takes of a split in shard order: of which clip, from which piece, how many pieces.
+
+    ``ends`` counts the pairs up to the end of each.
+    """
+
+    clips: Ints
+    firsts: Ints
+    counts: Ints
+    ends: Ints
 
 
 class Plan(NamedTuple):
-    """The pieces of each split in shard order, and its pools."""
+    """What the shards of one edition hold. Their numbers go on after those of earlier editions."""
 
-    pieces: dict[Split, tuple[Piece, ...]]
-    pools: dict[Split, Pools]
-    shard_pairs: int
-    seed: int
+    clips: tuple[Clip, ...]
+    takes: dict[Split, Takes]
+    first_shard: dict[Split, int]
+    size: PlanSize
+
+    def pairs(self, split: Split) -> int:
+        """Return how many pairs are planned."""
+        ends = self.takes[split].ends
+        return int(ends[-1]) if len(ends) else 0
 
     def shards(self) -> list[Shard]:
         """Return (split, number) of every shard."""
         return [
-            (split, number)
+            (split, self.first_shard[split] + i)
             for split in SPLITS
-            for number in range(-(-len(self.pieces[split]) // self.shard_pairs))
+            for i in range(-(-self.pairs(split) // self.size.shard_pairs))
         ]
 
     def shard(self, split: Split, number: int) -> tuple[Piece, ...]:
         """Return the pieces of one shard."""
-        first = number * self.shard_pairs
-        return self.pieces[split][first : first + self.shard_pairs]
+        begin = (number - self.first_shard[split]) * self.size.shard_pairs
+        end = min(begin + self.size.shard_pairs, self.pairs(split))
+        return tuple(self._piece(self.takes[split], pair) for pair in range(begin, end))
+
+    def _piece(self, takes: Takes, pair: int) -> Piece:
+        take = int(np.searchsorted(takes.ends, pair, side="right"))
+        clip = self.clips[takes.clips[take]]
+        within = pair - int(takes.ends[take] - takes.counts[take] * self.size.variants)
+        number, variant = divmod(within, self.size.variants)
+        start, samples = piece_of(clip, int(takes.firsts[take]) + number, self.size)
+        return Piece(clip, start, samples, variant)
+
+
+class NoiseDraw(NamedTuple):
+    """One noise of a pair; ``start`` is a share of the recording's length."""
+
+    number: int
+    start: float
+    gain_db: float
 
 
 class Recipe(NamedTuple):
-    """Every random choice of one pair. ``noise_start`` is a share of the recording's length."""
+    """Every random choice of one pair."""
 
     snr_db: float
     level_db: float
-    noise: int
-    noise_start: float
+    noises: tuple[NoiseDraw, ...]
     rir: int | None
 
 
-def split_names(names: set[str], val_ratio: float) -> dict[str, Split]:
+class RoomShares(NamedTuple):
+    """How many pairs are reverberant, and how many of those in a simulated room."""
+
+    reverberant: float
+    simulated: float
+
+
+def split_names(
+    names: Iterable[str], val_ratio: float, settled: Mapping[str, Split] | None = None
+) -> dict[str, Split]:
     """Return the split of every name, by a hash of the name alone: a new name moves no other.
 
-    Only where few names fall badly by chance are the nearest ones moved over: validation gets at
-    least one and at most one and a half times its share, and training is left one. A single name is
-    all validation's.
+    Where the hash leaves a split without any name, it is given the one that came nearest. Names that
+    are already ``settled`` stay where they are.
     """
-    ranked = sorted(names, key=_hash)
-    count = sum(_hash(name) < val_ratio for name in ranked)
-    most = min(math.ceil(MOST_VALIDATION * val_ratio * len(ranked)), len(ranked) - 1)
-    count = max(min(count, most), 1)
-    return {name: "val" if rank < count else "train" for rank, name in enumerate(ranked)}
+    split_of = dict(settled or {})
+    fresh = sorted(set(names) - split_of.keys(), key=_hash)
+    for name in fresh:
+        split_of[name] = "val" if _hash(name) < val_ratio else "train"
+    if fresh and "val" not in split_of.values():
+        split_of[fresh[0]] = "val"
+    if len(fresh) > 1 and "train" not in split_of.values():
+        split_of[fresh[-1]] = "train"
+    return split_of
 
 
-def cut(clip: Clip, segment: int) -> list[tuple[int, int]]:
-    """Return (start, samples) of a clip's pieces: each at least ``segment`` long, none overlapping.
+def split_pool(names: Sequence[str], val_ratio: float) -> dict[Split, tuple[int, ...]]:
+    """Return the positions of the noises or rooms that each split draws from."""
+    if len(names) == 1:  # better heard on both sides than not at all
+        return dict.fromkeys(SPLITS, (0,))
+    split_of = split_names(names, val_ratio)
+    return {
+        split: tuple(i for i, name in enumerate(names) if split_of[name] == split)
+        for split in SPLITS
+    }
 
-    Together they cover the clip. A clip shorter than ``segment`` is one piece, which reaches past
-    the clip's end into silence.
+
+def count_pieces(clip: Clip, size: PlanSize) -> int:
+    """Return into how many pieces a clip is cut."""
+    start, stop = _speech(clip, size)
+    return max((stop - start) // size.segment, 1)
+
+
+def piece_of(clip: Clip, number: int, size: PlanSize) -> tuple[int, int]:
+    """Return (start, samples) of a clip's piece: a segment long or longer, and under two.
+
+    Together the pieces cover the clip's speech without overlap. A shorter clip is one piece, which
+    reaches past the speech and, if need be, past the clip's end into silence.
     """
-    count = max(clip.samples // segment, 1)
-    edges = [round(i * max(clip.samples, segment) / count) for i in range(count + 1)]
-    return [(low, high - low) for low, high in itertools.pairwise(edges)]
-
-
-class PlanSize(NamedTuple):
-    """The numbers of the config that a plan depends on."""
-
-    segment: int
-    variants: int
-    shard_pairs: int
-    val_ratio: float
-    seed: int
+    start, stop = _speech(clip, size)
+    length, count = max(stop - start, size.segment), count_pieces(clip, size)
+    low, high = round(number * length / count), round((number + 1) * length / count)
+    return start + low, high - low
 
 
 def make_plan(
-    speech: tuple[Clip, ...], noises: tuple[Clip, ...], rirs: tuple[Clip, ...], size: PlanSize
+    clips: Sequence[Clip], size: PlanSize, edition: int = 1, first_shard: Mapping[Split, int] = {}
 ) -> Plan:
-    """Return the plan for these catalogues.
-
-    Raises:
-        ConfigError: there are too few speakers and recordings for two splits.
-    """
-    owner = {clip: clip.speaker or clip.path for clip in speech}
-    if len(set(owner.values())) == 1:
-        owner = {clip: clip.path for clip in speech}
-    if len(speech) < 2:
-        raise ConfigError(f"speech: {len(speech)} usable clips; two are needed, one for validation")
-    split_of = split_names(set(owner.values()), size.val_ratio)
-    pieces: dict[Split, tuple[Piece, ...]] = {}
+    """Return the plan for the usable clips of a catalogue, each of which names its split."""
+    takes = {}
+    longest = max(math.ceil(TAKE_SECONDS * SAMPLE_RATE / size.segment), 1)
     for split in SPLITS:
         listed = [
-            Piece(clip, start, samples, variant)
-            for clip in speech
-            if split_of[owner[clip]] == split
-            for start, samples in cut(clip, size.segment)
-            for variant in range(size.variants)
+            (i, first, min(longest, count - first))
+            for i, clip in enumerate(clips)
+            if clip.split == split
+            for count in [count_pieces(clip, size)]
+            for first in range(0, count, longest)
         ]
-        order = np.random.default_rng([size.seed, SPLITS.index(split)]).permutation(len(listed))
-        pieces[split] = tuple(listed[i] for i in order)
-    pools = {
-        split: Pools(_pool(noises, split, size.val_ratio), _pool(rirs, split, size.val_ratio))
-        for split in SPLITS
-    }
-    return Plan(pieces, pools, size.shard_pairs, size.seed)
+        rng = np.random.default_rng([size.seed, SPLITS.index(split), edition])
+        table = np.array(listed, np.int64).reshape(-1, 3)[rng.permutation(len(listed))]
+        ends = np.cumsum(table[:, 2] * size.variants)
+        takes[split] = Takes(table[:, 0], table[:, 1], table[:, 2], ends)
+    return Plan(tuple(clips), takes, {split: first_shard.get(split, 0) for split in SPLITS}, size)
 
 
 def shard_seed(plan: Plan, shard: Shard) -> tuple[int, int, int]:
     """Return the seed from which every random choice of a shard comes."""
     split, number = shard
-    return plan.seed, SPLITS.index(split), number
+    return plan.size.seed, SPLITS.index(split), number
 
 
-def draw_recipes(plan: Plan, shard: Shard, mix: MixConfig, reverb_share: float) -> list[Recipe]:
+def draw_recipes(
+    plan: Plan, shard: Shard, pools: Pools, mix: MixConfig, rooms: RoomShares
+) -> list[Recipe]:
     """Return the recipe of each piece of a shard."""
     rng = np.random.default_rng(shard_seed(plan, shard))
-    pools = plan.pools[shard[0]]
-    recipes = []
-    for _ in plan.shard(*shard):
-        near_clean = rng.random() < mix.near_clean_share
-        snr = rng.uniform(mix.snr_db_low, mix.snr_db_high)
-        level = rng.uniform(mix.level_db_low, mix.level_db_high)
-        noise = pools.noises[rng.integers(len(pools.noises))]
-        start = rng.random()
-        reverberant = rng.random() < reverb_share
-        rir = pools.rirs[rng.integers(len(pools.rirs))] if pools.rirs else None
-        recipes.append(
-            Recipe(
-                round(mix.near_clean_snr_db if near_clean else snr, 3),
-                round(level, 3),
-                noise,
-                start,
-                rir if reverberant else None,
-            )
-        )
-    return recipes
+    return [_draw(rng, piece, pools, mix, rooms) for piece in plan.shard(*shard)]
 
 
-def _pool(clips: tuple[Clip, ...], split: Split, val_ratio: float) -> tuple[int, ...]:
-    if len(clips) == 1:  # better heard twice than not at all
-        return (0,)
-    split_of = split_names({clip.path for clip in clips}, val_ratio)
-    return tuple(i for i, clip in enumerate(clips) if split_of[clip.path] == split)
+def _draw(
+    rng: np.random.Generator, piece: Piece, pools: Pools, mix: MixConfig, rooms: RoomShares
+) -> Recipe:
+    """Return one recipe. Every pair takes the same numbers from ``rng``, whatever comes of them."""
+    chance = rng.random(6)
+    snr_db = rng.uniform(mix.snr_db_low, mix.snr_db_high)
+    level_db = rng.uniform(mix.level_db_low, mix.level_db_high)
+    starts, picks = rng.random(MOST_NOISES), rng.random(MOST_NOISES)
+    gains_db = rng.uniform(*SOFTER_DB, MOST_NOISES)
+    gains_db[0] = 0.0
+    count = 2 + int(2 * chance[2]) if chance[1] < mix.several_noises_share else 1
+    noises = [int(_pick(pools.noises, pick)) for pick in picks[:count]]
+    strangers = [b.number for b in pools.babbles if piece.clip.owner not in b.owners]
+    if strangers and chance[3] < mix.babble_share:
+        noises[0] = int(_pick(strangers, picks[0]))
+    distinct = dict.fromkeys(noises)  # a noise drawn twice is heard once
+    return Recipe(
+        round(mix.near_clean_snr_db if chance[0] < mix.near_clean_share else snr_db, 3),
+        round(level_db, 3),
+        tuple(
+            NoiseDraw(number, float(starts[i]), round(float(gains_db[i]), 3))
+            for i, number in enumerate(distinct)
+        ),
+        _room(pools, rooms, chance[4], chance[5], rng.random()),
+    )
+
+
+def _room(
+    pools: Pools, rooms: RoomShares, reverberant: float, simulated: float, pick: float
+) -> int | None:
+    """Return the room of a pair. With rooms of one kind only, all reverberant pairs are in these."""
+    if reverberant >= rooms.reverberant:
+        return None
+    kinds = [pools.simulated_rooms, pools.measured_rooms]
+    chosen = kinds[0] if simulated < rooms.simulated else kinds[1]
+    chosen = chosen or kinds[0] or kinds[1]
+    return int(_pick(chosen, pick)) if chosen else None
+
+
+def _pick(options: Sequence[int], chance: float) -> int:
+    return options[int(chance * len(options))]
+
+
+def _speech(clip: Clip, size: PlanSize) -> tuple[int, int]:
+    """Return where a clip's speech begins and ends, with its margin."""
+    if size.margin is None:
+        return 0, clip.samples
+    return max(clip.speech_start - size.margin, 0), min(
+        clip.speech_stop + size.margin, clip.samples
+    )
 
 
 def _hash(name: str) -> float:

@@ -1,12 +1,10 @@
 """Rooms: speech through an impulse response, kept in time with the direct path."""
 
 import numpy as np
-import torch
-import torchaudio.functional as F
 from pydantic.dataclasses import dataclass
 
 from timbre.audio import SAMPLE_RATE, Wave
-from timbre.config import STRICT, NonNegative, Share
+from timbre.config import STRICT, Natural, NonNegative, Share
 
 
 @dataclass(config=STRICT)
@@ -14,13 +12,22 @@ class ReverbConfig:
     """How many pairs are reverberant, and how much of the room the target keeps."""
 
     share: Share = 0.15
+    # Rooms made by shard_tools.rooms, beside the measured ones of `rir`, and the share of
+    # reverberant pairs that are in one of them.
+    simulated_rooms: Natural = 0
+    simulated_share: Share = 0.5
     # The target keeps the room's response up to this long after the direct path; with none of it a
     # hall is 10 dB louder than its target, and half of such pairs cannot be aligned.
     target_early_seconds: NonNegative = 0.05
 
 
 def prepare(rir: Wave) -> tuple[Wave, int]:
-    """Return a response scaled to a direct path of 1, and the sample at which that path arrives."""
+    """Return a response scaled to a direct path of 1, and the sample at which that path arrives.
+
+    The strongest arrival is taken for the direct path. In 10 of 35 responses at hand something
+    weaker comes 1 to 30 ms before, but the first arrival by ISO 3382's threshold is often none at
+    all, and speech lies no better on it.
+    """
     direct = int(np.argmax(np.abs(rir)))
     scaled: Wave = rir / rir[direct]
     return scaled, direct
@@ -48,12 +55,30 @@ def decay_seconds(rir: Wave) -> float | None:
     energy = np.cumsum(np.square(rir[::-1], dtype=np.float64))[::-1]
     if energy[0] <= 0:
         return None
-    level = 10 * np.log10(np.maximum(energy / energy[0], 1e-20))
-    start, stop = int(np.argmax(level <= -5)), int(np.argmax(level <= -25))
+    start, stop = (int(np.argmax(energy <= energy[0] * 10 ** (db / 10))) for db in (-5, -25))
     return 3 * (stop - start) / SAMPLE_RATE if stop > start else None
 
 
+def fast_length(samples: int) -> int:
+    """Return the smallest length from ``samples`` on whose only factors are 2, 3 and 5.
+
+    On such lengths a transform is up to 7 times as fast as on others (4 to 9 s, responses to 3 s).
+    """
+    best = 1 << (samples - 1).bit_length()
+    fives = 1
+    while fives < best:
+        odd = fives
+        while odd < best:
+            best = min(best, odd << (-(-samples // odd) - 1).bit_length())
+            odd *= 3
+        fives *= 5
+    return best
+
+
 def _convolve(speech: Wave, rir: Wave, direct: int) -> Wave:
-    full = F.fftconvolve(torch.from_numpy(speech), torch.from_numpy(np.ascontiguousarray(rir)))
-    wave: Wave = full[direct : direct + len(speech)].numpy()
+    length = fast_length(len(speech) + len(rir) - 1)
+    spectrum = np.fft.rfft(speech.astype(np.float64), length)
+    spectrum *= np.fft.rfft(rir.astype(np.float64), length)
+    full = np.fft.irfft(spectrum, length)
+    wave: Wave = full[direct : direct + len(speech)].astype(np.float32)
     return wave

@@ -1,150 +1,195 @@
-"""What there is to make pairs from: clips of speech, recordings of noise, room responses.
+"""Which files a source lists, and what is known of them before they are opened.
 
 A source is a folder (metadata from a ``manifest.jsonl`` in it or beside it, if there is one) or a
 ``manifest.jsonl`` itself, one JSON object a line with at least ``file``.
 """
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+import re
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Annotated, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from tqdm import tqdm
 
 from timbre import audio, storage
-from timbre.audio import SAMPLE_RATE
-from timbre.errors import AudioError, ConfigError
+from timbre.command import say
+from timbre.errors import ConfigError
 from timbre.shards import OPEN
 
 MANIFEST = "manifest.jsonl"
 ROLES = ("speech", "noise", "rir")
-SCAN_THREADS = 8
 
 
-class Clip(NamedTuple):
-    """One recording: ``samples`` counts at 48 kHz; ``speaker`` is None where nobody named one."""
+class SpeakerRule(NamedTuple):
+    """How a path names its speaker, where no manifest does.
+
+    ``level`` picks one of the folders in the path (0 the top one, -1 the one that the file lies in),
+    ``pattern`` the part of the path that its group ``speaker``, or else its first, matches.
+    """
+
+    level: int | None = -1
+    pattern: str | None = None
+
+
+class File(NamedTuple):
+    """A file of a source. ``stamp`` changes when its content does, as far as the store tells."""
 
     path: str
     url: str
-    samples: int
+    bytes: int
+    stamp: str
     speaker: str | None
+    licence: str | None
 
 
-class Catalogue(NamedTuple):
-    """The usable clips of a source, by path, and why others are not: one message each."""
+class Source(NamedTuple):
+    """Where a source's paths start, and the rows of its manifest if it has one."""
 
-    clips: tuple[Clip, ...]
-    bad: tuple[str, ...]
-
-
-def scan(source: str, role: str) -> Catalogue:
-    """Return the catalogue of a source; ``role`` (speech, noise, rir) is its key in the config.
-
-    A ``manifest.jsonl`` with rows in a folder for each of the roles gives each its own rows. Without
-    a manifest the folder that a file lies in names its speaker.
-
-    Raises:
-        ConfigError: no such source, nothing in it, or a manifest row that names no file.
-    """
-    rows = _rows(source, role)
-    if not rows:
-        endings = " ".join(sorted(audio.ENDINGS))
-        raise ConfigError(f"{role}: {source}: no audio in it (looked for {endings})")
-    with ThreadPoolExecutor(SCAN_THREADS) as pool:
-        found = list(tqdm(pool.map(_examine, rows), f"scan {role}", len(rows), disable=None))
-    return Catalogue(
-        tuple(clip for clip in found if isinstance(clip, Clip)),
-        tuple(message for message in found if isinstance(message, str)),
-    )
-
-
-def refuse_too_many_bad(bad: Iterable[str], total: int, max_bad_fraction: float) -> None:
-    """Raise AudioError, naming the first few, if ``bad`` is more than that share of ``total``."""
-    messages = list(bad)
-    if len(messages) > max_bad_fraction * total:
-        shown = "; ".join(messages[:5]) + ("; …" if len(messages) > 5 else "")
-        raise AudioError(
-            f"{len(messages)} of {total} clips are unusable, "
-            f"more than max_bad_fraction {max_bad_fraction}: {shown}"
-        )
+    root: str
+    manifest: str | None
+    rows: "tuple[ManifestRow, ...]"
 
 
 @dataclass(config=OPEN)
-class _ManifestRow:
+class ManifestRow:
     """What is read of a manifest's row; it may say more."""
 
     file: Annotated[str, Field(min_length=1)]
     speaker: str | None = None
+    licence: str | None = None
+    license: str | None = None
 
 
-class _Row(NamedTuple):
-    path: str
-    url: str
-    speaker: str | None
+def open_source(source: str, role: str) -> Source:
+    """Return what a source is; ``role`` (speech, noise, rir) is its key in the config.
 
+    A manifest with rows in a folder for each of the roles gives each its own rows.
 
-def _rows(source: str, role: str) -> list[_Row]:
-    """Return what there is to scan, in an order that depends on the names alone."""
+    Raises:
+        ConfigError: there is no such source, or a row of its manifest names no file.
+    """
     if source.endswith(".jsonl"):
         if not storage.exists(source):
             raise ConfigError(f"{role}: {source}: no such manifest")
-        folder = source.rpartition("/")[0] or "."
         rows = _read_manifest(source, role)
-        if {PurePosixPath(row.path).parts[0] for row in rows} >= set(ROLES):
-            rows = [row for row in rows if PurePosixPath(row.path).parts[0] == role]
-        return sorted(_existing(rows, folder, source, role))
+        if {PurePosixPath(row.file).parts[0] for row in rows} >= set(ROLES):
+            rows = [row for row in rows if PurePosixPath(row.file).parts[0] == role]
+        return Source(_parent(source), source, tuple(rows))
     folder = source.rstrip("/")
     if not storage.is_folder(folder):
         raise ConfigError(f"{role}: {source}: no such folder")
-    beside, _, name = folder.rpartition("/")
+    name = folder.rpartition("/")[2]
     for manifest, below in [
         (storage.join(folder, MANIFEST), ""),
-        (f"{beside or '.'}/{MANIFEST}", f"{name}/"),
+        (storage.join(_parent(folder), MANIFEST), f"{name}/"),
     ]:
         if storage.exists(manifest):
-            rows = [row for row in _read_manifest(manifest, role) if row.path.startswith(below)]
+            rows = [row for row in _read_manifest(manifest, role) if row.file.startswith(below)]
             if rows:
-                return sorted(_existing(rows, manifest.rpartition("/")[0], manifest, role))
+                return Source(_parent(manifest), manifest, tuple(rows))
+    return Source(folder, None, ())
+
+
+def list_files(source: Source, role: str, rule: SpeakerRule) -> list[File]:
+    """Return the audio files of a source by path, in an order that depends on the paths alone.
+
+    Raises:
+        ConfigError: there are none, a row of the manifest names no file, or no path matches the rule.
+    """
+    if source.manifest is None:
+        found = storage.find_files(source.root)
+        matches = _speaker_rule(rule)
+        files = [
+            File(f.path, storage.join(source.root, f.path), f.bytes, f.stamp, matches(f.path), None)
+            for f in found
+            if PurePosixPath(f.path).suffix.lower() in audio.ENDINGS
+        ]
+        if files and rule.pattern and not any(file.speaker for file in files):
+            raise ConfigError(
+                f"clips.speaker_pattern: {rule.pattern!r} matches no path in {source.root}, "
+                f"for example {files[0].path}"
+            )
+    else:
+        files = _listed(source, role)
+    if not files:
+        endings = " ".join(sorted(audio.ENDINGS))
+        raise ConfigError(f"{role}: {source.root}: no audio in it (looked for {endings})")
+    return sorted(files)
+
+
+def _listed(source: Source, role: str) -> list[File]:
+    """Return the files of a manifest's rows; one listing of the folder finds every missing one."""
+    rows = {row.file: row for row in source.rows}
+    tops = {PurePosixPath(path).parts[0] for path in rows if "/" in path}
+    # A manifest beside the folder of one role need not make us list all the others.
+    below = tops.pop() if len(tops) == 1 and all("/" in path for path in rows) else ""
+    folder = storage.join(source.root, below) if below else source.root
+    present = {
+        f"{below}/{file.path}" if below else file.path: file for file in storage.find_files(folder)
+    }
+    if missing := [path for path in rows if path not in present]:
+        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+        raise ConfigError(f"{role}: {source.manifest}: {len(missing)} rows name no file: {shown}")
+    unlisted = [
+        path
+        for path in present
+        if path not in rows and PurePosixPath(path).suffix.lower() in audio.ENDINGS
+    ]
+    if below and unlisted:
+        say(f"{role}: {len(unlisted)} files in {folder} are not in {source.manifest}: left out")
     return [
-        _Row(path, url, PurePosixPath(path).parent.name or None)
-        for path, url in audio.find_below(folder).items()
+        File(
+            path,
+            storage.join(source.root, path),
+            present[path].bytes,
+            present[path].stamp,
+            row.speaker,
+            row.licence or row.license,
+        )
+        for path, row in rows.items()
     ]
 
 
-def _read_manifest(url: str, role: str) -> list[_Row]:
-    rows: dict[str, _Row] = {}
+def _read_manifest(url: str, role: str) -> list[ManifestRow]:
+    adapter = TypeAdapter(ManifestRow)
+    rows: dict[str, ManifestRow] = {}
     for number, line in enumerate(storage.read(url).splitlines(), 1):
         if not line.strip():
             continue
         where = f"{role}: {url}, line {number}"
         try:
-            row = TypeAdapter(_ManifestRow).validate_json(line)
+            row = adapter.validate_json(line)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key = ".".join(map(str, first["loc"])) or "the row"
             raise ConfigError(f"{where}: {key}: {first['msg']}") from None
         if row.file in rows:
             raise ConfigError(f"{where}: {row.file} is listed twice")
-        rows[row.file] = _Row(row.file, "", row.speaker)
+        rows[row.file] = row
     return list(rows.values())
 
 
-def _existing(rows: list[_Row], folder: str, manifest: str, role: str) -> list[_Row]:
-    """Return the rows with their URLs; one listing of the folder finds every file that is missing."""
-    present = storage.find_below(folder)
-    if missing := [row.path for row in rows if row.path not in present]:
-        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        raise ConfigError(f"{role}: {manifest}: {len(missing)} rows name no file: {shown}")
-    return [row._replace(url=present[row.path]) for row in rows]
+def _speaker_rule(rule: SpeakerRule) -> Callable[[str], str | None]:
+    """Return the rule as a function of the path."""
+    if rule.pattern:
+        pattern = re.compile(rule.pattern)
+        group: str | int = "speaker" if "speaker" in pattern.groupindex else 1
+
+        def by_pattern(path: str) -> str | None:
+            match = pattern.search(path)
+            return match.group(group) if match else None
+
+        return by_pattern
+
+    def by_level(path: str) -> str | None:
+        folders = PurePosixPath(path).parts[:-1]
+        if rule.level is None or not -len(folders) <= rule.level < len(folders):
+            return None
+        return folders[rule.level]
+
+    return by_level
 
 
-def _examine(row: _Row) -> Clip | str:
-    """Return the clip of a row, or what is wrong with it."""
-    try:
-        header = audio.info(row.url)
-    except (AudioError, FileNotFoundError) as error:
-        return str(error)
-    samples = -(-header.samples * SAMPLE_RATE // header.sample_rate)
-    return Clip(row.path, row.url, samples, row.speaker)
+def _parent(url: str) -> str:
+    return url.rpartition("/")[0] or "."

@@ -1,79 +1,140 @@
-"""Show what a manifest holds: durations, ratios, offsets, bandwidths, speakers, refusals."""
+"""Show what a manifest holds: how much, of whom, how noisy, how far apart, and what was refused."""
 
 import argparse
 import json
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-
-from timbre import shards, storage
-from timbre.audio import SAMPLE_RATE
+from shard_tools.figures import Metas, describe
+from shard_tools.metas import open_manifest, read_metas
+from timbre import shards
 from timbre.command import command, say
-from timbre.shards import Manifest, PairMeta
+from timbre.errors import ConfigError
 
-BINS = 8
-BAR = 40
-
-
-def read_metas(manifest_url: str, manifest: Manifest, split: str) -> list[PairMeta]:
-    """Return the meta of every pair of a split."""
-    folder = shards.folder_of(manifest_url)
-    metas = []
-    for shard in manifest.splits[split]:
-        url = storage.join(folder, shard.path)
-        for entry in shards.load_index(folder, shard).pairs:
-            offset, length, _ = entry.members[shards.META_MEMBER]
-            data = storage.read_range(url, offset, length)
-            metas.append(shards.from_json(PairMeta, data, f"{url}: {entry.key}"))
-    return metas
-
-
-def histogram(name: str, values: Sequence[float], unit: str) -> str:
-    """Return a plot in text: one line a bin."""
-    counts, edges = np.histogram(np.asarray(values), BINS)
-    lines = [f"{name} ({unit}): median {np.median(np.asarray(values)):.4g}"]
-    for count, low, high in zip(counts, edges, edges[1:], strict=False):
-        bar = "#" * round(BAR * count / max(counts.max(), 1))
-        lines.append(f"  {low:>10.4g} .. {high:<10.4g} {count:>7} {bar}")
-    return "\n".join(lines)
+SAMPLE = 20_000
+HASH_SHOWN = 12
+COUNTS = {
+    "pairs": "pairs",
+    "shards": "shards",
+    "hours": "hours",
+    "pairs_looked_at": "looked at",
+    "speakers": "speakers",
+    "recordings": "clips",
+    "rooms": "rooms",
+    "pairs_in_a_room": "in a room",
+    "pairs_with_babble": "babble",
+    "pairs_with_several_noises": "2-3 noises",
+}
+QUANTILE_NAMES = ("least", "5 %", "25 %", "median", "75 %", "95 %", "most")
 
 
-def describe(metas: Sequence[PairMeta]) -> str:
-    """Return the figures of a split's pairs as text."""
-    seconds = [meta.samples / SAMPLE_RATE for meta in metas]
-    speakers = Counter(meta.speaker for meta in metas)
-    rooms = sum(meta.rir is not None for meta in metas)
-    offsets = Counter(meta.alignment_offset for meta in metas)
-    common = ", ".join(f"{offset}: {n}" for offset, n in offsets.most_common(5))
-    return "\n".join(
-        [
-            f"pairs {len(metas)}, hours {sum(seconds) / 3600:.3f}, speakers {len(speakers)}, "
-            f"in a room {rooms}",
-            f"alignment offsets, most common (samples: pairs): {common}",
-            histogram("duration", seconds, "s"),
-            histogram("SNR", [meta.snr_reached_db for meta in metas], "dB"),
-            histogram("bandwidth", [meta.bandwidth_hz / 1000 for meta in metas], "kHz"),
-        ]
+def to_text(tree: Mapping[str, Any]) -> str:
+    """Return what :func:`describe` gives as tables."""
+    splits = tree["splits"]
+    names = list(next(iter(splits.values()))["figures"]) if splits else []
+    blocks = [
+        _table(
+            [
+                ["split", *COUNTS.values()],
+                *([split, *(_number(d[name]) for name in COUNTS)] for split, d in splits.items()),
+            ],
+            text_columns=1,
+        )
+    ]
+    if any(d["pairs_looked_at"] < d["pairs"] for d in splits.values()):
+        blocks.append("all but pairs, shards and hours is of the pairs looked at, drawn by a seed")
+    rows = [
+        [f"{name} ({figure['unit']})", split, *map(_number, figure["quantiles"].values())]
+        for name in names
+        for split, d in splits.items()
+        for figure in [d["figures"][name]]
+        if figure["pairs"]
+    ]
+    blocks.append(_table([["of a pair", "split", *QUANTILE_NAMES], *rows], text_columns=2))
+    blocks.append(_table([["denoiser", "split", "pairs"], *_denoisers(splits)], text_columns=2))
+    refused = [
+        [reason, str(d["pairs"]), f"{100 * d['share']:.2f} %"]
+        for reason, d in tree["refused_pairs"].items()
+    ]
+    blocks.append(
+        _table([["refused pairs", "pairs", "share"], *refused], text_columns=1)
+        if refused
+        else "refused pairs: none"
     )
+    clips = [
+        [role, reason, str(count)]
+        for role, counts in tree["clips"].items()
+        for reason, count in counts.items()
+    ]
+    if clips:
+        blocks.append(_table([["clips", "", "count"], *clips], text_columns=2))
+    return "\n\n".join(blocks)
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
-    """Describe ``MANIFEST``."""
+    """Describe ``MANIFEST [--sample N] [--json] [--plots DIR]``."""
     parser = argparse.ArgumentParser("timbre stats", description=__doc__)
     parser.add_argument("manifest", metavar="MANIFEST", help="manifest.json, or its folder")
-    url = parser.parse_args(argv).manifest
-    manifest = shards.load_manifest(url)
-    for split, entries in manifest.splits.items():
-        if not entries:
-            say(f"== {split}\nno pairs")
-            continue
-        say(f"== {split}\n{describe(read_metas(url, manifest, split))}")
-    say(f"== refused pairs: {json.dumps(manifest.rejected) if manifest.rejected else 'none'}")
-    for message in manifest.unusable:
-        say(f"unusable: {message}")
+    parser.add_argument(
+        "--sample",
+        metavar="N",
+        type=_at_least_one,
+        default=SAMPLE,
+        help="look at so many pairs of each split at most, the same ones each time (%(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument("--plots", metavar="DIR", help="write pictures (PNG) into this folder")
+    given = parser.parse_args(argv)
+    if given.plots:
+        try:
+            from shard_tools import plots
+        except ImportError:
+            raise ConfigError("--plots needs matplotlib: pip install 'timbre[prep]'") from None
+    manifest = open_manifest(given.manifest)
+    metas: Metas = {
+        split: read_metas(given.manifest, manifest, split, given.sample)
+        for split in manifest.splits
+    }
+    tree = {"manifest": shards.manifest_url(given.manifest), **describe(manifest, metas)}
+    say(json.dumps(tree) if given.json else to_text(tree))
+    if given.plots:
+        written = plots.draw(given.plots, manifest, metas)
+        if not given.json:
+            say("\n".join(["", *(f"written: {url}" for url in written)]))
+
+
+def _denoisers(splits: Mapping[str, Any]) -> Iterator[list[str]]:
+    for split, figures in splits.items():
+        for denoiser, pairs in figures["denoisers"].items():
+            name, _, sha256 = denoiser.partition(" ")
+            yield [f"{name} {sha256[:HASH_SHOWN]}".strip(), split, str(pairs)]
+
+
+def _table(rows: Sequence[Sequence[str]], text_columns: int) -> str:
+    """Return rows as lines: words to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < text_columns else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value + 0.0:.4g}"
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -1,87 +1,262 @@
 """Check every shard and pair of a manifest again; exit 1 and name what is wrong."""
 
 import argparse
+import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from shard_tools.check import Checked, Fault, ShardTask, check_shard
+from shard_tools.leakage import Ledger
+from shard_tools.metas import choose, open_manifest
 from timbre import shards, storage
+from timbre.audio import SAMPLE_RATE
 from timbre.command import command, say
 from timbre.errors import ShardError, WorkError
-from timbre.shards import PairEntry, PairMeta, ShardEntry
+from timbre.shards import Manifest, ShardEntry, ShardIndex
 
 MAX_SHOWN = 50
+MAX_STRAY = 5
+# A shard's number has six digits.
+NUMBERS = 10**6
+# Offsets are measured again on this share of the pairs, within these limits.
+OFFSETS_SHARE, FEWEST_OFFSETS, MOST_OFFSETS = 0.02, 20, 500
+MAX_OFFSET_SECONDS = 0.02
 
 
-def verify(manifest_url: str) -> list[str]:
-    """Return everything wrong with a manifest's shards, one message each.
+class Report(NamedTuple):
+    """What was looked at and what is wrong; ``seconds`` are those of the pairs."""
 
-    Every tar is read whole and compared with its hash, its index is derived again, and every pair
-    is decoded.
+    manifest: str
+    pairs: int
+    shards: int
+    seconds: float
+    checked_offsets: int
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
+
+
+def verify(manifest_url: str, workers: int | None = None, offsets: int | None = None) -> list[str]:
+    """Return everything wrong with a manifest's shards, one message each; see :func:`examine`."""
+    return [str(fault) for fault in examine(manifest_url, workers, offsets).faults]
+
+
+def examine(manifest_url: str, workers: int | None = None, offsets: int | None = None) -> Report:
+    """Return what is wrong with a manifest's shards.
+
+    Every tar is read whole and compared with its hash, its index is derived again, every pair is
+    decoded, and no two pairs may share what they must not. A worker holds one shard at a time.
+
+    Args:
+        manifest_url: the manifest or its folder.
+        workers: threads; decoding and hashing leave Python's lock. None: one a core.
+        offsets: on so many pairs the alignment offset is measured again; None: 2 %, 20 to 500.
 
     Raises:
-        FileNotFoundError, ShardError: there is no manifest, or it is damaged itself.
+        ConfigError: there is no manifest.
+        ShardError: the manifest is damaged itself.
     """
-    manifest = shards.load_manifest(manifest_url)
+    manifest = open_manifest(manifest_url)
     folder = shards.folder_of(manifest_url)
-    entries = [shard for split in manifest.splits.values() for shard in split]
-    faults = [f"{manifest_url}: no shards in it"] if not entries else []
-    for shard in tqdm(entries, "verify", unit="shard", disable=None):
+    tasks = _tasks(manifest, folder, offsets)
+    faults = list(_list_faults(manifest))
+    ledger, indexes = Ledger(), []
+    pairs = samples = measured = 0
+    for checked in _check_all(tasks, workers or os.cpu_count() or 1):
+        faults += checked.faults
+        indexes.append(checked.shard_index)
+        pairs, samples = pairs + len(checked.pairs), samples + checked.samples
+        measured += checked.measured
+        for pair in checked.pairs:
+            faults += ledger.add(checked.task.split, checked.task.shard.path, pair)
+    faults += _plan_faults(tasks, indexes)
+    faults += _rejected_faults(manifest, folder, indexes)
+    leaks = ledger.leaks()
+    notes = [*leaks.notes, *_stray_shards(manifest, folder)]
+    if unsure := sum(len(task.measured) for task in tasks) - measured:
+        notes.append(f"{unsure} offsets could not be measured again with confidence")
+    return Report(
+        shards.manifest_url(manifest_url),
+        pairs,
+        len(tasks),
+        round(samples / SAMPLE_RATE, 3),
+        measured,
+        (*faults, *leaks.faults),
+        tuple(notes),
+    )
+
+
+def _tasks(manifest: Manifest, folder: str, offsets: int | None) -> list[ShardTask]:
+    # A path that is listed twice is a fault of the manifest, not of everything in the shard.
+    entries = {shard.path: (split, shard) for split, shard in _listed(manifest)}
+    counts = [shard.pairs for _, shard in entries.values()]
+    if offsets is None:
+        share = round(OFFSETS_SHARE * sum(counts))
+        offsets = min(max(share, FEWEST_OFFSETS), MOST_OFFSETS)
+    seconds = float(manifest.config.get("max_offset_seconds", MAX_OFFSET_SECONDS))
+    max_offset = round(seconds * SAMPLE_RATE)
+    return [
+        ShardTask(folder, split, shard, measured, max_offset)
+        for (split, shard), measured in zip(entries.values(), choose(counts, offsets), strict=True)
+    ]
+
+
+def _check_all(tasks: Sequence[ShardTask], workers: int) -> Iterator[Checked]:
+    """Yield every shard's findings in the order of the tasks."""
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(check_shard, tasks)
+        yield from tqdm(found, "verify", len(tasks), unit="shard", disable=None)
+
+
+def _list_faults(manifest: Manifest) -> Iterator[Fault]:
+    paths = Counter(shard.path for _, shard in _listed(manifest))
+    if not paths:
+        yield Fault("manifest", "the manifest lists no shards")
+    for path, times in paths.items():
+        if times > 1:
+            yield Fault("manifest", f"the manifest lists it {times} times", path)
+
+
+def _plan_faults(
+    tasks: Sequence[ShardTask], indexes: Sequence[ShardIndex | None]
+) -> Iterator[Fault]:
+    """Yield a fault for each index that names no plan, if any other does."""
+    planned = [index is not None and index.plan != "" for index in indexes]
+    for task, index in zip(tasks, indexes, strict=True):
+        if any(planned) and index is not None and not index.plan:
+            where = shards.index_path(task.shard.path)
+            yield Fault("plan", "it names no plan, unlike other indexes", where)
+
+
+def _rejected_faults(
+    manifest: Manifest, folder: str, indexes: Sequence[ShardIndex | None]
+) -> Iterator[Fault]:
+    if any(index is None for index in indexes):  # told already
+        return
+    found = _rejected(index for index in indexes if index is not None)
+    if found == manifest.rejected:
+        return
+    # A shard all of whose pairs were refused has an index, but no place in the manifest.
+    found += _rejected(_empty_shards(manifest, folder))
+    for reason in sorted(found.keys() | manifest.rejected.keys()):
+        told = manifest.rejected.get(reason, 0)
+        if found[reason] != told:
+            message = f"the manifest counts {told} pairs refused as {reason}, the indexes "
+            yield Fault("manifest", message + str(found[reason]))
+
+
+def _rejected(indexes: Iterable[ShardIndex]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for index in indexes:
+        found.update({reason: len(refused) for reason, refused in index.rejected.items()})
+    return found
+
+
+def _empty_shards(manifest: Manifest, folder: str) -> Iterator[ShardIndex]:
+    """Yield the indexes without a pair, by trying the numbers that the manifest leaves out."""
+    for split, entries in manifest.splits.items():
+        listed = {shard.path for shard in entries}
+        for number in count():
+            path = shards.shard_path(split, number)
+            if path in listed:
+                listed.remove(path)
+            elif (index := _index_at(folder, path)) is not None:
+                yield from [] if index.pairs else [index]
+            elif not listed or number >= NUMBERS:
+                break
+
+
+def _index_at(folder: str, path: str) -> ShardIndex | None:
+    url = storage.join(folder, shards.index_path(path))
+    return shards.from_json(ShardIndex, storage.read(url), url) if storage.exists(url) else None
+
+
+def _stray_shards(manifest: Manifest, folder: str) -> Iterator[str]:
+    """Yield a note if there are tars that no version of the manifest lists; in a local folder only."""
+    if not storage.is_local(folder):
+        return
+    versions = [manifest]
+    for name in sorted(path.name for path in storage.local_path(folder).glob("manifest*.json")):
         try:
-            faults += _shard_faults(folder, shard)
-        except (ShardError, OSError) as error:
-            faults.append(str(error))
-    return faults
-
-
-def _shard_faults(folder: str, shard: ShardEntry) -> Iterator[str]:
-    url = storage.join(folder, shard.path)
-    data = storage.read(url)
-    if (found := shards.sha256(data)) != shard.sha256:
-        yield f"{url}: sha256 {found}, but the manifest says {shard.sha256}"
-    derived = shards.index_tar(data, url)
-    index = shards.load_index(folder, shard)
-    if derived.pairs != index.pairs:
-        yield f"{url}: its index does not describe it"
-    if len(index.pairs) != shard.pairs:
-        yield f"{url}: {len(index.pairs)} pairs, but the manifest says {shard.pairs}"
-    for entry in derived.pairs:
-        yield from _pair_faults(data, entry, f"{url}: {entry.key}")
-
-
-def _pair_faults(data: bytes, entry: PairEntry, name: str) -> Iterator[str]:
-    members = {m: data[at.offset : at.offset + at.length] for m, at in entry.members.items()}
-    meta = shards.from_json(PairMeta, members[shards.META_MEMBER], name)
-    if meta.schema != shards.SCHEMA:
-        yield f"{name}: schema {meta.schema}, expected {shards.SCHEMA}"
-    if meta.key != entry.key:
-        yield f"{name}: its meta is that of {meta.key}"
-    if abs(entry.alignment_offset) >= entry.samples:
-        yield f"{name}: alignment_offset {entry.alignment_offset} of {entry.samples} samples"
-    for side in ("clean", "degraded"):
-        member = shards.audio_member(members, side)
-        try:
-            found = shards.count_samples(members[member], f"{name}.{member}")
+            versions.append(shards.load_manifest(storage.join(folder, name)))
         except ShardError as error:
             yield str(error)
-            continue
-        if found != entry.samples:
-            yield f"{name}.{member}: {found} samples, but its meta says {entry.samples}"
+    listed = {shard.path for version in versions for _, shard in _listed(version)}
+    stray = []
+    for split in manifest.splits:
+        below = storage.find_below(storage.join(folder, split))
+        tars = {storage.join(split, path) for path in below if path.endswith(".tar")}
+        for path in sorted(tars - listed):
+            index = _index_at(folder, path)
+            if index is None or index.pairs:
+                stray.append(path)
+    if stray:
+        shown = ", ".join(stray[:MAX_STRAY]) + (", …" if len(stray) > MAX_STRAY else "")
+        yield f"{len(stray)} tars are in no manifest: {shown}"
+
+
+def _listed(manifest: Manifest) -> Iterator[tuple[str, ShardEntry]]:
+    return ((split, shard) for split, entries in manifest.splits.items() for shard in entries)
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
-    """Verify ``MANIFEST``."""
+    """Verify ``MANIFEST [--offsets all|N] [--workers N] [--json]``."""
     parser = argparse.ArgumentParser("timbre verify", description=__doc__)
     parser.add_argument("manifest", metavar="MANIFEST", help="manifest.json, or its folder")
-    url = parser.parse_args(argv).manifest
-    if faults := verify(url):
-        shown = "\n".join(faults[:MAX_SHOWN])
-        raise WorkError(f"{len(faults)} faults in {url}:\n{shown}")
-    manifest = shards.load_manifest(url)
-    for split, entries in manifest.splits.items():
-        say(f"{split}: {sum(e.pairs for e in entries)} pairs in {len(entries)} shards are whole")
+    parser.add_argument(
+        "--offsets",
+        metavar="all|N",
+        type=_offsets,
+        help="pairs whose alignment offset is measured again (2 %%, at least 20, at most 500)",
+    )
+    parser.add_argument(
+        "--workers", metavar="N", type=_workers, help="shards checked at once (one a core)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    given = parser.parse_args(argv)
+    report = examine(given.manifest, given.workers, given.offsets)
+    say(json.dumps(_to_tree(report)) if given.json else _to_text(report))
+    if report.faults:
+        shown = [] if given.json else [str(fault) for fault in report.faults[:MAX_SHOWN]]
+        if len(report.faults) > MAX_SHOWN and shown:
+            shown.append(f"… and {len(report.faults) - MAX_SHOWN} more: --json names them all")
+        raise WorkError("\n".join([f"{len(report.faults)} faults in {report.manifest}", *shown]))
+
+
+def _to_tree(report: Report) -> dict[str, Any]:
+    return {**report._asdict(), "faults": [fault._asdict() for fault in report.faults]}
+
+
+def _to_text(report: Report) -> str:
+    verdict = f"{len(report.faults)} faults" if report.faults else "everything is whole"
+    return "\n".join(
+        [
+            f"{report.pairs} pairs in {report.shards} shards, {report.seconds / 3600:.2f} h, "
+            f"{report.checked_offsets} offsets measured again: {verdict}",
+            *(f"note: {note}" for note in report.notes),
+        ]
+    )
+
+
+def _offsets(text: str) -> int:
+    if text == "all":
+        return sys.maxsize
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected all, or a whole number")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE, Int16Wave, encode_int16
-from timbre.shards import AudioFormat, PairMeta
+from timbre.shards import AudioFormat, PairMeta, Rejection
 
 
 class FinishedPair(NamedTuple):
@@ -22,13 +22,14 @@ class FinishedPair(NamedTuple):
 def write_shard(
     path: str,
     pairs: Sequence[FinishedPair],
-    rejected: Mapping[str, Sequence[str]],
+    rejected: Mapping[str, Sequence[Rejection]],
+    plan_sha256: str,
     audio_format: AudioFormat,
 ) -> None:
     """Publish the tar at ``path`` and then its index, which stands for a finished shard."""
     data = build_tar(pairs, audio_format)
-    told = {reason: tuple(what) for reason, what in sorted(rejected.items())}
-    index = replace(shards.index_tar(data, path), rejected=told)
+    told = {reason: tuple(refused) for reason, refused in sorted(rejected.items())}
+    index = replace(shards.index_tar(data, path), plan=plan_sha256, rejected=told)
     storage.publish(path, data)
     storage.publish(shards.index_path(path), shards.to_json(index))
 

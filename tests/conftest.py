@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from shard_tools.prep import PrepConfig, prep
+from shard_tools.prep import prep
+from shard_tools.prep_config import PrepConfig
 from timbre import config as configs
 from timbre.signals import write_corpus
 

@@ -39,7 +39,7 @@ def make_pair(key: str, samples: int, offset: int) -> FinishedPair:
         snr_db=10.0,
         snr_reached_db=10.0,
         gain_db=0.0,
-        speaker="someone",
+        speaker=f"someone in {key.partition('-')[0]}",
         clean=Source(f"{key}.wav", 0, samples),
         noises=(Source("noise.wav", 0, samples),),
         rir=None,
@@ -74,7 +74,7 @@ def make_shards(
                 )
                 for i in range(count)
             ]
-            write_shard(url, pairs, {}, audio_format)
+            write_shard(url, pairs, {}, "plan", audio_format)
             data, index = storage.read(url), storage.read(shards.index_path(url))
             length = sum(pair.meta.samples for pair in pairs) / SAMPLE_RATE
             entries.append(

@@ -1,12 +1,11 @@
-"""Mixing and rooms."""
+"""Mixing."""
 
 import numpy as np
 import pytest
 
-from shard_tools import mix, reverb
+from shard_tools import mix
 from timbre import audio
-from timbre.audio import SAMPLE_RATE, Wave
-from timbre.signals import room_response
+from timbre.audio import Wave
 from timbre.synthetic_voice import voice
 
 
@@ -48,40 +47,82 @@ def test_silence_cannot_be_mixed(speech: Wave, silent: str) -> None:
     assert mix.mix(one, one, other, mix.Request(10.0, -25.0)) is None
 
 
-def test_noise_goes_round_at_its_end() -> None:
-    noise = np.arange(5, dtype=np.float32)
-    np.testing.assert_array_equal(mix.loop(noise, 3, 9), [3, 4, 0, 1, 2, 3, 4, 0, 1])
+@pytest.mark.parametrize("start", [0, 300, 9000])
+def test_a_stretch_inside_a_recording_is_the_recording(start: int) -> None:
+    noise = white(10000)
+    np.testing.assert_array_equal(mix.loop(noise, start, 1000), noise[start : start + 1000])
 
 
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_reverberant_speech_keeps_the_direct_paths_time_level_and_polarity(
-    speech: Wave, sign: float
-) -> None:
-    rir = np.zeros(4800, np.float32)
-    rir[700], rir[1900] = 0.25 * sign, 0.1
-    reverberant, target = reverb.reverberate(speech, rir, early=0)
-    np.testing.assert_array_equal(target, speech)
-    echo = np.concatenate([np.zeros(1200, np.float32), speech[:-1200]]) * np.float32(0.4 * sign)
-    np.testing.assert_allclose(reverberant, speech + echo, atol=1e-5)
+@pytest.mark.parametrize("start", [0, 300, 5000, 9500, 9999])
+def test_noise_goes_round_at_its_end_again_and_again(start: int) -> None:
+    noise, period = white(10000), 10000 - mix.FADE
+    wave = mix.loop(noise, start, 35000)
+    assert wave.shape == (35000,) and wave.dtype == np.float32
+    first = noise[start:period]
+    np.testing.assert_array_equal(wave[: len(first)], first)
+    turned = (10000 - start) % period  # the sample that lies one cross-over into the recording
+    for place in (turned, turned + period, turned + 2 * period):
+        expected = noise[mix.FADE : period][: 35000 - place]
+        np.testing.assert_array_equal(wave[place : place + len(expected)], expected)
 
 
-def test_the_target_may_keep_early_reflections_only(speech: Wave) -> None:
-    rir = np.zeros(4800, np.float32)
-    rir[100], rir[500], rir[3000] = 1.0, 0.5, 0.5
-    reverberant, target = reverb.reverberate(speech, rir, early=1000)
-    kept, whole = (
-        reverb.reverberate(speech, rir[:1000], early=0),
-        reverb.reverberate(speech, rir, early=0),
+@pytest.mark.parametrize("samples", [700, 5000, 10000])
+@pytest.mark.parametrize("start", [0, 400, 650])
+def test_noise_does_not_click_where_it_goes_round(samples: int, start: int) -> None:
+    # Half a period more than whole ones: a hard join would jump by twice the size.
+    tone = np.cos(2 * np.pi * np.arange(samples) * 1.5 / samples).astype(np.float32)
+    wave = mix.loop(tone, start, 4 * samples)
+    assert np.abs(np.diff(wave)).max() < 20 / samples
+
+
+def test_noise_keeps_its_level_where_it_goes_round() -> None:
+    noise = white(10000)
+    turns = mix.loop(noise, 5000, 400000)[5000 - mix.FADE :]
+    crossing = np.concatenate([turns[n * 9040 :][: mix.FADE] for n in range(40)])
+    assert abs(audio.level_db(crossing) - audio.level_db(noise)) < 0.5
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 50])
+def test_the_shortest_recordings_go_round_too(length: int) -> None:
+    noise = np.ones(length, np.float32)
+    wave = mix.loop(noise, length - 1, 500)
+    assert wave.shape == (500,) and wave.min() > 0.99 and wave.max() < 1.42
+
+
+@pytest.mark.parametrize("samples", [1000, 20000])
+def test_a_loop_leaves_the_recording_alone(samples: int) -> None:
+    noise = white(5000)
+    kept = noise.copy()
+    wave = mix.loop(noise, 100, samples)
+    wave *= 2
+    np.testing.assert_array_equal(noise, kept)
+
+
+def test_layers_are_heard_at_their_gains() -> None:
+    gains = (0.0, -6.0, 3.0)
+    layers = [
+        mix.Layer(white(30000 + 5000 * n, n) * np.float32(0.1**n), 1000 * n, gain_db)
+        for n, gain_db in enumerate(gains)
+    ]
+    for one in layers:
+        alone = audio.level_db(mix.layer([one], 96000))
+        assert abs(alone - mix.LAYER_LEVEL_DB - one.gain_db) < 0.01
+    powers = sum(10 ** ((mix.LAYER_LEVEL_DB + gain_db) / 10) for gain_db in gains)
+    assert abs(audio.level_db(mix.layer(layers, 96000)) - 10 * np.log10(powers)) < 0.1
+
+
+def test_a_layer_silent_in_its_stretch_is_left_out() -> None:
+    half_silent = np.concatenate([np.zeros(20000, np.float32), white(20000)])
+    heard = mix.Layer(white(9000, 1), 0, 0.0)
+    np.testing.assert_array_equal(
+        mix.layer([heard, mix.Layer(half_silent, 0, 20.0)], 20000), mix.layer([heard], 20000)
     )
-    np.testing.assert_allclose(target, kept[0], atol=1e-5)
-    np.testing.assert_allclose(reverberant, whole[0], atol=1e-5)
+    both = mix.layer([heard, mix.Layer(half_silent, 20000, 0.0)], 20000)
+    assert abs(audio.level_db(both) - mix.LAYER_LEVEL_DB - 10 * np.log10(2)) < 0.1
 
 
-@pytest.mark.parametrize("rt60", [0.2, 0.5])
-def test_decay_time_of_a_made_room_is_found(rt60: float) -> None:
-    found = reverb.decay_seconds(room_response(rt60, np.random.default_rng(0)))
-    assert found is not None and abs(found - rt60) < 0.3 * rt60
-
-
-def test_a_response_that_breaks_off_has_no_decay_time() -> None:
-    assert reverb.decay_seconds(np.ones(SAMPLE_RATE // 100, np.float32)[:1]) is None
+@pytest.mark.parametrize("samples", [1, 480, 100001])
+def test_layers_have_the_asked_length(samples: int) -> None:
+    made = mix.layer([mix.Layer(white(5000), 4999, 0.0), mix.Layer(white(200000), 7, 0.0)], samples)
+    assert made.shape == (samples,) and made.dtype == np.float32
+    assert not mix.layer([mix.Layer(np.zeros(5000, np.float32), 0, 0.0)], samples).any()

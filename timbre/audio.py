@@ -5,8 +5,10 @@ Past this module waveforms are float32 in [-1, 1] at 48 kHz.
 
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
@@ -28,6 +30,9 @@ LEVEL_FRAME = 960
 
 # A polyphase resampler holds rate_in/gcd x rate_out/gcd taps; past this a rate is not one in use.
 MAX_RESAMPLER_TAPS = 50_000_000
+
+# Samples at the lower rate that a resampled one depends on, on either side.
+RESAMPLER_REACH = 80
 
 Wave = NDArray[np.float32]
 Int16Wave = NDArray[np.int16]
@@ -56,20 +61,21 @@ def info(url: str | Path) -> AudioInfo:
         FileNotFoundError: there is no such file.
         AudioError: it is not audio that libsndfile knows, or it is empty.
     """
-    source = (
-        str(storage.local_path(url)) if storage.is_local(url) else io.BytesIO(storage.read(url))
-    )
-    if isinstance(source, str) and not Path(source).is_file():
-        raise FileNotFoundError(f"{url}: no such file")
-    try:
-        header = soundfile.info(source)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{url}: not readable as audio: {_reason(error)}") from None
-    if header.frames == 0 or header.channels == 0:
-        raise AudioError(f"{url}: holds no samples")
-    return AudioInfo(
-        header.frames, header.samplerate, header.channels, header.format, header.subtype
-    )
+    if storage.is_local(url):
+        path = storage.local_path(url)
+        if not path.is_file():
+            raise FileNotFoundError(f"{url}: no such file")
+        with path.open("rb") as file:
+            return header(file, str(url))
+    return header(io.BytesIO(storage.read(url)), str(url))
+
+
+def header(file: BinaryIO, name: str) -> AudioInfo:
+    """Return what the header of an open audio file says; AudioError like :func:`info`."""
+    with _opened(file, name) as opened:
+        return AudioInfo(
+            opened.frames, opened.samplerate, opened.channels, opened.format, opened.subtype
+        )
 
 
 def read(url: str | Path) -> tuple[Wave, int]:
@@ -104,6 +110,44 @@ def decode(data: bytes, name: str) -> tuple[Wave, int]:
     if not np.isfinite(wave).all():
         raise AudioError(f"{name}: holds NaN or infinite samples")
     return np.ascontiguousarray(wave.T), rate
+
+
+def read_stretch(file: BinaryIO, name: str, start: int, samples: int) -> Wave:
+    """Return ``(samples,)`` mono at 48 kHz from ``start`` on, counted at 48 kHz, of an open file.
+
+    It equals that stretch of :func:`read_mono`'s result, and only what it needs is decoded. Before
+    the recording and after it there is silence.
+
+    Raises:
+        AudioError: as :func:`read`.
+    """
+    with _opened(file, name) as opened:
+        common = math.gcd(opened.samplerate, SAMPLE_RATE)
+        down, up = opened.samplerate // common, SAMPLE_RATE // common
+        # The stretch begins on a sample that both rates share, so that the filter's phase is the same.
+        reach = -(-RESAMPLER_REACH * max(down, up) // up)
+        first = max(start * down // up - reach, 0) // down * down
+        last = min(-(-(start + samples) * down // up) + reach, opened.frames)
+        if first >= last:
+            return np.zeros(samples, np.float32)
+        wave = _read_mono(opened, name, first, last - first)
+    at_48 = resample(wave, opened.samplerate, SAMPLE_RATE)
+    skip = start - first // down * up
+    inside = at_48[max(skip, 0) : max(skip + samples, 0)]
+    before = min(max(-skip, 0), samples)
+    return np.pad(inside, (before, samples - before - len(inside)))
+
+
+def blocks(file: BinaryIO, name: str, seconds: float) -> Iterator[Wave]:
+    """Yield an open file's mono signal at its own rate, ``(samples,)`` of so many seconds at a time.
+
+    Raises:
+        AudioError: as :func:`read`.
+    """
+    with _opened(file, name) as opened:
+        size = round(seconds * opened.samplerate)
+        for first in range(0, opened.frames, size):
+            yield _read_mono(opened, name, first, min(size, opened.frames - first))
 
 
 def encode(wave: Wave, sample_rate: int, format: str = "WAV", subtype: str = "PCM_16") -> bytes:
@@ -217,6 +261,30 @@ def to_int16(wave: Wave) -> Int16Wave:
     """Return the 16-bit samples nearest to ``wave``; what FLAC and WAV shards hold."""
     scaled: Int16Wave = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
     return scaled
+
+
+@contextmanager
+def _opened(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
+    file.seek(0)
+    try:
+        with soundfile.SoundFile(file) as opened:
+            if opened.frames == 0 or opened.channels == 0:
+                raise AudioError(f"{name}: holds no samples")
+            yield opened
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{name}: not readable as audio: {_reason(error)}") from None
+
+
+def _read_mono(opened: soundfile.SoundFile, name: str, first: int, samples: int) -> Wave:
+    if opened.tell() != first:
+        opened.seek(first)
+    wave = opened.read(samples, dtype="float32", always_2d=True)
+    if len(wave) != samples:
+        raise AudioError(f"{name}: breaks off after {first + len(wave)} of {opened.frames} samples")
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{name}: holds NaN or infinite samples")
+    mono: Wave = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1)
+    return mono
 
 
 def _reason(error: Exception) -> str:

@@ -1,14 +1,17 @@
-"""Show the pairs that a rank will be served, one batch a line."""
+"""Show the pairs that a rank will be served by a run on one manifest, one batch a line."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
-from timbre import shards
+from timbre import shards, storage
 from timbre.command import command, say
 from timbre.errors import ConfigError
 from timbre.order import Corpus, DataSource, Order, mixed_order, open_corpus
+from timbre.pairs import open_index
 
 # Name, default, least value, meaning.
 OPTIONS = [
@@ -23,25 +26,78 @@ OPTIONS = [
 ]
 
 
-def batch_keys(corpus: Corpus, rows: Order) -> list[str]:
-    """Return the keys of the pairs in rows of ``mixed_order``."""
-    return [
-        shards.load_index(corpus.folder, corpus.shards[shard]).pairs[pair].key
-        for _, shard, pair in rows
-    ]
+class Batch(NamedTuple):
+    """What a rank is served in one step of an epoch, which begins at pair ``sample`` of the order.
+
+    ``shards`` names for each of the keys the tar that it lies in, relative to the manifest.
+    """
+
+    step: int
+    sample: int
+    keys: tuple[str, ...]
+    shards: tuple[str, ...]
+
+
+def batch_at(corpus: Corpus, rows: Order, step: int, sample: int) -> Batch:
+    """Return the batch of these rows of ``mixed_order``.
+
+    Raises:
+        OSError, ShardError: a shard or its index is missing, or not the manifest's.
+    """
+    places = [(corpus.shards[shard], pair) for _, shard, pair in rows]
+    keys = tuple(open_index(corpus.folder, shard).pairs[pair].key for shard, pair in places)
+    return Batch(step, sample, keys, tuple(shard.path for shard, _ in places))
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Peek into ``MANIFEST``."""
-    parser = argparse.ArgumentParser("timbre peek", description=__doc__)
+    given = _parse(argv)
+    if not storage.exists(shards.manifest_url(given.manifest)):
+        raise ConfigError(
+            f"{given.manifest}: expected a manifest, or the folder that holds manifest.json"
+        )
+    corpus = open_corpus(DataSource(given.manifest), given.split)
+    order = mixed_order([corpus], given.seed, given.epoch, given.window)
+    steps = len(order) // given.global_batch
+    first = given.start // given.global_batch
+    if steps == 0:
+        raise ConfigError(
+            f"--global-batch {given.global_batch}: larger than an epoch of {len(order)} pairs"
+        )
+    if first >= steps:
+        raise ConfigError(
+            f"--start {given.start}: the last batch of an epoch of {len(order)} pairs starts at "
+            f"{(steps - 1) * given.global_batch}"
+        )
+    size = given.global_batch // given.world
+    for step in range(first, min(first + given.steps, steps)):
+        sample = step * given.global_batch
+        low = sample + given.rank * size
+        batch = batch_at(corpus, order[low : low + size], step, sample)
+        if given.json:
+            say(json.dumps(batch._asdict()))
+        else:
+            say(f"{given.epoch}:{sample} " + " ".join(batch.keys))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "timbre peek",
+        description=__doc__,
+        epilog="Each line begins with EPOCH:SAMPLE, how far the epoch is consumed before the batch. "
+        "A pair that turns out damaged is replaced by the next in order; that is not shown.",
+    )
     parser.add_argument("manifest", metavar="MANIFEST", help="manifest.json, or its folder")
-    parser.add_argument("--split", default="train")
+    parser.add_argument("--split", default="train", help="which split (%(default)s)")
     for name, default, least, meaning in OPTIONS:
         kind = partial(_at_least, least)
         parser.add_argument(
-            f"--{name}", type=kind, default=default, help=f"{meaning} (%(default)s)"
+            f"--{name}", metavar="N", type=kind, default=default, help=f"{meaning} (%(default)s)"
         )
+    parser.add_argument(
+        "--json", action="store_true", help="one object a line: step, sample, keys, shards"
+    )
     given = parser.parse_args(argv)
     if given.global_batch % given.world:
         raise ConfigError(
@@ -53,19 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigError(
             f"--start {given.start}: expected a multiple of --global-batch {given.global_batch}"
         )
-    corpus = open_corpus(DataSource(given.manifest), given.split)
-    order = mixed_order([corpus], given.seed, given.epoch, given.window)
-    if given.global_batch > len(order):
-        raise ConfigError(
-            f"--global-batch {given.global_batch}: larger than an epoch of {len(order)} pairs"
-        )
-    size = given.global_batch // given.world
-    last = min(
-        len(order) - given.global_batch, given.start + (given.steps - 1) * given.global_batch
-    )
-    for first in range(given.start, last + 1, given.global_batch):
-        low = first + given.rank * size
-        say(f"{given.epoch}:{first} " + " ".join(batch_keys(corpus, order[low : low + size])))
+    return given
 
 
 def _at_least(least: int, text: str) -> int:

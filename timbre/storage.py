@@ -1,29 +1,31 @@
-"""Files by path or URL: whole and ranged reads, atomic publishing, retries.
+"""Files by path or URL: whole and ranged reads, listing, atomic publishing, retries.
 
 Anything that fsspec knows (``s3://``, ``gs://``, ``memory://``, plain paths) works wherever timbre
-takes a path.
+takes a path. What is returned is right or an error: sizes are compared with what the store says
+now, and no listing is remembered.
 """
 
-import os
+import io
 import random
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
 from fsspec.core import url_to_fs
 
+from timbre import atomic_write, listing, ranged_file, store_errors
 from timbre.errors import ConfigError
+from timbre.listing import FileStat as FileStat
+from timbre.store_errors import EndOfFileError
 
 T = TypeVar("T")
 
 ATTEMPTS = 5
 FIRST_WAIT_SECONDS = 0.5
-# Trying again cannot help these.
-PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
 def join(base: str | Path, *parts: str) -> str:
@@ -34,7 +36,7 @@ def join(base: str | Path, *parts: str) -> str:
 def is_local(url: str | Path) -> bool:
     """Whether the path lies on a mounted file system."""
     file_system, _ = _resolve(url)
-    return "file" in _protocols(file_system)
+    return _is_a("file", file_system)
 
 
 def local_path(url: str | Path) -> Path:
@@ -45,13 +47,24 @@ def local_path(url: str | Path) -> Path:
 def exists(url: str | Path) -> bool:
     """Whether there is a file or folder of this name."""
     file_system, path = _resolve(url)
-    return bool(_retrying(url, file_system, lambda: file_system.exists(path)))
+    if _is_a("file", file_system):
+        return bool(file_system.exists(path))
+    # Not fsspec's own `exists`: it says "no" to a bucket whose server is down.
+    with suppress(FileNotFoundError):
+        size(url)
+        return True
+    return is_folder(url)
 
 
 def is_folder(url: str | Path) -> bool:
     """Whether this is the name of a folder."""
     file_system, path = _resolve(url)
-    return bool(_retrying(url, file_system, lambda: file_system.isdir(path)))
+    if _is_a("file", file_system):
+        return bool(file_system.isdir(path))
+    try:
+        return _retrying(url, file_system, lambda: _is_remote_folder(file_system, path))
+    except FileNotFoundError:
+        return False
 
 
 def size(url: str | Path) -> int:
@@ -61,15 +74,33 @@ def size(url: str | Path) -> int:
         FileNotFoundError: there is no such file.
     """
     file_system, path = _resolve(url)
-    return int(_retrying(url, file_system, lambda: file_system.size(path)))
+    return _retrying(url, file_system, lambda: _size(file_system, path))
+
+
+def find_files(url: str | Path) -> list[FileStat]:
+    """Return every file below a folder with its size and stamp, sorted by path.
+
+    Nothing if there is no such folder; unfinished files of ours are left out.
+    """
+    file_system, root = _resolve(url)
+
+    def ask(request: Callable[[], T]) -> T:
+        return _retrying(url, file_system, request)
+
+    if _is_a("file", file_system):
+        files = listing.local_files(root)
+    elif _is_a("s3", file_system):
+        files = listing.s3_files(file_system, root, ask)
+    else:
+        entries = ask(lambda: file_system.find(root, detail=True))
+        files = listing.other_files(root, entries)
+    found = (file for file in files if file.path and not file.path.endswith("/"))
+    return sorted(found, key=attrgetter("path"))
 
 
 def find_below(url: str | Path) -> dict[str, str]:
     """Return every file below a folder: its path relative to the folder, and its URL; sorted."""
-    file_system, root = _resolve(url)
-    names = _retrying(url, file_system, lambda: file_system.find(root))
-    below = sorted(name.removeprefix(root).lstrip("/") for name in names)
-    return {path: join(url, path) for path in below}
+    return {file.path: join(url, file.path) for file in find_files(url)}
 
 
 def read(url: str | Path) -> bytes:
@@ -80,8 +111,17 @@ def read(url: str | Path) -> bytes:
         OSError: the store kept failing.
     """
     file_system, path = _resolve(url)
-    data: bytes = _retrying(url, file_system, lambda: file_system.cat_file(path))
-    return data
+
+    def whole() -> bytes:
+        expected = _size(file_system, path)
+        # One request from 0 on: for a plain read s3fs joins parts, and fills short ones with zeros.
+        # Of an empty file there is no range.
+        data: bytes = file_system.cat_file(path, start=0 if expected else None)
+        if len(data) != expected:
+            raise OSError(f"{len(data)} of {expected} bytes came")
+        return data
+
+    return _retrying(url, file_system, whole)
 
 
 def read_range(url: str | Path, offset: int, length: int) -> bytes:
@@ -94,12 +134,28 @@ def read_range(url: str | Path, offset: int, length: int) -> bytes:
     file_system, path = _resolve(url)
 
     def ranged() -> bytes:
-        data: bytes = file_system.cat_file(path, start=offset, end=offset + length)
-        if len(data) != length:
-            raise OSError(f"{url}: {len(data)} bytes at {offset}, expected {length}")
-        return data
+        data = _cat_range(file_system, path, offset, length)
+        if len(data) == length:
+            return data
+        if (end := _size(file_system, path)) < offset + length:
+            raise EndOfFileError(f"{url}: {end} bytes long, expected {length} bytes at {offset}")
+        raise OSError(f"{len(data)} of {length} bytes at {offset} came")
 
-    return _retrying(url, file_system, ranged)
+    return _retrying(url, file_system, ranged) if length else b""
+
+
+def open_ranged(url: str | Path, bytes: int) -> io.BufferedReader:
+    """Return a file of ``bytes`` bytes to read and seek in; of a remote one only what is read comes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it has another size; also later, while reading, if the store kept failing.
+    """
+    if (found := size(url)) != bytes:
+        raise OSError(f"{url}: {found} bytes long, expected {bytes}")
+    if is_local(url):
+        return local_path(url).open("rb")
+    return ranged_file.buffered(lambda offset, length: read_range(url, offset, length), bytes)
 
 
 def publish(url: str | Path, data: bytes) -> None:
@@ -107,25 +163,29 @@ def publish(url: str | Path, data: bytes) -> None:
 
     Locally a temporary file in the same folder is written, synced and renamed; object stores put
     whole objects.
+
+    Raises:
+        OSError: it cannot be written; what had this name before is still there.
     """
-    if not is_local(url):
-        file_system, path = _resolve(url)
-        _retrying(url, file_system, lambda: file_system.pipe_file(path, data))
+    file_system, path = _resolve(url)
+
+    def put() -> None:
+        file_system.pipe_file(path, data)
+        try:
+            arrived = _size(file_system, path)
+        except FileNotFoundError:
+            raise OSError("what was written is not there") from None
+        if arrived != len(data):
+            file_system.rm_file(path)
+            raise OSError(f"{arrived} of {len(data)} written bytes arrived")
+
+    if not _is_a("file", file_system):
+        _retrying(url, file_system, put)
         return
-    target = local_path(url)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        atomic_write.write(Path(path), data)
     except OSError as error:
         raise type(error)(f"{url}: cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):  # its folder may not exist
-            temporary.unlink(missing_ok=True)
 
 
 def remove(url: str | Path) -> None:
@@ -135,31 +195,84 @@ def remove(url: str | Path) -> None:
         _retrying(url, file_system, lambda: file_system.rm_file(path))
 
 
+def remove_stale_temporaries(folder: str | Path) -> int:
+    """Delete what killed publishers left below a local folder; return how many files that were.
+
+    A file that is being written is locked and stays, also on another node of a shared file system.
+    """
+    # An object is put whole.
+    return atomic_write.remove_stale(local_path(folder)) if is_local(folder) else 0
+
+
 def _resolve(url: str | Path) -> tuple[Any, str]:
     try:
         file_system, path = url_to_fs(str(url))
     except (ValueError, ImportError) as error:  # an unknown scheme, or its package is missing
         raise ConfigError(f"{url}: {error}") from None
+    if _is_a("s3", file_system):
+        # s3fs tries 5 times, and botocore 5 times in each: with ours a dead server would be asked
+        # 125 times. Ours is kept, as only it sees short bodies.
+        file_system.retries = 1
+        one = {"retries": {"total_max_attempts": 1}}
+        file_system.config_kwargs = {**one, **file_system.config_kwargs}
     return file_system, path
 
 
-def _protocols(file_system: fsspec.AbstractFileSystem) -> tuple[str, ...]:
-    protocol = file_system.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+def _is_a(protocol: str, file_system: fsspec.AbstractFileSystem) -> bool:
+    known = file_system.protocol
+    return protocol in ((known,) if isinstance(known, str) else known)
+
+
+def _size(file_system: fsspec.AbstractFileSystem, path: str) -> int:
+    try:
+        entry = file_system.info(path)
+        length = entry["size"]
+    except KeyError:  # s3fs, when the answer came without a length
+        length = None
+    if length is None:
+        raise OSError("the store does not tell the size")
+    if entry["type"] == "directory":
+        raise FileNotFoundError("no such file; it is a folder")
+    return int(length)
+
+
+def _is_remote_folder(file_system: Any, path: str) -> bool:
+    if not _is_a("s3", file_system):
+        return bool(file_system.info(path)["type"] == "directory")
+    # s3fs's own `isdir` lists the whole folder.
+    bucket, key, _ = file_system.split_path(path)
+    prefix = f"{key.rstrip('/')}/" if key else ""
+    page = listing.s3_page(file_system, bucket, prefix, {"MaxKeys": 1})
+    return not key or bool(page.get("Contents"))
+
+
+def _cat_range(file_system: Any, path: str, offset: int, length: int) -> bytes:
+    try:
+        data: bytes = file_system.cat_file(path, start=offset, end=offset + length)
+    except Exception as error:
+        if store_errors.code(error) not in ("InvalidRange", "416"):
+            raise
+        return b""  # the file ends before the offset
+    return data
 
 
 def _retrying(
     url: str | Path, file_system: fsspec.AbstractFileSystem, attempt: Callable[[], T]
 ) -> T:
     """Return ``attempt()``, tried again after jittered, doubling waits when a remote store fails."""
-    attempts = 1 if "file" in _protocols(file_system) else ATTEMPTS
+    remote = not _is_a("file", file_system)
+    attempts = ATTEMPTS if remote else 1
     for number in range(1, attempts + 1):
+        file_system.invalidate_cache()  # of listings: another process may have written
         try:
             return attempt()
-        except PERMANENT as error:
-            raise type(error)(f"{url}: {error.strerror or 'no such file'}") from None
-        except OSError:
-            if number == attempts:
+        except Exception as error:
+            if not store_errors.is_failure(error):
                 raise
-            time.sleep(FIRST_WAIT_SECONDS * 2 ** (number - 1) * random.uniform(0.5, 1.5))
+            if told := store_errors.permanent(url, error, remote):
+                raise told from None
+            if number == attempts:
+                tried = f" (tried {attempts} times)" if remote else ""
+                raise OSError(f"{url}: {store_errors.reason(error)}{tried}") from error
+        time.sleep(FIRST_WAIT_SECONDS * 2 ** (number - 1) * random.uniform(0.5, 1.5))
     raise AssertionError("unreachable")

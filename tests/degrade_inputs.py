@@ -1,0 +1,40 @@
+"""What the tests of denoisers feed them, and what holds for every result."""
+
+from typing import Any
+
+import numpy as np
+
+from shard_tools.align import MIN_CONFIDENCE, estimate_offset
+from shard_tools.degrade import DenoiserConfig, degrade
+from timbre.audio import Wave, gain
+from timbre.signals import noise, voice
+
+MAX_OFFSET = 2400
+Clips = list[tuple[Wave, Wave]]
+
+
+def make_clips() -> Clips:
+    return [speech(seconds, n) for n, seconds in enumerate((2.0, 1.1, 1.70001, 1.1, 2.3))]
+
+
+def speech(seconds: float, seed: int) -> tuple[Wave, Wave]:
+    """Return a voice, and the same voice at 10 dB in pink noise, each ``(samples,)``."""
+    rng = np.random.default_rng([7, seed])
+    clean = voice(seconds, rng)
+    hiss = noise("pink", seconds, rng)
+    scale = np.float32(clean.std() / hiss.std() * gain(-10.0))
+    return clean, clean + scale * hiss
+
+
+def onnx_config(path: str, **fields: Any) -> DenoiserConfig:
+    return DenoiserConfig(name=f"onnx:{path}", **fields)
+
+
+def assert_in_time(clips: Clips, config: DenoiserConfig) -> None:
+    degraded = degrade([pair[1] for pair in clips], config)
+    for (clean, noisy), wave in zip(clips, degraded, strict=True):
+        assert wave.shape == noisy.shape
+        assert wave.dtype == np.float32
+        found = estimate_offset(clean, wave, MAX_OFFSET)
+        assert found.offset == 0
+        assert found.confidence > MIN_CONFIDENCE

@@ -1,0 +1,155 @@
+"""A real Slurm cluster of one node in a temporary folder: munged, slurmctld and slurmd."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue")
+PATIENCE_SECONDS = 60
+
+# No cgroups, no systemd, no task binding; requeued tasks start after seconds and not minutes
+# (cred_expire), and the scheduler looks every second.
+CONFIG = """
+ClusterName=timbre
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CryptoType=crypto/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=2
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SlurmdParameters=config_overrides
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1
+KillWait=1
+JobRequeue=1
+ReturnToService=2
+NodeName={host} NodeAddr=127.0.0.1 CPUs={processors} RealMemory=64000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=10 State=UP
+"""
+
+
+class Slurm(NamedTuple):
+    """A running cluster; ``folder`` is where its jobs start and leave their logs."""
+
+    folder: Path
+    config: Path
+
+    def run(self, *words: object, **variables: str) -> str:
+        """Return what a command of Slurm (or any other) prints, with ``variables`` set for it."""
+        return subprocess.run(
+            [str(word) for word in words],
+            cwd=self.folder,
+            env=os.environ | {"SLURM_CONF": str(self.config)} | variables,
+            stdout=subprocess.PIPE, text=True, timeout=2 * PATIENCE_SECONDS, check=True,
+        ).stdout  # fmt: skip
+
+    def submit(self, words: list[object], **variables: str) -> int:
+        """Return the number of the job that ``sbatch *words`` starts."""
+        return int(self.run("sbatch", "--parsable", *words, **variables))
+
+    def wait(self, job: int) -> dict[int, str]:
+        """Return the state of every task of a job array once all of them have ended."""
+        self.run("srun", "--quiet", f"--dependency=afterany:{job}", "true")
+        states = {}
+        for line in self.run("scontrol", "--oneliner", "show", "job", job).splitlines():
+            told = dict(word.split("=", 1) for word in line.split() if "=" in word)
+            states[int(told["ArrayTaskId"])] = told["JobState"]
+        return states
+
+
+def why_not() -> str | None:
+    """Return why no cluster can be started here, None if it can."""
+    if os.geteuid() != 0:
+        return "Slurm's daemons need root"
+    missing = [program for program in PROGRAMS if not shutil.which(program, path=_search_path())]
+    return f"missing: {' '.join(missing)} (packages slurmctld slurmd munge)" if missing else None
+
+
+@contextmanager
+def slurm_cluster(folder: Path, processors: int = 4) -> Iterator[Slurm]:
+    """Give a cluster of one node that believes it has ``processors``; end it and its jobs."""
+    for name in ("state", "spool", "jobs"):
+        (folder / name).mkdir()
+    config = folder / "slurm.conf"
+    controller_port, node_port = _free_ports()
+    host = socket.gethostname()
+    config.write_text(CONFIG.format(**locals()))
+    slurm = Slurm(folder / "jobs", config)
+    environment = os.environ | {"SLURM_CONF": str(config), "PATH": _search_path()}
+    munged = _munged(folder)
+    subprocess.run(munged, check=True)  # returns when it is ready
+    daemons = []
+    try:
+        for words in (["slurmctld", "-D"], ["slurmd", "-D", "-N", host]):
+            output = (folder / f"{words[0]}.out").open("w")
+            daemons.append(subprocess.Popen(words, env=environment, stdout=output, stderr=output))
+        _until(lambda: _answers(slurm, "sinfo", "-ho", "%T") == "idle", folder)
+        yield slurm
+        _until(lambda: _no_jobs(slurm), folder)
+    finally:
+        for daemon in reversed(daemons):
+            daemon.terminate()
+            daemon.wait()
+        subprocess.run([*munged, "--stop"], check=False)
+
+
+def _munged(folder: Path) -> list[str]:
+    (folder / "munge.key").write_bytes(os.urandom(1024))
+    (folder / "munge.key").chmod(0o400)
+    places = {"key": "key-file", "socket": "socket", "pid": "pid-file", "log": "log-file"}
+    program = shutil.which("munged", path=_search_path()) or "munged"
+    options = [f"--{option}={folder}/munge.{name}" for name, option in places.items()]
+    return [program, "--force", f"--seed-file={folder}/munge.seed", *options]
+
+
+def _no_jobs(slurm: Slurm) -> bool:
+    slurm.run("scancel", "--quiet", "--user=root")
+    return slurm.run("squeue", "--noheader") == ""
+
+
+def _answers(slurm: Slurm, *words: str) -> str | None:
+    try:
+        return slurm.run(*words).strip()
+    except subprocess.CalledProcessError:
+        return None
+
+
+def _until(ready: Callable[[], bool], folder: Path) -> None:
+    """Ask again and again: Slurm's daemons do not tell when they are ready."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not ready():
+        if time.monotonic() > deadline:
+            logs = (*folder.glob("*.out"), *folder.glob("*.log"))
+            told = "\n".join(f"{log.name}: {log.read_text()[-2000:]}" for log in logs)
+            raise TimeoutError(f"Slurm does not get ready; its logs:\n{told}")
+        time.sleep(0.1)
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as first, socket.socket() as second:
+        for each in (first, second):
+            each.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]
+
+
+def _search_path() -> str:
+    """Daemons lie where not every user's shell looks."""
+    return f"{os.environ['PATH']}:/usr/sbin:/sbin"

@@ -1,0 +1,312 @@
+"""Processes of one machine do every task once, and are gone however it ends; shares of an array."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from shard_tools.executors import ALLOCATOR, RaisedInWorkerError, Share, find_share, run_local
+from timbre.command import command
+from timbre.errors import AudioError, ConfigError, WorkError
+
+ROOT = Path(__file__).parents[1]
+Scheduler = Callable[[dict[str, str]], None]
+
+
+class TalkativeError(Exception):
+    """An error that cannot be made again from what it holds."""
+
+    def __init__(self, number: int, what: str) -> None:
+        super().__init__(f"{what} {number}")
+
+
+ERRORS: dict[str, Callable[[], Exception]] = {
+    "AudioError": lambda: AudioError("a.wav: no audio"),
+    "FileNotFoundError": lambda: FileNotFoundError(2, "No such file or directory", "a.wav"),
+    "RuntimeError": lambda: TalkativeError(3, "clip"),
+}
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def threads_and_process(_: int) -> tuple[int, int]:
+    return torch.get_num_threads(), os.getpid()
+
+
+def started_with(_: int) -> dict[str, str]:
+    """The environment that this process was started with: it is too late to set it afterwards."""
+    lines = Path("/proc/self/environ").read_text().split("\0")
+    return dict(line.split("=", 1) for line in lines if line)
+
+
+def device(_: int) -> int:
+    return torch.cuda.current_device()
+
+
+def raise_or_hang(folder: Path, name: str, number: int) -> None:
+    (folder / str(number)).touch()
+    if number == 0:
+        raise ERRORS[name]()
+    threading.Event().wait()
+
+
+def die(how: str, number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL) if how == "killed" else os._exit(7)
+    return number
+
+
+def begin_and_hang(_: int) -> None:
+    os.write(1, b"began\n")
+    threading.Event().wait()
+
+
+@command
+def hang(argv: Sequence[str] | None = None) -> None:
+    for _ in run_local(begin_and_hang, range(5), 2):
+        pass
+
+
+class CountedWork:
+    """``number -> -number``, that counts how often it is pickled."""
+
+    pickled = 0
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        CountedWork.pickled += 1
+        return CountedWork, ()
+
+    def __call__(self, number: int) -> int:
+        return -number
+
+
+class CountedTasks(Sequence[int]):
+    """0, 1, 2, …, that count how many of them were asked for."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.taken = total, 0
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, number):  # type: ignore[no-untyped-def]
+        if number >= self.total:
+            raise IndexError
+        self.taken += 1
+        return number
+
+
+def worker_processes() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_is_left() -> Iterator[None]:
+    yield
+    assert worker_processes() == []
+
+
+@pytest.mark.parametrize(("total", "workers"), [(0, 2), (1, 4), (7, 0), (7, 1), (7, 2), (3, 5)])
+def test_every_task_is_done_once(total: int, workers: int) -> None:
+    done = list(run_local(square, range(total), workers))
+    assert sorted(done) == [(number, number * number) for number in range(total)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_work_is_done_with_one_torch_thread(workers: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        seen = set()
+        for _, (threads, process) in run_local(threads_and_process, range(4), workers):
+            assert torch.get_num_threads() == 3  # the caller keeps its own
+            assert threads == 1
+            seen.add(process)
+    finally:
+        torch.set_num_threads(before)
+    assert (os.getpid() in seen) == (workers == 1)
+    assert len(seen) <= workers
+
+
+def test_work_is_sent_once_to_each_worker() -> None:
+    CountedWork.pickled = 0
+    assert len(list(run_local(CountedWork(), range(40), 2))) == 40
+    assert CountedWork.pickled == 2
+
+
+def test_tasks_are_taken_as_they_are_needed() -> None:
+    tasks = CountedTasks(50)
+    for done, _ in enumerate(run_local(square, tasks, 2), start=1):
+        assert tasks.taken <= done + 2
+    assert tasks.taken == 50
+
+
+def test_the_allocator_is_told_before_a_worker_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "4096")  # what the user set stays
+    for _, environment in run_local(started_with, range(2), 2):
+        given = {name: environment.get(name) for name in ALLOCATOR}
+        assert given == ALLOCATOR | {"MALLOC_TOP_PAD_": "4096"}
+    assert "MALLOC_TRIM_THRESHOLD_" not in os.environ
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("name", list(ERRORS))
+def test_what_a_task_raises_reaches_the_caller_and_no_task_is_begun_after_it(
+    tmp_path: Path, name: str, workers: int
+) -> None:
+    expected = ERRORS[name]()
+    with pytest.raises(Exception, match=r"clip 3|a\.wav") as caught:
+        list(run_local(partial(raise_or_hang, tmp_path, name), range(9), workers))
+    if workers == 1:
+        assert type(caught.value) is type(expected)
+    else:
+        assert type(caught.value).__name__ == name
+        assert isinstance(caught.value.__cause__, RaisedInWorkerError)
+        assert "in raise_or_hang" in str(caught.value.__cause__)
+    if isinstance(expected, OSError):
+        assert (caught.value.errno, caught.value.filename) == (2, "a.wav")
+    assert {path.name for path in tmp_path.iterdir()} <= set("01"[:workers])
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [("killed", r"\(SIGKILL\).*memory.*run the same"), ("exits", "exit code 7")]
+)
+def test_a_worker_that_dies_is_noticed(how: str, told: str) -> None:
+    done = []
+    with pytest.raises(WorkError, match=told):
+        done += [result for _, result in run_local(partial(die, how), range(9), 2)]
+    assert 3 not in done
+
+
+def test_workers_end_when_the_caller_wants_no_more() -> None:
+    results = run_local(square, range(9), 2)
+    next(results)
+    assert len(worker_processes()) == 2
+    results.close()
+    assert worker_processes() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "to_all", "code", "told"),
+    [
+        (signal.SIGKILL, False, -signal.SIGKILL, ""),
+        (signal.SIGTERM, False, -signal.SIGTERM, ""),
+        (signal.SIGTERM, True, -signal.SIGTERM, ""),
+        (
+            signal.SIGINT,  # what Ctrl-C sends to all processes of a terminal
+            True,
+            1,
+            "timbre: error: interrupted; run the same command again to continue\n",
+        ),
+    ],
+)
+def test_workers_end_with_their_parent_and_quietly(
+    number: signal.Signals, to_all: bool, code: int, told: str
+) -> None:
+    script = "import sys; from tests.test_executors import hang; sys.exit(hang())"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    try:
+        assert [parent.stdout.readline() for _ in range(2)] == ["began\n"] * 2
+        (os.killpg if to_all else os.kill)(parent.pid, number)
+        # Ends when the last process that could write to the pipes is gone: the workers too.
+        output, errors = parent.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(parent.pid, signal.SIGKILL)
+        raise
+    assert (output, errors, parent.returncode) == ("", told, code)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_workers_take_turns_at_the_devices() -> None:
+    count = torch.cuda.device_count()
+    done = dict(run_local(device, range(count + 1), count + 1))  # task n is given to worker n
+    assert done == {number: number % count for number in range(count + 1)}
+
+
+def slurm(task: int, first: int, last: int, count: int) -> dict[str, str]:
+    names = {"ID": task, "MIN": first, "MAX": last, "COUNT": count, "STEP": 1}
+    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in names.items()}
+
+
+SHARES: list[tuple[str | None, dict[str, str], Share]] = [
+    ("0/1", {}, Share(0, 1)),
+    ("3/10", {}, Share(3, 10)),
+    ("3/10", slurm(1, 0, 4, 5), Share(3, 10)),
+    (None, {"TIMBRE_SHARE": "2", "TIMBRE_SHARES": "4"}, Share(2, 4)),
+    (None, {"TIMBRE_SHARE": "2", "TIMBRE_SHARES": "4", **slurm(1, 0, 4, 5)}, Share(2, 4)),
+    (None, slurm(0, 0, 0, 1), Share(0, 1)),
+    (None, slurm(9, 0, 9, 10), Share(9, 10)),
+    (None, slurm(1, 1, 10, 10), Share(0, 10)),
+    (None, slurm(10, 1, 10, 10), Share(9, 10)),
+    (None, {"TIMBRE_SHARES": "10", **slurm(7, 3, 7, 2)}, Share(7, 10)),
+    (None, {"TIMBRE_SHARES": "10", **slurm(4, 4, 4, 1)}, Share(4, 10)),
+    (None, {"TIMBRE_SHARES": "6", "JOB_COMPLETION_INDEX": "5"}, Share(5, 6)),
+    (None, {"TIMBRE_SHARE": "", "TIMBRE_SHARES": "6", "JOB_COMPLETION_INDEX": "0"}, Share(0, 6)),
+]
+
+REFUSED: list[tuple[str | None, dict[str, str], str]] = [
+    (None, {}, r"--share I/N.*TIMBRE_SHARE=I.*SLURM_ARRAY_TASK_ID.*JOB_COMPLETION_INDEX"),
+    (None, {"TIMBRE_SHARES": "4"}, "which share is this"),
+    ("3", {}, r"--share 3: expected I/N"),
+    ("", {}, "expected I/N"),
+    ("a/4", {}, "expected I/N"),
+    ("-1/4", {}, "expected I/N"),
+    ("4/4", {}, r"--share 4/4: expected shares 0 to N-1"),
+    ("0/0", {}, r"expected shares 0 to N-1"),
+    (None, {"TIMBRE_SHARE": "2"}, "TIMBRE_SHARE=2: expected TIMBRE_SHARES=N"),
+    (None, {"TIMBRE_SHARE": "4", "TIMBRE_SHARES": "4"}, "TIMBRE_SHARE=4 with TIMBRE_SHARES=4"),
+    (None, {"TIMBRE_SHARE": "x", "TIMBRE_SHARES": "4"}, "TIMBRE_SHARE=x: expected a whole number"),
+    (None, {"JOB_COMPLETION_INDEX": "5"}, "JOB_COMPLETION_INDEX=5: expected TIMBRE_SHARES=N"),
+    (None, {"JOB_COMPLETION_INDEX": "5", "TIMBRE_SHARES": "5"}, "expected shares 0 to N-1"),
+    (None, {"SLURM_ARRAY_TASK_ID": "3"}, r"expected SLURM_ARRAY_TASK_MIN, .*_MAX, .*_COUNT beside"),
+    (None, slurm(7, 3, 7, 2), r"SLURM_ARRAY_TASK_COUNT=2: .*TIMBRE_SHARES=N"),
+    (None, slurm(4, 0, 8, 5), r"SLURM_ARRAY_TASK_COUNT=5: .*TIMBRE_SHARES=N"),
+    (None, {"TIMBRE_SHARES": "5", **slurm(7, 3, 7, 2)}, "SLURM_ARRAY_TASK_ID=7 with TIMBRE_SHARES"),
+]
+
+
+@pytest.fixture
+def scheduler(monkeypatch: pytest.MonkeyPatch) -> Scheduler:
+    """Sets the variables of a scheduler, and none besides."""
+    for name in list(os.environ):
+        if name.startswith(("TIMBRE_SHARE", "SLURM_", "JOB_COMPLETION_INDEX")):
+            monkeypatch.delenv(name)
+
+    def start(variables: dict[str, str]) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return start
+
+
+@pytest.mark.parametrize(("told", "variables", "expected"), SHARES)
+def test_the_share_is_what_was_told_or_else_the_scheduler_s(
+    scheduler: Scheduler, told: str | None, variables: dict[str, str], expected: Share
+) -> None:
+    scheduler(variables)
+    assert find_share(told) == expected
+
+
+@pytest.mark.parametrize(("told", "variables", "message"), REFUSED)
+def test_a_share_that_is_not_clear_is_refused(
+    scheduler: Scheduler, told: str | None, variables: dict[str, str], message: str
+) -> None:
+    scheduler(variables)
+    with pytest.raises(ConfigError, match=message):
+        find_share(told)

@@ -1,0 +1,95 @@
+"""What a store's failure means: told in one line, and whether trying again can help.
+
+The libraries behind fsspec (botocore, aiohttp, google-auth, ...) are not installed everywhere and
+raise what is no OSError, so they are told apart by class name and by the code in their answer.
+"""
+
+REFUSED_CLASSES = frozenset(
+    {
+        "ClientAuthenticationError",
+        "CredentialRetrievalError",
+        "DefaultCredentialsError",
+        "NoAuthTokenError",
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "ProfileNotFound",
+        "RefreshError",
+        "SSOTokenLoadError",
+        "TokenRetrievalError",
+        "UnauthorizedSSOTokenError",
+    }
+)
+REFUSED_CODES = frozenset(
+    {
+        # A HEAD is answered without a body: AWS says 400 to an expired token, 403 to all the rest.
+        "400",
+        "401",
+        "403",
+        "AccessDenied",
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
+PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+class EndOfFileError(OSError):
+    """The file ends before the bytes that were asked for; the message names the file."""
+
+
+def is_failure(error: Exception) -> bool:
+    """Whether an exception is a file system's or a library's failure, not a fault of the program."""
+    return isinstance(error, OSError) or type(error).__module__ != "builtins"
+
+
+def permanent(url: object, error: Exception, remote: bool) -> OSError | None:
+    """Return the error to raise at once, or None if trying again may help."""
+    if isinstance(error, EndOfFileError):
+        return error
+    if remote and _is_refusal(error):
+        return PermissionError(
+            f"{url}: access refused: {reason(error)}; check that the credentials are set, not"
+            " expired and allowed to do this, and that endpoint and region are theirs"
+        )
+    if isinstance(error, FileNotFoundError):
+        missing = "no such bucket" if code(error) == "NoSuchBucket" else "no such file"
+        return FileNotFoundError(f"{url}: {error.strerror or missing}")
+    if isinstance(error, PERMANENT):
+        return type(error)(f"{url}: {reason(error)}")
+    if type(error).__name__ == "ParamValidationError":  # botocore: a name that no bucket can have
+        return OSError(f"{url}: {reason(error)}")
+    return None
+
+
+def reason(error: Exception) -> str:
+    """Return in one line what a failure says of itself."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    text = " ".join(text.split()) or type(error).__name__
+    named = code(error)
+    return text if not named or named.isdigit() or named in text else f"{named}: {text}"
+
+
+def code(error: BaseException) -> str:
+    """Return the code that a store answered with (``NoSuchKey``, ``403``), or an empty string."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore
+        return str(response.get("Error", {}).get("Code", ""))
+    if error.__cause__ is not None:  # s3fs raises OSErrors from botocore's
+        return code(error.__cause__)
+    found = (getattr(error, name, None) for name in ("status", "status_code", "code"))
+    # Not 400: aiohttp has it in errors of its own, such as a body that breaks off.
+    return next((str(number) for number in found if isinstance(number, int) and number != 400), "")
+
+
+def _is_refusal(error: Exception) -> bool:
+    return (
+        isinstance(error, PermissionError)
+        or type(error).__name__ in REFUSED_CLASSES
+        or code(error) in REFUSED_CODES
+    )
