@@ -71,7 +71,8 @@ def draw_babbles(
 def make_babble(babble: Babble, read: Callable[[int], Wave]) -> Wave:
     """Return the voices' sum ``(samples,)``, each clip going round from a start of its own.
 
-    Voices are equally loud in their active frames before their gains. A silent clip adds nothing.
+    Voices are equally loud in their active frames before their gains. A silent clip adds nothing;
+    where all are silent, so is the babble.
 
     Args:
         babble: who talks, and how loud.
@@ -83,7 +84,7 @@ def make_babble(babble: Babble, read: Callable[[int], Wave]) -> Wave:
     for voice, start in zip(babble.voices, starts, strict=True):
         clip = read(voice.clip)
         level_db = audio.active_level_db(clip)
-        if level_db > audio.SILENCE_DB:
+        if level_db > mix.QUIETEST_DB:
             talk = mix.loop(clip, int(start * len(clip)), babble.samples)
             total += talk * np.float32(audio.gain(VOICE_LEVEL_DB + voice.gain_db - level_db))
     return total

@@ -20,6 +20,7 @@ LOWEST_HZ = 2000.0
 # The frames in which the bands just below are strongest show whether the next band is passed on.
 STRONG_SHARE = 0.03
 BANDS_BELOW = 8
+OFTEN_MARGIN_DB = 10.0
 QUIET_SHARE = 0.1
 # Speech stands out of the pauses by this much, and is this far under the speaker's loudest band at most.
 ABOVE_PAUSES_DB = 10.0
@@ -84,7 +85,10 @@ def _strong_levels(levels: Floats) -> Floats:
     )
     below = power[:, BANDS_BELOW:-1] - power[:, : -BANDS_BELOW - 1]
     frames = np.argsort(below, axis=0)[-count:]
-    return np.asarray(np.median(np.take_along_axis(levels, frames, axis=0), axis=0), np.float32)
+    passed = np.median(np.take_along_axis(levels, frames, axis=0), axis=0)
+    # A codec may also drop a band in just those frames and pass it in others.
+    often = np.quantile(levels, 1 - STRONG_SHARE, axis=0) - OFTEN_MARGIN_DB
+    return np.asarray(np.maximum(passed, often), np.float32)
 
 
 def _first_gap(present: NDArray[np.bool_]) -> int:

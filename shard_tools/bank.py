@@ -58,7 +58,7 @@ class Bank:
 def fill_bank(
     names: Sequence[str], lengths: Sequence[int], produce: Callable[[int], Wave], role: str
 ) -> Bank:
-    """Return a bank of ``produce(0)``, ``produce(1)``, …, each ``(lengths[i],)`` and not silent.
+    """Return a bank of ``produce(0)``, ``produce(1)``, …, each ``(lengths[i],)``.
 
     Raises:
         ConfigError: there is no memory for them.
@@ -76,7 +76,7 @@ def fill_bank(
 
     def write(number: int) -> None:
         wave = produce(number)
-        scaled = np.rint(wave * (FULL_SCALE / float(np.abs(wave).max())))
+        scaled = np.rint(wave * (FULL_SCALE / (float(np.abs(wave).max()) or 1.0)))
         bank.samples[edges[number] : edges[number + 1]] = scaled.astype(np.int16)
 
     with ThreadPoolExecutor(THREADS) as pool:

@@ -105,13 +105,13 @@ def find_share(told: str | None) -> Share:
         if not match:
             raise ConfigError(f"--share {told}: expected I/N with 0 <= I < N, such as 0/10")
         return _checked(Share(int(match[1]), int(match[2])), f"--share {told}")
-    number = _variable("TIMBRE_SHARE")
-    count = _variable("TIMBRE_SHARES")
+    number = _number("TIMBRE_SHARE")
+    count = _number("TIMBRE_SHARES")
     if number is not None:
         return _share_of("TIMBRE_SHARE", number, count)
-    if (number := _variable("SLURM_ARRAY_TASK_ID")) is not None:
+    if (number := _number("SLURM_ARRAY_TASK_ID")) is not None:
         return _slurm_share(number) if count is None else _share_of("SLURM_ARRAY_TASK_ID", number, count)  # fmt: skip
-    if (number := _variable("JOB_COMPLETION_INDEX")) is not None:
+    if (number := _number("JOB_COMPLETION_INDEX")) is not None:
         return _share_of("JOB_COMPLETION_INDEX", number, count)
     raise ConfigError(
         "executor array: which share is this? Expected --share I/N, or TIMBRE_SHARE=I with "
@@ -133,6 +133,11 @@ def result_of(outcome: R | Failure) -> R:
     if isinstance(outcome, Failure):
         raise outcome.error from RaisedInWorkerError(f"\n{outcome.traceback}")
     return outcome
+
+
+def variable(name: str) -> str | None:
+    """Return what the environment holds under a name, None where that is nothing."""
+    return os.environ.get(name) or None
 
 
 @contextmanager
@@ -251,10 +256,10 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
             del os.environ[name]
 
 
-def _variable(name: str) -> int | None:
+def _number(name: str) -> int | None:
     """Return a whole number from the environment, None where it is not set."""
-    text = os.environ.get(name)
-    if not text:
+    text = variable(name)
+    if text is None:
         return None
     if not re.fullmatch(r"\d+", text):
         raise ConfigError(f"{name}={text}: expected a whole number, 0 or more")
@@ -264,7 +269,7 @@ def _variable(name: str) -> int | None:
 def _slurm_share(number: int) -> Share:
     """Return the share of task ``number`` of an array that is as long as the shares are many."""
     names = [f"SLURM_ARRAY_TASK_{name}" for name in ("MIN", "MAX", "COUNT")]
-    first, last, count = (_variable(name) for name in names)
+    first, last, count = (_number(name) for name in names)
     if first is None or last is None or count is None:
         raise ConfigError(f"SLURM_ARRAY_TASK_ID={number}: expected {', '.join(names)} beside it")
     if count != last - first + 1:

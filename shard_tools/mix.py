@@ -14,6 +14,8 @@ PEAK = 0.99
 FADE = 960
 # What every layer is brought to before its own gain.
 LAYER_LEVEL_DB = -30.0
+# What is quieter counts as silence: raised to a level that is heard, it would be 16-bit steps.
+QUIETEST_DB = -80.0
 
 
 class Request(NamedTuple):
@@ -74,7 +76,7 @@ def layer(layers: Sequence[Layer], samples: int) -> Wave:
     for wave, start, gain_db in layers:
         stretch = loop(wave, start, samples)
         level_db = audio.level_db(stretch)
-        if level_db > audio.SILENCE_DB:
+        if level_db > QUIETEST_DB:
             total += stretch * np.float32(audio.gain(LAYER_LEVEL_DB + gain_db - level_db))
     return total
 

@@ -66,7 +66,6 @@ class Official:
 
     def enhance(self, noisy: Tensor) -> Tensor:
         """(samples,) denoised from (samples,), the delay compensated."""
-        self.state.reset()
         with exact_float32():
             denoised: Tensor = self._enhance(self.model, self.state, noisy[None], pad=True)[0]
         return denoised

@@ -16,6 +16,7 @@ from shard_tools.manifest import missing_shards, planned_shards, publish_manifes
 from shard_tools.plan import Shard
 from shard_tools.prep_config import PrepConfig
 from shard_tools.ray_executor import run_ray
+from shard_tools.rejects import write_report
 from shard_tools.scan import Run
 from timbre import config as configs
 from timbre import shards, storage
@@ -51,29 +52,31 @@ def prep(config: PrepConfig, executor: str = "local", share: Share = ALL) -> Man
         editions.append(begun)
     elif any(_is_finished(config, edition) for edition in editions):
         say("finishing what an earlier run began; run again to add clips that are new since")
-    for edition in editions:
-        make_shards(config, edition, run, share)
+    jobs = [make_shards(config, edition, run, share) for edition in editions]
     if left := sum(len(missing_shards(config.output, edition)) for edition in editions):
         say(f"share {share.index} of {share.count} is done; {left} shards of others are missing")
         return None
+    page = write_report(config, editions[-1], jobs[-1] or open_job(config, editions[-1]))
     manifest = publish_manifest(config, editions)
+    say(f"what was left out, and examples to listen to: {page}")
     storage.remove_stale_temporaries(config.output)
     return manifest
 
 
-def make_shards(config: PrepConfig, edition: Edition, run: Run, share: Share) -> None:
-    """Make the shards of an edition that are missing and are this share's."""
+def make_shards(config: PrepConfig, edition: Edition, run: Run, share: Share) -> Job | None:
+    """Make the shards of an edition that are missing and are this share's; return the job, if any."""
     missing = set(missing_shards(config.output, edition))
     planned = planned_shards(edition)
     mine = [shard for shard in planned[share.index :: share.count] if shard in missing]
     if not mine:
-        return
+        return None
     job = open_job(config, edition)
     tasks = ShardTasks(config, job, mine)
     with tqdm(total=len(planned), desc="shards", unit="shard", disable=None) as progress:
         progress.update(len(planned) - len(mine))
         for _ in run(partial(make_shard, job.shard_job), tasks, config.workers):
             progress.update(1)
+    return job
 
 
 class ShardTasks(Sequence[ShardTask]):

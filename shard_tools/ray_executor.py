@@ -5,6 +5,7 @@ the output are where every node finds them under the same name. Only this module
 """
 
 import logging
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from shard_tools.bank import Bank
-from shard_tools.executors import ALLOCATOR, Failure, attempt, result_of
+from shard_tools.executors import ALLOCATOR, Failure, attempt, result_of, variable
 from timbre.errors import ConfigError, WorkError
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ def run_ray(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterato
     A task whose actor or node dies is done by another actor.
 
     Raises:
-        ConfigError: Ray is not installed.
+        ConfigError: Ray is not installed, or RAY_ADDRESS is not HOST:PORT.
         WorkError: there is no cluster, or actors kept dying.
         Exception: whatever a task raised; tasks that are not done then are dropped.
     """
@@ -142,14 +143,11 @@ def _connection() -> Iterator[Any]:
         raise ConfigError(f"executor ray: {error}; pip install timbre[ray]") from None
     connected = ray.is_initialized()
     if not connected:
+        _look_for_cluster(variable("RAY_ADDRESS"))
         try:
             ray.init(address="auto", logging_level=logging.WARNING)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise WorkError(
-                f"executor ray: no cluster to connect to ({error}). Start one with `ray start --head` "
-                "here and `ray start --address=HEAD:6379` on the other nodes, or name a running one "
-                "by RAY_ADDRESS=HOST:PORT"
-            ) from None
+            raise _no_cluster(error) from None
     # A bank's own way to other processes is memory of this machine.
     ray.util.register_serializer(Bank, serializer=Bank.to_value, deserializer=Bank.from_value)
     try:
@@ -158,3 +156,26 @@ def _connection() -> Iterator[Any]:
         ray.util.deregister_serializer(Bank)
         if not connected:
             ray.shutdown()
+
+
+def _look_for_cluster(address: str | None) -> None:
+    """Refuse an address where nobody listens; Ray itself would try for ten minutes."""
+    if address is None or address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "://" in address:
+        raise ConfigError(
+            f"RAY_ADDRESS={address}: expected HOST:PORT, on a machine that is a node of the cluster"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise _no_cluster(f"RAY_ADDRESS={address}: {error}") from None
+
+
+def _no_cluster(reason: object) -> WorkError:
+    return WorkError(
+        f"executor ray: no cluster to connect to ({reason}). Start one with `ray start --head` here "
+        "and `ray start --address=HEAD:6379` on the other nodes, or name a running one by "
+        "RAY_ADDRESS=HOST:PORT"
+    )

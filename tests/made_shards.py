@@ -1,12 +1,13 @@
 """Small shards of noise, written by the real writer: each pair's content tells its key."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from shard_tools.write import FinishedPair, write_shard
+from shard_tools.write import FinishedPair, build_tar, write_shard
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE, Int16Wave
 from timbre.shards import AudioFormat, Manifest, PairMeta, ShardEntry, Source
@@ -98,3 +99,62 @@ def make_shards(
     url = storage.join(folder, shards.MANIFEST_NAME)
     storage.publish(url, shards.to_json(manifest))
     return url
+
+
+def stored_pairs(manifest_url: str, path: str) -> list[FinishedPair]:
+    """Return the pairs of a shard as they were before they were written."""
+    url = storage.join(shards.folder_of(manifest_url), path)
+    pairs = []
+    for entry in shards.index_tar(storage.read(url), url).pairs:
+        members = shards.read_members(url, entry)
+        meta = shards.from_json(PairMeta, members[shards.META_MEMBER], url)
+        clean, degraded = (
+            shards.decode_segment(
+                members[shards.audio_member(members, side)], 0, entry.samples, url
+            )
+            for side in ("clean", "degraded")
+        )
+        pairs.append(FinishedPair(meta, clean, degraded))
+    return pairs
+
+
+def rewrite_shard(
+    manifest_url: str,
+    path: str,
+    change: Callable[[FinishedPair], FinishedPair] = lambda pair: pair,
+    **index_says: object,
+) -> None:
+    """Write a shard with its pairs changed; its index (but for ``index_says``) and manifest agree."""
+    manifest = shards.load_manifest(manifest_url)
+    pairs = [change(pair) for pair in stored_pairs(manifest_url, path)]
+    publish_tar(manifest_url, path, build_tar(pairs, manifest.audio_format), **index_says)
+
+
+def publish_tar(manifest_url: str, path: str, data: bytes, **index_says: object) -> None:
+    """Put a tar in a shard's place, with an index and a manifest that agree with it."""
+    url = storage.join(shards.folder_of(manifest_url), path)
+    index = replace(shards.index_tar(data, path), **{"plan": "plan", **index_says})
+    index_data = shards.to_json(index)
+    storage.publish(url, data)
+    storage.publish(shards.index_path(url), index_data)
+    length = sum(pair.samples for pair in index.pairs) / SAMPLE_RATE
+    entry = ShardEntry(
+        path,
+        len(index.pairs),
+        len(data),
+        length,
+        shards.sha256(data),
+        shards.sha256(index_data),
+    )
+    manifest = shards.load_manifest(manifest_url)
+    splits = {
+        split: tuple(entry if shard.path == path else shard for shard in listed)
+        for split, listed in manifest.splits.items()
+    }
+    change_manifest(manifest_url, splits=splits)
+
+
+def change_manifest(manifest_url: str, **says: object) -> None:
+    """Write the manifest with some of its fields changed."""
+    manifest = replace(shards.load_manifest(manifest_url), **says)
+    storage.publish(manifest_url, shards.to_json(manifest))

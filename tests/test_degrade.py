@@ -123,7 +123,9 @@ def test_weights_that_cannot_be_used_are_named(
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-@pytest.mark.parametrize("name", ["deepfilternet3", "onnx"])
+@pytest.mark.parametrize(
+    "name", ["deepfilternet3", "onnx", pytest.param("official", marks=needs_official)]
+)
 def test_a_result_does_not_depend_on_the_clips_beside_it(
     noisy: list[Wave], name: str, batch_size: int, tmp_path: Path
 ) -> None:

@@ -160,11 +160,19 @@ def test_a_file_that_is_no_model_is_refused(content: bytes | None, tmp_path: Pat
 def test_weights_beside_the_file_are_refused_even_where_they_would_be_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = onnx.load(write_filter(tmp_path / "whole.onnx"))
-    onnx.save(
-        whole, tmp_path / "split.onnx", save_as_external_data=True, size_threshold=0, location="w"
-    )
+    import onnxruntime
+
+    # A gain that is the sum of many weights.
+    nodes = [
+        helper.make_node("ReduceSum", ["many"], ["gain"]),
+        helper.make_node("Mul", ["x", "gain"], ["out"]),
+    ]
+    weights = {"many": np.full(1000, 1e-3, np.float32)}
+    whole = onnx.load(write_model(tmp_path / "whole.onnx", nodes, {"x": ("b", "n")}, weights))
+    split = tmp_path / "split.onnx"
+    onnx.save(whole, split, save_as_external_data=True, size_threshold=1000, location="many")
     monkeypatch.chdir(tmp_path)
+    onnxruntime.InferenceSession(split.read_bytes(), providers=["CPUExecutionProvider"])
     weights_hash(onnx_config("whole.onnx"))
     with pytest.raises(ConfigError, match="with all its weights inside"):
         weights_hash(onnx_config("split.onnx"))

@@ -1,24 +1,26 @@
 """`timbre prep`, with the real denoiser: complete, repeatable, resumable, and plain about bad input."""
 
+import base64
 import hashlib
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shard_tools.editions import load_editions
+from shard_tools.job import open_job, shard_task
 from shard_tools.make import make_shard
-from shard_tools.prep import PrepConfig, open_job, prep, shard_task
-from shard_tools.sources import scan
-from shard_tools.stats import read_metas
+from shard_tools.metas import read_metas
+from shard_tools.prep import prep
+from shard_tools.prep_config import PrepConfig
 from shard_tools.verify import verify
 from timbre import audio, cli, shards, storage
 from timbre import config as configs
-from timbre.errors import AudioError, ConfigError
+from timbre.errors import AudioError, ConfigError, ShardError
 from timbre.order import DataSource, open_corpus
 from timbre.pairs import read_whole
-from timbre.shards import PairMeta
+from timbre.shards import Manifest, PairMeta
 from timbre.synthetic_voice import voice
 from timbre.validate import list_pairs
 
@@ -69,10 +71,13 @@ def test_the_degraded_side_is_the_denoised_clean_side(manifest_url: str) -> None
     """On the whole nearer to clean than the mixture was (babble may fare worse), and in time."""
     manifest = shards.load_manifest(manifest_url)
     metas: dict[str, PairMeta] = {
-        meta.key: meta for meta in read_metas(manifest_url, manifest, "train")
+        meta.key: meta
+        for split in ("train", "val")
+        for meta in read_metas(manifest_url, manifest, split)
     }
     gains = []
-    for place in list_pairs([open_corpus(DataSource(manifest_url), "train")]):
+    corpora = [open_corpus(DataSource(manifest_url), split) for split in ("train", "val")]
+    for place in list_pairs(corpora):
         meta = metas[place.entry.key]
         if meta.rir is None and meta.snr_db < 15:
             degraded, clean = (wave.astype(float) for wave in read_whole(place))
@@ -106,7 +111,7 @@ def test_a_rerun_makes_only_what_is_missing_and_gives_the_same_bytes(
 
 
 def test_shards_of_two_plans_never_mix(prep_config: PrepConfig, manifest_url: str) -> None:
-    with pytest.raises(ConfigError, match="holds shards of another plan"):
+    with pytest.raises(ConfigError, match="another plan: seed was 0, is now 9; choose another"):
         prep(changed(prep_config, seed=9))
 
 
@@ -131,115 +136,122 @@ def small(tmp_path: Path) -> PrepConfig:
         "workers": 1,
         "save_segment_seconds": 0.5,
         "denoiser": {"name": "none"},
+        "clips": {"trim_margin_seconds": None, "min_bandwidth_hz": 0.0},
         "quality": {"min_seconds": 0.4, "max_flat_share": 1.0},
     }
     return configs.from_tree(PrepConfig, tree, "small")
 
 
-def test_a_corrupt_clip_among_many_is_skipped_counted_and_named(
+def made(config: PrepConfig) -> Manifest:
+    manifest = prep(config)
+    assert manifest is not None
+    return manifest
+
+
+def test_a_corrupt_clip_among_many_is_left_out_counted_and_named(
     small: PrepConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "speech/s0/00.wav").write_text("no audio")
-    manifest = prep(small)
-    assert len(manifest.unusable) == 1 and "s0/00.wav" in manifest.unusable[0]
-    assert "s0/00.wav" in capsys.readouterr().out
+    manifest = made(small)
+    assert manifest.clips["speech"] == {"unreadable": 1, "used": 59}
+    assert "left out as unreadable: 1 of 60: s0/00.wav" in capsys.readouterr().out
     pairs = sum(shard.pairs for split in manifest.splits.values() for shard in split)
     assert pairs + sum(manifest.rejected.values()) == 59
 
 
-def test_a_clip_that_breaks_off_is_counted_as_unreadable(small: PrepConfig, tmp_path: Path) -> None:
-    flac = tmp_path / "speech/s1/61.flac"
-    audio.write(flac, np.random.default_rng(1).standard_normal(24000).astype(np.float32) / 9, 48000)
-    flac.write_bytes(flac.read_bytes()[:9000])
-    manifest = prep(small)
-    assert manifest.rejected["unreadable"] == 1
-    index = [
-        shards.load_index(small.output, shard).rejected
-        for split in manifest.splits.values()
-        for shard in split
-    ]
-    assert any("61.flac" in what for rejected in index for what in rejected.get("unreadable", ()))
+def test_a_clip_that_breaks_off_is_unreadable(small: PrepConfig, tmp_path: Path) -> None:
+    cut_flac(tmp_path / "speech/s1/61.flac")
+    assert made(small).clips["speech"] == {"unreadable": 1, "used": 60}
 
 
-def test_too_many_corrupt_clips_stop_the_job_before_any_shard(
+def cut_flac(path: Path) -> None:
+    audio.write(path, np.random.default_rng(1).standard_normal(24000).astype(np.float32) / 9, 48000)
+    path.write_bytes(path.read_bytes()[:9000])
+
+
+def test_too_many_corrupt_clips_stop_the_job_before_any_shard_however_often_it_is_run(
     small: PrepConfig, tmp_path: Path
 ) -> None:
     for number in range(3):
-        (tmp_path / f"speech/s{number}/{number:02d}.wav").write_bytes(b"")
-    with pytest.raises(AudioError, match=r"3 of 60 clips .* max_bad_fraction 0\.02.*00\.wav"):
-        prep(small)
-    assert not (tmp_path / "out").exists()
-
-
-def test_running_again_does_not_get_past_too_many_unreadable_clips(
-    small: PrepConfig, tmp_path: Path
-) -> None:
-    rng = np.random.default_rng(1)
-    for number in range(4):
-        flac = tmp_path / f"speech/s{number}/9{number}.flac"
-        audio.write(flac, rng.standard_normal(24000).astype(np.float32) / 9, 48000)
-        flac.write_bytes(flac.read_bytes()[:9000])
-    for _ in range(3):
-        with pytest.raises(AudioError, match=r"of 64 clips .* max_bad_fraction"):
-            prep(changed(small, shard_pairs=16))
-    assert not (tmp_path / "out/manifest.json").exists()
+        cut_flac(tmp_path / f"speech/s{number}/9{number}.flac")
+    for _ in range(2):
+        with pytest.raises(AudioError, match=r"3 of 63 clips .* max_bad_fraction 0\.02.*90\.flac"):
+            prep(small)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"catalogue"}
 
 
 def test_noises_that_cannot_be_decoded_count_too(small: PrepConfig, tmp_path: Path) -> None:
-    flac = tmp_path / "noise/3.flac"
-    audio.write(flac, np.random.default_rng(1).standard_normal(24000).astype(np.float32) / 9, 48000)
-    flac.write_bytes(flac.read_bytes()[:9000])
-    with pytest.raises(AudioError, match=r"1 of 4 clips .*3\.flac"):
+    cut_flac(tmp_path / "noise/3.flac")
+    with pytest.raises(AudioError, match=r"noise: 1 of 4 clips .*3\.flac"):
         prep(small)
 
 
 def test_noises_are_decoded_once_and_shared_not_read_again(
     small: PrepConfig, tmp_path: Path
 ) -> None:
-    job = open_job(small)
-    assert job.shard_job.noises.samples.is_shared()
+    prep(small)
+    (edition,) = load_editions(small, "")
+    job = open_job(small, edition)
     for path in (tmp_path / "noise").iterdir():
         path.unlink()
     shard = job.plan.shards()[0]
-    assert make_shard(job.shard_job, shard_task(small, job.plan, shard)) == {}
-    assert storage.exists(f"{small.output}/{shards.shard_path(*shard)}")
+    path = tmp_path / "out" / shards.shard_path(*shard)
+    before = path.read_bytes()
+    path.unlink()
+    path.with_suffix(".index").unlink()
+    make_shard(job.shard_job, shard_task(small, job, shard))
+    assert path.read_bytes() == before
+
+
+def test_a_clip_that_changed_since_the_scan_stops_the_job_by_name(
+    small: PrepConfig, tmp_path: Path
+) -> None:
+    prep(small)
+    for path in (tmp_path / "out").rglob("shard-*"):
+        path.unlink()
+    clip = tmp_path / "speech/s3/03.wav"
+    clip.write_bytes(clip.read_bytes()[:-2] + b"\x01\x02")
+    with pytest.raises(ShardError, match=r"s3/03\.wav: changed since it was scanned"):
+        prep(small)
+
+
+def test_the_same_recording_under_two_names_is_used_once(small: PrepConfig, tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "speech/s0/00.wav", tmp_path / "speech/s5/again.wav")
+    assert made(small).clips["speech"] == {"duplicate": 1, "used": 60}
+
+
+def test_a_page_tells_what_was_left_out_and_plays_it(small: PrepConfig, tmp_path: Path) -> None:
+    strict = changed(
+        small, quality={**configs.to_tree(small)["quality"], "min_spectral_correlation": 0.97}
+    )
+    manifest = made(strict)
+    assert manifest.rejected["denoiser_lost_speech"] >= 3
+    page = (tmp_path / "out/left-out-000001.html").read_text()
+    assert f"<td>denoiser_lost_speech<td>{manifest.rejected['denoiser_lost_speech']}" in page
+    assert page.count("<audio") == 9
+    mp3 = page.partition("base64,")[2].partition(">")[0]
+    heard, rate = audio.decode(base64.b64decode(mp3), "example")
+    assert rate == 48000 and heard.shape[1] >= 24000 and np.abs(heard).max() > 0.01
 
 
 def test_sources_and_output_may_be_urls(small: PrepConfig, tmp_path: Path) -> None:
-    local = prep(small)
+    local = made(small)
     for role in ("speech", "noise"):
         for path in sorted((tmp_path / role).rglob("*.wav")):
             storage.publish(
                 f"memory://{tmp_path.name}/{path.relative_to(tmp_path)}", path.read_bytes()
             )
-    remote = prep(changed(small, **{
+    remote = made(changed(small, **{
         name: f"memory://{tmp_path.name}/{name}" for name in ("speech", "noise", "output")
     }))  # fmt: skip
     assert remote.splits == local.splits
     assert verify(f"memory://{tmp_path.name}/output/manifest.json") == []
 
 
-@pytest.mark.parametrize(
-    ("row", "told"),
-    [
-        ('{"file": ""}', "file"),
-        ('{"file": 3}', "file"),
-        ('{"file": "a.wav", "speaker": 3}', "speaker"),
-        ("[]", "the row"),
-    ],
-)
-def test_a_manifest_row_of_another_shape_is_refused_by_line(
-    tmp_path: Path, row: str, told: str
-) -> None:
-    (tmp_path / "m.jsonl").write_text(f"\n{row}\n")
-    with pytest.raises(ConfigError, match=rf"m\.jsonl, line 2: {told}"):
-        scan(f"{tmp_path}/m.jsonl", "speech")
-
-
 def test_clips_are_brought_to_48_khz_mono(small: PrepConfig, tmp_path: Path) -> None:
     mono = audio.resample(voice(1.0, np.random.default_rng(2)), 48000, 22050)[:11025]
     audio.write(tmp_path / "speech/s0/00.wav", np.stack([mono, mono]), 22050)
-    manifest = prep(changed(small, mix={"near_clean_share": 1.0}))
+    manifest = made(changed(small, mix={"near_clean_share": 1.0}))
     assert sum(s.pairs for split in manifest.splits.values() for s in split) == 60
     meta = {
         m.clean.path: m
@@ -282,23 +294,8 @@ def test_bad_input_gets_one_clear_error(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_manifest_of_all_roles_gives_each_its_own_rows(corpus: Path, tmp_path: Path) -> None:
-    for role in ("speech", "noise", "rir"):
-        by_manifest, by_folder = (
-            scan(f"{corpus}/manifest.jsonl", role),
-            scan(f"{corpus}/{role}", role),
-        )
-        assert [clip.url for clip in by_manifest.clips] == [clip.url for clip in by_folder.clips]
-        assert all(clip.path.startswith(role) for clip in by_manifest.clips)
-    assert {clip.speaker for clip in scan(f"{corpus}/speech", "speech").clips} == {
-        json.loads(line)["speaker"]
-        for line in (corpus / "manifest.jsonl").read_text().splitlines()
-        if json.loads(line)["file"].startswith("speech")
-    }
-
-
 def test_nothing_but_finished_files_is_left_behind(
     prep_config: PrepConfig, manifest_url: str
 ) -> None:
     names = {Path(path).suffix for path in storage.find_below(prep_config.output)}
-    assert names == {".tar", ".index", ".json"}
+    assert names == {".tar", ".index", ".json", ".jsonl", ".html"}

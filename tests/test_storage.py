@@ -1,12 +1,19 @@
 """Files by path and URL."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from tests import object_store
 from timbre import storage
 from timbre.errors import ConfigError
+
+s3, s3_bucket = object_store.s3, object_store.s3_bucket
 
 
 @pytest.fixture(params=["local", "file", "memory"])
@@ -45,6 +52,14 @@ def test_a_missing_file_is_an_error_at_once(folder: str) -> None:
         with pytest.raises(FileNotFoundError):
             call(storage.join(folder, "none.bin"))
     assert not storage.exists(storage.join(folder, "none.bin"))
+
+
+def test_a_folder_is_no_file(folder: str) -> None:
+    storage.publish(storage.join(folder, "a", "b"), b"x")
+    for call in (storage.read, storage.size):
+        with pytest.raises(IsADirectoryError, match=f"^{folder}/a: "):
+            call(storage.join(folder, "a"))
+    assert storage.exists(storage.join(folder, "a"))
 
 
 def test_find_lists_every_file_below_in_order(folder: str) -> None:
@@ -93,7 +108,8 @@ def test_a_remote_failure_is_tried_again_and_then_told(monkeypatch: pytest.Monke
         failures.append(path)
         if len(failures) < 3:
             raise ConnectionResetError("reset by the store")
-        return original(self, path, **given)
+        data: bytes = original(self, path, **given)
+        return data
 
     monkeypatch.setattr(type(memory), "cat_file", flaky)
     assert storage.read("memory://bucket/key") == b"data"
@@ -103,3 +119,162 @@ def test_a_remote_failure_is_tried_again_and_then_told(monkeypatch: pytest.Monke
     )
     with pytest.raises(OSError, match="down"):
         storage.read("memory://bucket/key")
+
+
+def test_a_librarys_own_errors_are_tried_again_and_told_as_oserror(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(storage, "FIRST_WAIT_SECONDS", 0.0)
+
+    class ClientPayloadError(Exception):
+        """As aiohttp's: no OSError."""
+
+    tries = []
+
+    def fails(*_: object, **__: object) -> bytes:
+        tries.append(1)
+        raise ClientPayloadError("Response payload\n is not completed")
+
+    storage.publish("memory://bucket/key", b"data")
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", fails)
+    told = r"^memory://bucket/key: Response payload is not completed \(tried 5 times\)$"
+    with pytest.raises(OSError, match=told):
+        storage.read("memory://bucket/key")
+    assert len(tries) == storage.ATTEMPTS
+
+
+def test_a_fault_of_the_program_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def fails(*_: object, **__: object) -> bytes:
+        tries.append(1)
+        raise TypeError("unexpected keyword")
+
+    storage.publish("memory://bucket/key", b"data")
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", fails)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        storage.read("memory://bucket/key")
+    assert len(tries) == 1
+
+
+def test_files_are_found_with_size_and_a_stamp_that_changes_with_the_content(folder: str) -> None:
+    for name, data in [("b/2", b"22"), ("a", b""), ("b/c/1", b"1")]:
+        storage.publish(storage.join(folder, *name.split("/")), data)
+    found = storage.find_files(folder)
+    assert [(file.path, file.bytes) for file in found] == [("a", 0), ("b/2", 2), ("b/c/1", 1)]
+    assert storage.find_files(folder) == found
+    assert storage.find_files(storage.join(folder, "b"))[0] == found[1]._replace(path="2")
+    storage.publish(storage.join(folder, "b", "2"), b"44")
+    changed = storage.find_files(folder)
+    assert changed[1].stamp != found[1].stamp
+    assert changed[::2] == found[::2]
+    assert storage.find_files(storage.join(folder, "none")) == []
+
+
+def test_links_are_listed_as_the_files_they_lead_to(tmp_path: Path) -> None:
+    storage.publish(tmp_path / "real" / "a", b"123")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path / "real" / "a")
+    (folder / "nowhere").symlink_to(tmp_path / "gone")
+    (folder / "itself").symlink_to(folder)
+    found = {file.path: file for file in storage.find_files(folder)}
+    assert set(found) == {"link", "nowhere"}
+    assert found["link"] == storage.find_files(tmp_path / "real")[0]._replace(path="link")
+    assert set(storage.find_below(folder)) == {"link", "nowhere"}
+
+
+KILLED_WRITER = """
+import os, signal, sys
+from timbre import storage
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+storage.publish(sys.argv[1], bytes(1000))
+"""
+
+
+def test_what_a_killed_writer_leaves_is_not_listed_and_can_be_removed(tmp_path: Path) -> None:
+    target = tmp_path / "train" / "shard.tar"
+    killed = subprocess.run([sys.executable, "-c", KILLED_WRITER, str(target)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (remnant,) = target.parent.iterdir()
+    mine = [target.parent / name for name in (".hidden", ".shard.tar.tmp", "x.tmp")]
+    for path in mine:
+        path.touch()
+    assert [file.path for file in storage.find_files(tmp_path)] == [
+        f"train/{path.name}" for path in sorted(mine)
+    ]
+    assert storage.remove_stale_temporaries(tmp_path) == 1
+    assert sorted(target.parent.iterdir()) == sorted(mine)
+    assert remnant not in mine
+    assert storage.remove_stale_temporaries(tmp_path) == 0
+    assert storage.remove_stale_temporaries("memory://bucket") == 0
+
+
+def test_what_is_being_written_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+    monkeypatch.setattr(
+        os, "fsync", lambda _: counts.append(storage.remove_stale_temporaries(tmp_path))
+    )
+    storage.publish(tmp_path / "a", b"data")
+    assert counts == [0]
+    assert (tmp_path / "a").read_bytes() == b"data"
+
+
+def test_the_longest_name_can_be_published(tmp_path: Path) -> None:
+    name = "ä" * 125 + ".flac"  # 255 bytes
+    storage.publish(tmp_path / name, b"data")
+    assert [file.path for file in storage.find_files(tmp_path)] == [name]
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path, old: bytes | None) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    try:
+        if old is not None:
+            storage.publish(disk / "a", old)
+        with pytest.raises(OSError, match=r"/a: cannot be written: No space left on device$"):
+            storage.publish(disk / "a", bytes(100_000))
+        assert [path.read_bytes() for path in disk.iterdir()] == ([] if old is None else [old])
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_file_is_read_by_stretches_at_any_place(folder: str) -> None:
+    data = bytes(range(256)) * 10_000  # more than two blocks
+    url = storage.join(folder, "a")
+    storage.publish(url, data)
+    with storage.open_ranged(url, len(data)) as file:
+        assert file.seek(-10, os.SEEK_END) == len(data) - 10
+        assert file.read() == data[-10:]
+        assert file.read(1) == b""
+        file.seek(1_000_003)
+        assert file.read(200_000) == data[1_000_003:1_200_003]
+        file.seek(-200_000, os.SEEK_CUR)
+        assert file.tell() == 1_000_003
+        file.seek(0)
+        assert file.read() == data
+        assert file.seek(len(data) + 5) == len(data) + 5
+        assert file.read() == b""
+    for wrong in (len(data) - 1, len(data) + 1):
+        with pytest.raises(OSError, match=f"/a: {len(data)} bytes long, expected {wrong}"):
+            storage.open_ranged(url, wrong)
+    with pytest.raises(FileNotFoundError):
+        storage.open_ranged(storage.join(folder, "none"), 5)
+
+
+def test_the_bucket_fixture_leads_subprocesses_to_the_same_bucket(
+    s3: object_store.Server, s3_bucket: str
+) -> None:
+    code = "import sys; from timbre import storage; storage.publish(sys.argv[1], b'from afar')"
+    subprocess.run([sys.executable, "-c", code, f"{s3_bucket}/a/b"], check=True)
+    assert storage.read(f"{s3_bucket}/a/b") == b"from afar"
+    assert (s3.folder / s3_bucket.removeprefix("s3://") / "a/b").read_bytes() == b"from afar"
+    storage.remove(f"{s3_bucket}/a/b")
+    storage.remove(f"{s3_bucket}/a/b")
+    assert storage.find_files(s3_bucket) == []

@@ -31,6 +31,8 @@ LEVEL_FRAME = 960
 # A polyphase resampler holds rate_in/gcd x rate_out/gcd taps; past this a rate is not one in use.
 MAX_RESAMPLER_TAPS = 50_000_000
 
+# What a lossy decoder needs after a jump before it is right again (MP3's bit reservoir: 9 frames).
+PREROLL = 16_384
 # Samples at the lower rate that a resampled one depends on, on either side.
 RESAMPLER_REACH = 80
 
@@ -277,7 +279,9 @@ def _opened(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
 
 def _read_mono(opened: soundfile.SoundFile, name: str, first: int, samples: int) -> Wave:
     if opened.tell() != first:
-        opened.seek(first)
+        before = PREROLL if opened.format in ("MP3", "MPEG", "OGG") else 0
+        opened.seek(max(first - before, 0))
+        opened.read(min(before, first), dtype="float32")
     wave = opened.read(samples, dtype="float32", always_2d=True)
     if len(wave) != samples:
         raise AudioError(f"{name}: breaks off after {first + len(wave)} of {opened.frames} samples")

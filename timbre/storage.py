@@ -50,10 +50,13 @@ def exists(url: str | Path) -> bool:
     if _is_a("file", file_system):
         return bool(file_system.exists(path))
     # Not fsspec's own `exists`: it says "no" to a bucket whose server is down.
-    with suppress(FileNotFoundError):
+    try:
         size(url)
+    except FileNotFoundError:
+        return is_folder(url)
+    except IsADirectoryError:
         return True
-    return is_folder(url)
+    return True
 
 
 def is_folder(url: str | Path) -> bool:
@@ -71,7 +74,7 @@ def size(url: str | Path) -> int:
     """Return the length of a file in bytes.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError, IsADirectoryError: there is no such file.
     """
     file_system, path = _resolve(url)
     return _retrying(url, file_system, lambda: _size(file_system, path))
@@ -113,10 +116,14 @@ def read(url: str | Path) -> bytes:
     file_system, path = _resolve(url)
 
     def whole() -> bytes:
+        data: bytes
+        if _is_a("file", file_system):
+            data = file_system.cat_file(path)
+            return data
         expected = _size(file_system, path)
         # One request from 0 on: for a plain read s3fs joins parts, and fills short ones with zeros.
         # Of an empty file there is no range.
-        data: bytes = file_system.cat_file(path, start=0 if expected else None)
+        data = file_system.cat_file(path, start=0 if expected else None)
         if len(data) != expected:
             raise OSError(f"{len(data)} of {expected} bytes came")
         return data
@@ -232,7 +239,7 @@ def _size(file_system: fsspec.AbstractFileSystem, path: str) -> int:
     if length is None:
         raise OSError("the store does not tell the size")
     if entry["type"] == "directory":
-        raise FileNotFoundError("no such file; it is a folder")
+        raise IsADirectoryError("a folder, expected a file")
     return int(length)
 
 

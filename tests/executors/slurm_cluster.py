@@ -14,7 +14,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scan
 PATIENCE_SECONDS = 60
 
 # No cgroups, no systemd, no task binding; requeued tasks start after seconds and not minutes
-# (cred_expire), and the scheduler looks every second.
+# (cred_expire, 5 at least), and the scheduler looks every second.
 CONFIG = """
 ClusterName=timbre
 SlurmctldHost={host}(127.0.0.1)
@@ -24,7 +24,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CryptoType=crypto/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=2
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid

@@ -8,15 +8,7 @@ import fsspec
 import pytest
 from fsspec.core import url_to_fs
 
-from tests.object_store import s3  # noqa: F401
-from tests.storage.faulty_bucket import (
-    DATA,
-    OPERATIONS,
-    Bucket,
-    bucket,  # noqa: F401
-    new_connections,  # noqa: F401
-    proxy,  # noqa: F401
-)
+from tests.storage.faulty_bucket import DATA, OPERATIONS, Bucket
 from tests.storage.faulty_proxy import Fault, Kind
 from timbre import storage
 

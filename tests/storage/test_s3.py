@@ -7,22 +7,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.object_store import environment, s3, serve_s3, use_environment  # noqa: F401
-from tests.storage.faulty_bucket import (
-    DATA,
-    OPERATIONS,
-    Bucket,
-    bucket,  # noqa: F401
-    new_connections,  # noqa: F401
-    proxy,  # noqa: F401
-)
+from tests.object_store import environment, serve_s3, use_environment
+from tests.storage.faulty_bucket import DATA, OPERATIONS, Bucket
 from tests.storage.faulty_proxy import Fault
 from timbre import storage
 from timbre.command import FAILED, command
 
 
 @pytest.mark.usefixtures("new_connections")
-@pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize(
     "variables",
     [
@@ -33,20 +25,23 @@ from timbre.command import FAILED, command
     ids=["wrong secret", "unknown key", "none"],
 )
 def test_refused_credentials_are_told_at_once(
-    bucket: Bucket,
-    operation: str,
-    variables: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    bucket: Bucket, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_environment(monkeypatch, variables)
-    run, _ = OPERATIONS[operation]
-    with pytest.raises(PermissionError, match=f"^{bucket.url}.* access refused: .*credentials"):
-        run(bucket.url)
-    assert len(bucket.proxy.exchanges) <= 1
-    assert command(lambda _: run(bucket.url))([]) == FAILED
+    for run, _ in OPERATIONS.values():
+        bucket.proxy.fail()
+        with pytest.raises(PermissionError, match=f"^{bucket.url}.* access refused: .*credentials"):
+            run(bucket.url)
+        assert len(bucket.proxy.exchanges) <= 1
+
+
+def test_a_refusal_is_one_paragraph_on_the_command_line(
+    bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.proxy.fail(Fault("status", code=403))
+    assert command(lambda _: storage.publish(f"{bucket.url}/new", DATA))([]) == FAILED
     told = capsys.readouterr().err
-    assert told.startswith(f"timbre: error: {bucket.url}")
+    assert told.startswith(f"timbre: error: {bucket.url}/new: access refused")
     assert told.count("\n") == 1
 
 
@@ -57,7 +52,7 @@ def test_an_expired_token_is_told_at_once(bucket: Bucket, method: str) -> None:
     bucket.proxy.fail(Fault("status", method, code=400, answer=answer))
     with pytest.raises(PermissionError, match=f"{bucket.url}/a/x: access refused"):
         storage.read(f"{bucket.url}/a/x")
-    assert bucket.proxy.count(method) == 1
+    assert bucket.proxy.count(method, "/a/x") == 1
 
 
 def test_what_is_not_there_is_told_at_once(bucket: Bucket) -> None:
@@ -117,7 +112,7 @@ def test_what_another_client_writes_is_seen_at_once(bucket: Bucket) -> None:
     listed = fsspec.filesystem("s3")  # the instance that storage is given, too
     other = fsspec.filesystem("s3", skip_instance_cache=True)
     name = bucket.url.removeprefix("s3://")
-    for number in range(3):
+    for number in range(2):
         listed.find(name)
         listed.ls(f"{name}/a", detail=True)
         other.pipe_file(f"{name}/a/{number}", bytes(number))
@@ -155,16 +150,16 @@ def test_a_long_listing_comes_by_pages_and_only_a_failed_page_again(bucket: Buck
 
 def test_a_stretch_of_a_long_recording_costs_a_small_part_of_it(bucket: Bucket) -> None:
     path = bucket.folder / "long.flac"
-    noise = np.random.default_rng(3).integers(-8000, 8000, 48_000 * 600, dtype=np.int16)
+    noise = np.random.default_rng(3).integers(-8000, 8000, 48_000 * 300, dtype=np.int16)
     soundfile.write(path, noise, 48_000)
     length = path.stat().st_size
     bucket.proxy.fail(Fault("short", "GET", first=2, last=2))
     with storage.open_ranged(f"{bucket.url}/long.flac", length) as file:
         recording = soundfile.SoundFile(file)
-        recording.seek(48_000 * 437)
-        assert np.array_equal(recording.read(48_000, dtype="int16"), noise[48_000 * 437 :][:48_000])
+        recording.seek(48_000 * 237)
+        assert np.array_equal(recording.read(48_000, dtype="int16"), noise[48_000 * 237 :][:48_000])
     fetched = sum(e.sent for e in bucket.proxy.exchanges if e.method == "GET")
-    assert 0 < fetched < length / 4
+    assert 0 < fetched < length / 8
 
 
 def test_a_recording_of_another_size_is_refused_before_it_is_read(bucket: Bucket) -> None:

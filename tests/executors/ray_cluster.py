@@ -1,0 +1,33 @@
+"""A real Ray cluster on this machine: a head and further nodes of one processor each."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+ROOT = Path(__file__).parents[2]
+STORE_BYTES = 80_000_000  # about the least that Ray accepts
+
+
+@contextmanager
+def ray_cluster(nodes: int) -> Iterator[Cluster]:
+    """Give a cluster that RAY_ADDRESS names; end all of its processes.
+
+    A node has room for one actor, so actors that run at once are on different nodes.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))  # where actors find the work of tests
+        cluster = Cluster()
+        try:
+            for _ in range(nodes):
+                cluster.add_node(
+                    num_cpus=1, object_store_memory=STORE_BYTES, include_dashboard=False
+                )
+            patch.setenv("RAY_ADDRESS", cluster.address)
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
