@@ -278,11 +278,10 @@ def _opened(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
 
 
 def _read_mono(opened: soundfile.SoundFile, name: str, first: int, samples: int) -> Wave:
-    if opened.tell() != first:
-        before = PREROLL if opened.format in ("MP3", "MPEG", "OGG") else 0
-        opened.seek(max(first - before, 0))
-        opened.read(min(before, first), dtype="float32")
-    wave = opened.read(samples, dtype="float32", always_2d=True)
+    # Whatever soundfile reads, it seeks afterwards, so even the next block comes after a jump.
+    before = min(PREROLL if opened.format in ("MP3", "OGG") else 0, first)
+    opened.seek(first - before)
+    wave = opened.read(before + samples, dtype="float32", always_2d=True)[before:]
     if len(wave) != samples:
         raise AudioError(f"{name}: breaks off after {first + len(wave)} of {opened.frames} samples")
     if not np.isfinite(wave).all():

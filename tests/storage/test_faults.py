@@ -46,6 +46,14 @@ def test_lasting_faults_are_told_with_the_name(bucket: Bucket, operation: str, f
         run(bucket.url)
 
 
+@pytest.mark.parametrize("kind", ["status", "reset"])
+def test_the_libraries_below_do_not_try_again_on_their_own(bucket: Bucket, kind: Kind) -> None:
+    bucket.proxy.fail(Fault(kind, "GET"))
+    with pytest.raises(OSError, match="tried 5 times"):
+        storage.read_range(f"{bucket.url}/a/x", 100, 4000)
+    assert bucket.proxy.count("GET") == storage.ATTEMPTS == 5
+
+
 @pytest.mark.usefixtures("new_connections")
 @pytest.mark.parametrize("operation", ["read", "read_range", "find", "open_ranged"])
 def test_a_stalled_answer_is_given_up_and_asked_again(
