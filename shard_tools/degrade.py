@@ -60,6 +60,11 @@ class DenoiserConfig:
                 f"got {self.delay_samples}"
             )
 
+    @property
+    def kind(self) -> str:
+        """What kind of denoiser it is, wherever its file lies."""
+        return "onnx" if self.name.startswith(ONNX) else self.name
+
 
 Denoiser = DeepFilterNet3 | Official | OnnxDenoiser
 

@@ -93,10 +93,11 @@ def _shared_names(sides: Mapping[str, Tally]) -> Findings:
     notes: list[str] = []
     (_, one), (_, other) = sides.items()
     for origin in one.names:
-        for name in sorted(one.names[origin].keys() & other.names[origin].keys()):
+        names, other_names = one.names[origin].keys(), other.names[origin].keys()
+        alone = len(names | other_names) == 1
+        for name in sorted(names & other_names):
             counts = {split: tally.names[origin][name] for split, tally in sides.items()}
             message = f"{origin} {name!r} is in {_both(counts)}"
-            alone = len(one.names[origin].keys() | other.names[origin].keys()) == 1
             if alone and origin in MAY_BE_ALONE:
                 notes.append(f"{message}; there is no other {origin}")
             else:

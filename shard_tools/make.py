@@ -158,7 +158,7 @@ def _finish(job: ShardJob, task: ShardTask, number: int, pair: Judged) -> Finish
         noises=pair.prepared.noises,
         rir=None if recipe.rir is None else job.rooms.names[recipe.rir],
         rt60_seconds=None if room is None else reverb.decay_seconds(room),
-        denoiser=job.denoiser.name,
+        denoiser=job.denoiser.kind,
         denoiser_sha256=job.denoiser_sha256,
         seed=task.seed,
         quality=pair.figures._asdict(),

@@ -22,6 +22,7 @@ PANEL_INCHES = (6.4, 4.0)
 # Beside a bar of all other speakers the thirty largest would be invisible.
 LONGEST_BAR = 1.25
 MAX_POINTS = 5000
+FEW_BINS = 5
 NAME_SHOWN = 24
 
 # File name -> the figures side by side in it, each with its title.
@@ -94,6 +95,9 @@ def _histogram(panel: Axes, values: Mapping[str, Sequence[float]]) -> None:
         )
     panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     panel.set_ylim(bottom=0)
+    if len(edges) <= FEW_BINS:  # a wall from side to side says nothing
+        room = FEW_BINS * (edges[1] - edges[0])
+        panel.set_xlim(edges[0] - room, edges[-1] + room)
     panel.legend(frameon=False)
 
 

@@ -99,7 +99,8 @@ class PrepConfig:
 
 # What no shard depends on: moving the data or the job changes none.
 ELSEWHERE = ("speech", "noise", "rir", "output", "workers", "max_bad_fraction")
-ELSEWHERE_DENOISER = ("weights", "device")
+# The hash of the weights, which the plan has beside these settings, stands for them.
+IN_THE_HASH = ("weights", "delay_samples", "device")
 
 
 def settings(config: PrepConfig) -> dict[str, Any]:
@@ -107,8 +108,8 @@ def settings(config: PrepConfig) -> dict[str, Any]:
     tree = configs.to_tree(config)
     kept = {key: value for key, value in tree.items() if key not in ELSEWHERE}
     kept["denoiser"] = {
-        key: value for key, value in tree["denoiser"].items() if key not in ELSEWHERE_DENOISER
-    }
+        key: value for key, value in tree["denoiser"].items() if key not in IN_THE_HASH
+    } | {"name": config.denoiser.kind}
     return kept
 
 

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 
 # Lowest first; a module imports from lower rows, or from its own.
 LAYERS = [
-    {"timbre.errors"},
+    {"timbre.errors", "timbre.store_errors", "timbre.ranged_file", "timbre.atomic_write"},
+    {"timbre.listing"},
     {"timbre.command", "timbre.config", "timbre.storage"},
     {"timbre.audio"},
     {"timbre.spectral", "timbre.synthetic_voice"},
@@ -32,6 +33,7 @@ PREP_MAY_USE = {
     "timbre.audio",
     "timbre.shards",
     "timbre.denoise",
+    "timbre.synthetic_voice",
 }
 
 

@@ -22,9 +22,14 @@ def ray_cluster(nodes: int) -> Iterator[Cluster]:
         patch.setenv("PYTHONPATH", str(ROOT))  # where actors find the work of tests
         cluster = Cluster()
         try:
-            for _ in range(nodes):
+            for number in range(nodes):
+                # Each an address of its own, so that a caller can choose the node it belongs to.
+                address = {"node_ip_address": f"127.0.0.{1 + number}"} if number else {}
                 cluster.add_node(
-                    num_cpus=1, object_store_memory=STORE_BYTES, include_dashboard=False
+                    num_cpus=1,
+                    object_store_memory=STORE_BYTES,
+                    include_dashboard=False,
+                    **address,
                 )
             patch.setenv("RAY_ADDRESS", cluster.address)
             yield cluster

@@ -179,7 +179,12 @@ def test_when_a_node_dies_its_task_is_done_by_another_node(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "both")
-    head = cluster.head_node.node_id
+    # The caller belongs to the head, which stays: it would end with a node of its own.
+    ray.init(address=cluster.address, _node_ip_address=cluster.head_node.node_ip_address)
+    head = ray.get_runtime_context().get_node_id()
+    assert head == cluster.head_node.node_id
     done = dict(run_ray(partial(lose_a_node, tmp_path, head), range(10), 2))
     assert sorted(done) == list(range(10))
     assert done[int((tmp_path / "lost").read_text())] == head
+    assert ray.is_initialized()  # a connection of the caller's stays the caller's
+    ray.shutdown()

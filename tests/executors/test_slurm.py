@@ -94,7 +94,14 @@ def test_an_array_makes_each_share_once(
     shares = {name: run.share(monkeypatch) for name, run in runs.items()}
     assert shares == {f"{task}.0": Share(task, 5) for task in range(5)}
     for run in runs.values():
-        assert run.words == ["prep", "a folder/prep.yaml", "seed=3", "workers=2", "--executor", "array"]
+        assert run.words == [
+            "prep",
+            "a folder/prep.yaml",
+            "seed=3",
+            "workers=2",
+            "--executor",
+            "array",
+        ]
 
 
 @needs_slurm

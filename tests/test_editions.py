@@ -1,0 +1,229 @@
+"""A dataset grows by editions: a later one adds shards and touches none of the old ones."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shard_tools import catalogue, editions
+from shard_tools.editions import load_editions
+from shard_tools.executors import Share
+from shard_tools.metas import read_metas
+from shard_tools.prep import prep
+from shard_tools.prep_config import PrepConfig
+from shard_tools.verify import verify
+from timbre import audio, shards
+from timbre import config as configs
+from timbre.errors import ConfigError
+from timbre.shards import Manifest
+
+RNG = np.random.default_rng(0)
+ENVELOPE = np.repeat(RNG.uniform(0, 0.2, 25), 960).astype(np.float32)
+
+
+def add_clips(folder: Path, speaker: str, count: int) -> None:
+    for number in range(count):
+        wave = ENVELOPE * RNG.standard_normal(24_000).astype(np.float32)
+        audio.write(folder / speaker / f"{number:02d}.wav", wave, 48_000)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PrepConfig:
+    for speaker in range(10):
+        add_clips(tmp_path / "speech", f"s{speaker}", 5)
+    for number in range(6):
+        audio.write(
+            tmp_path / f"noise/{number}.wav",
+            RNG.standard_normal(48_000).astype(np.float32) / 8,
+            48_000,
+        )
+    tree = {
+        "speech": f"{tmp_path}/speech",
+        "noise": f"{tmp_path}/noise",
+        "output": f"{tmp_path}/out",
+        "workers": 1,
+        "shard_pairs": 8,
+        "save_segment_seconds": 0.5,
+        "val_ratio": 0.2,
+        "denoiser": {"name": "none"},
+        "clips": {"trim_margin_seconds": None, "min_bandwidth_hz": 0.0},
+        "quality": {"min_seconds": 0.4, "max_flat_share": 1.0},
+    }
+    return configs.from_tree(PrepConfig, tree, "test")
+
+
+def made(config: PrepConfig) -> Manifest:
+    manifest = prep(config)
+    assert manifest is not None
+    return manifest
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and "parts" not in path.parts
+    }
+
+
+def count_pairs(manifest: Manifest) -> int:
+    kept = sum(shard.pairs for split in manifest.splits.values() for shard in split)
+    return kept + sum(manifest.rejected.values())
+
+
+def test_more_clips_add_shards_and_a_version_and_leave_the_rest(
+    config: PrepConfig, tmp_path: Path
+) -> None:
+    first = made(config)
+    before = contents(tmp_path / "out")
+    assert first.version == 1 and count_pairs(first) == 50
+    add_clips(tmp_path / "speech", "s3", 8)  # more of somebody known
+    shutil.move(tmp_path / "speech/s3/07.wav", tmp_path / "speech/s3/70.wav")
+    add_clips(tmp_path / "speech", "new", 6)
+    second = made(config)
+    after = contents(tmp_path / "out")
+    changed = {name for name, data in before.items() if after[name] != data}
+    assert changed == {"manifest.json"}
+    assert second.version == 2
+    assert after["manifest.json"] == after["manifest-000002.json"]
+    assert before["manifest.json"] == after["manifest-000001.json"]
+    assert count_pairs(second) == 50 + 8 + 6
+    assert second.clips["speech"] == {"used": 64}
+    for split in ("train", "val"):
+        shared = len(first.splits[split])
+        assert second.splits[split][:shared] == first.splits[split]
+    assert verify(f"{config.output}/manifest.json") == []
+
+
+def test_nobody_changes_sides_when_clips_are_added(config: PrepConfig, tmp_path: Path) -> None:
+    made(config)
+    for speaker in ("a", "b", "c", "s0", "s5"):
+        add_clips(tmp_path / "speech", speaker, 9)
+    manifest = made(config)
+    side: dict[str, str] = {}
+    for split in ("train", "val"):
+        for meta in read_metas(f"{config.output}/manifest.json", manifest, split):
+            assert side.setdefault(meta.speaker, split) == split
+    assert len(side) == 13
+
+
+def test_nothing_new_makes_no_edition(
+    config: PrepConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = made(config)
+    before = contents(tmp_path / "out")
+    shutil.copy(tmp_path / "speech/s1/00.wav", tmp_path / "speech/s1/copy.wav")
+    (tmp_path / "speech/s1/broken.wav").write_bytes(b"x")
+    capsys.readouterr()
+    assert made(config) == first
+    assert contents(tmp_path / "out") == before
+    told = capsys.readouterr().out
+    assert "broken.wav" in told and "no new clips" in told
+
+
+def test_a_source_elsewhere_is_added_too(config: PrepConfig, tmp_path: Path) -> None:
+    made(config)
+    add_clips(tmp_path / "other", "x", 9)
+    tree = {**configs.to_tree(config), "speech": f"{tmp_path}/other"}
+    other = configs.from_tree(PrepConfig, tree, "test")
+    assert count_pairs(made(other)) == 59
+    assert verify(f"{config.output}/manifest.json") == []
+
+
+def test_an_unfinished_edition_is_finished_as_it_was_planned(
+    config: PrepConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(config)
+    whole = contents(tmp_path / "out")
+    for name in ("train/shard-000002.tar", "train/shard-000002.index", "manifest-000001.json"):
+        (tmp_path / "out" / name).unlink()
+    add_clips(tmp_path / "speech", "late", 4)
+    assert count_pairs(made(config)) == 50  # what is new waits for its own edition
+    assert contents(tmp_path / "out") == whole
+    assert count_pairs(made(config)) == 54
+
+
+def test_a_finished_plan_is_not_scanned_again(
+    config: PrepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(config)
+    (tmp_path / "out/train/shard-000001.index").unlink()
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("scanned")
+
+    monkeypatch.setattr(catalogue, "measure", forbidden)
+    monkeypatch.setattr(editions, "scan", forbidden)
+    assert count_pairs(made(config)) == 50
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("seed", 3, "seed was 0, is now 3"),
+        ("mix", {"snr_db_low": -5.0}, r"mix\.snr_db_low was 0\.0, is now -5\.0"),
+        ("denoiser", {"name": "deepfilternet3"}, r"denoiser\.name was none"),
+    ],
+)
+def test_another_config_is_refused_by_its_keys(
+    config: PrepConfig, key: str, value: object, told: str
+) -> None:
+    made(config)
+    other = configs.from_tree(PrepConfig, {**configs.to_tree(config), key: value}, "test")
+    with pytest.raises(ConfigError, match=told):
+        prep(other)
+
+
+def test_data_may_move_between_runs(config: PrepConfig, tmp_path: Path) -> None:
+    first = made(config)
+    for name in ("speech", "noise", "out"):
+        shutil.move(tmp_path / name, tmp_path / f"moved-{name}")
+    moved = {name: f"{tmp_path}/moved-{name}" for name in ("speech", "noise")}
+    tree = {**configs.to_tree(config), **moved, "output": f"{tmp_path}/moved-out", "workers": 2}
+    lost = tmp_path / "moved-out/train/shard-000000.tar"
+    before = lost.read_bytes()
+    lost.unlink()
+    lost.with_suffix(".index").unlink()
+    again = made(configs.from_tree(PrepConfig, tree, "test"))
+    assert lost.read_bytes() == before
+    assert again.splits == first.splits
+
+
+def test_shares_in_any_order_make_the_same_dataset(config: PrepConfig, tmp_path: Path) -> None:
+    whole = made(config)
+    out = contents(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    results = [prep(config, "array", Share(index, 3)) for index in (2, 0, 1)]
+    assert results[:2] == [None, None] and results[2] == whole
+    assert contents(tmp_path / "out") == out
+
+
+def test_a_single_speaker_is_split_by_recording_now_and_later(
+    config: PrepConfig, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "speech")
+    add_clips(tmp_path / "speech", "only", 12)
+    made(config)
+    add_clips(tmp_path / "speech", "only", 30)
+    made(config)
+    known, later = load_editions(config, "")
+    sides = {clip.path: clip.split for clip in known.used("speech")}
+    assert set(sides.values()) == {"train", "val"}
+    assert {clip.split for clip in later.used("speech")} == {"train", "val"}
+    assert all(sides.get(clip.path, clip.split) == clip.split for clip in later.used("speech"))
+
+
+def test_one_clip_cannot_be_split(config: PrepConfig, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "speech")
+    add_clips(tmp_path / "speech", "only", 1)
+    with pytest.raises(ConfigError, match=r"speech: .* 1 usable clips; two are needed"):
+        prep(config)
+
+
+def test_shards_name_their_plan(config: PrepConfig) -> None:
+    manifest = made(config)
+    (edition,) = load_editions(config, "")
+    for split in manifest.splits.values():
+        for shard in split:
+            assert shards.load_index(config.output, shard).plan == edition.sha256
