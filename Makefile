@@ -28,3 +28,5 @@ lint: venv
 
 bench: venv
 	$(BIN)/python -m benchmarks.denoise
+	$(BIN)/python -m benchmarks.align
+	$(BIN)/python -m benchmarks.prep

@@ -11,8 +11,8 @@ from timbre.shards import PairMeta, Source
 
 Origin = Literal["speaker", "recording", "noise", "room"]
 
-# A split of one is no split: `timbre prep` lets both sides hear the only noise or room there is,
-# and parts the only speaker's recordings.
+# A split of one is no split: `timbre prep` lets both sides hear the only noise or room that an
+# edition has, and parts the only speaker's recordings, also when a later edition has more.
 MAY_BE_ALONE: tuple[Origin, ...] = ("speaker", "noise", "room")
 
 
@@ -43,9 +43,10 @@ class Ledger:
         self._tallies: dict[str, Tally] = defaultdict(
             lambda: Tally(defaultdict(Counter), Counter(), {})
         )
+        self._by_plan: dict[tuple[str, Origin], set[str]] = defaultdict(set)
 
-    def add(self, split: str, shard: str, pair: Pair) -> Iterator[Fault]:
-        """Enter a pair; yield a fault if its key or its content has been here before."""
+    def add(self, split: str, shard: str, plan: str, pair: Pair) -> Iterator[Fault]:
+        """Enter a pair of a plan; yield a fault if its key or its content has been here before."""
         key = pair.meta.key
         if key in self._keys[split]:
             yield Fault("duplicate", f"its key is in {split} twice", shard, key)
@@ -53,7 +54,10 @@ class Ledger:
         content = struct.pack("<4Q", *(n for side in pair.sides for n in (side.crc32, side.length)))
         if (other := self._content.setdefault(content, key)) != key:
             yield Fault("duplicate", f"both its sides are those of {other}", shard, key)
-        _count(self._tallies[split], pair.meta)
+        for origin, names in _count(self._tallies[split], pair.meta).items():
+            known = self._by_plan[plan, origin]
+            if len(known) < 2:  # more need not be told apart
+                known |= names
 
     def leaks(self) -> Findings:
         """Return what is on both sides of each two splits, each name once."""
@@ -61,15 +65,24 @@ class Ledger:
         notes: list[str] = []
         for pair_of_splits in combinations(sorted(self._tallies), 2):
             sides = {split: self._tallies[split] for split in pair_of_splits}
-            found = _shared_names(sides)
+            found = _shared_names(sides, self._alone())
             faults += found.faults
             notes += found.notes
             faults += _shared_files(sides)
             faults += _shared_voices(sides)
         return Findings(tuple(faults), tuple(notes))
 
+    def _alone(self) -> set[tuple[Origin, str]]:
+        """Return what may be on both sides, as some plan had nothing else of the kind."""
+        return {
+            (origin, next(iter(names)))
+            for (_, origin), names in self._by_plan.items()
+            if origin in MAY_BE_ALONE and len(names) == 1
+        }
 
-def _count(tally: Tally, meta: PairMeta) -> None:
+
+def _count(tally: Tally, meta: PairMeta) -> dict[Origin, set[str]]:
+    """Enter what a pair comes from; return the names of it."""
     # The recordings in a babble are its voices; its own name says nothing.
     noises = [n for n in meta.noises if not (meta.voices and n.path.startswith("babble-"))]
     names: dict[Origin, set[str]] = {
@@ -86,20 +99,20 @@ def _count(tally: Tally, meta: PairMeta) -> None:
     for origin, source in sources:
         if source.sha256:
             tally.files.setdefault((origin, source.sha256), source.path)
+    return names
 
 
-def _shared_names(sides: Mapping[str, Tally]) -> Findings:
+def _shared_names(sides: Mapping[str, Tally], alone: set[tuple[Origin, str]]) -> Findings:
     faults: list[Fault] = []
     notes: list[str] = []
     (_, one), (_, other) = sides.items()
     for origin in one.names:
         names, other_names = one.names[origin].keys(), other.names[origin].keys()
-        alone = len(names | other_names) == 1
         for name in sorted(names & other_names):
             counts = {split: tally.names[origin][name] for split, tally in sides.items()}
             message = f"{origin} {name!r} is in {_both(counts)}"
-            if alone and origin in MAY_BE_ALONE:
-                notes.append(f"{message}; there is no other {origin}")
+            if (origin, name) in alone:
+                notes.append(f"{message}; its plan had no other {origin}")
             else:
                 faults.append(Fault("leakage", message))
     return Findings(tuple(faults), tuple(notes))

@@ -30,6 +30,8 @@ TAKE_SECONDS = 60.0
 # Beside the first noise, the others lie this far below it.
 SOFTER_DB = (-10.0, 0.0)
 MOST_NOISES = 3
+# Of few speakers the hash may put far too many on one side: at most so many times the share.
+MOST_VALIDATION = 2.0
 
 
 @dataclass(config=STRICT)
@@ -169,13 +171,15 @@ def split_names(
 ) -> dict[str, Split]:
     """Return the split of every name, by a hash of the name alone: a new name moves no other.
 
-    Where the hash leaves a split without any name, it is given the one that came nearest. Names that
-    are already ``settled`` stay where they are.
+    Only where few names fall badly by chance are the nearest ones put on the other side: neither is
+    left without any, and validation gets at most twice its share. Names that are already
+    ``settled`` stay where they are.
     """
     split_of = dict(settled or {})
     fresh = sorted(set(names) - split_of.keys(), key=_hash)
-    for name in fresh:
-        split_of[name] = "val" if _hash(name) < val_ratio else "train"
+    most = math.ceil(MOST_VALIDATION * val_ratio * len(fresh))
+    for rank, name in enumerate(fresh):
+        split_of[name] = "val" if _hash(name) < val_ratio and rank < most else "train"
     if fresh and "val" not in split_of.values():
         split_of[fresh[0]] = "val"
     if len(fresh) > 1 and "train" not in split_of.values():

@@ -73,8 +73,9 @@ def examine(manifest_url: str, workers: int | None = None, offsets: int | None =
         indexes.append(checked.shard_index)
         pairs, samples = pairs + len(checked.pairs), samples + checked.samples
         measured += checked.measured
+        plan = checked.shard_index.plan if checked.shard_index else ""
         for pair in checked.pairs:
-            faults += ledger.add(checked.task.split, checked.task.shard.path, pair)
+            faults += ledger.add(checked.task.split, checked.task.shard.path, plan, pair)
     faults += _plan_faults(tasks, indexes)
     faults += _rejected_faults(manifest, folder, indexes)
     leaks = ledger.leaks()

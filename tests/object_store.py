@@ -114,8 +114,9 @@ def _command(folder: Path, port: int) -> list[str]:
     if rclone is None:
         pytest.skip("rclone is not installed")
     address = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}"]
-    # Files that a test puts into the folder itself are seen at once.
-    fresh = ["--dir-cache-time", "0s", "--config", "/dev/null"]
+    # Files that a test puts into the folder itself are seen at once. With 0 every request would
+    # read all folders again, one second and more each.
+    fresh = ["--dir-cache-time", "1ms", "--config", "/dev/null"]
     return [rclone, "serve", "s3", str(folder), *address, *fresh]
 
 

@@ -212,6 +212,9 @@ def test_a_single_speaker_is_split_by_recording_now_and_later(
     assert set(sides.values()) == {"train", "val"}
     assert {clip.split for clip in later.used("speech")} == {"train", "val"}
     assert all(sides.get(clip.path, clip.split) == clip.split for clip in later.used("speech"))
+    add_clips(tmp_path / "speech", "another", 9)
+    made(config)
+    assert verify(f"{config.output}/manifest.json") == []
 
 
 def test_one_clip_cannot_be_split(config: PrepConfig, tmp_path: Path) -> None:

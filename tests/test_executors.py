@@ -1,4 +1,4 @@
-"""Processes of one machine do every task once, and are gone however it ends; shares of an array."""
+"""Processes of one machine do every task once, and are gone however it ends."""
 
 import os
 import signal
@@ -13,12 +13,11 @@ import psutil
 import pytest
 import torch
 
-from shard_tools.executors import ALLOCATOR, RaisedInWorkerError, Share, find_share, run_local
+from shard_tools.executors import ALLOCATOR, RaisedInWorkerError, run_local
 from timbre.command import command
-from timbre.errors import AudioError, ConfigError, WorkError
+from timbre.errors import AudioError, WorkError
 
 ROOT = Path(__file__).parents[1]
-Scheduler = Callable[[dict[str, str]], None]
 
 
 class TalkativeError(Exception):
@@ -63,6 +62,11 @@ def raise_or_hang(folder: Path, name: str, number: int) -> None:
 def die(how: str, number: int) -> int:
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL) if how == "killed" else os._exit(7)
+    return number
+
+
+def interrupt_itself(number: int) -> int:
+    signal.raise_signal(signal.SIGINT)
     return number
 
 
@@ -124,7 +128,8 @@ def test_every_task_is_done_once(total: int, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_work_is_done_with_one_torch_thread(workers: int) -> None:
+def test_work_is_done_with_one_torch_thread(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # what a worker would start with
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -197,6 +202,11 @@ def test_workers_end_when_the_caller_wants_no_more() -> None:
     assert worker_processes() == []
 
 
+def test_an_interrupt_is_left_to_the_parent() -> None:
+    assert len(list(run_local(interrupt_itself, range(4), 2))) == 4
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 @pytest.mark.parametrize(
     ("number", "to_all", "code", "told"),
     [
@@ -237,76 +247,3 @@ def test_workers_take_turns_at_the_devices() -> None:
     count = torch.cuda.device_count()
     done = dict(run_local(device, range(count + 1), count + 1))  # task n is given to worker n
     assert done == {number: number % count for number in range(count + 1)}
-
-
-def slurm(task: int, first: int, last: int, count: int) -> dict[str, str]:
-    names = {"ID": task, "MIN": first, "MAX": last, "COUNT": count, "STEP": 1}
-    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in names.items()}
-
-
-SHARES: list[tuple[str | None, dict[str, str], Share]] = [
-    ("0/1", {}, Share(0, 1)),
-    ("3/10", {}, Share(3, 10)),
-    ("3/10", slurm(1, 0, 4, 5), Share(3, 10)),
-    (None, {"TIMBRE_SHARE": "2", "TIMBRE_SHARES": "4"}, Share(2, 4)),
-    (None, {"TIMBRE_SHARE": "2", "TIMBRE_SHARES": "4", **slurm(1, 0, 4, 5)}, Share(2, 4)),
-    (None, slurm(0, 0, 0, 1), Share(0, 1)),
-    (None, slurm(9, 0, 9, 10), Share(9, 10)),
-    (None, slurm(1, 1, 10, 10), Share(0, 10)),
-    (None, slurm(10, 1, 10, 10), Share(9, 10)),
-    (None, {"TIMBRE_SHARES": "10", **slurm(7, 3, 7, 2)}, Share(7, 10)),
-    (None, {"TIMBRE_SHARES": "10", **slurm(4, 4, 4, 1)}, Share(4, 10)),
-    (None, {"TIMBRE_SHARES": "6", "JOB_COMPLETION_INDEX": "5"}, Share(5, 6)),
-    (None, {"TIMBRE_SHARE": "", "TIMBRE_SHARES": "6", "JOB_COMPLETION_INDEX": "0"}, Share(0, 6)),
-]
-
-REFUSED: list[tuple[str | None, dict[str, str], str]] = [
-    (None, {}, r"--share I/N.*TIMBRE_SHARE=I.*SLURM_ARRAY_TASK_ID.*JOB_COMPLETION_INDEX"),
-    (None, {"TIMBRE_SHARES": "4"}, "which share is this"),
-    ("3", {}, r"--share 3: expected I/N"),
-    ("", {}, "expected I/N"),
-    ("a/4", {}, "expected I/N"),
-    ("-1/4", {}, "expected I/N"),
-    ("4/4", {}, r"--share 4/4: expected shares 0 to N-1"),
-    ("0/0", {}, r"expected shares 0 to N-1"),
-    (None, {"TIMBRE_SHARE": "2"}, "TIMBRE_SHARE=2: expected TIMBRE_SHARES=N"),
-    (None, {"TIMBRE_SHARE": "4", "TIMBRE_SHARES": "4"}, "TIMBRE_SHARE=4 with TIMBRE_SHARES=4"),
-    (None, {"TIMBRE_SHARE": "x", "TIMBRE_SHARES": "4"}, "TIMBRE_SHARE=x: expected a whole number"),
-    (None, {"JOB_COMPLETION_INDEX": "5"}, "JOB_COMPLETION_INDEX=5: expected TIMBRE_SHARES=N"),
-    (None, {"JOB_COMPLETION_INDEX": "5", "TIMBRE_SHARES": "5"}, "expected shares 0 to N-1"),
-    (None, {"SLURM_ARRAY_TASK_ID": "3"}, r"expected SLURM_ARRAY_TASK_MIN, .*_MAX, .*_COUNT beside"),
-    (None, slurm(7, 3, 7, 2), r"SLURM_ARRAY_TASK_COUNT=2: .*TIMBRE_SHARES=N"),
-    (None, slurm(4, 0, 8, 5), r"SLURM_ARRAY_TASK_COUNT=5: .*TIMBRE_SHARES=N"),
-    (None, {"TIMBRE_SHARES": "5", **slurm(7, 3, 7, 2)}, "SLURM_ARRAY_TASK_ID=7 with TIMBRE_SHARES"),
-]
-
-
-@pytest.fixture
-def scheduler(monkeypatch: pytest.MonkeyPatch) -> Scheduler:
-    """Sets the variables of a scheduler, and none besides."""
-    for name in list(os.environ):
-        if name.startswith(("TIMBRE_SHARE", "SLURM_", "JOB_COMPLETION_INDEX")):
-            monkeypatch.delenv(name)
-
-    def start(variables: dict[str, str]) -> None:
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-
-    return start
-
-
-@pytest.mark.parametrize(("told", "variables", "expected"), SHARES)
-def test_the_share_is_what_was_told_or_else_the_scheduler_s(
-    scheduler: Scheduler, told: str | None, variables: dict[str, str], expected: Share
-) -> None:
-    scheduler(variables)
-    assert find_share(told) == expected
-
-
-@pytest.mark.parametrize(("told", "variables", "message"), REFUSED)
-def test_a_share_that_is_not_clear_is_refused(
-    scheduler: Scheduler, told: str | None, variables: dict[str, str], message: str
-) -> None:
-    scheduler(variables)
-    with pytest.raises(ConfigError, match=message):
-        find_share(told)

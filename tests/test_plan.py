@@ -135,6 +135,12 @@ def test_two_names_are_enough_for_two_sides() -> None:
         assert set(split_names(pair, 0.08).values()) == {"train", "val"}
 
 
+def test_a_few_speakers_do_not_all_fall_to_validation_by_chance() -> None:
+    for salt in range(300):
+        split = split_names({f"{salt}/{i}" for i in range(8)}, 0.2)
+        assert 1 <= sum(side == "val" for side in split.values()) <= 4
+
+
 def test_noises_are_divided_and_a_single_one_is_shared() -> None:
     pool = split_pool([f"n{i}.wav" for i in range(100)], 0.1)
     assert pool["train"] and pool["val"] and not set(pool["train"]) & set(pool["val"])

@@ -312,8 +312,8 @@ def sha256(data: bytes) -> str:
 
 
 def _entry(data: bytes, key: str, members: dict[str, Member], name: str) -> PairEntry:
-    sides = {member.partition(".")[0] for member in members}
-    if missing := {"clean", "degraded", "pair"} - sides:
+    sides = {member.partition(".")[0] for member in members} - {"pair"}
+    if missing := {"clean", "degraded", META_MEMBER} - (sides | members.keys()):
         raise ShardError(f"{name}: {key}: no member {', '.join(sorted(missing))}")
     offset, length, _ = members[META_MEMBER]
     meta = from_json(PairMeta, data[offset : offset + length], f"{name}: {key}.{META_MEMBER}")

@@ -1,0 +1,139 @@
+"""`timbre prep` from a bucket into a bucket: the same bytes as on a disk, whatever the store does."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shard_tools.prep import prep
+from shard_tools.prep_config import PrepConfig
+from shard_tools.verify import verify
+from tests.storage.faulty_bucket import Bucket
+from tests.storage.faulty_proxy import Fault
+from timbre import audio, cli
+from timbre import config as configs
+
+SHARDS = r"/shard-\d+\.(tar|index)"
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 short clips of modulated noise and 3 noises."""
+    folder, rng = tmp_path_factory.mktemp("sources"), np.random.default_rng(0)
+    envelope = np.repeat(rng.uniform(0, 0.2, 50), 480).astype(np.float32)
+    for number in range(40):
+        wave = envelope * rng.standard_normal(24_000).astype(np.float32)
+        audio.write(folder / f"speech/s{number % 8}/{number:02d}.wav", wave, 48_000)
+    for number in range(3):
+        noise = rng.standard_normal(48_000).astype(np.float32) / 8
+        audio.write(folder / f"noise/{number}.wav", noise, 48_000)
+    return folder
+
+
+def make_config(root: str, workers: int = 1) -> PrepConfig:
+    tree = {
+        **{role: f"{root}/{role}" for role in ("speech", "noise")},
+        "output": f"{root}/out",
+        "workers": workers,
+        "shard_pairs": 4,
+        "save_segment_seconds": 0.5,
+        "val_ratio": 0.2,
+        "denoiser": {"name": "none"},
+        "clips": {"trim_margin_seconds": None, "min_bandwidth_hz": 0.0},
+        "quality": {"min_seconds": 0.4, "max_flat_share": 1.0},
+    }
+    return configs.from_tree(PrepConfig, tree, "test")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.suffix in (".tar", ".index")
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a local run writes."""
+    folder = tmp_path_factory.mktemp("local")
+    shutil.copytree(sources, folder, dirs_exist_ok=True)
+    prep(make_config(str(folder)))
+    made = contents(folder / "out")
+    assert len(made) >= 20
+    return made
+
+
+@pytest.fixture
+def filled(bucket: Bucket, sources: Path) -> Bucket:
+    shutil.copytree(sources, bucket.folder, dirs_exist_ok=True)
+    return bucket
+
+
+def test_a_bucket_holds_what_a_disk_would(filled: Bucket, expected: dict[str, bytes]) -> None:
+    prep(make_config(filled.url))
+    assert contents(filled.folder / "out") == expected
+    assert verify(f"{filled.url}/out/manifest.json") == []
+
+
+@pytest.mark.parametrize("kind", ["status", "reset", "reset before", "short", "drip"])
+def test_faults_on_the_way_change_no_byte(
+    filled: Bucket, expected: dict[str, bytes], kind: str
+) -> None:
+    """Every request that is not a listing meets the fault at its first try, clips and shards alike."""
+    told = [
+        Fault(kind, method, path, 1, 2)  # type: ignore[arg-type]
+        for method in ("GET", "PUT", "HEAD")
+        for path in [rf"/speech/s{n}/" for n in range(8)]
+        + [r"/noise/", r"/out/[a-z]+/shard", "json"]
+    ]
+    filled.proxy.fail(*told)
+    prep(make_config(filled.url))
+    assert len(filled.proxy.exchanges) > 50
+    assert contents(filled.folder / "out") == expected
+
+
+def test_lost_credentials_stop_the_job_by_name_and_it_goes_on_later(
+    filled: Bucket, expected: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "prep.yaml").write_text(configs.dump(make_config(filled.url)))
+    refused = b"<Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>"
+    filled.proxy.fail(Fault("status", "PUT", SHARDS, 9, code=403, answer=refused))
+    assert cli.main(["prep", f"{tmp_path}/prep.yaml"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("timbre: error:") == 1 and "Traceback" not in error
+    assert filled.url in error and "expired" in error.lower()
+    some = contents(filled.folder / "out")
+    assert 0 < len(some) < len(expected) and some.items() <= expected.items()
+    assert not (filled.folder / "out/manifest.json").exists()
+    filled.proxy.fail()
+    assert cli.main(["prep", f"{tmp_path}/prep.yaml"]) == 0
+    assert contents(filled.folder / "out") == expected
+    assert filled.proxy.count("PUT", r"\.tar") == (len(expected) - len(some) + 1) // 2
+
+
+def test_killed_while_it_writes_to_a_bucket_it_ends_with_the_same_bytes(
+    filled: Bucket, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "prep.yaml").write_text(configs.dump(make_config(filled.url, workers=2)))
+    words = [sys.executable, "-m", "timbre", "prep", f"{tmp_path}/prep.yaml"]
+    chance, kills = random.Random(1), 0
+    while kills < 4:
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(chance.uniform(2, 8))
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+        assert contents(filled.folder / "out").items() <= expected.items()
+    assert kills >= 1
+    subprocess.run(words, check=True, capture_output=True)
+    assert contents(filled.folder / "out") == expected
