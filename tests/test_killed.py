@@ -9,48 +9,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from shard_tools.verify import verify
-from timbre import audio
-from timbre.synthetic_voice import voice
+from tests.small_prep import contents, write_config, write_sources
 
 KILLS = 12
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sources")
-    rng = np.random.default_rng(0)
-    for number in range(24):
-        talk = voice(2.2, np.random.default_rng(number))
-        audio.write(folder / f"speech/s{number % 8}/{number}.flac", talk, 48_000)
-    for number in range(3):
-        noise = rng.standard_normal(48_000).astype(np.float32) / 9
-        audio.write(folder / f"noise/{number}.flac", noise, 48_000)
-    return folder
-
-
-def command(sources: Path, output: Path) -> list[str]:
-    config = output.parent / f"{output.name}.yaml"
-    config.write_text(
-        f"speech: {sources}/speech\nnoise: {sources}/noise\noutput: {output}\n"
-        "workers: 2\nshard_pairs: 2\nvariants: 2\nsave_segment_seconds: 1.0\nval_ratio: 0.2\n"
-        "clips: {min_bandwidth_hz: 8000.0}\nmix: {babble_share: 0.0}\n"
-    )
-    return [sys.executable, "-m", "timbre", "prep", str(config)]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """The finished files, with the folder's own name taken out of the JSON."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes().replace(
-            str(folder).encode() if path.suffix == ".json" else b"\0never\0", b"OUT"
-        )
-        for path in folder.rglob("*")
-        if path.suffix in (".tar", ".index", ".json") and not path.name.startswith(".")
-    }
+    return write_sources(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +29,11 @@ def whole(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     subprocess.run(command(sources, output), check=True, capture_output=True)
     assert verify(f"{output}/manifest.json") == []
     assert len(list(output.rglob("shard-*.tar"))) > 20
-    return {
-        name: data.replace(str(output).encode(), b"OUT") for name, data in contents(output).items()
-    }
+    return contents(output)
+
+
+def command(sources: Path, output: Path) -> list[str]:
+    return [sys.executable, "-m", "timbre", "prep", str(write_config(sources, output))]
 
 
 def test_killed_again_and_again_it_ends_with_the_same_bytes(

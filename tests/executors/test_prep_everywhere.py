@@ -1,0 +1,73 @@
+"""The same job by every executor: the same bytes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shard_tools.verify import verify
+from tests.executors.ray_cluster import ray_cluster
+from tests.executors.slurm_cluster import slurm_cluster, why_not
+from tests.small_prep import contents, write_config, write_sources
+from timbre import cli
+
+ROOT = Path(__file__).parents[2]
+no_slurm = why_not()
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sources(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="module")
+def local(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What the local executor writes."""
+    output = tmp_path_factory.mktemp("local") / "out"
+    assert cli.main(["prep", str(write_config(sources, output))]) == 0
+    return contents(output)
+
+
+def without_config(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Leave out the manifests, whose config names the number of workers."""
+    return {name: data for name, data in files.items() if not name.startswith("manifest")}
+
+
+def test_a_ray_cluster_of_two_nodes(sources: Path, local: dict[str, bytes], tmp_path: Path) -> None:
+    config = write_config(sources, tmp_path / "out")
+    words = [sys.executable, "-m", "timbre", "prep", str(config), "--executor", "ray"]
+    with ray_cluster(nodes=2):
+        done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "out") == local
+
+
+@pytest.mark.skipif(no_slurm is not None, reason=str(no_slurm))
+def test_a_slurm_array_of_three(sources: Path, local: dict[str, bytes], tmp_path: Path) -> None:
+    config = write_config(sources, tmp_path / "out")
+    binaries = Path(sys.executable).parent
+    (tmp_path / "slurm").mkdir()
+    with slurm_cluster(tmp_path / "slurm") as slurm:
+        job = slurm.submit(
+            ["--array=0-2", "--cpus-per-task=1", ROOT / "launch/slurm/prep.sbatch", config],
+            PATH=f"{binaries}:/usr/bin:/bin",
+        )
+        states = slurm.wait(job)
+    assert len(states) == 3
+    logs = "\n".join(path.read_text() for path in (tmp_path / "slurm").rglob("*.log"))
+    assert set(states.values()) == {"COMPLETED"}, logs
+    assert without_config(contents(tmp_path / "out")) == without_config(local)
+    assert verify(f"{tmp_path}/out/manifest.json") == []
+
+
+def test_plain_shares_one_after_the_other(
+    sources: Path, local: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(write_config(sources, tmp_path / "out"))
+    for share in ("1/3", "2/3", "0/3"):
+        assert not (tmp_path / "out/manifest.json").exists()
+        assert cli.main(["prep", config, "--executor", "array", "--share", share]) == 0
+    assert contents(tmp_path / "out") == local
+    told = capsys.readouterr().out
+    assert "share 1 of 3 is done" in told and "written:" in told
