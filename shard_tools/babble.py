@@ -88,8 +88,3 @@ def make_babble(babble: Babble, read: Callable[[int], Wave]) -> Wave:
             talk = mix.loop(clip, int(start * len(clip)), babble.samples)
             total += talk * np.float32(audio.gain(VOICE_LEVEL_DB + voice.gain_db - level_db))
     return total
-
-
-def speakers_of(babble: Babble, speakers: Sequence[str]) -> frozenset[str]:
-    """Return who talks in a babble that was drawn from these speakers."""
-    return frozenset(speakers[voice.clip] for voice in babble.voices)

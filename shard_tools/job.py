@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from shard_tools import plan as plans
-from shard_tools.babble import Babble, draw_babbles, make_babble, speakers_of
+from shard_tools.babble import Babble, draw_babbles, make_babble
 from shard_tools.bank import Bank, fill_bank
 from shard_tools.catalogue import Clip, read_stretch
 from shard_tools.editions import Edition
@@ -73,29 +73,46 @@ def shard_task(config: PrepConfig, job: Job, shard: Shard) -> ShardTask:
 
 
 class _Voices(NamedTuple):
-    """A babble with its clips, and its owners."""
+    """A babble under its name, and the clips that it has by position."""
 
     name: str
     babble: Babble
-    clips: tuple[Clip, ...]
-    owners: frozenset[str]
+    clips: Sequence[Clip]
+
+    def owners(self) -> frozenset[str]:
+        """Return whose voices it has."""
+        return frozenset(self.clips[voice.clip].owner for voice in self.babble.voices)
+
+    def paths(self) -> tuple[str, ...]:
+        """Return the recordings that it is made of."""
+        return tuple(self.clips[voice.clip].path for voice in self.babble.voices)
 
 
 def _babbles(speech: Sequence[Clip], split: Split, config: PrepConfig) -> list[_Voices]:
-    """Return the babbles of a split; each leaves out one speaker in turn, who can then be heard in it."""
+    """Return the babbles of a split's speakers.
+
+    Among few speakers each babble leaves out one in turn, so that everybody can be heard in one that
+    is of others.
+    """
     clips = [clip for clip in speech if clip.split == split]
     owners = sorted({clip.owner for clip in clips})
-    if config.mix.babble_share == 0 or not owners:
+    if config.mix.babble_share == 0:
         return []
+    few = len(owners) <= BABBLES[split]
     samples = round(BABBLE_SECONDS * SAMPLE_RATE)
-    found = []
-    for number in range(BABBLES[split]):
-        others = tuple(clip for clip in clips if clip.owner != owners[number % len(owners)])
-        speakers = [clip.owner for clip in others]
-        seed = (config.seed, SPLITS.index(split), number)
-        for babble in draw_babbles(speakers, 1, seed, samples):
-            name = f"babble-{split}-{number:04d}"
-            found.append(_Voices(name, babble, others, speakers_of(babble, speakers)))
+    found: list[_Voices] = []
+    for number in range(len(owners) if few else 1):
+        heard = [clip for clip in clips if clip.owner != owners[number]] if few else clips
+        drawn = draw_babbles(
+            [clip.owner for clip in heard],
+            -(-BABBLES[split] // len(owners)) if few else BABBLES[split],
+            (config.seed, SPLITS.index(split), number),
+            samples,
+        )
+        found += [
+            _Voices(f"babble-{split}-{len(found) + i:04d}", babble, heard)
+            for i, babble in enumerate(drawn)
+        ]
     return found
 
 
@@ -158,8 +175,8 @@ def _pools(
         entries = tuple(
             BabbleEntry(
                 first + i,
-                voices.owners,
-                tuple(voices.clips[voice.clip].path for voice in voices.babble.voices),
+                voices.owners(),
+                voices.paths(),
             )
             for i, voices in enumerate(babbles[split])
         )

@@ -1,13 +1,13 @@
 """Babble of catalogue speakers."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from shard_tools import babble
-from shard_tools.babble import Babble, Voice, draw_babbles, make_babble, speakers_of
+from shard_tools.babble import Babble, Voice, draw_babbles, make_babble
 from timbre import audio
 from timbre.audio import SAMPLE_RATE, Wave
 from timbre.synthetic_voice import voice
@@ -21,6 +21,10 @@ def clips() -> list[Wave]:
     """Five voices of different lengths and levels."""
     made = [voice(1.0 + 0.3 * n, np.random.default_rng(n)) for n in range(5)]
     return [wave * np.float32(audio.gain(-5.0 * n)) for n, wave in enumerate(made)]
+
+
+def speakers_of(drawn: Babble, speakers: Sequence[str]) -> frozenset[str]:
+    return frozenset(speakers[voice.clip] for voice in drawn.voices)
 
 
 def reader(clips: list[Wave]) -> Callable[[int], Wave]:
