@@ -233,22 +233,22 @@ def measure_memory(opened: Opened, count: int) -> dict[str, float]:
     run = partial(make_and_weigh, opened.job._replace(folder=f"{opened.job.folder}-small"))
     held: dict[int, list[int]] = defaultdict(list)
     for _, weight in run_local(run, small, WORKERS):
-        held[weight.worker].append(weight.resident)
+        held[weight.worker].append(weight.own)
     # What a worker holds after a tenth of its shards is what it needs to work at all.
     growth = max(sizes[-1] / sizes[len(sizes) // 10] for sizes in held.values())
     for number, sizes in enumerate(held.values()):
         for at in (0, len(sizes) // 10, len(sizes) // 2, len(sizes) - 1):
             print_figure(
-                BENCH, f"worker {number}", f"memory after {at + 1}", sizes[at] / GIGABYTE, "GB"
+                BENCH, f"worker {number}", f"own memory after {at + 1}", sizes[at] / GIGABYTE, "GB"
             )
     return {"worker_peak_to_2.5_GB": peak / MOST_MEMORY, "memory_growth": growth}
 
 
 class Weight(NamedTuple):
-    """Which worker, and what it holds and has held of memory, in bytes."""
+    """Which worker, its own memory now, and the most it held with what is shared, in bytes."""
 
     worker: int
-    resident: int
+    own: int
     peak: int
 
 
@@ -263,7 +263,8 @@ def weigh() -> Weight:
     """Return what this process weighs."""
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1 if sys.platform == "darwin" else 1024
-    return Weight(os.getpid(), psutil.Process().memory_info().rss, highest * unit)
+    # Of the shared banks a worker maps more with every noise it meets: that is no growth.
+    return Weight(os.getpid(), psutil.Process().memory_full_info().uss, highest * unit)
 
 
 def run_ours(task: ShardTask, job: ShardJob) -> tuple[int, float]:

@@ -74,11 +74,15 @@ def _phase_correlation(clean: Wave, degraded: Wave, max_offset: int) -> NDArray[
     """Return the correlation ``(2 * max_offset + 1,)`` at offsets from ``-max_offset`` up."""
     # Padding by max_offset keeps the lags in range free of the circular wrap.
     n_fft = _fast_length(max(len(clean), len(degraded)) + max_offset)
-    cross = np.fft.rfft(_faded(degraded), n_fft) * np.conj(np.fft.rfft(_faded(clean), n_fft))
+    hz_per_bin = SAMPLE_RATE / n_fft
+    band = slice(math.ceil(LOW_HZ / hz_per_bin), math.floor(HIGH_HZ / hz_per_bin) + 1)
+    one, other = (np.fft.rfft(_faded(side), n_fft) for side in (degraded, clean))
+    cross = one[band] * np.conj(other[band])
     size = np.abs(cross) ** WHITENING
-    hz = np.arange(len(cross)) * (SAMPLE_RATE / n_fft)
+    hz = np.arange(band.start, band.stop) * hz_per_bin
     rise = np.clip(np.minimum((hz - LOW_HZ) / LOW_HZ, (HIGH_HZ - hz) / TAPER_HZ), 0.0, 1.0)
-    votes = np.divide(cross * rise, size, out=np.zeros_like(cross), where=size > 0)
+    votes = np.zeros_like(one)
+    np.divide(cross * rise, size, out=votes[band], where=size > 0)
     lags = np.fft.irfft(votes, n_fft)
     return np.concatenate([lags[-max_offset:], lags[: max_offset + 1]])
 

@@ -22,6 +22,8 @@ from timbre.errors import CheckpointError, ConfigError
 NAMES = ("deepfilternet3", "official", "none")
 ONNX = "onnx:"
 MAX_DELAY = 48_000
+# What batch_size counts.
+CLIP_SAMPLES = 240_000
 
 
 def _known(name: str) -> str:
@@ -43,7 +45,7 @@ class DenoiserConfig:
     weights: str | None = None
     # How late an ONNX model's output is; None measures it once, on a made-up voice.
     delay_samples: Annotated[int, Field(ge=-MAX_DELAY, le=MAX_DELAY)] | None = None
-    # Clips that deepfilternet3 takes at a time; the others take one.
+    # Clips of 5 s that deepfilternet3 takes at a time, fewer longer ones; other denoisers take one.
     batch_size: Count = 16
     # DeepFilterNet3 starts cold: this much is denoised before each piece, then cut.
     lead_in_seconds: Annotated[float, Field(ge=0, le=10)] = 1.0
@@ -100,14 +102,20 @@ def weights_hash(config: DenoiserConfig) -> str:
 
 
 def _in_batches(model: DeepFilterNet3, noisy: Sequence[Wave], batch_size: int) -> list[Wave]:
-    """Return the waveforms denoised, neighbours in length together."""
+    """Return the waveforms denoised, neighbours in length together.
+
+    A batch is as large in memory as its longest clip times its clips. The longest come first, so
+    that what the allocator keeps of one batch fits the next.
+    """
     waves: list[Wave] = [np.empty(0, np.float32)] * len(noisy)
     device = next(model.parameters()).device
-    by_length = sorted(range(len(noisy)), key=lambda i: len(noisy[i]))
-    for first in range(0, len(by_length), batch_size):
-        chosen = by_length[first : first + batch_size]
+    left = sorted(range(len(noisy)), key=lambda i: -len(noisy[i]))
+    while left:
+        longest = max(len(noisy[left[0]]), 1)
+        count = min(max(batch_size * CLIP_SAMPLES // longest, 1), batch_size)
+        chosen, left = left[:count], left[count:]
         lengths = torch.tensor([len(noisy[i]) for i in chosen])
-        batch = torch.zeros(len(chosen), int(lengths.max()))
+        batch = torch.zeros(len(chosen), longest)
         for row, i in enumerate(chosen):
             batch[row, : len(noisy[i])] = torch.from_numpy(noisy[i])
         denoised = model(batch.to(device), lengths.to(device)).cpu().numpy()

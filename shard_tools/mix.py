@@ -61,7 +61,7 @@ def loop(noise: Wave, start: int, samples: int) -> Wave:
     phase = (np.arange(fade) + 0.5) / max(fade, 1) * (np.pi / 2)
     rising, falling = np.sin(phase).astype(np.float32), np.cos(phase).astype(np.float32)
     ring[:fade] = noise[:fade] * rising + noise[len(ring) :] * falling
-    wave: Wave = ring[(start + np.arange(samples)) % len(ring)]
+    wave: Wave = np.resize(np.roll(ring, -start), samples)
     before_first_crossing = noise[start:fade]
     wave[: len(before_first_crossing)] = before_first_crossing
     return wave

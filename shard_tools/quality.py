@@ -7,6 +7,7 @@ import math
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
@@ -77,7 +78,8 @@ def measure(clean: Wave, noisy: Wave, degraded: Wave, alignment: Alignment) -> F
     """
     sides = (clean, noisy, degraded)
     finite = min(float(np.isfinite(side).mean()) if side.size else 1.0 for side in sides)
-    clean, noisy, degraded = (np.nan_to_num(s, posinf=0.0, neginf=0.0) for s in sides)
+    if finite < 1:
+        clean, noisy, degraded = (np.nan_to_num(s, posinf=0.0, neginf=0.0) for s in sides)
     overlap_clean, overlap_degraded = _overlap(clean, degraded, alignment.offset)
     active = _active_frames(overlap_clean)
     clean_frames, degraded_frames = (_frames(s)[active] for s in (overlap_clean, overlap_degraded))
@@ -175,8 +177,8 @@ def _spectral_correlation(clean: Wave, degraded: Wave) -> float:
 
 def _log_bands(frames: Wave) -> NDArray[np.float64]:
     """Return the levels ``(frames, bands)`` in dB, cut off ``SPECTRAL_RANGE_DB`` below the loudest."""
-    window = np.hanning(LEVEL_FRAME).astype(np.float32)
-    power = np.abs(np.fft.rfft(frames * window)) ** 2
+    window = torch.hann_window(LEVEL_FRAME, periodic=False)
+    power = torch.fft.rfft(torch.from_numpy(frames) * window).abs().square().double().numpy()
     edges_hz = np.geomspace(LOWEST_BAND_HZ, HIGHEST_BAND_HZ, BANDS)
     edges = np.unique(np.rint(edges_hz * LEVEL_FRAME / SAMPLE_RATE).astype(int))
     levels = 10 * np.log10(np.add.reduceat(power, edges, axis=1)[:, :-1] + 1e-20)

@@ -72,7 +72,7 @@ def test_rates_are_compared_round_by_round() -> None:
 def test_memory_is_weighed_in_bytes() -> None:
     weight = weigh()
     assert weight.worker == os.getpid()
-    assert 1e7 < weight.resident <= 1.01 * weight.peak < 1e12
+    assert 1e7 < weight.own <= 1.01 * weight.peak < 1e12
 
 
 def test_align_counts_every_kind_of_noise(tmp_path: Path) -> None:

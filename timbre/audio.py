@@ -7,14 +7,15 @@ import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
 import torch
-import torchaudio.functional as F
 from numpy.typing import NDArray
+from torchaudio.transforms import Resample
 
 from timbre import storage
 from timbre.errors import AudioError
@@ -220,16 +221,7 @@ def resample(wave: Wave, rate_in: int, rate_out: int) -> Wave:
     common = math.gcd(rate_in, rate_out)
     if (rate_in // common) * (rate_out // common) > MAX_RESAMPLER_TAPS:
         raise AudioError(f"cannot resample from {rate_in} Hz to {rate_out} Hz: no common multiple")
-    filtered = F.resample(
-        torch.from_numpy(wave),
-        rate_in,
-        rate_out,
-        lowpass_filter_width=64,
-        rolloff=0.9475937167399596,  # "kaiser_best" of librosa/resampy
-        resampling_method="sinc_interp_kaiser",
-        beta=14.769656459379492,
-    )
-    result: Wave = filtered.numpy()
+    result: Wave = _resampler(rate_in, rate_out)(torch.from_numpy(wave)).numpy()
     return result
 
 
@@ -263,6 +255,19 @@ def to_int16(wave: Wave) -> Int16Wave:
     """Return the 16-bit samples nearest to ``wave``; what FLAC and WAV shards hold."""
     scaled: Int16Wave = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
     return scaled
+
+
+@lru_cache(maxsize=16)
+def _resampler(rate_in: int, rate_out: int) -> Resample:
+    """Return the filter between two rates, which costs more to make than to use."""
+    return Resample(
+        rate_in,
+        rate_out,
+        lowpass_filter_width=64,
+        rolloff=0.9475937167399596,  # "kaiser_best" of librosa/resampy
+        resampling_method="sinc_interp_kaiser",
+        beta=14.769656459379492,
+    )
 
 
 @contextmanager
