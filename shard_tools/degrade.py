@@ -23,7 +23,8 @@ NAMES = ("deepfilternet3", "official", "none")
 ONNX = "onnx:"
 MAX_DELAY = 48_000
 # What batch_size counts.
-CLIP_SAMPLES = 240_000
+CLIP_SAMPLES = 192_000
+LENGTH_STEP = 12_000
 
 
 def _known(name: str) -> str:
@@ -45,7 +46,7 @@ class DenoiserConfig:
     weights: str | None = None
     # How late an ONNX model's output is; None measures it once, on a made-up voice.
     delay_samples: Annotated[int, Field(ge=-MAX_DELAY, le=MAX_DELAY)] | None = None
-    # Clips of 5 s that deepfilternet3 takes at a time, fewer longer ones; other denoisers take one.
+    # Clips of 4 s that deepfilternet3 takes at a time, fewer longer ones; other denoisers take one.
     batch_size: Count = 16
     # DeepFilterNet3 starts cold: this much is denoised before each piece, then cut.
     lead_in_seconds: Annotated[float, Field(ge=0, le=10)] = 1.0
@@ -104,14 +105,14 @@ def weights_hash(config: DenoiserConfig) -> str:
 def _in_batches(model: DeepFilterNet3, noisy: Sequence[Wave], batch_size: int) -> list[Wave]:
     """Return the waveforms denoised, neighbours in length together.
 
-    A batch is as large in memory as its longest clip times its clips. The longest come first, so
-    that what the allocator keeps of one batch fits the next.
+    A batch is as large in memory as its longest clip times its clips. The longest come first, and
+    few lengths occur, so that what the allocator and oneDNN keep of one batch serves the next.
     """
     waves: list[Wave] = [np.empty(0, np.float32)] * len(noisy)
     device = next(model.parameters()).device
     left = sorted(range(len(noisy)), key=lambda i: -len(noisy[i]))
     while left:
-        longest = max(len(noisy[left[0]]), 1)
+        longest = max(-(-len(noisy[left[0]]) // LENGTH_STEP), 1) * LENGTH_STEP
         count = min(max(batch_size * CLIP_SAMPLES // longest, 1), batch_size)
         chosen, left = left[:count], left[count:]
         lengths = torch.tensor([len(noisy[i]) for i in chosen])

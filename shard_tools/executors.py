@@ -32,8 +32,10 @@ Executor = Literal["local", "ray", "array"]
 Pool = dict[Connection, SpawnProcess]  # each with the line to it
 
 # The allocator gives big blocks back to the system and faults them in again, batch after batch,
-# unless told to keep them; read once, when a process starts.
+# unless told to keep them. oneDNN keeps code and memory for the last 1024 shapes that it met, and
+# every batch has its own. Both are read once, when a process starts.
 ALLOCATOR = {
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     "MALLOC_MMAP_THRESHOLD_": "8589934592",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "67108864",

@@ -227,7 +227,8 @@ def resample(wave: Wave, rate_in: int, rate_out: int) -> Wave:
 
 def level_db(wave: Wave) -> float:
     """Return the root-mean-square level in dB relative to full scale; digital silence is -200."""
-    power = float(np.mean(np.square(wave, dtype=np.float64))) if wave.size else 0.0
+    flat = wave.ravel()
+    power = float(np.dot(flat, flat)) / wave.size if wave.size else 0.0
     return max(10 * math.log10(power), SILENCE_DB) if power > 0 else SILENCE_DB
 
 
