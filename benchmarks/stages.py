@@ -18,6 +18,7 @@ DENOISE = "denoise"
 STAGES: tuple[Stage, ...] = (
     ("read and resample", make, "read_stretch"),
     ("noises and rooms", Bank, "wave"),
+    ("noises and rooms", Bank, "stretch"),
     ("reverb", reverb, "reverberate"),
     ("reverb", reverb, "decay_seconds"),
     ("mix", mix, "layer"),

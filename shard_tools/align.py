@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shard_tools.fft import fast_length
 from timbre.audio import SAMPLE_RATE, Wave
 
 # Of 1-s pairs of two different recordings 2 in 1000 come above this, of 4-s pairs none in 500; of
@@ -73,7 +74,7 @@ def estimate_offset(clean: Wave, degraded: Wave, max_offset: int) -> Alignment:
 def _phase_correlation(clean: Wave, degraded: Wave, max_offset: int) -> NDArray[np.float64]:
     """Return the correlation ``(2 * max_offset + 1,)`` at offsets from ``-max_offset`` up."""
     # Padding by max_offset keeps the lags in range free of the circular wrap.
-    n_fft = _fast_length(max(len(clean), len(degraded)) + max_offset)
+    n_fft = fast_length(max(len(clean), len(degraded)) + max_offset)
     hz_per_bin = SAMPLE_RATE / n_fft
     band = slice(math.ceil(LOW_HZ / hz_per_bin), math.floor(HIGH_HZ / hz_per_bin) + 1)
     one, other = (np.fft.rfft(_faded(side), n_fft) for side in (degraded, clean))
@@ -87,10 +88,13 @@ def _phase_correlation(clean: Wave, degraded: Wave, max_offset: int) -> NDArray[
     return np.concatenate([lags[-max_offset:], lags[: max_offset + 1]])
 
 
-def _faded(wave: Wave) -> Wave:
-    """Return the wave with soft ends: a cut through a vowel is a click, and clicks vote loudly."""
-    ramp = np.sin(np.linspace(0.0, np.pi / 2, FADE, dtype=np.float32)) ** 2
-    faded = wave.copy()
+def _faded(wave: Wave) -> NDArray[np.float64]:
+    """Return the wave with soft ends: a cut through a vowel is a click, and clicks vote loudly.
+
+    In double precision, as numpy 1 would transform it; numpy 2 keeps to what it is given.
+    """
+    ramp = np.sin(np.linspace(0.0, np.pi / 2, FADE)) ** 2
+    faded = wave.astype(np.float64)
     faded[:FADE] *= ramp
     faded[-FADE:] *= ramp[::-1]
     return faded
@@ -116,14 +120,3 @@ def _vertex(three: NDArray[np.float64]) -> float:
     before, top, after = three
     bend = before - 2 * top + after
     return float((before - after) / (2 * bend)) if bend < 0 else 0.0
-
-
-def _fast_length(least: int) -> int:
-    """Return the smallest product of 2, 3 and 5 that is even and not below ``least``."""
-    best = 1 << max(least - 1, 1).bit_length()
-    for threes in range(12):
-        for fives in range(8):
-            odd = 3**threes * 5**fives
-            twos = max(math.ceil(least / odd) - 1, 1).bit_length()
-            best = min(best, odd << twos)
-    return best

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
+from shard_tools import mix
 from timbre.audio import Int16Wave, Wave
 from timbre.errors import ConfigError
 
@@ -38,9 +39,31 @@ class Bank:
 
     def wave(self, number: int) -> Wave:
         """Return recording ``number`` as ``(samples,)`` float32."""
-        stretch = self.samples[self.edges[number] : self.edges[number + 1]]
-        wave: Wave = stretch.astype(np.float32) / FULL_SCALE
-        return wave
+        return _to_float(self._recording(number))
+
+    def length(self, number: int) -> int:
+        """Return how many samples recording ``number`` has."""
+        return self.edges[number + 1] - self.edges[number]
+
+    def stretch(self, number: int, start: int, samples: int) -> Wave:
+        """Return ``samples`` of a recording from ``start`` on, as :func:`mix.loop` would of all of it.
+
+        What is not heard is not converted: an hour of noise costs as little as a minute.
+        """
+        recording = self._recording(number)
+        start %= len(recording)
+        beyond = start + samples - len(recording)
+        if beyond <= 0:
+            return _to_float(recording[start : start + samples])
+        # It goes round once at most; what lies between its last and its first part is not heard.
+        head, tail = beyond + 2 * mix.FADE, min(start, len(recording) - 2 * mix.FADE)
+        if head < tail:
+            recording = np.concatenate([recording[:head], recording[tail:]])
+            start -= tail - head
+        return mix.loop(_to_float(recording), start, samples)
+
+    def _recording(self, number: int) -> Int16Wave:
+        return self.samples[self.edges[number] : self.edges[number + 1]]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_bank, (self._place, self.edges, self.names)
@@ -84,6 +107,11 @@ def fill_bank(
         for _ in tqdm(pool.map(write, numbers), f"load {role}", len(lengths), disable=None):
             pass
     return bank
+
+
+def _to_float(recording: Int16Wave) -> Wave:
+    wave: Wave = recording.astype(np.float32) / FULL_SCALE
+    return wave
 
 
 def _reserve(size: int) -> tuple[str, Callable[[], None]]:

@@ -2,7 +2,7 @@
 
 A scan goes through the files in parts. Each part is published when it is done, under a name that
 depends on the files in it, so that a scan that was killed, or was shared by many machines, or finds
-a few files more than the last one, measures only what nobody has measured.
+a few files more than the last one, measures only the parts that nobody has measured.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from timbre.shards import Split, sha256
 
 # Raised when a row would say something else of the same file.
 SCAN_VERSION = 1
-# A part ends after a file in so many, picked by its path, so that a new file changes one part.
+# How large a part is on average, in files or in bytes, whichever comes first.
 FILES_PER_PART = 64
 BYTES_PER_PART = 1 << 28
 # A file up to this size is fetched whole and its hash compared at every reading.
@@ -48,7 +48,7 @@ class Clip:
 
     ``samples``, ``speech_start`` and ``speech_stop`` count at 48 kHz; between the latter two lies
     everything within 40 dB of the loudest 20 ms, whose mean level is ``level_db`` (dBFS). ``refused``
-    is why the clip takes no part: unreadable, silent, quiet, narrow_band, duplicate.
+    is why the clip takes no part: unreadable, silent, too_short, quiet, narrow_band, duplicate.
     """
 
     path: str
@@ -84,15 +84,17 @@ class Part(NamedTuple):
 
 
 def cut_into_parts(files: Sequence[File], role: str) -> list[Part]:
-    """Return the parts of a scan; adding or removing a file changes only the part it is in."""
+    """Return the parts of a scan; adding or removing a file changes only the part it is in.
+
+    So whether a part ends after a file is decided by that file alone: by a hash of its path, the
+    more likely the larger the file.
+    """
     parts: list[list[File]] = [[]]
-    total = 0
     for file in files:
         parts[-1].append(file)
-        total += file.bytes
-        if zlib.crc32(file.path.encode()) % FILES_PER_PART == 0 or total > BYTES_PER_PART:
+        share = 1 / FILES_PER_PART + file.bytes / BYTES_PER_PART
+        if zlib.crc32(file.path.encode()) < share * 2**32:
             parts.append([])
-            total = 0
     return [Part(_part_name(part, role), role, tuple(part)) for part in parts if part]
 
 
@@ -117,6 +119,8 @@ def measure(file: File, with_bandwidth: bool = True) -> Clip:
         with _open(file) as opened:
             blank = replace(blank, sha256=_hash(opened))
             header = audio.header(opened, file.url)
+            if header.sample_rate < FRAMES_PER_SECOND:
+                raise AudioError(f"{file.url}: a sample rate of {header.sample_rate} Hz")
             levels, powers = _levels(opened, file.url, header, with_bandwidth)
     except AudioError as error:
         return replace(blank, refused="unreadable", detail=str(error))
@@ -146,8 +150,7 @@ def read_stretch(url: str, clip: Clip, start: int, samples: int) -> Wave:
     """Return ``(samples,)`` mono at 48 kHz of a clip, from ``start`` on, silence outside it.
 
     Raises:
-        FileNotFoundError: it is gone.
-        ShardError: it is not the file that was scanned.
+        ShardError: it is gone, or not the file that was scanned.
     """
     try:
         with open_clip(url, clip) as file:
@@ -158,9 +161,15 @@ def read_stretch(url: str, clip: Clip, start: int, samples: int) -> Wave:
 
 def open_clip(url: str, clip: Clip) -> BinaryIO:
     """Return a clip's open file; raises like :func:`read_stretch`."""
-    if clip.bytes > WHOLE_BYTES:
-        return storage.open_ranged(url, clip.bytes)
-    data = storage.read(url)
+    try:
+        if clip.bytes > WHOLE_BYTES:
+            return storage.open_ranged(url, clip.bytes)
+        data = storage.read(url)
+    except FileNotFoundError:
+        raise ShardError(
+            f"{url}: gone since it was scanned; put it back, or the source where it was, so that "
+            "what was planned with it can be finished"
+        ) from None
     if sha256(data) != clip.sha256:
         raise ShardError(
             f"{url}: changed since it was scanned ({len(data)} bytes, were {clip.bytes}); put the "
@@ -220,7 +229,9 @@ def _levels(
     count = -(-header.samples // round(BLOCK_SECONDS * header.sample_rate))
     every = -(-count // BANDWIDTH_BLOCKS)
     for number, block in enumerate(audio.blocks(opened, name, BLOCK_SECONDS)):
-        padded = np.pad(block, (0, -len(block) % frame))
+        if number == 0:  # whether it can be, for those too that need no bandwidth
+            audio.resample(block[:frame], header.sample_rate, SAMPLE_RATE)
+        padded = np.pad(block - block.mean(), (0, -len(block) % frame))
         powers.append(np.square(padded, dtype=np.float64).reshape(-1, frame).mean(axis=1))
         if with_bandwidth and number % every == 0:
             bands.append(band_levels(audio.resample(block, header.sample_rate, SAMPLE_RATE)))

@@ -1,13 +1,14 @@
 """Is one shard whole, and is it what its index, its metas and the manifest say?"""
 
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from shard_tools.align import MIN_CONFIDENCE, estimate_offset
+from shard_tools.align import MIN_CONFIDENCE, Alignment, estimate_offset
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE, Wave
 from timbre.errors import ShardError
@@ -64,19 +65,21 @@ class Pair(NamedTuple):
     sides: tuple[Member, Member]
 
 
+class Told(NamedTuple):
+    """What one index says of its shard as a whole: its plan, and the pairs refused by reason."""
+
+    plan: str
+    rejected: Counter[str]
+
+
 class Checked(NamedTuple):
-    """What was found in one shard; ``shard_index`` is None where it cannot be read."""
+    """What was found in one shard; ``told`` is None where the index cannot be read."""
 
     task: ShardTask
     faults: tuple[Fault, ...]
-    shard_index: ShardIndex | None
+    told: Told | None
     pairs: tuple[Pair, ...]
     samples: int
-    measured: int
-
-
-class _Offsets(NamedTuple):
-    faults: tuple[Fault, ...]
     measured: int
 
 
@@ -84,17 +87,18 @@ def check_shard(task: ShardTask) -> Checked:
     """Return everything wrong with a shard, reading it whole and decoding every pair."""
     shard = task.shard
     index, faults = _read_index(task)
+    told = Told(index.plan, count_rejected(index)) if index else None
     try:
         data = storage.read(storage.join(task.folder, shard.path))
     except OSError as error:
-        return Checked(task, (*faults, _unreadable(error, shard.path)), index, (), 0, 0)
+        return Checked(task, (*faults, _unreadable(error, shard.path)), told, (), 0, 0)
     faults += _manifest_faults(task, data)
     try:
         derived = shards.index_tar(data, shard.path)
     except ShardError as error:
-        faults.append(_told("tar", error, shard.path))
+        faults.append(_broken("tar", error, shard.path))
         faults += _damaged(data, index, shard.path)
-        return Checked(task, tuple(faults), index, (), 0, 0)
+        return Checked(task, tuple(faults), told, (), 0, 0)
     faults += _stowaways(data, derived, shard.path)
     if index is not None:
         faults += _index_faults(index, derived, shard.path)
@@ -106,9 +110,14 @@ def check_shard(task: ShardTask) -> Checked:
         faults += _audio_faults(data, entry, shard.path)
     samples = sum(entry.samples for entry in derived.pairs)
     faults += _count_faults(shard, len(derived.pairs), samples)
-    offsets = _check_offsets(task, data, derived)
-    faults += offsets.faults
-    return Checked(task, tuple(faults), index, tuple(pairs), samples, offsets.measured)
+    offsets = list(_check_offsets(task, data, derived.pairs, pairs))
+    faults += filter(None, offsets)
+    return Checked(task, tuple(faults), told, tuple(pairs), samples, len(offsets))
+
+
+def count_rejected(index: ShardIndex) -> Counter[str]:
+    """Return how many pairs of a shard were refused for each reason."""
+    return Counter({reason: len(refused) for reason, refused in index.rejected.items()})
 
 
 def _read_index(task: ShardTask) -> tuple[ShardIndex | None, list[Fault]]:
@@ -124,7 +133,7 @@ def _read_index(task: ShardTask) -> tuple[ShardIndex | None, list[Fault]]:
     try:
         return shards.from_json(ShardIndex, data, path), faults
     except ShardError as error:
-        return None, [*faults, _told("index", error, path)]
+        return None, [*faults, _broken("index", error, path)]
 
 
 def _manifest_faults(task: ShardTask, data: bytes) -> Iterator[Fault]:
@@ -231,28 +240,36 @@ def _audio_faults(data: bytes, entry: PairEntry, path: str) -> Iterator[Fault]:
             yield Fault("audio", message, path, entry.key)
 
 
-def _check_offsets(task: ShardTask, data: bytes, derived: ShardIndex) -> _Offsets:
-    """Measure the chosen pairs' offsets again; one that cannot be told for sure proves nothing."""
-    faults, measured = [], 0
-    for number in task.measured:
-        if number >= len(derived.pairs):
-            continue
-        entry = derived.pairs[number]
+def _check_offsets(
+    task: ShardTask, data: bytes, entries: Sequence[PairEntry], pairs: Sequence[Pair]
+) -> Iterator[Fault | None]:
+    """Yield what is wrong with each chosen pair whose offset could be measured again."""
+    for number in (row for row in task.measured if row < len(entries)):
         try:
-            clean, degraded = (_wave(data, entry, side) for side in ("clean", "degraded"))
+            clean, degraded = (_wave(data, entries[number], s) for s in ("clean", "degraded"))
         except ShardError:  # told by _audio_faults
             continue
         found = estimate_offset(clean, degraded, task.max_offset)
-        if found.confidence <= MIN_CONFIDENCE:
-            continue
-        measured += 1
-        if abs(found.offset - entry.alignment_offset) > OFFSET_TOLERANCE:
-            message = (
-                f"alignment_offset {entry.alignment_offset}, but {found.offset} is measured, "
-                f"with confidence {found.confidence:.2f}"
-            )
-            faults.append(Fault("offset", message, task.shard.path, entry.key))
-    return _Offsets(tuple(faults), measured)
+        message = _contradiction(pairs[number].meta, found, task.max_offset)
+        if message:
+            yield Fault("offset", message, task.shard.path, entries[number].key)
+        elif found.confidence >= MIN_CONFIDENCE:
+            yield None
+
+
+def _contradiction(meta: PairMeta, found: Alignment, max_offset: int) -> str:
+    """Return what a measurement has against the stored alignment; empty if it proves nothing."""
+    offset, confidence = meta.alignment_offset, meta.alignment_confidence
+    if found.confidence >= MIN_CONFIDENCE:
+        measured = f"{found.offset} is measured, with confidence {found.confidence:.2f}"
+        agrees = abs(found.offset - offset) <= OFFSET_TOLERANCE
+        return "" if agrees else f"alignment_offset {offset}, but {measured}"
+    # Another edition may have looked farther, or into shorter pairs.
+    in_reach = abs(offset) < max_offset <= meta.samples // 2
+    if not in_reach or confidence < MIN_CONFIDENCE or found.confidence >= confidence / 2:
+        return ""
+    measured = f"{found.confidence:.2f} is measured: its sides do not belong together"
+    return f"alignment_confidence {confidence:.2f}, but {measured}"
 
 
 def _wave(data: bytes, entry: PairEntry, side: str) -> Wave:
@@ -281,6 +298,6 @@ def _unreadable(error: OSError, path: str) -> Fault:
     return Fault("unreadable", str(error), path)
 
 
-def _told(kind: Kind, error: ShardError, path: str) -> Fault:
+def _broken(kind: Kind, error: ShardError, path: str) -> Fault:
     """Return an error of the contract as a fault; its message begins with the name it was given."""
     return Fault(kind, str(error).removeprefix(f"{path}: "), path)

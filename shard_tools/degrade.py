@@ -140,9 +140,11 @@ def _deepfilternet3(weights: str | None) -> DeepFilterNet3:
         return DeepFilterNet3.load()
     try:
         if storage.is_local(weights):
+            if storage.is_folder(weights):
+                raise IsADirectoryError(f"{weights}: a folder, expected a file")
             return DeepFilterNet3.load(storage.local_path(weights))
         content = storage.read(weights)
-    except (FileNotFoundError, PermissionError) as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise ConfigError(f"denoiser.weights: {error}") from None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PurePosixPath(weights).name  # the ending tells the kind

@@ -149,18 +149,27 @@ def _split_speech(
 def _split_pool(
     clips: Sequence[Clip], role: str, config: PrepConfig, earlier: Sequence[Edition]
 ) -> tuple[Clip, ...]:
-    """Return noises or rooms with their side; a single one is heard on both, and has none."""
-    used = [clip.path for clip in clips if clip.refused is None]
-    if len(used) == 1:
-        say(f"{role}: a single recording: training and validation share it")
-        return tuple(clips)
+    """Return noises or rooms with their side; a single one is heard on both, and has none.
+
+    A recording that had a side before keeps it, whatever its name is now.
+    """
+    used = [clip for clip in clips if clip.refused is None]
     known = {
-        clip.path: clip.split
+        clip.sha256: clip.split
         for edition in earlier
         for clip in edition.used(role)
         if clip.split is not None
     }
-    split_of = split_names(used, config.val_ratio, known)
+    settled = {clip.path: known[clip.sha256] for clip in used if clip.sha256 in known}
+    if len(used) == 1 and not settled:
+        say(f"{role}: a single recording: training and validation share it")
+        return tuple(clips)
+    split_of = split_names((clip.path for clip in used), config.val_ratio, settled)
+    if used and (lacking := {*SPLITS} - {*split_of.values()}):
+        raise ConfigError(
+            f"{role}: {getattr(config, role)}: no recording in it for {lacking.pop()}: all were on the "
+            "other side before; put those of this side back, or add others"
+        )
     return tuple(
         clip if clip.refused else replace(clip, split=split_of[clip.path]) for clip in clips
     )
@@ -192,6 +201,8 @@ def _publish(
         shards={split: counts[split] for split in SPLITS},
     )
     data = shards.to_json(record)
+    if storage.exists(plan_url(config.output, number)):  # another share was faster
+        return load_editions(config, denoiser_sha256)[-1]
     storage.publish(plan_url(config.output, number), data)
     return Edition(record, shards.sha256(data), clips)
 

@@ -13,6 +13,7 @@ import re
 import signal
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -61,35 +62,39 @@ class RaisedInWorkerError(Exception):
     """The traceback of an error in a worker; the cause of that error at the caller's."""
 
 
-def run_local(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[tuple[T, R]]:
+def run_local(
+    work: Callable[[T], R], tasks: Sequence[T], workers: int, *, gpu: bool = True
+) -> Iterator[tuple[T, R]]:
     """Yield every task with its result, as they are done, by ``workers`` processes.
 
     With one worker the work is done in this process. Every worker is sent ``work`` once and then
-    one task after another; with CUDA, worker n uses device n, counted around. Workers are gone
-    when this ends, however it ends, a SIGKILL of this process included.
+    one task after another; with CUDA and work that wants a ``gpu``, worker n uses device n, counted
+    around. Workers are gone when this ends, however it ends, a SIGKILL of this process included.
 
     Raises:
         WorkError: a worker died (out of memory, say).
-        Exception: whatever a task raised; tasks that are not done then are dropped.
+        Exception: whatever a task raised, or drawing it; tasks that are not done then are dropped.
     """
+    # By number: iterating takes an IndexError that a task raises as it is drawn for the end of all.
+    waiting = deque(range(len(tasks)))
     if workers <= 1:
-        for task in tasks:
+        while waiting:
+            task = tasks[waiting.popleft()]
             with _one_thread():
-                done = task, work(task)
-            yield done
+                result = work(task)
+            yield task, result
         return
-    waiting = iter(tasks)
-    with _worker_processes(work, min(workers, len(tasks))) as pool:
+    with _worker_processes(work, min(workers, len(tasks)), gpu) as pool:
         begun: dict[Connection, T] = {}
         for line in pool:
-            begun[line] = next(waiting)
+            begun[line] = tasks[waiting.popleft()]
             _send(pool, line, begun[line])
         while begun:
             for line in _answered(begun):
-                result: R = result_of(_receive(pool, line))
+                result = result_of(_receive(pool, line))
                 task = begun.pop(line)
-                with suppress(StopIteration):
-                    begun[line] = next(waiting)
+                if waiting:
+                    begun[line] = tasks[waiting.popleft()]
                     _send(pool, line, begun[line])
                 yield task, result
 
@@ -107,8 +112,7 @@ def find_share(told: str | None) -> Share:
         if not match:
             raise ConfigError(f"--share {told}: expected I/N with 0 <= I < N, such as 0/10")
         return _checked(Share(int(match[1]), int(match[2])), f"--share {told}")
-    number = _number("TIMBRE_SHARE")
-    count = _number("TIMBRE_SHARES")
+    number, count = _number("TIMBRE_SHARE"), _number("TIMBRE_SHARES")
     if number is not None:
         return _share_of("TIMBRE_SHARE", number, count)
     if (number := _number("SLURM_ARRAY_TASK_ID")) is not None:
@@ -143,7 +147,7 @@ def variable(name: str) -> str | None:
 
 
 @contextmanager
-def _worker_processes(work: Callable[[T], R], count: int) -> Iterator[Pool]:
+def _worker_processes(work: Callable[[T], R], count: int, gpu: bool) -> Iterator[Pool]:
     """Give ``count`` processes that do tasks; end them afterwards."""
     context = multiprocessing.get_context("spawn")
     pool: Pool = {}
@@ -151,7 +155,8 @@ def _worker_processes(work: Callable[[T], R], count: int) -> Iterator[Pool]:
         with _environment(ALLOCATOR), _interrupts_held():
             for number in range(count):
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(theirs, work, number), daemon=True)
+                told = theirs, work, number if gpu else None
+                process = context.Process(target=_serve, args=told, daemon=True)
                 process.start()
                 theirs.close()  # so that the line breaks when the worker dies
                 pool[ours] = process
@@ -165,12 +170,12 @@ def _worker_processes(work: Callable[[T], R], count: int) -> Iterator[Pool]:
             line.close()
 
 
-def _serve(line: Connection, work: Callable[[T], R], number: int) -> None:
+def _serve(line: Connection, work: Callable[[T], R], device: int | None) -> None:
     """Do the tasks that come in: what a worker process runs."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(number % torch.cuda.device_count())
+    if device is not None and torch.cuda.is_available():  # a choice takes some of its memory
+        torch.cuda.set_device(device % torch.cuda.device_count())
     with suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
             line.send(attempt(work, line.recv()))

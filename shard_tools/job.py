@@ -9,8 +9,9 @@ from shard_tools.bank import Bank, fill_bank
 from shard_tools.catalogue import Clip, read_stretch
 from shard_tools.editions import Edition
 from shard_tools.make import ShardJob, ShardTask
-from shard_tools.plan import SPLITS, BabbleEntry, Plan, Pools, RoomShares, Shard
+from shard_tools.plan import SPLITS, Plan, Shard
 from shard_tools.prep_config import PrepConfig
+from shard_tools.recipes import BabbleEntry, Pools, RoomShares, draw_recipes
 from shard_tools.rooms import room_name, simulate_room
 from shard_tools.sources import open_source
 from timbre import storage
@@ -67,7 +68,7 @@ def shard_task(config: PrepConfig, job: Job, shard: Shard) -> ShardTask:
     return ShardTask(
         *shard,
         job.plan.shard(*shard),
-        tuple(plans.draw_recipes(job.plan, shard, job.pools[shard[0]], config.mix, shares)),
+        tuple(draw_recipes(job.plan, shard, job.pools[shard[0]], config.mix, shares)),
         plans.shard_seed(job.plan, shard),
     )
 

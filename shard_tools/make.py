@@ -2,23 +2,23 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from shard_tools import mix, quality, reverb
 from shard_tools.align import Alignment, estimate_offset
 from shard_tools.bank import Bank
 from shard_tools.catalogue import read_stretch
-from shard_tools.degrade import DenoiserConfig, degrade
+from shard_tools.degrade import DenoiserConfig, degrade, weights_hash
 from shard_tools.mix import Layer, Mixture
-from shard_tools.plan import Piece, Recipe
-from shard_tools.quality import Figures, QualityConfig
+from shard_tools.plan import Piece
+from shard_tools.quality import Figures, QualityConfig, Reason
+from shard_tools.recipes import NoiseDraw, Recipe
 from shard_tools.write import FinishedPair, write_shard
 from timbre import audio, shards, storage
-from timbre.audio import Wave
+from timbre.audio import SILENCE_DB, Wave
+from timbre.errors import ConfigError
 from timbre.shards import AudioFormat, PairMeta, Rejection, Source, Split
-
-# A piece in which there is no speech at all, so that nothing can be mixed.
-SILENT = "silent_clean"
 
 
 class ShardJob(NamedTuple):
@@ -68,7 +68,7 @@ class Judged(NamedTuple):
     degraded: Wave
     alignment: Alignment
     figures: Figures
-    reason: str | None
+    reason: Reason | None
 
 
 def make_shard(job: ShardJob, task: ShardTask) -> None:
@@ -78,54 +78,105 @@ def make_shard(job: ShardJob, task: ShardTask) -> None:
         OSError: a clip cannot be fetched, or the shard cannot be written.
         ShardError: a clip is not what it was when it was scanned.
     """
+    _check_denoiser(job.denoiser, job.denoiser_sha256)
     path = storage.join(job.folder, shards.shard_path(task.split, task.number))
     if storage.exists(shards.index_path(path)):
         return
     rejected: dict[str, list[Rejection]] = defaultdict(list)
     finished = []
     for number, pair in judge(job, task, range(len(task.pieces))):
-        reason = SILENT if pair is None else pair.reason
-        if pair is not None and reason is None:
+        if isinstance(pair, Judged) and pair.reason is None:
             finished.append(_finish(job, task, number, pair))
         else:
             piece = task.pieces[number]
             refused = Rejection(number, piece.clip.path, piece.start, piece.variant)
-            rejected[str(reason)].append(refused)
+            rejected[str(pair.reason if isinstance(pair, Judged) else pair)].append(refused)
     write_shard(path, finished, rejected, job.plan_sha256, job.audio_format)
 
 
 def judge(
     job: ShardJob, task: ShardTask, numbers: Sequence[int]
-) -> Iterator[tuple[int, Judged | None]]:
-    """Yield some of a shard's pairs with their numbers; None where there is nothing to mix."""
-    prepared = [_prepare(job, task.pieces[i], task.recipes[i]) for i in numbers]
-    noisy = [pair.mixture.noisy for pair in prepared if pair is not None]
+) -> Iterator[tuple[int, Judged | Reason]]:
+    """Yield some of a shard's pairs with their numbers; the reason where there is nothing to mix.
+
+    A pair is the same whichever others are asked for, but for rounding.
+    """
+    speeches = _read_speech(job, [task.pieces[number] for number in numbers])
+    prepared = [
+        _prepare(job, task.pieces[number], task.recipes[number], speech)
+        for number, speech in zip(numbers, speeches, strict=True)
+    ]
+    noisy = [pair.mixture.noisy for pair in prepared if isinstance(pair, Prepared)]
     denoised = iter(degrade(noisy, job.denoiser))
     for number, pair in zip(numbers, prepared, strict=True):
-        yield number, None if pair is None else _examine(job, pair, next(denoised))
+        yield number, _examine(job, pair, next(denoised)) if isinstance(pair, Prepared) else pair
 
 
-def _prepare(job: ShardJob, piece: Piece, recipe: Recipe) -> Prepared | None:
-    url = storage.join(job.speech_root, piece.clip.path)
-    length = job.lead_in + piece.samples
-    speech = read_stretch(url, piece.clip, piece.start - job.lead_in, length)
+@lru_cache(maxsize=1)
+def _check_denoiser(denoiser: DenoiserConfig, planned_sha256: str) -> None:
+    """Refuse, once a process, weights that lie on this machine and are not those of the plan."""
+    if (found := weights_hash(denoiser)) != planned_sha256:
+        raise ConfigError(
+            f"denoiser: the weights on this machine have SHA-256 {found[:12] or 'none'}, the plan was "
+            f"made with {planned_sha256[:12] or 'none'}"
+        )
+
+
+def _read_speech(job: ShardJob, pieces: Sequence[Piece]) -> Iterator[Wave]:
+    """Yield the speech of each piece, after its lead-in. Neighbours in a clip are read together."""
+    for group in _neighbours(pieces):
+        clip, first = group[0].clip, group[0].start - job.lead_in
+        stop = max(piece.start + piece.samples for piece in group)
+        url = storage.join(job.speech_root, clip.path)
+        stretch = read_stretch(url, clip, first, stop - first)
+        for piece in group:
+            begin = piece.start - job.lead_in - first
+            yield stretch[begin : begin + job.lead_in + piece.samples]
+
+
+def _neighbours(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    """Yield successive pieces of one clip that leave nothing out between them."""
+    group: list[Piece] = []
+    for piece in pieces:
+        last = group[-1] if group else piece
+        adjoins = last.start <= piece.start <= last.start + last.samples
+        if group and not (adjoins and piece.clip == last.clip):
+            yield group
+            group = []
+        group.append(piece)
+    if group:
+        yield group
+
+
+def _prepare(job: ShardJob, piece: Piece, recipe: Recipe, speech: Wave) -> Prepared | Reason:
+    # Judged as it was recorded: mixed, any noise of a room is as loud as speech.
+    level_db = audio.active_level_db(speech[job.lead_in :])
+    if level_db <= max(job.quality.min_clean_db, SILENCE_DB):
+        return "silent_clean"
     heard, target = speech, speech
     if recipe.rir is not None:
         heard, target = reverb.reverberate(speech, job.rooms.wave(recipe.rir), job.target_early)
-    layers = [
-        Layer(wave, int(draw.start * len(wave)), draw.gain_db)
-        for draw in recipe.noises
-        for wave in [job.noises.wave(draw.number)]
-    ]
+    layers = [_layer(job, draw, len(speech)) for draw in recipe.noises]
     request = mix.Request(recipe.snr_db, recipe.level_db, job.lead_in)
-    mixture = mix.mix(heard, target, mix.layer(layers, length), request)
+    mixture = mix.mix(heard, target, mix.layer(layers, len(speech)), request)
     if mixture is None:
-        return None
+        return "silent_noise"
     sources = tuple(
-        Source(job.noises.names[draw.number], layer.start, length)
+        Source(job.noises.names[draw.number], layer.start, len(speech))
         for draw, layer in zip(recipe.noises, layers, strict=True)
     )
     return Prepared(piece, recipe, mixture, sources)
+
+
+def _layer(job: ShardJob, draw: NoiseDraw, samples: int) -> Layer:
+    """Return what is heard of a noise: from its drawn start, or further on where it is silent there."""
+
+    def hear(start: int) -> Wave:
+        return job.noises.stretch(draw.number, start, samples)
+
+    length = job.noises.length(draw.number)
+    start, heard = mix.start_that_sounds(hear, length, int(draw.start * length), job.lead_in)
+    return Layer(heard, start, draw.gain_db)
 
 
 def _examine(job: ShardJob, pair: Prepared, denoised: Wave) -> Judged:

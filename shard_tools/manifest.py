@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from shard_tools.editions import Edition, count_clips
 from shard_tools.plan import SPLITS, Shard
@@ -11,9 +12,17 @@ from timbre import config as configs
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE
 from timbre.errors import ShardError, WorkError
-from timbre.shards import Manifest, ShardEntry, ShardIndex
+from timbre.shards import Manifest, Rejection, ShardEntry, ShardIndex
 
 READ_THREADS = 16
+
+
+class MadeShard(NamedTuple):
+    """A finished shard: its entry in the manifest, if any pair of it passed, and those that did not."""
+
+    shard: Shard
+    entry: ShardEntry | None
+    rejected: dict[str, tuple[Rejection, ...]]
 
 
 def planned_shards(edition: Edition) -> list[Shard]:
@@ -45,38 +54,48 @@ def version_url(output: str, version: int) -> str:
     return storage.join(output, f"manifest-{version:06d}.json")
 
 
-def publish_manifest(config: PrepConfig, editions: Sequence[Edition]) -> Manifest:
-    """Publish the manifest of finished editions under its version and as the latest; return it.
+def read_made(output: str, edition: Edition) -> list[MadeShard]:
+    """Return what an edition's shards hold, from their indexes.
 
     Raises:
         ShardError: a shard belongs to another plan.
+    """
+    numbers = planned_shards(edition)
+    urls = [storage.join(output, shards.index_path(shards.shard_path(*n))) for n in numbers]
+    made = []
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        for shard, url, data in zip(numbers, urls, pool.map(storage.read, urls), strict=True):
+            index = shards.from_json(ShardIndex, data, url)
+            if index.plan != edition.sha256:
+                raise ShardError(
+                    f"{url}: belongs to plan {index.plan[:12]}, expected {edition.sha256[:12]}; "
+                    "delete it and run again"
+                )
+            entry = _entry(shard, index, shards.sha256(data)) if index.pairs else None
+            made.append(MadeShard(shard, entry, index.rejected))
+    return made
+
+
+def publish_latest(
+    config: PrepConfig, editions: Sequence[Edition], made: Sequence[MadeShard]
+) -> Manifest:
+    """Publish ``manifest.json`` of these editions and their shards; return it.
+
+    Raises:
         WorkError: a split has no pair.
     """
     splits: dict[str, list[ShardEntry]] = {split: [] for split in SPLITS}
     rejected: Counter[str] = Counter()
-    for edition in editions:
-        numbers = planned_shards(edition)
-        urls = [
-            storage.join(config.output, shards.index_path(shards.shard_path(*n))) for n in numbers
-        ]
-        with ThreadPoolExecutor(READ_THREADS) as pool:
-            for shard, url, data in zip(numbers, urls, pool.map(storage.read, urls), strict=True):
-                index = shards.from_json(ShardIndex, data, url)
-                if index.plan != edition.sha256:
-                    raise ShardError(
-                        f"{url}: belongs to plan {index.plan[:12]}, expected {edition.sha256[:12]}; "
-                        "delete it and run again"
-                    )
-                rejected.update({reason: len(pairs) for reason, pairs in index.rejected.items()})
-                if index.pairs:
-                    splits[shard[0]].append(_entry(shard, index, shards.sha256(data)))
+    for shard in made:
+        rejected.update({reason: len(pairs) for reason, pairs in shard.rejected.items()})
+        if shard.entry:
+            splits[shard.shard[0]].append(shard.entry)
     for split, entries in splits.items():
         if not entries:
             raise WorkError(f"{config.output}: no {split} pair passed: {dict(rejected)}")
-    version = len(editions)
     manifest = Manifest(
         schema=shards.SCHEMA,
-        version=version,
+        version=len(editions),
         sample_rate=SAMPLE_RATE,
         audio_format=config.audio_format,
         save_segment_seconds=config.save_segment_seconds,
@@ -89,10 +108,13 @@ def publish_manifest(config: PrepConfig, editions: Sequence[Edition]) -> Manifes
         },
         config=configs.to_tree(config),
     )
-    data = shards.to_json(manifest)
-    storage.publish(version_url(config.output, version), data)
-    storage.publish(storage.join(config.output, shards.MANIFEST_NAME), data)
+    storage.publish(storage.join(config.output, shards.MANIFEST_NAME), shards.to_json(manifest))
     return manifest
+
+
+def publish_version(output: str, manifest: Manifest) -> None:
+    """Keep the manifest under its version: that it is there says that its edition is finished."""
+    storage.publish(version_url(output, manifest.version), shards.to_json(manifest))
 
 
 def _entry(shard: Shard, index: ShardIndex, index_sha256: str) -> ShardEntry:

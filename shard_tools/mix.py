@@ -1,6 +1,6 @@
 """Speech and noise at a given signal-to-noise ratio and level; several noises in layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,9 +40,9 @@ class Mixture(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A recording ``(samples,)``, the sample it starts from, and its gain against other layers."""
+    """What is heard of a recording ``(samples,)``, from which sample on, and its gain against others."""
 
-    wave: Wave
+    heard: Wave
     start: int
     gain_db: float
 
@@ -67,17 +67,40 @@ def loop(noise: Wave, start: int, samples: int) -> Wave:
     return wave
 
 
-def layer(layers: Sequence[Layer], samples: int) -> Wave:
-    """Return the sum ``(samples,)`` of recordings, each looped and at its gain above a common level.
+def start_that_sounds(
+    hear: Callable[[int], Wave], length: int, start: int, lead_in: int
+) -> tuple[int, Wave]:
+    """Return the first start from ``start`` on that gives a piece with sound in it, and what it gives.
 
-    The common level is that of the stretch that is heard; a layer that is silent there is left out.
+    Pieces are tried one after the other, once through the recording; if all are silent, the start
+    stays where it was.
+
+    Args:
+        hear: returns what is heard from a start on, ``(samples,)``, as :func:`loop` does.
+        length: of the recording, in samples.
+        start: where to begin.
+        lead_in: what is heard before the piece; sound in it does not count.
+    """
+    first = hear(start)
+    step = len(first) - lead_in
+    for after in range(0, length, step):
+        place = (start + after) % length
+        heard = hear(place) if after else first
+        if min(audio.level_db(heard), audio.level_db(heard[lead_in:])) > QUIETEST_DB:
+            return place, heard
+    return start, first
+
+
+def layer(layers: Sequence[Layer], samples: int) -> Wave:
+    """Return the sum ``(samples,)`` of recordings, each at its gain above a common level.
+
+    The common level is that of what is heard; a layer that is silent is left out.
     """
     total = np.zeros(samples, np.float32)
-    for wave, start, gain_db in layers:
-        stretch = loop(wave, start, samples)
-        level_db = audio.level_db(stretch)
+    for heard, _, gain_db in layers:
+        level_db = audio.level_db(heard)
         if level_db > QUIETEST_DB:
-            total += stretch * np.float32(audio.gain(LAYER_LEVEL_DB + gain_db - level_db))
+            total += heard * np.float32(audio.gain(LAYER_LEVEL_DB + gain_db - level_db))
     return total
 
 

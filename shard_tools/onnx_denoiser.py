@@ -25,7 +25,7 @@ FLOAT32 = "tensor(float)"
 PROBE_SECONDS = 4.0
 PROBE_SEED = 20
 MAX_DELAY = SAMPLE_RATE // 4
-# An output that much longer or shorter than the input is at another rate, or no waveform.
+# An output that much longer or shorter than its clip is at another rate, cut, or no waveform.
 MAX_LENGTH_CHANGE = SAMPLE_RATE // 2
 
 
@@ -64,7 +64,7 @@ class OnnxDenoiser:
         """Return ``(samples,)`` denoised from ``(samples,)``, the delay compensated.
 
         Raises:
-            WorkError: the model failed, or what it gave is not finite.
+            WorkError: the model failed, or what it gave is not finite or of another length.
         """
         late = max(self.delay_samples, 0)
         early = max(-self.delay_samples, 0)
@@ -83,6 +83,11 @@ class OnnxDenoiser:
             raise WorkError(f"{self.name}: fails on {len(wave)} samples: {error}") from None
         if answer.shape[:-1] != shape:
             raise WorkError(f"{self.name}: gives shape {answer.shape} for {fed.shape}")
+        if abs(answer.shape[-1] - len(wave)) > MAX_LENGTH_CHANGE:
+            raise WorkError(
+                f"{self.name}: gives {answer.shape[-1]} samples for {len(wave)}; "
+                f"expected about as many, at {SAMPLE_RATE} Hz"
+            )
         if not np.isfinite(answer).all():
             raise WorkError(f"{self.name}: gives NaN or infinite samples")
         result: Wave = answer.reshape(-1)
@@ -95,11 +100,6 @@ class OnnxDenoiser:
             answer = self._run(heard)
         except WorkError as error:
             raise ConfigError(f"denoiser.name: {error}; {EXPECTED}") from None
-        if abs(len(answer) - len(heard)) > MAX_LENGTH_CHANGE:
-            raise ConfigError(
-                f"denoiser.name: {self.name}: gives {len(answer)} samples for {len(heard)}; "
-                f"expected about as many, at {SAMPLE_RATE} Hz"
-            )
         return heard, answer
 
 

@@ -1,7 +1,7 @@
 """Plan and write shards from speech, noise and rooms; run it again to continue, or to add new clips."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import overload
 
@@ -12,7 +12,14 @@ from shard_tools.editions import Edition, begin_edition, load_editions
 from shard_tools.executors import Share, find_share, run_local
 from shard_tools.job import Job, open_job, shard_task
 from shard_tools.make import ShardTask, make_shard
-from shard_tools.manifest import missing_shards, planned_shards, publish_manifest, version_url
+from shard_tools.manifest import (
+    missing_shards,
+    planned_shards,
+    publish_latest,
+    publish_version,
+    read_made,
+    version_url,
+)
 from shard_tools.plan import Shard
 from shard_tools.prep_config import PrepConfig
 from shard_tools.ray_executor import run_ray
@@ -21,6 +28,7 @@ from shard_tools.scan import Run
 from timbre import config as configs
 from timbre import shards, storage
 from timbre.command import command, config_parser, say
+from timbre.errors import ConfigError, WorkError
 from timbre.shards import Manifest
 
 EXECUTORS: dict[str, Run] = {"local": run_local, "ray": run_ray, "array": run_local}
@@ -44,21 +52,28 @@ def prep(config: PrepConfig, executor: str = "local", share: Share = ALL) -> Man
     run = EXECUTORS[executor]
     denoiser_sha256 = weights_hash(config.denoiser)
     editions = load_editions(config, denoiser_sha256)
-    if all(_is_finished(config, edition) for edition in editions):
+    finished = [_is_finished(config, edition) for edition in editions]
+    if all(finished):
         begun = begin_edition(config, editions, denoiser_sha256, run, share)
         if begun is None:
             say(f"{config.output}: complete, and the sources hold no new clips")
             return shards.load_manifest(config.output)
         editions.append(begun)
-    elif any(_is_finished(config, edition) for edition in editions):
+    elif any(finished):
         say("finishing what an earlier run began; run again to add clips that are new since")
-    jobs = [make_shards(config, edition, run, share) for edition in editions]
+    job = None
+    for edition in editions:
+        job = make_shards(config, edition, run, share)
     if left := sum(len(missing_shards(config.output, edition)) for edition in editions):
+        if share == ALL:
+            raise WorkError(f"{config.output}: {left} shards disappeared while others were made")
         say(f"share {share.index} of {share.count} is done; {left} shards of others are missing")
         return None
-    page = write_report(config, editions[-1], jobs[-1] or open_job(config, editions[-1]))
-    manifest = publish_manifest(config, editions)
+    made = [read_made(config.output, edition) for edition in editions]
+    manifest = publish_latest(config, editions, [shard for one in made for shard in one])
+    page = write_report(config, editions[-1], job or open_job(config, editions[-1]), made[-1])
     say(f"what was left out, and examples to listen to: {page}")
+    publish_version(config.output, manifest)
     storage.remove_stale_temporaries(config.output)
     return manifest
 
@@ -72,9 +87,9 @@ def make_shards(config: PrepConfig, edition: Edition, run: Run, share: Share) ->
         return None
     job = open_job(config, edition)
     tasks = ShardTasks(config, job, mine)
-    with tqdm(total=len(planned), desc="shards", unit="shard", disable=None) as progress:
-        progress.update(len(planned) - len(mine))
-        for _ in run(partial(make_shard, job.shard_job), tasks, config.workers):
+    with tqdm(total=len(mine), desc="shards", unit="shard", disable=None) as progress:
+        gpu = config.denoiser.name != "none" and config.denoiser.device != "cpu"
+        for _ in run(partial(make_shard, job.shard_job), tasks, config.workers, gpu=gpu):
             progress.update(1)
     return job
 
@@ -87,6 +102,10 @@ class ShardTasks(Sequence[ShardTask]):
 
     def __len__(self) -> int:
         return len(self._numbers)
+
+    def __iter__(self) -> Iterator[ShardTask]:
+        # Sequence's own would take an IndexError of a task for the end of all.
+        return (self[at] for at in range(len(self)))
 
     @overload
     def __getitem__(self, at: int) -> ShardTask: ...
@@ -121,6 +140,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "TIMBRE_SHARE and TIMBRE_SHARES tell",
     )
     given = parser.parse_intermixed_args(argv)
+    if given.share and given.executor != "array":
+        raise ConfigError(f"--share {given.share}: only with --executor array")
     config = configs.load(PrepConfig, given.config, given.overrides)
     share = find_share(given.share) if given.executor == "array" else ALL
     manifest = prep(config, given.executor, share)

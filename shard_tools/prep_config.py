@@ -8,8 +8,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from shard_tools.degrade import DenoiserConfig
-from shard_tools.plan import MixConfig, PlanSize
+from shard_tools.plan import PlanSize
 from shard_tools.quality import QualityConfig
+from shard_tools.recipes import MixConfig
 from shard_tools.reverb import ReverbConfig
 from timbre import config as configs
 from timbre.audio import SAMPLE_RATE

@@ -19,6 +19,7 @@ Reason = Literal[
     "non_finite",
     "too_short",
     "silent_clean",
+    "silent_noise",
     "clipped_clean",
     "snr_missed",
     "denoiser_lost_speech",
@@ -42,7 +43,8 @@ class QualityConfig:
 
     min_seconds: NonNegative = 0.5
     min_active_seconds: NonNegative = 0.3
-    # Level of the clean side's active frames.
+    # Level of the speech in its active frames, as it was in the recording: what lies deeper would be
+    # room noise and 16-bit steps, raised to the level of speech. The clean side must reach it too.
     min_clean_db: float = -55.0
     # Share of the clean side's active samples that lie on flat tops at its peak.
     max_flat_share: Share = 0.002
@@ -101,6 +103,8 @@ def examine(
     figures: Figures, snr_db: float, config: QualityConfig, reverberant: bool = False
 ) -> Reason | None:
     """Return why a pair is refused, or None for a good one; the first reason in order counts.
+
+    ``silent_noise`` is never among them: of silence no pair is made.
 
     Args:
         figures: of the pair.

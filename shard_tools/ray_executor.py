@@ -1,4 +1,4 @@
-"""Tasks on a running Ray cluster: one actor per processor, or per GPU where there are any.
+"""Tasks on a running Ray cluster: one actor per processor, or per GPU where the work uses them.
 
 Ray ships no code here: timbre is installed on every node, in the same version, and the sources and
 the output are where every node finds them under the same name. Only this module imports Ray.
@@ -9,7 +9,7 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 
@@ -39,23 +39,35 @@ class Actor(Generic[T, R]):
         return attempt(self._work, task)
 
 
-def run_ray(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[tuple[T, R]]:
+class Call(NamedTuple):
+    """What an actor is at: a task and its number, or its start (None)."""
+
+    actor: Any
+    number: int | None = None
+    task: Any = None
+    failed_starts: int = 0
+
+
+def run_ray(
+    work: Callable[[T], R], tasks: Sequence[T], workers: int, *, gpu: bool = True
+) -> Iterator[tuple[T, R]]:
     """Yield every task with its result, as they are done, by ``workers`` actors of a Ray cluster.
 
     The cluster is the one that RAY_ADDRESS names, or else the one this machine is a node of. With
-    GPUs in it there is one actor per GPU instead. More actors than there is room for wait for it.
+    GPUs in it there is one actor per GPU instead, unless ``gpu`` says that the work needs none.
+    More actors than there is room for wait for it.
     ``work`` travels to each node once, and the arrays of its banks are shared by the actors there.
     A task whose actor or node dies is done by another actor.
 
     Raises:
         ConfigError: Ray is not installed, or RAY_ADDRESS is not HOST:PORT.
         WorkError: there is no cluster, or actors kept dying.
-        Exception: whatever a task raised; tasks that are not done then are dropped.
+        Exception: whatever a task raised, or drawing it; tasks that are not done then are dropped.
     """
     if not tasks:
         return
     with _connection() as ray:
-        gpus = int(ray.cluster_resources().get("GPU", 0))
+        gpus = int(ray.cluster_resources().get("GPU", 0)) if gpu else 0
         factory = ray.remote(Actor).options(
             num_cpus=1, num_gpus=1 if gpus else 0, runtime_env={"env_vars": ALLOCATOR}
         )
@@ -74,40 +86,46 @@ def _hand_out(
     """
     waiting = deque(range(len(tasks)))
     unfinished = len(tasks)
-    deaths: Counter[int | None] = Counter()
-    # What each actor is at: the number of a task, None while it starts.
-    calls: dict[Any, tuple[Any, int | None]] = {}
+    deaths: Counter[int] = Counter()  # of actors at a task, by its number
+    calls: dict[Any, Call] = {}
 
-    def begin(actor: Any, number: int | None) -> None:
-        call = actor.start.remote() if number is None else actor.attempt.remote(tasks[number])
-        calls[call] = actor, number
+    def start(failed_starts: int = 0) -> None:
+        actor = hire()
+        calls[actor.start.remote()] = Call(actor, failed_starts=failed_starts)
+
+    def begin(actor: Any, number: int) -> None:
+        task = tasks[number]
+        calls[actor.attempt.remote(task)] = Call(actor, number, task)
 
     try:
         for _ in range(count):
-            begin(hire(), None)
+            start()
         while unfinished:
-            (call,), _ = ray.wait(list(calls))
-            actor, number = calls[call]
-            outcome = _outcome(ray, call)
-            del calls[call]
+            (ready,), _ = ray.wait(list(calls))
+            outcome = _outcome(ray, ready)
+            actor, number, task, failed_starts = calls.pop(ready)
             if isinstance(outcome, ray.exceptions.RayError):
                 ray.kill(actor)
-                deaths[number] += 1
-                _refuse_too_many(deaths[number], number, outcome)
-                waiting.extendleft([] if number is None else [number])
-                begin(hire(), None)
+                if number is None:
+                    # Counted for each actor by itself: one lost node may end the start of many.
+                    _refuse_too_many_starts(failed_starts + 1, outcome)
+                    start(failed_starts + 1)
+                else:
+                    deaths[number] += 1
+                    _refuse_too_many_deaths(deaths[number], outcome)
+                    waiting.appendleft(number)
+                    start()
                 continue
-            del deaths[number]
             if waiting:
                 begin(actor, waiting.popleft())
             else:
                 ray.kill(actor)  # makes room for those that wait for it
             if number is not None:
                 unfinished -= 1
-                yield tasks[number], result_of(outcome)
+                yield task, result_of(outcome)
     finally:
-        for actor, _ in calls.values():
-            ray.kill(actor)
+        for call in calls.values():
+            ray.kill(call.actor)
 
 
 def _outcome(ray: Any, call: Any) -> Any:
@@ -120,17 +138,21 @@ def _outcome(ray: Any, call: Any) -> Any:
         return error
 
 
-def _refuse_too_many(deaths: int, number: int | None, error: Exception) -> None:
-    if deaths <= RETRIES:
-        return
-    if number is None:
-        what = "Ray cannot start an actor; is the same timbre installed on every node?"
-    else:
-        what = (
-            f"{deaths} actors died of the same task, most likely because their nodes ran out of "
-            "memory: take fewer workers. What is finished is kept; run again to continue."
+def _refuse_too_many_starts(failed: int, error: Exception) -> None:
+    if failed > RETRIES:
+        raise WorkError(
+            "Ray cannot start an actor; is the same timbre installed on every node? "
+            f"Ray says: {error}"
         )
-    raise WorkError(f"{what} Ray says: {error}")
+
+
+def _refuse_too_many_deaths(deaths: int, error: Exception) -> None:
+    if deaths > RETRIES:
+        raise WorkError(
+            f"{deaths} actors died of the same task, most likely because their nodes ran out of "
+            "memory: take fewer workers. What is finished is kept; run again to continue. "
+            f"Ray says: {error}"
+        )
 
 
 @contextmanager

@@ -9,18 +9,25 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from shard_tools.editions import Edition, count_clips
 from shard_tools.job import Job, shard_task
 from shard_tools.make import Judged, judge
-from shard_tools.manifest import planned_shards
+from shard_tools.manifest import MadeShard
 from shard_tools.plan import Shard
 from shard_tools.prep_config import PrepConfig
-from timbre import audio, shards, storage
+from timbre import audio, storage
 from timbre.audio import SAMPLE_RATE, Wave
 from timbre.config import to_tree
-from timbre.shards import Rejection, ShardIndex
+from timbre.shards import Rejection
 
 EXAMPLES = 3
+# What is said of a pair of which there is nothing to play.
+UNMIXED: Mapping[str, str] = {
+    "silent_clean": "No speech in it, or too quiet in the recording: under quality.min_clean_db.",
+    "silent_noise": "None of its noises makes a sound.",
+}
 STYLE = """
 body { font: 15px/1.45 sans-serif; max-width: 68em; margin: 2em auto; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; margin: .6em 0 } td, th { padding: .15em .8em .15em 0; text-align: left }
@@ -37,9 +44,12 @@ class Refused(NamedTuple):
     pair: Rejection
 
 
-def write_report(config: PrepConfig, edition: Edition, job: Job) -> str:
+def write_report(config: PrepConfig, edition: Edition, job: Job, made: Sequence[MadeShard]) -> str:
     """Publish the page on an edition's refused clips and pairs; return its URL."""
-    refused = _refused(config.output, edition)
+    refused: dict[str, list[Refused]] = {}
+    for shard in made:
+        for reason, pairs in shard.rejected.items():
+            refused.setdefault(reason, []).extend(Refused(shard.shard, pair) for pair in pairs)
     chosen = {reason: _spread(found) for reason, found in refused.items()}
     parts = [
         f"<!doctype html><meta charset=utf-8><title>Left out</title><style>{STYLE}</style>",
@@ -61,16 +71,6 @@ def write_report(config: PrepConfig, edition: Edition, job: Job) -> str:
     return url
 
 
-def _refused(output: str, edition: Edition) -> dict[str, list[Refused]]:
-    found: dict[str, list[Refused]] = {}
-    for shard in planned_shards(edition):
-        url = storage.join(output, shards.index_path(shards.shard_path(*shard)))
-        index = shards.from_json(ShardIndex, storage.read(url), url)
-        for reason, pairs in index.rejected.items():
-            found.setdefault(reason, []).extend(Refused(shard, pair) for pair in pairs)
-    return found
-
-
 def _spread(found: Sequence[Refused]) -> list[Refused]:
     """Return the first few, of different recordings as far as there are."""
     by_clip = {refused.pair.path: refused for refused in reversed(found)}
@@ -86,8 +86,8 @@ def _example(config: PrepConfig, job: Job, refused: Refused) -> str:
         f"<b>{path}</b> from {start / SAMPLE_RATE:.2f} s, variant {variant} "
         f"<small>{refused.shard[0]} shard {refused.shard[1]}</small>"
     )
-    if pair is None:
-        return f"<div class=pair>{head}<br>No speech in it.</div>"
+    if isinstance(pair, str):
+        return f"<div class=pair>{head}<br>{UNMIXED[pair]}</div>"
     recipe = pair.prepared.recipe
     mixed = (
         f"SNR {recipe.snr_db:g} dB, "
@@ -117,7 +117,9 @@ def _players(pair: Judged) -> str:
 
 
 def _inline(wave: Wave) -> str:
-    data = audio.encode(wave, SAMPLE_RATE, "MP3", "MPEG_LAYER_III")
+    # LAME ends the whole process at a sample that is not finite.
+    finite = np.clip(np.nan_to_num(wave, posinf=0.0, neginf=0.0), -1.0, 1.0)
+    data = audio.encode(finite, SAMPLE_RATE, "MP3", "MPEG_LAYER_III")
     return f"data:audio/mpeg;base64,{base64.b64encode(data).decode()}"
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shard_tools import reverb
+from shard_tools.fft import fast_length
 from timbre.audio import SAMPLE_RATE, Wave
 from timbre.errors import ConfigError
 
@@ -163,7 +163,7 @@ def _colour(response: Floats, direct: int) -> Floats:
 
     High octaves fade as the way grows beyond the direct path's.
     """
-    length = reverb.fast_length(2 * len(response))
+    length = fast_length(2 * len(response))
     hz = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
     # Butterworth's second order: causal, so nothing rings before the direct path.
     ratio = 1j * hz / HIGH_PASS_HZ

@@ -1,7 +1,7 @@
 """Every clip of every source, measured, and judged by the config.
 
 The parts of a scan are published below ``OUTPUT/catalogue/parts`` and stay there: the next scan
-measures only what is new.
+measures only the parts in which something is new.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +25,8 @@ Run = Callable[..., Iterator[tuple[Any, Any]]]
 PARTS = "catalogue/parts"
 READ_THREADS = 16
 MAX_SHOWN = 5
+# A tenth of a second: what is shorter and goes round is a buzz.
+SHORTEST_NOISE = 4800
 
 
 def scan(config: PrepConfig, run: Run, share: Share) -> dict[str, list[Clip]]:
@@ -33,10 +35,12 @@ def scan(config: PrepConfig, run: Run, share: Share) -> dict[str, list[Clip]]:
     Each of several shares begins elsewhere and leaves out what others have done, so that they divide
     the work when they run at once, and each gets through it when it runs alone.
     """
-    rule = SpeakerRule(config.clips.speaker_level, config.clips.speaker_pattern)
+    rules = {"speech": SpeakerRule(config.clips.speaker_level, config.clips.speaker_pattern)}
     given = {role: getattr(config, role) for role in ROLES}
     files = {
-        role: list_files(open_source(source, role), role, rule) if source else []
+        role: list_files(open_source(source, role), role, rules.get(role, SpeakerRule()))
+        if source
+        else []
         for role, source in given.items()
     }
     parts = [part for role in ROLES for part in cut_into_parts(files[role], role)]
@@ -48,7 +52,7 @@ def scan(config: PrepConfig, run: Run, share: Share) -> dict[str, list[Clip]]:
         done = set(storage.find_below(folder)) if storage.is_folder(folder) else set()
         left = [part for part in order if part.name not in done]
         progress.update(total - sum(len(part.files) for part in left))
-        for part, _ in run(partial(scan_part, folder), left, config.workers):
+        for part, _ in run(partial(scan_part, folder), left, config.workers, gpu=False):
             progress.update(len(part.files))
     with ThreadPoolExecutor(READ_THREADS) as pool:
         urls = [storage.join(folder, part.name) for part in parts]
@@ -89,6 +93,8 @@ def _judge(
         refused, detail = clip.refused, clip.detail
         if refused is None and clip.sha256 in seen:
             refused = "duplicate"
+        elif refused is None and role == "noise" and clip.samples < SHORTEST_NOISE:
+            refused, detail = "too_short", f"{clip.seconds} s"
         elif refused is None and role == "speech":
             if clip.level_db < config.min_level_db:
                 refused, detail = "quiet", f"{clip.level_db} dBFS, under {config.min_level_db}"

@@ -22,13 +22,13 @@ ROLES = ("speech", "noise", "rir")
 
 
 class SpeakerRule(NamedTuple):
-    """How a path names its speaker, where no manifest does.
+    """How a path names its speaker, where no manifest does; by default nobody is named.
 
     ``level`` picks one of the folders in the path (0 the top one, -1 the one that the file lies in),
     ``pattern`` the part of the path that its group ``speaker``, or else its first, matches.
     """
 
-    level: int | None = -1
+    level: int | None = None
     pattern: str | None = None
 
 
@@ -64,7 +64,7 @@ class ManifestRow:
 def open_source(source: str, role: str) -> Source:
     """Return what a source is; ``role`` (speech, noise, rir) is its key in the config.
 
-    A manifest with rows in a folder for each of the roles gives each its own rows.
+    A manifest whose rows lie in folders named by the roles gives each role its own.
 
     Raises:
         ConfigError: there is no such source, or a row of its manifest names no file.
@@ -73,8 +73,9 @@ def open_source(source: str, role: str) -> Source:
         if not storage.exists(source):
             raise ConfigError(f"{role}: {source}: no such manifest")
         rows = _read_manifest(source, role)
-        if {PurePosixPath(row.file).parts[0] for row in rows} >= set(ROLES):
-            rows = [row for row in rows if PurePosixPath(row.file).parts[0] == role]
+        tops = {row.file.partition("/")[0] for row in rows}
+        if len(tops) > 1 and tops <= set(ROLES):
+            rows = [row for row in rows if row.file.startswith(f"{role}/")]
         return Source(_parent(source), source, tuple(rows))
     folder = source.rstrip("/")
     if not storage.is_folder(folder):
@@ -111,17 +112,20 @@ def list_files(source: Source, role: str, rule: SpeakerRule) -> list[File]:
                 f"for example {files[0].path}"
             )
     else:
-        files = _listed(source, role)
+        files = _listed(source, role, _speaker_rule(rule))
+    if odd := [file.path for file in files if not _is_text(file.path)]:
+        say(f"{role}: left out for a name that is not UTF-8: {len(odd)} files, such as {odd[0]!r}")
+        files = [file for file in files if _is_text(file.path)]
     if not files:
         endings = " ".join(sorted(audio.ENDINGS))
         raise ConfigError(f"{role}: {source.root}: no audio in it (looked for {endings})")
     return sorted(files)
 
 
-def _listed(source: Source, role: str) -> list[File]:
+def _listed(source: Source, role: str, speaker_of: Callable[[str], str | None]) -> list[File]:
     """Return the files of a manifest's rows; one listing of the folder finds every missing one."""
     rows = {row.file: row for row in source.rows}
-    tops = {PurePosixPath(path).parts[0] for path in rows if "/" in path}
+    tops = {path.partition("/")[0] for path in rows if "/" in path}
     # A manifest beside the folder of one role need not make us list all the others.
     below = tops.pop() if len(tops) == 1 and all("/" in path for path in rows) else ""
     folder = storage.join(source.root, below) if below else source.root
@@ -144,7 +148,7 @@ def _listed(source: Source, role: str) -> list[File]:
             storage.join(source.root, path),
             present[path].bytes,
             present[path].stamp,
-            row.speaker,
+            row.speaker or speaker_of(path.removeprefix(f"{role}/")),
             row.licence or row.license,
         )
         for path, row in rows.items()
@@ -191,5 +195,15 @@ def _speaker_rule(rule: SpeakerRule) -> Callable[[str], str | None]:
     return by_level
 
 
+def _is_text(path: str) -> bool:
+    """Whether a file name could be decoded, so that it can be written down."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _parent(url: str) -> str:
-    return url.rpartition("/")[0] or "."
+    folder, slash, _ = url.rpartition("/")
+    return folder or ("/" if slash else ".")

@@ -9,7 +9,7 @@ from typing import Any
 from shard_tools.figures import Metas, describe
 from shard_tools.metas import open_manifest, read_metas
 from timbre import shards
-from timbre.command import command, say
+from timbre.command import at_least, command, say
 from timbre.errors import ConfigError
 
 SAMPLE = 20_000
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--sample",
         metavar="N",
-        type=_at_least_one,
+        type=at_least(1),
         default=SAMPLE,
         help="look at so many pairs of each split at most, the same ones each time (%(default)s)",
     )
@@ -129,12 +129,6 @@ def _number(value: float) -> str:
     if isinstance(value, int):
         return str(value)
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value + 0.0:.4g}"
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -5,19 +5,18 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from shard_tools.check import Checked, Fault, ShardTask, check_shard
+from shard_tools.check import Checked, Fault, ShardTask, Told, check_shard, count_rejected
 from shard_tools.leakage import Ledger
 from shard_tools.metas import choose, open_manifest
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE
-from timbre.command import command, say
+from timbre.command import at_least, command, say
 from timbre.errors import ShardError, WorkError
 from timbre.shards import Manifest, ShardEntry, ShardIndex
 
@@ -66,18 +65,19 @@ def examine(manifest_url: str, workers: int | None = None, offsets: int | None =
     folder = shards.folder_of(manifest_url)
     tasks = _tasks(manifest, folder, offsets)
     faults = list(_list_faults(manifest))
-    ledger, indexes = Ledger(), []
+    ledger = Ledger()
+    told: list[Told | None] = []
     pairs = samples = measured = 0
     for checked in _check_all(tasks, workers or os.cpu_count() or 1):
         faults += checked.faults
-        indexes.append(checked.shard_index)
+        told.append(checked.told)
         pairs, samples = pairs + len(checked.pairs), samples + checked.samples
         measured += checked.measured
-        plan = checked.shard_index.plan if checked.shard_index else ""
+        plan = checked.told.plan if checked.told else ""
         for pair in checked.pairs:
             faults += ledger.add(checked.task.split, checked.task.shard.path, plan, pair)
-    faults += _plan_faults(tasks, indexes)
-    faults += _rejected_faults(manifest, folder, indexes)
+    faults += _plan_faults(tasks, told)
+    faults += _rejected_faults(manifest, folder, told)
     leaks = ledger.leaks()
     notes = [*leaks.notes, *_stray_shards(manifest, folder)]
     if unsure := sum(len(task.measured) for task in tasks) - measured:
@@ -124,52 +124,60 @@ def _list_faults(manifest: Manifest) -> Iterator[Fault]:
             yield Fault("manifest", f"the manifest lists it {times} times", path)
 
 
-def _plan_faults(
-    tasks: Sequence[ShardTask], indexes: Sequence[ShardIndex | None]
-) -> Iterator[Fault]:
+def _plan_faults(tasks: Sequence[ShardTask], told: Sequence[Told | None]) -> Iterator[Fault]:
     """Yield a fault for each index that names no plan, if any other does."""
-    planned = [index is not None and index.plan != "" for index in indexes]
-    for task, index in zip(tasks, indexes, strict=True):
-        if any(planned) and index is not None and not index.plan:
+    planned = any(index is not None and index.plan for index in told)
+    for task, index in zip(tasks, told, strict=True):
+        if planned and index is not None and not index.plan:
             where = shards.index_path(task.shard.path)
             yield Fault("plan", "it names no plan, unlike other indexes", where)
 
 
 def _rejected_faults(
-    manifest: Manifest, folder: str, indexes: Sequence[ShardIndex | None]
+    manifest: Manifest, folder: str, told: Sequence[Told | None]
 ) -> Iterator[Fault]:
-    if any(index is None for index in indexes):  # told already
-        return
-    found = _rejected(index for index in indexes if index is not None)
+    found: Counter[str] = Counter()
+    for index in told:
+        if index is None:  # a fault already
+            return
+        found += index.rejected
     if found == manifest.rejected:
         return
     # A shard all of whose pairs were refused has an index, but no place in the manifest.
-    found += _rejected(_empty_shards(manifest, folder))
+    for unlisted in _unlisted(manifest, folder):
+        if isinstance(unlisted, Fault):
+            yield unlisted
+        elif not unlisted.pairs:
+            found += count_rejected(unlisted)
     for reason in sorted(found.keys() | manifest.rejected.keys()):
-        told = manifest.rejected.get(reason, 0)
-        if found[reason] != told:
-            message = f"the manifest counts {told} pairs refused as {reason}, the indexes "
+        counted = manifest.rejected.get(reason, 0)
+        if found[reason] != counted:
+            message = f"the manifest counts {counted} pairs refused as {reason}, the indexes "
             yield Fault("manifest", message + str(found[reason]))
 
 
-def _rejected(indexes: Iterable[ShardIndex]) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for index in indexes:
-        found.update({reason: len(refused) for reason, refused in index.rejected.items()})
-    return found
-
-
-def _empty_shards(manifest: Manifest, folder: str) -> Iterator[ShardIndex]:
-    """Yield the indexes without a pair, by trying the numbers that the manifest leaves out."""
+def _unlisted(manifest: Manifest, folder: str) -> Iterator[ShardIndex | Fault]:
+    """Yield the indexes of the numbers that the manifest leaves out, by trying; damage as a fault."""
     for split, entries in manifest.splits.items():
         listed = {shard.path for shard in entries}
-        for number in count():
+        for number in range(NUMBERS):
             path = shards.shard_path(split, number)
             if path in listed:
                 listed.remove(path)
-            elif (index := _index_at(folder, path)) is not None:
-                yield from [] if index.pairs else [index]
-            elif not listed or number >= NUMBERS:
+                continue
+            try:
+                index = _index_at(folder, path)
+            except ShardError as error:
+                yield Fault(
+                    "index", f"in no manifest, and damaged: {error}", shards.index_path(path)
+                )
+                continue
+            except OSError as error:  # the next ones would fail alike
+                yield Fault("unreadable", str(error), shards.index_path(path))
+                break
+            if index is not None:
+                yield index
+            elif not listed:
                 break
 
 
@@ -186,7 +194,7 @@ def _stray_shards(manifest: Manifest, folder: str) -> Iterator[str]:
     for name in sorted(path.name for path in storage.local_path(folder).glob("manifest*.json")):
         try:
             versions.append(shards.load_manifest(storage.join(folder, name)))
-        except ShardError as error:
+        except (ShardError, OSError) as error:
             yield str(error)
     listed = {shard.path for version in versions for _, shard in _listed(version)}
     stray = []
@@ -194,7 +202,11 @@ def _stray_shards(manifest: Manifest, folder: str) -> Iterator[str]:
         below = storage.find_below(storage.join(folder, split))
         tars = {storage.join(split, path) for path in below if path.endswith(".tar")}
         for path in sorted(tars - listed):
-            index = _index_at(folder, path)
+            try:
+                index = _index_at(folder, path)
+            except (ShardError, OSError) as error:
+                yield f"of a tar in no manifest: {error}"
+                index = None
             if index is None or index.pairs:
                 stray.append(path)
     if stray:
@@ -218,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="pairs whose alignment offset is measured again (2 %%, at least 20, at most 500)",
     )
     parser.add_argument(
-        "--workers", metavar="N", type=_workers, help="shards checked at once (one a core)"
+        "--workers", metavar="N", type=at_least(1), help="shards checked at once (one a core)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     given = parser.parse_args(argv)
@@ -251,12 +263,6 @@ def _offsets(text: str) -> int:
         return sys.maxsize
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}: expected all, or a whole number")
-    return int(text)
-
-
-def _workers(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
     return int(text)
 
 

@@ -18,7 +18,8 @@ from benchmarks.stages import STAGES, stage_clocks
 from shard_tools import make, mix
 from shard_tools.catalogue import Clip
 from shard_tools.make import ShardTask
-from shard_tools.plan import Piece, Recipe
+from shard_tools.plan import Piece
+from shard_tools.recipes import Recipe
 from tests.conftest import ROOT
 from tests.official_deepfilternet import INSTALLED
 from timbre.audio import SAMPLE_RATE

@@ -141,17 +141,52 @@ def test_rows_are_written_and_read_back_and_a_bad_one_is_told_by_line() -> None:
 
 
 def test_a_new_file_changes_one_part_of_a_scan() -> None:
-    files = [File(f"{i:05d}.wav", "", 1000, "", None, None) for i in range(2000)]
-    before = {part.name for part in cut_into_parts(files, "speech")}
-    for place in (0, 777, 2000):
-        new = File(f"{place:05d}a.wav", "", 1000, "", None, None)
-        after = {part.name for part in cut_into_parts(sorted([*files, new]), "speech")}
-        assert len(after - before) <= 2  # the part that it is in may be cut there
-    assert 10 < len(before) < 100
+    for size in (1_000, 1 << 27):
+        files = [File(f"{i:05d}.wav", "", size, "", None, None) for i in range(2000)]
+        before = {part.name for part in cut_into_parts(files, "speech")}
+        for place in (0, 777, 2000):
+            new = File(f"{place:05d}a.wav", "", size, "", None, None)
+            after = {part.name for part in cut_into_parts(sorted([*files, new]), "speech")}
+            assert len(after - before) <= 2  # the part that it is in may be cut there
+        assert 10 < len(before) < (100 if size == 1_000 else 2_000)
     changed = [file._replace(stamp="later") if i == 50 else file for i, file in enumerate(files)]
     assert len({part.name for part in cut_into_parts(changed, "speech")} - before) == 1
-    long = [file._replace(bytes=1 << 27) for file in files[:30]]
-    assert max(len(part.files) for part in cut_into_parts(long, "speech")) <= 3
+    assert max(len(part.files) for part in cut_into_parts(files, "speech")) < 30
+
+
+def test_a_failing_store_is_no_unreadable_clip(
+    speech: Wave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libsndfile swallows what its callbacks raise: it would have been left out for good."""
+    write(tmp_path / "a.flac", speech, 48_000, "FLAC", "PCM_16")
+    file = file_of(tmp_path / "a.flac")
+
+    class Failing(io.FileIO):
+        def read(self, size: int = -1) -> bytes:
+            if self.tell() > 100_000 and size < 1 << 20:  # not while it is hashed
+                raise PermissionError("access denied")
+            return super().read(size)
+
+    monkeypatch.setattr(catalogue, "WHOLE_BYTES", 10)
+    monkeypatch.setattr(storage, "open_ranged", lambda url, bytes: Failing(url))
+    with pytest.raises(PermissionError, match="access denied"):
+        measure(file)
+
+
+@pytest.mark.parametrize("rate", [30, 44_099])
+def test_a_rate_that_cannot_be_brought_to_48_khz_is_refused_in_every_role(
+    tmp_path: Path, rate: int
+) -> None:
+    noise = np.random.default_rng(0).standard_normal(60_000)
+    soundfile.write(tmp_path / "a.wav", noise, rate, subtype="FLOAT")
+    for with_bandwidth in (True, False):
+        clip = measure(file_of(tmp_path / "a.wav"), with_bandwidth)
+        assert clip.refused == "unreadable" and f"{rate} Hz" in str(clip.detail)
+
+
+def test_a_constant_is_silence(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(48_000, 0.3), 48_000)
+    assert measure(file_of(tmp_path / "a.wav")).refused == "silent"
 
 
 @pytest.fixture
@@ -191,7 +226,10 @@ def test_shares_of_a_scan_begin_apart_and_end_alike(
     monkeypatch.setattr(catalogue, "FILES_PER_PART", 2)
     begun = []
 
-    def run_one(work: object, tasks: list[catalogue.Part], workers: int) -> Iterator[object]:
+    def run_one(
+        work: object, tasks: list[catalogue.Part], workers: int, *, gpu: bool
+    ) -> Iterator[object]:
+        assert not gpu
         begun.append(tasks[0].name)
         return iter(run_local(work, tasks, workers))  # type: ignore[arg-type]
 
@@ -208,7 +246,7 @@ def test_shares_of_a_scan_begin_apart_and_end_alike(
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
-        (SpeakerRule(), {"p1", "p2", None}),
+        (SpeakerRule(level=-1), {"p1", "p2", None}),
         (SpeakerRule(level=0), {"corpus", None}),
         (SpeakerRule(level=None), {None}),
         (SpeakerRule(pattern=r"_(\d+)\."), {"07", "08", "09"}),

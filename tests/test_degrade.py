@@ -10,7 +10,13 @@ import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from shard_tools.degrade import DenoiserConfig, degrade, weights_hash
+from shard_tools.degrade import (
+    CLIP_SAMPLES,
+    LENGTH_STEP,
+    DenoiserConfig,
+    degrade,
+    weights_hash,
+)
 from shard_tools.official_deepfilternet import Official
 from tests.degrade_inputs import Clips, assert_in_time, make_clips, onnx_config
 from tests.denoise_inputs import si_sdr_db
@@ -122,6 +128,14 @@ def test_weights_that_cannot_be_used_are_named(
         weights_hash(DenoiserConfig(name=name, weights=url))
 
 
+def test_a_folder_as_weights_is_told_as_one(tmp_path: Path) -> None:
+    storage.publish("memory://weights-folder/a", b"x")
+    for folder in (str(tmp_path), "memory://weights-folder"):
+        told = rf"denoiser\.weights: {folder}: a folder, expected a file"
+        with pytest.raises(ConfigError, match=told):
+            weights_hash(DenoiserConfig(weights=folder))
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 @pytest.mark.parametrize(
     "name", ["deepfilternet3", "onnx", pytest.param("official", marks=needs_official)]
@@ -139,24 +153,50 @@ def test_a_result_does_not_depend_on_the_clips_beside_it(
         np.testing.assert_allclose(wave, alone, atol=1e-6, rtol=0)
 
 
-def test_batches_hold_little_padding() -> None:
-    rng = np.random.default_rng(3)
-    # As planned: from one to two times the shortest.
-    waves = [np.zeros(n, np.float32) for n in rng.integers(9600, 19_200, 32)]
-    padded = 0
+def batches_of(waves: list[Wave], batch_size: int) -> list[tuple[int, int]]:
+    """Return the shape ``(clips, samples)`` of each batch that DeepFilterNet3 gets."""
+    shapes: list[tuple[int, int]] = []
 
-    def count(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-        nonlocal padded
+    def note(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
         if isinstance(module, DeepFilterNet3):
-            padded += inputs[0].numel()
+            shapes.append(tuple(inputs[0].shape))
 
-    hook = register_module_forward_pre_hook(count)
+    hook = register_module_forward_pre_hook(note)
     try:
-        degrade(waves, DenoiserConfig(batch_size=8))
+        degrade(waves, DenoiserConfig(batch_size=batch_size))
     finally:
         hook.remove()
-    needed = sum(map(len, waves))
-    assert needed <= padded < 1.12 * needed
+    return shapes
+
+
+def test_batches_hold_little_padding() -> None:
+    """Beside each clip's next step of length, and less than in the order in which they came."""
+    rng = np.random.default_rng(3)
+    # As planned: from one to two times the shortest.
+    waves = [np.zeros(n, np.float32) for n in rng.integers(48_000, 96_000, 32)]
+    stepped = [-(-len(wave) // LENGTH_STEP) * LENGTH_STEP for wave in waves]
+    shapes = batches_of(waves, 8)
+    assert [clips for clips, _ in shapes] == [8] * 4
+    padded = sum(clips * samples for clips, samples in shapes)
+    unsorted = sum(8 * max(stepped[first : first + 8]) for first in range(0, 32, 8))
+    assert sum(stepped) <= padded < 1.08 * sum(stepped) < 1.2 * sum(stepped) < unsorted
+
+
+def test_no_batch_is_longer_than_its_clips_of_four_seconds_but_a_single_clip() -> None:
+    lengths = [30_000, 500_000, 200_000, 190_000, 40_000, 100_000, 90_000, 192_000, 20_000]
+    shapes = batches_of([np.zeros(n, np.float32) for n in lengths], 2)
+    assert sum(clips for clips, _ in shapes) == len(lengths)
+    assert all(n * samples <= 2 * CLIP_SAMPLES or n == 1 for n, samples in shapes)
+    assert all(n <= 2 and samples % LENGTH_STEP == 0 for n, samples in shapes)
+    assert (1, 504_000) in shapes and (2, 192_000) in shapes
+
+
+def test_results_come_in_the_order_of_the_input(noisy: list[Wave]) -> None:
+    """Of several lengths, so that the batches come in another order."""
+    results = degrade(noisy, DenoiserConfig(batch_size=2))
+    for wave, given in zip(results, noisy, strict=True):
+        match = [np.corrcoef(wave[:50_000], other[:50_000])[0, 1] for other in noisy]
+        assert noisy[int(np.argmax(match))] is given
 
 
 def test_no_denoiser_returns_what_it_got(noisy: list[Wave]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shard_tools import catalogue, editions
+from shard_tools import catalogue, editions, job
 from shard_tools.editions import load_editions
 from shard_tools.executors import Share
 from shard_tools.metas import read_metas
@@ -15,8 +15,8 @@ from shard_tools.prep_config import PrepConfig
 from shard_tools.verify import verify
 from timbre import audio, shards
 from timbre import config as configs
-from timbre.errors import ConfigError
-from timbre.shards import Manifest
+from timbre.errors import ConfigError, ShardError
+from timbre.shards import Manifest, load_manifest
 
 RNG = np.random.default_rng(0)
 ENVELOPE = np.repeat(RNG.uniform(0, 0.2, 25), 960).astype(np.float32)
@@ -215,6 +215,71 @@ def test_a_single_speaker_is_split_by_recording_now_and_later(
     add_clips(tmp_path / "speech", "another", 9)
     made(config)
     assert verify(f"{config.output}/manifest.json") == []
+
+
+def test_a_kill_between_the_two_manifests_loses_no_edition(
+    config: PrepConfig, tmp_path: Path
+) -> None:
+    made(config)
+    first = (tmp_path / "out/manifest.json").read_bytes()
+    add_clips(tmp_path / "speech", "late", 4)
+    second = made(config)
+    (tmp_path / "out/manifest-000002.json").unlink()
+    (tmp_path / "out/manifest.json").write_bytes(first)
+    assert made(config) == second
+    assert load_manifest(config.output) == second
+
+
+def test_noises_keep_their_side_under_another_name(config: PrepConfig, tmp_path: Path) -> None:
+    made(config)
+    before = {clip.sha256: clip.split for clip in load_editions(config, "")[0].used("noise")}
+    for path in sorted((tmp_path / "noise").iterdir()):
+        path.rename(path.with_name(f"renamed-{path.name}"))
+    shutil.copy(tmp_path / "noise/renamed-0.wav", tmp_path / "noise/a-copy.wav")
+    add_clips(tmp_path / "speech", "late", 4)
+    made(config)
+    after = {clip.sha256: clip.split for clip in load_editions(config, "")[1].used("noise")}
+    assert after == before
+    assert verify(f"{config.output}/manifest.json") == []
+
+
+def test_a_side_without_noises_is_refused(config: PrepConfig, tmp_path: Path) -> None:
+    made(config)
+    noises = load_editions(config, "")[0].used("noise")
+    for clip in noises:
+        if clip.split == "val":
+            (tmp_path / "noise" / clip.path).unlink()
+    add_clips(tmp_path / "speech", "late", 9)
+    with pytest.raises(ConfigError, match=r"noise: .* no recording in it for val"):
+        prep(config)
+
+
+def test_a_source_that_is_gone_is_told_with_what_to_do(config: PrepConfig, tmp_path: Path) -> None:
+    made(config)
+    (tmp_path / "out/train/shard-000001.index").unlink()
+    shutil.move(tmp_path / "speech", tmp_path / "away")
+    (tmp_path / "speech").mkdir()
+    with pytest.raises(ShardError, match=r"\.wav: gone since it was scanned; put it back"):
+        prep(config)
+
+
+def test_a_speaker_pattern_is_for_speech_alone(config: PrepConfig) -> None:
+    tree = configs.to_tree(config)
+    tree["clips"] |= {"speaker_pattern": r"^s(\d)/"}
+    made(configs.from_tree(PrepConfig, tree, "test"))
+    (edition,) = load_editions(configs.from_tree(PrepConfig, tree, "test"), "")
+    assert {clip.speaker for clip in edition.used("speech")} == set("0123456789")
+
+
+def test_an_error_while_a_shard_is_drawn_is_no_end_of_the_shards(
+    config: PrepConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise IndexError("a fault of the plan")
+
+    monkeypatch.setattr(job, "draw_recipes", broken)
+    with pytest.raises(IndexError, match="a fault of the plan"):
+        prep(config)
 
 
 def test_one_clip_cannot_be_split(config: PrepConfig, tmp_path: Path) -> None:

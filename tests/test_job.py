@@ -1,17 +1,30 @@
 """What a job draws noises from: babbles of other speakers of the same side, rooms of both kinds."""
 
+import base64
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from shard_tools import make, mix
+from shard_tools.bank import fill_bank
+from shard_tools.catalogue import Clip, read_stretch
+from shard_tools.degrade import DenoiserConfig, degrade
 from shard_tools.editions import load_editions
-from shard_tools.job import BABBLES, open_job, shard_task
-from shard_tools.make import judge
+from shard_tools.job import BABBLES, Job, open_job, shard_task
+from shard_tools.make import Judged, judge, make_shard
+from shard_tools.manifest import read_made
 from shard_tools.metas import read_metas
 from shard_tools.prep import prep
 from shard_tools.prep_config import PrepConfig
+from shard_tools.rejects import write_report
 from shard_tools.rooms import room_name, simulate_room
 from timbre import audio
 from timbre import config as configs
+from timbre.audio import Wave
+from timbre.errors import ConfigError, ShardError
 from timbre.shards import load_manifest
 from timbre.synthetic_voice import voice
 
@@ -91,5 +104,161 @@ def test_a_job_that_is_opened_again_makes_the_same_pairs(config: PrepConfig) -> 
         judge(other.shard_job, shard_task(config, other, shard), [5]),
         strict=True,
     ):
-        assert a is not None and b is not None
+        assert isinstance(a, Judged) and isinstance(b, Judged)
         assert np.array_equal(a.noisy, b.noisy) and np.array_equal(a.clean, b.clean)
+
+
+LONG = 12 * 48_000
+QUIET = slice(4 * 48_000, 8 * 48_000)
+HUM = slice(30 * 48_000, 31 * 48_000)
+
+
+@pytest.fixture(scope="module")
+def long_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two speakers at two rates, silent in the middle but for the room; a noise of 1 s in 60 s."""
+    folder, rng = tmp_path_factory.mktemp("long"), np.random.default_rng(3)
+    for number, rate in enumerate((48_000, 44_100)):
+        talk = voice(12.0, np.random.default_rng(number))[:LONG]
+        room = rng.standard_normal(LONG).astype(np.float32) * np.float32(audio.gain(-72.0))
+        talk[QUIET] = room[QUIET]
+        talk = audio.resample(talk, 48_000, rate)
+        audio.write(folder / f"speech/s{number}/long.wav", talk, rate, "FLOAT")
+    noise = np.zeros(60 * 48_000, np.float32)
+    noise[HUM] = rng.standard_normal(48_000) / 9
+    audio.write(folder / "noise/rare.wav", noise, 48_000)
+    return folder
+
+
+def long_config(sources: Path, output: Path) -> PrepConfig:
+    tree = {
+        "speech": f"{sources}/speech",
+        "noise": f"{sources}/noise",
+        "output": str(output),
+        "workers": 1,
+        "save_segment_seconds": 1.0,
+        "val_ratio": 0.4,
+        "variants": 2,
+        "denoiser": {"name": "none"},
+        "clips": {"min_bandwidth_hz": 0.0},
+        "mix": {"babble_share": 0.0},
+        "reverb": {"share": 0.0},
+    }
+    return configs.from_tree(PrepConfig, tree, "test")
+
+
+@pytest.fixture(scope="module")
+def long_job(
+    long_sources: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[PrepConfig, Job]:
+    made = long_config(long_sources, tmp_path_factory.mktemp("out"))
+    prep(made)
+    (edition,) = load_editions(made, "")
+    return made, open_job(made, edition)
+
+
+def test_the_quiet_between_two_chapters_is_no_speech(long_job: tuple[PrepConfig, Job]) -> None:
+    config, job = long_job
+    for shard in job.plan.shards():
+        task = shard_task(config, job, shard)
+        refused = []
+        for number, pair in judge(job.shard_job, task, range(len(task.pieces))):
+            piece = task.pieces[number]
+            inside = QUIET.start <= piece.start and piece.start + piece.samples <= QUIET.stop
+            assert (pair == "silent_clean") == inside
+            refused += [piece.start] * inside
+        assert len(refused) >= 4
+
+
+def test_a_noise_that_hardly_sounds_is_heard_in_every_pair(
+    long_job: tuple[PrepConfig, Job],
+) -> None:
+    config, job = long_job
+    task = shard_task(config, job, job.plan.shards()[0])
+    noise, lead_in = job.shard_job.noises.wave(0), job.shard_job.lead_in
+    drawn, used = set(), set()
+    for number, pair in judge(job.shard_job, task, range(len(task.pieces))):
+        assert pair != "silent_noise"
+        if isinstance(pair, Judged):
+            (source,) = pair.prepared.noises
+            heard = mix.loop(noise, source.start, source.samples)[lead_in:]
+            added = pair.noisy - pair.clean
+            factor = np.dot(added, heard) / np.dot(heard, heard)
+            assert factor > 0 and np.abs(added - factor * heard).max() < 1e-5
+            drawn.add(int(task.recipes[number].noises[0].start * len(noise)))
+            used.add(source.start)
+    assert len(drawn - used) > 5
+
+
+def test_silence_for_noise_is_refused_as_such(long_job: tuple[PrepConfig, Job]) -> None:
+    config, job = long_job
+    task = shard_task(config, job, job.plan.shards()[0])
+    silent = fill_bank(["none"], [96_000], lambda _: np.zeros(96_000, np.float32), "noise")
+    results = dict(judge(job.shard_job._replace(noises=silent), task, range(len(task.pieces))))
+    assert set(results.values()) == {"silent_noise", "silent_clean"}
+
+
+def test_a_take_is_read_once_and_its_pieces_are_what_single_readings_give(
+    long_job: tuple[PrepConfig, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, job = long_job
+    read = []
+
+    def counted(url: str, clip: Clip, start: int, samples: int) -> Wave:
+        read.append(clip.path)
+        return read_stretch(url, clip, start, samples)
+
+    monkeypatch.setattr(make, "read_stretch", counted)
+    for shard in job.plan.shards():
+        task = shard_task(config, job, shard)
+        rate = task.pieces[0].clip.sample_rate
+        read.clear()
+        together = dict(judge(job.shard_job, task, range(len(task.pieces))))
+        assert read == [task.pieces[0].clip.path]
+        for number in range(0, len(task.pieces), 5):
+            ((_, alone),) = judge(job.shard_job, task, [number])
+            pair = together[number]
+            if isinstance(alone, Judged) and isinstance(pair, Judged):
+                error = np.abs(alone.noisy - pair.noisy).max()
+                assert error == 0 if rate == 48_000 else error < 1e-6
+            else:
+                assert alone == pair
+        numbers = [7, 3, 4, 20]  # neither in order nor all in one stretch
+        for number, pair in judge(job.shard_job, task, numbers):
+            if isinstance(pair, Judged):
+                other = together[number]
+                assert isinstance(other, Judged)
+                assert np.abs(pair.noisy - other.noisy).max() < 1e-6
+
+
+def test_the_page_plays_a_pair_whose_degraded_side_is_not_finite(
+    long_sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = configs.to_tree(long_config(long_sources, tmp_path / "out"))
+    strict = {**tree, "quality": {**tree["quality"], "min_spectral_correlation": 0.999}}
+    config = configs.from_tree(PrepConfig, strict, "test")
+    with suppress(ShardError):  # hardly a pair passes
+        prep(config)
+    (edition,) = load_editions(config, "")
+
+    def broken(noisy: Sequence[Wave], denoiser: DenoiserConfig) -> list[Wave]:
+        degraded = [wave.copy() for wave in degrade(noisy, denoiser)]
+        for wave in degraded:
+            wave[-9_000:-8_996] = np.nan, np.inf, -np.inf, 1e9
+        return degraded
+
+    monkeypatch.setattr(make, "degrade", broken)
+    made = read_made(config.output, edition)
+    page = Path(write_report(config, edition, open_job(config, edition), made)).read_text()
+    assert page.count("<audio") >= 9 and "finite_share 0.9" in page
+    for player in page.split("base64,")[1:]:
+        heard, _ = audio.decode(base64.b64decode(player.partition(">")[0]), "example")
+        assert np.isfinite(heard).all() and heard.shape[1] >= 48_000
+    assert page.count("too quiet in the recording") == 3
+
+
+def test_a_worker_with_another_denoiser_than_the_plans_is_refused(config: PrepConfig) -> None:
+    (edition,) = load_editions(config, "")
+    job = open_job(config, edition)
+    task = shard_task(config, job, job.plan.shards()[0])
+    with pytest.raises(ConfigError, match="weights on this machine have SHA-256 none, the plan"):
+        make_shard(job.shard_job._replace(denoiser_sha256="ab" * 32), task)

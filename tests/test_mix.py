@@ -101,7 +101,7 @@ def test_a_loop_leaves_the_recording_alone(samples: int) -> None:
 def test_layers_are_heard_at_their_gains() -> None:
     gains = (0.0, -6.0, 3.0)
     layers = [
-        mix.Layer(white(30000 + 5000 * n, n) * np.float32(0.1**n), 1000 * n, gain_db)
+        mix.Layer(white(96000, n) * np.float32(0.1**n), 0, gain_db)
         for n, gain_db in enumerate(gains)
     ]
     for one in layers:
@@ -114,17 +114,47 @@ def test_layers_are_heard_at_their_gains() -> None:
 @pytest.mark.parametrize("steps", [0, 1])
 def test_a_layer_silent_in_its_stretch_is_left_out(steps: int) -> None:
     silence = np.float32(steps / 32768) * np.sign(white(20000, 2))
-    half_silent = np.concatenate([silence, white(20000)])
-    heard = mix.Layer(white(9000, 1), 0, 0.0)
+    heard = mix.Layer(white(20000, 1), 0, 0.0)
     np.testing.assert_array_equal(
-        mix.layer([heard, mix.Layer(half_silent, 0, 20.0)], 20000), mix.layer([heard], 20000)
+        mix.layer([heard, mix.Layer(silence, 0, 20.0)], 20000), mix.layer([heard], 20000)
     )
-    both = mix.layer([heard, mix.Layer(half_silent, 20000, 0.0)], 20000)
+    both = mix.layer([heard, mix.Layer(white(20000), 0, 0.0)], 20000)
     assert abs(audio.level_db(both) - mix.LAYER_LEVEL_DB - 10 * np.log10(2)) < 0.1
 
 
 @pytest.mark.parametrize("samples", [1, 480, 100001])
 def test_layers_have_the_asked_length(samples: int) -> None:
-    made = mix.layer([mix.Layer(white(5000), 4999, 0.0), mix.Layer(white(200000), 7, 0.0)], samples)
+    heard = [mix.Layer(white(samples, seed), 7, 0.0) for seed in range(2)]
+    made = mix.layer(heard, samples)
     assert made.shape == (samples,) and made.dtype == np.float32
-    assert not mix.layer([mix.Layer(np.zeros(5000, np.float32), 0, 0.0)], samples).any()
+    assert not mix.layer([mix.Layer(np.zeros(samples, np.float32), 0, 0.0)], samples).any()
+
+
+@pytest.mark.parametrize("start", range(0, 100_000, 7_919))
+@pytest.mark.parametrize("lead_in", [0, 3_000])
+def test_a_noise_that_is_silent_where_it_was_to_start_starts_further_on(
+    start: int, lead_in: int
+) -> None:
+    noise = np.zeros(100_000, np.float32)
+    noise[40_000:41_000] = white(1_000)
+
+    def hear(place: int) -> Wave:
+        return mix.loop(noise, place, lead_in + 4_000)
+
+    found, heard = mix.start_that_sounds(hear, len(noise), start, lead_in)
+    assert 0 <= found < len(noise)
+    np.testing.assert_array_equal(heard, hear(found))
+    assert audio.level_db(heard[lead_in:]) > mix.QUIETEST_DB
+    body = (start + lead_in) % len(noise)
+    if 37_000 <= body < 40_500:
+        assert found == start
+    assert (found - start) % 4_000 == 0 or found < start
+    assert mix.start_that_sounds(hear, len(noise), found, lead_in)[0] == found
+
+
+def test_a_noise_without_any_sound_keeps_its_start() -> None:
+    nothing = np.zeros(10_000, np.float32)
+    found, heard = mix.start_that_sounds(
+        lambda place: mix.loop(nothing, place, 3_000), 10_000, 700, 500
+    )
+    assert found == 700 and heard.shape == (3_000,) and not heard.any()

@@ -198,3 +198,16 @@ def test_a_clip_on_which_a_model_fails_ends_the_work(noisy: list[Wave], tmp_path
     assert len(degrade([noisy[0][:48_000]], config)[0]) == 48_000
     with pytest.raises(WorkError, match=r"hops\.onnx: fails on 48001 samples"):
         degrade([noisy[0][:48_001]], config)
+
+
+def test_a_model_that_cuts_long_clips_ends_the_work_in_place_of_giving_silence(
+    noisy: list[Wave], tmp_path: Path
+) -> None:
+    """The clip on which the model is tried is 4 s long."""
+    weights = {"from": [0], "to": [200_000], "axis": [1]}
+    nodes = [helper.make_node("Slice", ["x", *weights], ["out"])]
+    config = onnx_config(write_model(tmp_path / "cuts.onnx", nodes, {"x": ("b", "n")}, weights))
+    long = np.tile(noisy[0], 3)
+    assert len(degrade([long[:192_000]], config)[0]) == 192_000
+    with pytest.raises(WorkError, match=r"cuts\.onnx: gives 200000 samples for 288000; expected"):
+        degrade([long], config)

@@ -86,6 +86,16 @@ def test_what_no_run_could_be_served_is_bad_usage(manifest_url: str, words: list
     assert main([manifest_url, *words]) == 2
 
 
+@pytest.mark.parametrize(("option", "least"), [("--world", 1), ("--rank", 0), ("--steps", 1)])
+def test_a_number_below_the_least_is_bad_usage(
+    manifest_url: str, option: str, least: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([manifest_url, option, str(least - 1)])
+    assert f"expected a whole number of at least {least}" in capsys.readouterr().err
+    assert main([manifest_url, "--global-batch", "6", option, str(least)]) == 0
+
+
 def test_a_missing_manifest_is_bad_usage_and_an_unknown_split_a_failure(
     manifest_url: str, tmp_path: Path
 ) -> None:

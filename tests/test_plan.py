@@ -8,18 +8,14 @@ import pytest
 from shard_tools import plan
 from shard_tools.catalogue import Clip
 from shard_tools.plan import (
-    BabbleEntry,
-    MixConfig,
     PlanSize,
-    Pools,
-    RoomShares,
     count_pieces,
-    draw_recipes,
     make_plan,
     piece_of,
     split_names,
     split_pool,
 )
+from shard_tools.recipes import BabbleEntry, MixConfig, Pools, RoomShares, draw_recipes
 from timbre.shards import Split
 
 SIZE = PlanSize(segment=96_000, margin=4_800, variants=2, shard_pairs=5, seed=0)

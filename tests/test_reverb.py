@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from shard_tools import reverb
+from shard_tools.fft import fast_length
 from timbre.audio import SAMPLE_RATE, Wave
 from timbre.signals import room_response
 from timbre.synthetic_voice import voice
@@ -85,7 +86,7 @@ def test_fast_lengths_are_the_next_with_small_factors(samples: int) -> None:
                 number //= factor
         return number == 1
 
-    assert reverb.fast_length(samples) == next(n for n in range(samples, 2**21) if small(n))
+    assert fast_length(samples) == next(n for n in range(samples, 2**21) if small(n))
 
 
 def test_decay_times_follow_the_slope_of_an_exponential() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from shard_tools import reverb, rooms
+from shard_tools.fft import fast_length
 from shard_tools.rooms import Room
 from timbre.audio import SAMPLE_RATE, Wave
 from timbre.errors import ConfigError
@@ -31,7 +32,7 @@ def drawn() -> list[Drawn]:
 
 
 def below_4_khz(response: Wave) -> Wave:
-    length = reverb.fast_length(2 * len(response))
+    length = fast_length(2 * len(response))
     spectrum = np.fft.rfft(response, length)
     spectrum[np.fft.rfftfreq(length, 1 / SAMPLE_RATE) > 4000] = 0
     kept: Wave = np.fft.irfft(spectrum, length)[: len(response)].astype(np.float32)

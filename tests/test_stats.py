@@ -212,6 +212,15 @@ def test_a_damaged_meta_and_a_missing_manifest_are_told(
     assert main([str(tar.parents[2])]) == 2
 
 
+@pytest.mark.parametrize("sample", ["0", "-1", "few"])
+def test_a_sample_of_nothing_is_bad_usage(
+    manifest_url: str, sample: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([manifest_url, "--sample", sample])
+    assert "expected a whole number of at least 1" in capsys.readouterr().err
+
+
 def test_metas_keep_the_order_of_the_shards(manifest_url: str) -> None:
     metas: list[PairMeta] = read_metas(manifest_url, shards.load_manifest(manifest_url), "train")
     assert [meta.key for meta in metas] == sorted(meta.key for meta in metas)

@@ -1,16 +1,18 @@
 """Files by path and URL."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from tests import object_store
-from timbre import storage
+from timbre import storage, store_errors
 from timbre.errors import ConfigError
 
 s3, s3_bucket = object_store.s3, object_store.s3_bucket
@@ -137,10 +139,72 @@ def test_a_librarys_own_errors_are_tried_again_and_told_as_oserror(
 
     storage.publish("memory://bucket/key", b"data")
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", fails)
-    told = r"^memory://bucket/key: Response payload is not completed \(tried 5 times\)$"
+    told = r"^memory://bucket/key: Response payload is not completed \(tried 8 times\)$"
     with pytest.raises(OSError, match=told):
         storage.read("memory://bucket/key")
     assert len(tries) == storage.ATTEMPTS
+
+
+def test_an_outage_of_a_minute_is_outlived_by_waits_that_grow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for seed in range(20):
+        random.seed(seed)
+        waits: list[float] = []
+        monkeypatch.setattr(time, "sleep", waits.append)
+        memory = fsspec.filesystem("memory")
+        monkeypatch.setattr(
+            type(memory), "cat_file", lambda *_, **__: (_ for _ in ()).throw(OSError("down"))
+        )
+        storage.publish("memory://bucket/key", b"data")
+        with pytest.raises(OSError, match=r"down \(tried 8 times\)"):
+            storage.read("memory://bucket/key")
+        assert 60 <= sum(waits) <= 90
+        assert waits == sorted(waits) and waits[0] < 1 and max(waits) <= 30
+
+
+class HttpError(Exception):
+    """As gcsfs's, of which type and code are known here."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"refused, {code}")
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("Forbidden: https://storage.googleapis.com/b/o\nno storage.objects.get access"),
+        OSError("Unauthorized: b/o"),
+        ValueError("Bad Request: b/o\nRequest had invalid authentication credentials."),
+        HttpError(401),
+        HttpError(403),
+    ],
+    ids=["Forbidden", "Unauthorized", "invalid", "401", "403"],
+)
+def test_a_refusal_by_google_is_told_at_once(error: Exception) -> None:
+    assert store_errors.is_failure(error, remote=True)
+    told = store_errors.permanent("gs://b/o", error, remote=True)
+    assert isinstance(told, PermissionError)
+    assert str(told).startswith("gs://b/o: access refused: ") and "\n" not in str(told)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError("Connection reset, not Forbidden"), HttpError(503), ValueError("no content")],
+    ids=["reset", "503", "no content"],
+)
+def test_what_may_pass_is_not_taken_for_a_refusal(error: Exception) -> None:
+    assert store_errors.is_failure(error, remote=True)
+    assert store_errors.permanent("gs://b/o", error, remote=True) is None
+
+
+def test_a_bad_request_is_told_at_once_and_only_of_a_store() -> None:
+    error = ValueError("Bad Request: b/o\nName is invalid")
+    told = store_errors.permanent("gs://b/o", error, remote=True)
+    assert type(told) is OSError
+    assert str(told) == "gs://b/o: Bad Request: b/o Name is invalid"
+    assert not store_errors.is_failure(error, remote=False)
 
 
 def test_a_fault_of_the_program_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,11 @@ Past this module waveforms are float32 in [-1, 1] at 48 kHz.
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import soundfile
@@ -30,13 +30,16 @@ ACTIVE_RANGE_DB = 40.0
 LEVEL_FRAME = 960
 
 # A polyphase resampler holds rate_in/gcd x rate_out/gcd taps; past this a rate is not one in use.
-MAX_RESAMPLER_TAPS = 50_000_000
+MAX_RESAMPLER_TAPS = 5_000_000
 
 # What a lossy decoder needs after a jump before it is right again (MP3's bit reservoir: 9 frames).
 PREROLL = 16_384
+# What libsndfile says of a FLAC stream that came out of a pipe.
+UNKNOWN_LENGTH = 1 << 62
 # Samples at the lower rate that a resampled one depends on, on either side.
 RESAMPLER_REACH = 80
 
+T = TypeVar("T")
 Wave = NDArray[np.float32]
 Int16Wave = NDArray[np.int16]
 
@@ -100,14 +103,9 @@ def read_mono(url: str | Path) -> Wave:
 
 def decode(data: bytes, name: str) -> tuple[Wave, int]:
     """Return ``(channels, samples)`` and the sample rate of an encoded file; ``name`` is for errors."""
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            expected, rate = file.frames, file.samplerate
-            wave = file.read(dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{name}: not readable as audio: {_reason(error)}") from None
-    if wave.size == 0:
-        raise AudioError(f"{name}: holds no samples")
+    with _opened(io.BytesIO(data), name) as file:
+        expected, rate = file.frames, file.samplerate
+        wave = file.read(dtype="float32", always_2d=True)
     if len(wave) != expected:
         raise AudioError(f"{name}: breaks off after {len(wave)} of {expected} samples")
     if not np.isfinite(wave).all():
@@ -227,8 +225,7 @@ def resample(wave: Wave, rate_in: int, rate_out: int) -> Wave:
 
 def level_db(wave: Wave) -> float:
     """Return the root-mean-square level in dB relative to full scale; digital silence is -200."""
-    flat = wave.ravel()
-    power = float(np.dot(flat, flat)) / wave.size if wave.size else 0.0
+    power = float(np.mean(np.square(wave, dtype=np.float64))) if wave.size else 0.0
     return max(10 * math.log10(power), SILENCE_DB) if power > 0 else SILENCE_DB
 
 
@@ -258,7 +255,7 @@ def to_int16(wave: Wave) -> Int16Wave:
     return scaled
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _resampler(rate_in: int, rate_out: int) -> Resample:
     """Return the filter between two rates, which costs more to make than to use."""
     return Resample(
@@ -271,16 +268,49 @@ def _resampler(rate_in: int, rate_out: int) -> Resample:
     )
 
 
+class _Source:
+    """A file for libsndfile, which loses what its callbacks raise: the first error is kept."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: Exception | None = None
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._kept(lambda: self._file.seek(offset, whence), -1)
+
+    def tell(self) -> int:
+        return self._kept(self._file.tell, -1)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._kept(lambda: self._file.read(size), b"")
+
+    def _kept(self, call: Callable[[], T], otherwise: T) -> T:
+        try:
+            return call()
+        except Exception as error:
+            self.error = self.error or error
+            return otherwise
+
+
 @contextmanager
 def _opened(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
-    file.seek(0)
+    source = _Source(file)
+    source.seek(0)
     try:
-        with soundfile.SoundFile(file) as opened:
+        with soundfile.SoundFile(source) as opened:
             if opened.frames == 0 or opened.channels == 0:
                 raise AudioError(f"{name}: holds no samples")
+            if opened.frames >= UNKNOWN_LENGTH:
+                raise AudioError(f"{name}: does not tell its length; write it again as a file")
             yield opened
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, AudioError) as error:
+        if source.error:
+            raise source.error from None
+        if isinstance(error, AudioError):
+            raise
         raise AudioError(f"{name}: not readable as audio: {_reason(error)}") from None
+    if source.error:
+        raise source.error
 
 
 def _read_mono(opened: soundfile.SoundFile, name: str, first: int, samples: int) -> Wave:

@@ -57,6 +57,19 @@ def config_parser(program: str, description: str, example: str) -> argparse.Argu
     return parser
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """Return the argparse type of whole numbers from ``least`` (0 or more) on."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: expected a whole number of at least {least}"
+            )
+        return int(text)
+
+    return parse
+
+
 def say(message: str) -> None:
     """Print a line of a command's result."""
     print(message)  # noqa: T201 - results go to standard output

@@ -4,11 +4,10 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 from timbre import shards, storage
-from timbre.command import command, say
+from timbre.command import at_least, command, say
 from timbre.errors import ConfigError
 from timbre.order import Corpus, DataSource, Order, mixed_order, open_corpus
 from timbre.pairs import open_index
@@ -91,9 +90,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("manifest", metavar="MANIFEST", help="manifest.json, or its folder")
     parser.add_argument("--split", default="train", help="which split (%(default)s)")
     for name, default, least, meaning in OPTIONS:
-        kind = partial(_at_least, least)
         parser.add_argument(
-            f"--{name}", metavar="N", type=kind, default=default, help=f"{meaning} (%(default)s)"
+            f"--{name}",
+            metavar="N",
+            type=at_least(least),
+            default=default,
+            help=f"{meaning} (%(default)s)",
         )
     parser.add_argument(
         "--json", action="store_true", help="one object a line: step, sample, keys, shards"
@@ -110,12 +112,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
             f"--start {given.start}: expected a multiple of --global-batch {given.global_batch}"
         )
     return given
-
-
-def _at_least(least: int, text: str) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least {least}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ from timbre.store_errors import EndOfFileError
 
 T = TypeVar("T")
 
-ATTEMPTS = 5
-FIRST_WAIT_SECONDS = 0.5
+# A minute or more in all: a store that is away for that long does not end a job of days.
+ATTEMPTS = 8
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
 
 
 def join(base: str | Path, *parts: str) -> str:
@@ -166,13 +167,15 @@ def open_ranged(url: str | Path, bytes: int) -> io.BufferedReader:
 
 
 def publish(url: str | Path, data: bytes) -> None:
-    """Make ``data`` appear under the name ``url``, whole or not at all.
+    """Make ``data`` appear under the name ``url``.
 
-    Locally a temporary file in the same folder is written, synced and renamed; object stores put
-    whole objects.
+    Locally whole or not at all: a temporary file in the same folder is written, synced and renamed.
+    Object stores put whole objects. One that arrived with another size is put again, not deleted: by
+    now it may be another writer's.
 
     Raises:
-        OSError: it cannot be written; what had this name before is still there.
+        OSError: it cannot be written. What had this name before is still there, unless the message
+            tells of too few or too many bytes that arrived in its place.
     """
     file_system, path = _resolve(url)
 
@@ -183,8 +186,7 @@ def publish(url: str | Path, data: bytes) -> None:
         except FileNotFoundError:
             raise OSError("what was written is not there") from None
         if arrived != len(data):
-            file_system.rm_file(path)
-            raise OSError(f"{arrived} of {len(data)} written bytes arrived")
+            raise OSError(f"{arrived} of {len(data)} written bytes arrived, and are there now")
 
     if not _is_a("file", file_system):
         _retrying(url, file_system, put)
@@ -274,12 +276,13 @@ def _retrying(
         try:
             return attempt()
         except Exception as error:
-            if not store_errors.is_failure(error):
+            if not store_errors.is_failure(error, remote):
                 raise
             if told := store_errors.permanent(url, error, remote):
                 raise told from None
             if number == attempts:
                 tried = f" (tried {attempts} times)" if remote else ""
                 raise OSError(f"{url}: {store_errors.reason(error)}{tried}") from error
-        time.sleep(FIRST_WAIT_SECONDS * 2 ** (number - 1) * random.uniform(0.5, 1.5))
+        wait = FIRST_WAIT_SECONDS * 2 ** (number - 1) * random.uniform(1.0, 1.5)
+        time.sleep(min(wait, LONGEST_WAIT_SECONDS))
     raise AssertionError("unreachable")

@@ -4,6 +4,8 @@ The libraries behind fsspec (botocore, aiohttp, google-auth, ...) are not instal
 raise what is no OSError, so they are told apart by class name and by the code in their answer.
 """
 
+import re
+
 REFUSED_CLASSES = frozenset(
     {
         "ClientAuthenticationError",
@@ -36,6 +38,11 @@ REFUSED_CODES = frozenset(
         "TokenRefreshRequired",
     }
 )
+# gcsfs says 403 and some 400 and 401 with an OSError or ValueError that has no code.
+REFUSED_TEXT = re.compile(
+    r"(forbidden|unauthorized)\b|.*\binvalid (authentication )?credentials", re.I | re.S
+)
+BAD_REQUEST = "Bad Request"
 PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
@@ -43,9 +50,13 @@ class EndOfFileError(OSError):
     """The file ends before the bytes that were asked for; the message names the file."""
 
 
-def is_failure(error: Exception) -> bool:
-    """Whether an exception is a file system's or a library's failure, not a fault of the program."""
-    return isinstance(error, OSError) or type(error).__module__ != "builtins"
+def is_failure(error: Exception, remote: bool) -> bool:
+    """Whether an exception is a file system's or a library's failure, not a fault of the program.
+
+    Of a remote store a plain ValueError is one too: so gcsfs tells of a bad request.
+    """
+    library = type(error).__module__ != "builtins"
+    return isinstance(error, OSError) or library or (remote and isinstance(error, ValueError))
 
 
 def permanent(url: object, error: Exception, remote: bool) -> OSError | None:
@@ -62,7 +73,9 @@ def permanent(url: object, error: Exception, remote: bool) -> OSError | None:
         return FileNotFoundError(f"{url}: {error.strerror or missing}")
     if isinstance(error, PERMANENT):
         return type(error)(f"{url}: {reason(error)}")
-    if type(error).__name__ == "ParamValidationError":  # botocore: a name that no bucket can have
+    # botocore's, and gcsfs's: a name that no bucket can have.
+    bad = isinstance(error, ValueError) and str(error).startswith(BAD_REQUEST)
+    if bad or type(error).__name__ == "ParamValidationError":
         return OSError(f"{url}: {reason(error)}")
     return None
 
@@ -92,4 +105,5 @@ def _is_refusal(error: Exception) -> bool:
         isinstance(error, PermissionError)
         or type(error).__name__ in REFUSED_CLASSES
         or code(error) in REFUSED_CODES
+        or (type(error) in (OSError, ValueError) and bool(REFUSED_TEXT.match(str(error))))
     )

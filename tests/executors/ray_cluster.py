@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -23,16 +24,26 @@ def ray_cluster(nodes: int) -> Iterator[Cluster]:
         cluster = Cluster()
         try:
             for number in range(nodes):
-                # Each an address of its own, so that a caller can choose the node it belongs to.
-                address = {"node_ip_address": f"127.0.0.{1 + number}"} if number else {}
-                cluster.add_node(
-                    num_cpus=1,
-                    object_store_memory=STORE_BYTES,
-                    include_dashboard=False,
-                    **address,
-                )
+                add_node(cluster, number)
             patch.setenv("RAY_ADDRESS", cluster.address)
             yield cluster
         finally:
             ray.shutdown()
             cluster.shutdown()
+
+
+def add_node(cluster: Cluster, number: int, gpus: int = 0) -> Any:
+    """Add a node with one processor, and with as many GPUs as it shall claim to have."""
+    # Each an address of its own, so that a caller can choose the node it belongs to.
+    address = {"node_ip_address": f"127.0.0.{1 + number}"} if number else {}
+    return cluster.add_node(
+        num_cpus=1, num_gpus=gpus, object_store_memory=STORE_BYTES, include_dashboard=False, **address
+    )  # fmt: skip
+
+
+def bring_back_lost_nodes(cluster: Cluster) -> None:
+    """Replace every node of the cluster, the head excepted, whose processes were killed."""
+    for number, node in enumerate(list(cluster.list_all_nodes())):
+        if node.dead_processes():
+            cluster.remove_node(node)
+            add_node(cluster, number)

@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 
 from shard_tools.verify import verify
-from tests.executors.ray_cluster import ray_cluster
-from tests.executors.slurm_cluster import slurm_cluster, why_not
+from tests.executors.slurm_cluster import Slurm, needs_slurm
 from tests.small_prep import contents, write_config, write_sources
 from timbre import cli
 
 ROOT = Path(__file__).parents[2]
-no_slurm = why_not()
 
 
 @pytest.fixture(scope="module")
@@ -34,28 +32,28 @@ def without_config(files: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if not name.startswith("manifest")}
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_ray_cluster_of_two_nodes(sources: Path, local: dict[str, bytes], tmp_path: Path) -> None:
     config = write_config(sources, tmp_path / "out")
     words = [sys.executable, "-m", "timbre", "prep", str(config), "--executor", "ray"]
-    with ray_cluster(nodes=2):
-        done = subprocess.run(words, capture_output=True, text=True)
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "out") == local
 
 
-@pytest.mark.skipif(no_slurm is not None, reason=str(no_slurm))
-def test_a_slurm_array_of_three(sources: Path, local: dict[str, bytes], tmp_path: Path) -> None:
+@needs_slurm
+def test_a_slurm_array_of_three(
+    slurm: Slurm, sources: Path, local: dict[str, bytes], tmp_path: Path
+) -> None:
     config = write_config(sources, tmp_path / "out")
     binaries = Path(sys.executable).parent
-    (tmp_path / "slurm").mkdir()
-    with slurm_cluster(tmp_path / "slurm") as slurm:
-        job = slurm.submit(
-            ["--array=0-2", "--cpus-per-task=1", ROOT / "launch/slurm/prep.sbatch", config],
-            PATH=f"{binaries}:/usr/bin:/bin",
-        )
-        states = slurm.wait(job)
+    job = slurm.submit(
+        ["--array=0-2", "--cpus-per-task=1", ROOT / "launch/slurm/prep.sbatch", config],
+        PATH=f"{binaries}:/usr/bin:/bin",
+    )
+    states = slurm.wait(job)
     assert len(states) == 3
-    logs = "\n".join(path.read_text() for path in (tmp_path / "slurm").rglob("*.log"))
+    logs = "\n".join(path.read_text() for path in slurm.folder.glob(f"*-{job}_*.log"))
     assert set(states.values()) == {"COMPLETED"}, logs
     assert without_config(contents(tmp_path / "out")) == without_config(local)
     assert verify(f"{tmp_path}/out/manifest.json") == []

@@ -6,7 +6,6 @@ Instead of timbre, a program that writes down its arguments and its environment 
 import os
 import select
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ import pytest
 import yaml
 
 from shard_tools.executors import Share, find_share
-from tests.executors.slurm_cluster import Slurm, slurm_cluster, why_not
+from tests.executors.slurm_cluster import Slurm, needs_slurm
 from timbre.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -33,9 +32,6 @@ if [ "${HOLD:-none}" = "$SLURM_ARRAY_TASK_ID" ] && [ "${SLURM_RESTART_COUNT:-0}"
 fi
 """
 
-no_slurm = why_not()
-needs_slurm = pytest.mark.skipif(no_slurm is not None, reason=str(no_slurm))
-
 
 class Run(NamedTuple):
     """One run of the stand-in: its arguments, and the environment that it found."""
@@ -51,12 +47,6 @@ class Run(NamedTuple):
             for name, value in self.environment.items():
                 patch.setenv(name, value)
             return find_share(None)
-
-
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    with slurm_cluster(tmp_path_factory.mktemp("slurm")) as cluster:
-        yield cluster
 
 
 @pytest.fixture

@@ -42,16 +42,16 @@ def test_lasting_faults_are_told_with_the_name(bucket: Bucket, operation: str, f
     if operation in NEEDS_NO_GET and FAULTS[fault].method == "GET":
         assert run(bucket.url) == expected
         return
-    with pytest.raises(OSError, match=rf"^{bucket.url}.*\(tried 5 times\)"):
+    with pytest.raises(OSError, match=rf"^{bucket.url}.*\(tried 8 times\)"):
         run(bucket.url)
 
 
 @pytest.mark.parametrize("kind", ["status", "reset"])
 def test_the_libraries_below_do_not_try_again_on_their_own(bucket: Bucket, kind: Kind) -> None:
     bucket.proxy.fail(Fault(kind, "GET"))
-    with pytest.raises(OSError, match="tried 5 times"):
+    with pytest.raises(OSError, match="tried 8 times"):
         storage.read_range(f"{bucket.url}/a/x", 100, 4000)
-    assert bucket.proxy.count("GET") == storage.ATTEMPTS == 5
+    assert bucket.proxy.count("GET") == storage.ATTEMPTS == 8
 
 
 @pytest.mark.usefixtures("new_connections")
@@ -63,7 +63,7 @@ def test_a_stalled_answer_is_given_up_and_asked_again(
     run, expected = OPERATIONS[operation]
     bucket.proxy.fail(Fault("stall", "GET", last=1))
     assert run(bucket.url) == expected
-    assert bucket.proxy.count("GET") == 2
+    assert bucket.proxy.count("GET") >= 2  # a busy machine may stall as well
 
 
 def test_a_slow_answer_is_waited_for(bucket: Bucket) -> None:
@@ -102,9 +102,14 @@ def test_an_object_that_arrived_damaged_is_put_again(
     assert (bucket.folder / "new").read_bytes() == DATA
     assert len(puts) == 3
     monkeypatch.setattr(store, "pipe_file", lambda path, data: original(path, b"0"))
-    with pytest.raises(OSError, match=f"{bucket.url}/new: 1 of 5000 written bytes arrived"):
+    told = (
+        rf"{bucket.url}/new: 1 of 5000 written bytes arrived, and are there now \(tried 8 times\)"
+    )
+    with pytest.raises(OSError, match=told):
         storage.publish(f"{bucket.url}/new", DATA)
-    assert not (bucket.folder / "new").exists()
+    # Not deleted: what has the name by now may be another writer's.
+    assert (bucket.folder / "new").read_bytes() == b"0"
+    assert bucket.proxy.count("DELETE") == 0
 
 
 def test_a_large_object_is_put_in_parts_whole_or_not_at_all(

@@ -1,11 +1,11 @@
 """`timbre prep` from a bucket into a bucket: the same bytes as on a disk, whatever the store does."""
 
-import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +15,20 @@ from shard_tools.prep import prep
 from shard_tools.prep_config import PrepConfig
 from shard_tools.verify import verify
 from tests.storage.faulty_bucket import Bucket
-from tests.storage.faulty_proxy import Fault
+from tests.storage.faulty_proxy import Fault, Proxy
 from timbre import audio, cli
 from timbre import config as configs
 
 SHARDS = r"/shard-\d+\.(tar|index)"
+PATIENCE_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 short clips of modulated noise and 3 noises."""
+    """16 short clips of modulated noise and 3 noises."""
     folder, rng = tmp_path_factory.mktemp("sources"), np.random.default_rng(0)
     envelope = np.repeat(rng.uniform(0, 0.2, 50), 480).astype(np.float32)
-    for number in range(40):
+    for number in range(16):
         wave = envelope * rng.standard_normal(24_000).astype(np.float32)
         audio.write(folder / f"speech/s{number % 8}/{number:02d}.wav", wave, 48_000)
     for number in range(3):
@@ -41,7 +42,7 @@ def make_config(root: str, workers: int = 1) -> PrepConfig:
         **{role: f"{root}/{role}" for role in ("speech", "noise")},
         "output": f"{root}/out",
         "workers": workers,
-        "shard_pairs": 4,
+        "shard_pairs": 2,
         "save_segment_seconds": 0.5,
         "val_ratio": 0.2,
         "denoiser": {"name": "none"},
@@ -66,7 +67,7 @@ def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     shutil.copytree(sources, folder, dirs_exist_ok=True)
     prep(make_config(str(folder)))
     made = contents(folder / "out")
-    assert len(made) >= 20
+    assert len(made) > 12
     return made
 
 
@@ -123,17 +124,32 @@ def test_killed_while_it_writes_to_a_bucket_it_ends_with_the_same_bytes(
 ) -> None:
     (tmp_path / "prep.yaml").write_text(configs.dump(make_config(filled.url, workers=2)))
     words = [sys.executable, "-m", "timbre", "prep", f"{tmp_path}/prep.yaml"]
-    chance, kills = random.Random(1), 0
-    while kills < 4:
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(chance.uniform(2, 8))
-            break
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-        assert contents(filled.folder / "out").items() <= expected.items()
-    assert kills >= 1
+    left = []
+    for writes in (1, 4, 9):
+        filled.proxy.fail()  # counts from here
+        kill_at(words, filled.proxy, writes)
+        left.append(len(contents(filled.folder / "out")))
+        assert not (filled.folder / "out/manifest.json").exists()
+    assert any(0 < files < len(expected) for files in left), left
+    filled.proxy.fail()
     subprocess.run(words, check=True, capture_output=True)
+    # Bytes are compared at the end, when nothing is half way into the bucket: what was there stays.
     assert contents(filled.folder / "out") == expected
+    assert filled.proxy.count("PUT", r"\.index") < len(expected) // 2
+
+
+def kill_at(words: list[str], proxy: Proxy, writes: int) -> None:
+    """Run a command and kill it in its n-th write of a shard; return when its workers are gone."""
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (
+        proxy.count("PUT", SHARDS) < writes
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.002)
+    process.kill()
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)  # the workers write to it, too
+    assert process.returncode == -signal.SIGKILL, output
+    assert proxy.count("PUT", SHARDS) >= writes, output

@@ -1,0 +1,63 @@
+"""Recordings in shared memory."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from shard_tools import mix
+from shard_tools.bank import Bank, fill_bank
+from timbre.audio import Wave
+
+LENGTHS = (1, 500, 3_000, 20_000, 100_000)
+
+
+@pytest.fixture(scope="module")
+def bank() -> Bank:
+    def produce(number: int) -> Wave:
+        rng = np.random.default_rng(number)
+        return rng.standard_normal(LENGTHS[number]).astype(np.float32)
+
+    return fill_bank([f"{number}" for number in range(len(LENGTHS))], LENGTHS, produce, "noise")
+
+
+def test_recordings_keep_their_place_length_and_shape(bank: Bank) -> None:
+    for number, length in enumerate(LENGTHS):
+        assert bank.length(number) == length
+        wave = bank.wave(number)
+        expected = np.random.default_rng(number).standard_normal(length).astype(np.float32)
+        assert wave.shape == (length,) and wave.dtype == np.float32
+        assert np.abs(wave - expected / np.abs(expected).max()).max() < 1e-4
+
+
+@pytest.mark.parametrize("number", range(len(LENGTHS)))
+@pytest.mark.parametrize("samples", [1, 480, 4_000, 30_000, 99_000])
+def test_a_stretch_is_that_of_the_whole_recording_going_round(
+    bank: Bank, number: int, samples: int
+) -> None:
+    length, fade = LENGTHS[number], mix.FADE
+    starts = {0, 1, 300, fade, length // 2, length - 1, length - fade, length - 2 * fade}
+    starts |= {length - samples, length - samples + 1, length - 2 * fade - 1, length}
+    for start in starts:
+        stretch = bank.stretch(number, start, samples)
+        np.testing.assert_array_equal(stretch, mix.loop(bank.wave(number), start, samples))
+        assert stretch.dtype == np.float32
+
+
+@pytest.mark.parametrize("start", [1_000, 10_000_000 - 3_000])
+def test_a_stretch_takes_memory_for_itself_not_for_the_recording(start: int) -> None:
+    samples = np.zeros(10_000_000, np.int16)
+    long = Bank(samples, (0, len(samples)), ("long",))
+    tracemalloc.start()
+    try:
+        long.stretch(0, start, 48_000)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_changing_a_stretch_leaves_the_bank_alone(bank: Bank) -> None:
+    kept = bank.wave(4)
+    stretch = bank.stretch(4, 100, 1_000)
+    stretch *= 0
+    np.testing.assert_array_equal(bank.wave(4), kept)
