@@ -148,7 +148,7 @@ def _noise_bank(
 def _room_bank(config: PrepConfig, edition: Edition) -> Bank:
     clips = edition.used("rir")
     root = open_source(config.rir, "rir").root if config.rir else ""
-    count = config.reverb.simulated_rooms if config.reverb.share else 0
+    count = _simulated_rooms(config)
     simulated = [simulate_room(config.seed, number) for number in range(count)]
 
     def read(number: int) -> Wave:
@@ -168,7 +168,7 @@ def _pools(
     config: PrepConfig, edition: Edition, babbles: dict[Split, list[_Voices]]
 ) -> dict[Split, Pools]:
     noises, rirs = edition.used("noise"), edition.used("rir")
-    count = config.reverb.simulated_rooms if config.reverb.share else 0
+    count = _simulated_rooms(config)
     simulated = plans.split_pool([room_name(number) for number in range(count)], config.val_ratio)
     first = len(noises)
     pools = {}
@@ -189,6 +189,11 @@ def _pools(
             simulated_rooms=tuple(len(rirs) + number for number in simulated[split]),
         )
     return pools
+
+
+def _simulated_rooms(config: PrepConfig) -> int:
+    """Return how many rooms are to be simulated; none where no pair would be in one."""
+    return config.reverb.simulated_rooms if config.reverb.share else 0
 
 
 def _of_split(clips: Sequence[Clip], split: Split) -> tuple[int, ...]:
