@@ -64,20 +64,26 @@ def read(order: dict[str, Any]) -> None:
 
 
 def watch(order: dict[str, Any]) -> None:
-    """Print the most bytes that ``folder`` held, and how often it was looked at, until a line comes."""
-    most, looks = 0, 0
+    """Until a line comes, look what ``folder`` holds; print the most bytes, and what was not whole."""
+    folder_path, most, looks, partial = Path(order["folder"]), 0, 0, set()
     say("ready")
-    while not select.select([sys.stdin], [], [], 0)[0]:
-        folder = os.open(order["folder"], os.O_RDONLY)
+    last = False
+    while not last:
+        last = bool(select.select([sys.stdin], [], [], 0)[0])
+        for path in folder_path.glob("*.shard"):
+            with suppress(FileNotFoundError):
+                if hashlib.sha256(path.read_bytes()).hexdigest() != path.stem:
+                    partial.add(path.name)
+        folder = os.open(folder_path, os.O_RDONLY)
         fcntl.flock(folder, fcntl.LOCK_SH)  # else a file may be seen under two names, or under none
         held = 0
-        for entry in os.scandir(order["folder"]):
+        for path in folder_path.iterdir():
             with suppress(FileNotFoundError):
-                held += entry.stat().st_size
-        most = max(most, held)
+                held += path.stat().st_size
         os.close(folder)
+        most = max(most, held)
         looks += 1
-    print(json.dumps({"most": most, "looks": looks}))  # noqa: T201
+    print(json.dumps({"most": most, "looks": looks, "partial": sorted(partial)}))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -19,7 +20,7 @@ import pytest
 from tests.object_store import environment
 from tests.storage.faulty_bucket import Bucket
 from tests.storage.faulty_proxy import Fault
-from timbre import cache, storage
+from timbre import atomic_write, cache, storage
 from timbre.cache import FileCache
 from timbre.errors import ShardError
 from timbre.remote import Span
@@ -206,13 +207,14 @@ def test_with_a_cache_smaller_than_what_is_read_the_disk_never_holds_more(
         hear(process, "ready")
         go(process)
     told = [result(process) for process in processes]
-    assert sum(one["fetches"] for one in told) > 30  # it was smaller than what is read
-    assert sum(one["hits"] for one in told) > 30
+    assert sum(one["fetches"] for one in told) > 10  # it was smaller than what is read
+    assert sum(one["hits"] for one in told) > 10
     assert [one["wrong"] for one in told] == [[]] * 4
     go(watcher)
     seen = result(watcher)
-    assert seen["looks"] > 30
+    assert seen["looks"] > 1
     assert 2 * BYTES < seen["most"] <= limit
+    assert seen["partial"] == []
     assert {name for name in sizes(folder) if not name.endswith(".shard")} == set()
 
 
@@ -310,7 +312,7 @@ def test_a_file_larger_than_the_limit_is_left_to_the_caller(source: Source, fold
     file = source.add("a")
     small, large = (FileCache(folder, limit, source.read_many) for limit in (BYTES - 1, BYTES))
     assert small.open(*file) is None
-    assert (small.bypasses, source.reads, sizes(folder)) == (1, [], {})
+    assert (small.bypasses, source.reads, folder.exists()) == (1, [], False)
     assert matches(file, read(large, file))
     assert matches(file, read(small, file))  # by now it is there
 
@@ -326,9 +328,28 @@ def test_a_lower_limit_of_another_run_is_kept_by_it(source: Source, folder: Path
     assert set(sizes(folder)) == names(*files[3:], new)
 
 
-def waits_for_a_lock(process: "subprocess.Popen[str]") -> bool:
+def waits_for_a_lock(pid: int) -> bool:
     lines = Path("/proc/locks").read_text().splitlines()
-    return any(f" {process.pid} " in line and "->" in line for line in lines)
+    return any(f" {pid} " in line and "->" in line for line in lines)
+
+
+def test_a_lock_that_is_deleted_while_it_is_waited_for_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    found = []
+
+    def wait() -> None:
+        with atomic_write.locked(path) as file:
+            found.append((atomic_write.is_at(file, path), atomic_write.is_unlocked(path)))
+
+    waiter = threading.Thread(target=wait)
+    with atomic_write.locked(path):
+        waiter.start()
+        while not waits_for_a_lock(os.getpid()):
+            assert waiter.is_alive()
+        path.unlink()
+    waiter.join()
+    assert found == [(True, False)]
+    assert atomic_write.is_unlocked(path)
 
 
 def test_when_the_downloader_is_killed_the_next_one_downloads(
@@ -343,7 +364,7 @@ def test_when_the_downloader_is_killed_the_next_one_downloads(
     hear(killed, "reading")
     hear(other, "ready")
     go(other)
-    while not waits_for_a_lock(other):
+    while not waits_for_a_lock(other.pid):
         assert other.poll() is None
     assert {path.suffix for path in folder.iterdir()} == {".tmp", ".lock"}
     killed.kill()
@@ -500,10 +521,11 @@ def small_disk(folder: Path) -> Iterator[Path]:
     pytest.skip("only root may mount")
 
 
+@pytest.mark.parametrize("part", [300_001, 2**23])
 def test_a_full_disk_is_told_and_nothing_half_written_left(
-    source: Source, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+    source: Source, small_disk: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
-    monkeypatch.setattr(cache, "PART_BYTES", 300_001)
+    monkeypatch.setattr(cache, "PART_BYTES", part)
     first, large = source.add("first", 300_000), source.add("large", 1_000_000)
     files = FileCache(small_disk, 10**9, source.read_many)
     read(files, first)
