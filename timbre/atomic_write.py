@@ -4,9 +4,10 @@ import fcntl
 import os
 import re
 import uuid
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 # Temporary names start with so much of the name to come: a name has at most 255 bytes.
@@ -19,16 +20,54 @@ def write(target: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written; then no temporary file is left.
     """
-    temporary = target.with_name(f".{target.name[:KEPT_CHARACTERS]}.{uuid.uuid4().hex}.tmp")
     target.parent.mkdir(parents=True, exist_ok=True)
+    with temporary(target) as (file, path):
+        write_all(file, data)
+        os.fsync(file.fileno())
+        path.replace(target)
+
+
+@contextmanager
+def temporary(target: Path) -> Iterator[tuple[FileIO, Path]]:
+    """Open a new, locked file beside the target; it is deleted at the end, unless renamed by then."""
+    path = target.with_name(f".{target.name[:KEPT_CHARACTERS]}.{uuid.uuid4().hex}.tmp")
     try:
-        with _open_locked(temporary) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(target)
+        with locked(path) as file:
+            yield file, path
     finally:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[FileIO]:
+    """Open an empty file that :func:`remove_unlocked` keeps its hands off; wait for who has it."""
+    while True:
+        with FileIO(path, "wb") as file:
+            with suppress(OSError):  # no locks here, so remove_unlocked removes nothing here
+                fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                if is_at(file, path):  # else removed or renamed before it was locked
+                    yield file
+                    return
+            finally:
+                # Closing is not enough: a child that was forked meanwhile has it open as well.
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def write_all(file: FileIO, data: bytes) -> None:
+    """Write all of ``data``; a raw file stops early where a disk becomes full."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def is_at(file: FileIO, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def is_temporary(name: str) -> bool:
@@ -36,25 +75,34 @@ def is_temporary(name: str) -> bool:
     return TEMPORARY.fullmatch(name) is not None
 
 
+def is_unlocked(path: Path) -> bool:
+    """Whether there is such a file, and nobody has it locked."""
+    return _if_unlocked(path, lambda _: None)
+
+
+def remove_unlocked(path: Path) -> bool:
+    """Delete a file that nobody has locked; return whether it was one."""
+    return _if_unlocked(path, Path.unlink)
+
+
 def remove_stale(folder: Path) -> int:
     """Delete the temporary files below a folder that nobody writes; return how many that were."""
-    removed = 0
-    for base, _, names in os.walk(folder):
-        for path in (Path(base, name) for name in names if is_temporary(name)):
-            # Locked, gone already, or on a file system without locks: left alone.
-            with suppress(OSError), path.open("r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-                removed += 1
-    return removed
+    return sum(
+        remove_unlocked(Path(base, name))
+        for base, _, names in os.walk(folder)
+        for name in names
+        if is_temporary(name)
+    )
 
 
-def _open_locked(path: Path) -> BinaryIO:
-    """Make a file that :func:`remove_stale` keeps its hands off as long as it is open."""
-    while True:
-        file = path.open("wb")
-        with suppress(OSError):  # no locks here, so remove_stale removes nothing here
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()  # removed before it was locked
+def _if_unlocked(path: Path, action: Callable[[Path], None]) -> bool:
+    # Locked, gone already, or on a file system without locks: left alone.
+    with suppress(OSError), FileIO(path, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            if is_at(file, path):
+                action(path)
+                return True
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # as in `locked`
+    return False
