@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from shard_tools.align import MIN_CONFIDENCE, Alignment, estimate_offset
-from timbre import shards, storage
+from timbre import shards, storage, tars
 from timbre.audio import SAMPLE_RATE, Wave
 from timbre.errors import ShardError
 from timbre.shards import Member, PairEntry, PairMeta, ShardEntry, ShardIndex
@@ -94,7 +94,7 @@ def check_shard(task: ShardTask) -> Checked:
         return Checked(task, (*faults, _unreadable(error, shard.path)), told, (), 0, 0)
     faults += _manifest_faults(task, data)
     try:
-        derived = shards.index_tar(data, shard.path)
+        derived = tars.index_tar(data, shard.path)
     except ShardError as error:
         faults.append(_broken("tar", error, shard.path))
         faults += _damaged(data, index, shard.path)
@@ -104,15 +104,16 @@ def check_shard(task: ShardTask) -> Checked:
         faults += _index_faults(index, derived, shard.path)
     pairs = []
     for entry in derived.pairs:
-        meta = shards.from_json(PairMeta, _bytes(data, entry, shards.META_MEMBER), entry.key)
-        pairs.append(Pair(meta, _sides(entry)))
-        faults += _meta_faults(meta, entry, shard.path)
+        pair, wrong = _read_meta(data, entry, shard.path)
+        pairs.append(pair)
+        faults += wrong
         faults += _audio_faults(data, entry, shard.path)
     samples = sum(entry.samples for entry in derived.pairs)
     faults += _count_faults(shard, len(derived.pairs), samples)
     offsets = list(_check_offsets(task, data, derived.pairs, pairs))
     faults += filter(None, offsets)
-    return Checked(task, tuple(faults), told, tuple(pairs), samples, len(offsets))
+    known = tuple(pair for pair in pairs if pair is not None)
+    return Checked(task, tuple(faults), told, known, samples, len(offsets))
 
 
 def count_rejected(index: ShardIndex) -> Counter[str]:
@@ -172,7 +173,7 @@ def _stowaways(data: bytes, derived: ShardIndex, path: str) -> Iterator[Fault]:
 
     Our tars hold nothing but one header a member, the members, and zeros.
     """
-    block = shards.TAR_BLOCK
+    block = tars.TAR_BLOCK
     members = [at for entry in derived.pairs for at in entry.members.values()]
     end = sum(block + -(-at.length // block) * block for at in members)
     if any(data[end:]):
@@ -216,6 +217,16 @@ def _place(member: Member | None) -> str:
     return f"{member.length} bytes at {member.offset} with CRC-32 {member.crc32:08x}"
 
 
+def _read_meta(data: bytes, entry: PairEntry, path: str) -> tuple[Pair | None, list[Fault]]:
+    """Return what a pair may share with others, unless it says too little, and what is wrong."""
+    try:
+        meta = shards.from_json(PairMeta, _bytes(data, entry, shards.META_MEMBER), entry.key)
+    except ShardError as error:
+        message = str(error).removeprefix(f"{entry.key}: ")
+        return None, [Fault("meta", message, path, entry.key)]
+    return Pair(meta, _sides(entry)), list(_meta_faults(meta, entry, path))
+
+
 def _meta_faults(meta: PairMeta, entry: PairEntry, path: str) -> Iterator[Fault]:
     if meta.schema != shards.SCHEMA:
         yield Fault("meta", f"schema {meta.schema}, expected {shards.SCHEMA}", path, entry.key)
@@ -231,7 +242,7 @@ def _audio_faults(data: bytes, entry: PairEntry, path: str) -> Iterator[Fault]:
         if not name.endswith(AUDIO_ENDINGS):
             continue
         try:
-            found = shards.count_samples(_bytes(data, entry, name), name)
+            found = tars.count_samples(_bytes(data, entry, name), name)
         except ShardError as error:
             yield Fault("audio", str(error), path, entry.key)
             continue
@@ -241,7 +252,7 @@ def _audio_faults(data: bytes, entry: PairEntry, path: str) -> Iterator[Fault]:
 
 
 def _check_offsets(
-    task: ShardTask, data: bytes, entries: Sequence[PairEntry], pairs: Sequence[Pair]
+    task: ShardTask, data: bytes, entries: Sequence[PairEntry], pairs: Sequence[Pair | None]
 ) -> Iterator[Fault | None]:
     """Yield what is wrong with each chosen pair whose offset could be measured again."""
     for number in (row for row in task.measured if row < len(entries)):
@@ -250,7 +261,8 @@ def _check_offsets(
         except ShardError:  # told by _audio_faults
             continue
         found = estimate_offset(clean, degraded, task.max_offset)
-        message = _contradiction(pairs[number].meta, found, task.max_offset)
+        pair = pairs[number]
+        message = _contradiction(pair.meta, found, task.max_offset) if pair else ""
         if message:
             yield Fault("offset", message, task.shard.path, entries[number].key)
         elif found.confidence >= MIN_CONFIDENCE:
@@ -274,13 +286,13 @@ def _contradiction(meta: PairMeta, found: Alignment, max_offset: int) -> str:
 
 def _wave(data: bytes, entry: PairEntry, side: str) -> Wave:
     """Return one side as ``(samples,)`` float32."""
-    name = shards.audio_member(entry.members, side)
-    wave = shards.decode_segment(_bytes(data, entry, name), 0, entry.samples, name)
+    name = tars.audio_member(entry.members, side)
+    wave = tars.decode_segment(_bytes(data, entry, name), 0, entry.samples, name)
     return wave.astype(np.float32) / np.float32(32768)
 
 
 def _sides(entry: PairEntry) -> tuple[Member, Member]:
-    clean, degraded = (shards.audio_member(entry.members, side) for side in ("clean", "degraded"))
+    clean, degraded = (tars.audio_member(entry.members, side) for side in ("clean", "degraded"))
     return entry.members[clean], entry.members[degraded]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from shard_tools.write import FinishedPair, build_tar, write_shard
-from timbre import shards, storage
+from timbre import shards, storage, tars
 from timbre.audio import SAMPLE_RATE, Int16Wave
 from timbre.shards import AudioFormat, Manifest, PairMeta, ShardEntry, Source
 
@@ -105,13 +105,13 @@ def stored_pairs(manifest_url: str, path: str) -> list[FinishedPair]:
     """Return the pairs of a shard as they were before they were written."""
     url = storage.join(shards.folder_of(manifest_url), path)
     pairs = []
-    for entry in shards.index_tar(storage.read(url), url).pairs:
-        members = shards.read_members(url, entry)
+    for entry in tars.index_tar(storage.read(url), url).pairs:
+        members = dict(
+            zip(entry.members, tars.read_members(url, entry, [*entry.members]), strict=True)
+        )
         meta = shards.from_json(PairMeta, members[shards.META_MEMBER], url)
         clean, degraded = (
-            shards.decode_segment(
-                members[shards.audio_member(members, side)], 0, entry.samples, url
-            )
+            tars.decode_segment(members[tars.audio_member(members, side)], 0, entry.samples, url)
             for side in ("clean", "degraded")
         )
         pairs.append(FinishedPair(meta, clean, degraded))
@@ -133,7 +133,7 @@ def rewrite_shard(
 def publish_tar(manifest_url: str, path: str, data: bytes, **index_says: object) -> None:
     """Put a tar in a shard's place, with an index and a manifest that agree with it."""
     url = storage.join(shards.folder_of(manifest_url), path)
-    index = replace(shards.index_tar(data, path), **{"plan": "plan", **index_says})
+    index = replace(tars.index_tar(data, path), **{"plan": "plan", **index_says})
     index_data = shards.to_json(index)
     storage.publish(url, data)
     storage.publish(shards.index_path(url), index_data)

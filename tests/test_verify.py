@@ -23,7 +23,7 @@ from tests.made_shards import (
     rewrite_shard,
     stored_pairs,
 )
-from timbre import shards, storage
+from timbre import shards, storage, tars
 from timbre.audio import SAMPLE_RATE, encode_int16
 from timbre.shards import PairEntry, Rejection, Source
 
@@ -45,7 +45,7 @@ def tar_url(manifest_url: str, path: str = TRAIN) -> str:
 
 def pair_entry(manifest_url: str, number: int = 1) -> PairEntry:
     url = tar_url(manifest_url)
-    return shards.index_tar(storage.read(url), url).pairs[number]
+    return tars.index_tar(storage.read(url), url).pairs[number]
 
 
 def with_meta(**says: object) -> Callable[[FinishedPair], FinishedPair]:
@@ -116,7 +116,7 @@ def test_an_index_that_does_not_describe_its_tar_is_a_fault(
     manifest_url: str, change: dict[str, object], told: str
 ) -> None:
     url = tar_url(manifest_url)
-    pairs = shards.index_tar(storage.read(url), url).pairs
+    pairs = tars.index_tar(storage.read(url), url).pairs
     rewrite_shard(manifest_url, TRAIN, pairs=(pairs[0], replace(pairs[1], **change), pairs[2]))
     faults = [fault for fault in examine(manifest_url).faults if fault.kind == "index"]
     assert told in {fault.message for fault in faults}

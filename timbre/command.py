@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Protocol
 
-from timbre.errors import ConfigError, TimbreError
+from timbre.errors import ConfigError, TimbreError, ToldError
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -29,11 +29,13 @@ def command(run: Callable[[Sequence[str] | None], None]) -> Main:
         try:
             run(argv)
         except ConfigError as error:
-            return _tell(error, USAGE)
+            return tell(error, USAGE)
+        except ToldError:
+            return FAILED
         except (TimbreError, OSError) as error:
-            return _tell(error, FAILED)
+            return tell(error, FAILED)
         except KeyboardInterrupt:
-            return _tell("interrupted; run the same command again to continue", FAILED)
+            return tell("interrupted; run the same command again to continue", FAILED)
         return OK
 
     return main
@@ -75,6 +77,7 @@ def say(message: str) -> None:
     print(message)  # noqa: T201 - results go to standard output
 
 
-def _tell(error: object, code: int) -> int:
+def tell(error: object, code: int) -> int:
+    """Print what went wrong as every command does; return the exit code."""
     print(f"timbre: error: {error}", file=sys.stderr)  # noqa: T201 - errors go to standard error
     return code

@@ -23,3 +23,7 @@ class CheckpointError(TimbreError):
 
 class WorkError(TimbreError):
     """Work that could not be finished; what was done is kept, and running again continues."""
+
+
+class ToldError(TimbreError):
+    """Work that failed on several ranks together; the main one has told why."""

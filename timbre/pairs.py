@@ -1,17 +1,17 @@
-"""One pair out of its shard: both sides read, checked, aligned and cut."""
+"""One pair out of its bytes: both sides decoded, aligned and cut."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from timbre import shards, storage
+from timbre import storage, tars
 from timbre.audio import Int16Wave
 from timbre.errors import ShardError
-from timbre.shards import PairEntry, ShardEntry, ShardIndex
+from timbre.shards import PairEntry, ShardEntry
 
-OPEN_INDEXES = 256
+SIDES = ("degraded", "clean")
+NOISY_SIDES = ("degraded", "clean", "noisy")
 
 
 class PairPlace(NamedTuple):
@@ -21,50 +21,69 @@ class PairPlace(NamedTuple):
     shard: ShardEntry
     entry: PairEntry
 
+    @property
+    def url(self) -> str:
+        """The shard's."""
+        return storage.join(self.folder, self.shard.path)
 
-def read_segment(
-    place: PairPlace, segment: int, seed: Sequence[int]
-) -> tuple[Int16Wave, Int16Wave]:
-    """Return (degraded, clean) of a pair, ``(segment,)`` each, cut at one instant.
 
-    The cut is drawn in clean time and shifted by the pair's alignment offset. A pair that is
-    shorter than the segment once its ends are aligned is followed by silence.
+class PairBytes(NamedTuple):
+    """A pair as it is stored: the encoded members of the sides that are wanted."""
+
+    place: PairPlace
+    names: tuple[str, ...]
+    members: tuple[bytes, ...]
+
+
+def side_names(place: PairPlace, sides: Sequence[str]) -> tuple[str, ...]:
+    """Return the members that hold these sides; ShardError if one is not there."""
+    try:
+        return tuple(tars.audio_member(place.entry.members, side) for side in sides)
+    except ShardError as error:
+        raise ShardError(f"{place.url}: {place.entry.key}: {error}") from None
+
+
+def cut_segment(pair: PairBytes, rows: Sequence[Int16Wave], seed: Sequence[int]) -> None:
+    """Fill ``rows``, ``(segment,)`` each, with the pair's sides, cut at one instant.
+
+    The cut is drawn in clean time, and the degraded side's is shifted by the pair's alignment
+    offset. A pair that is shorter than the segment once its ends are aligned is followed by silence.
+
+    Raises:
+        ShardError: a side cannot be decoded, or ends too early.
     """
-    low, samples = _overlap(place.entry)
-    kept = min(segment, samples)
+    low, samples = overlap(pair.place.entry)
+    kept = min(len(rows[0]), samples)
     start = int(np.random.default_rng(seed).integers(low, low + samples - kept + 1))
-    degraded, clean = _cut(place, start, kept)
-    missing = (0, segment - kept)
-    return np.pad(degraded, missing), np.pad(clean, missing)
+    _cut(pair, start, [row[:kept] for row in rows])
+    for row in rows:
+        row[kept:] = 0
 
 
 def read_whole(place: PairPlace) -> tuple[Int16Wave, Int16Wave]:
-    """Return (degraded, clean) of a pair, aligned, as long as both sides reach."""
-    return _cut(place, *_overlap(place.entry))
+    """Return (degraded, clean) of a pair, aligned, as long as both sides reach.
+
+    Raises:
+        OSError: the shard is missing or shorter than its index says.
+        ShardError: the bytes are not those that were indexed, or no audio.
+    """
+    names = side_names(place, SIDES)
+    members = tars.read_members(place.url, place.entry, names)
+    start, samples = overlap(place.entry)
+    degraded, clean = (np.empty(samples, np.int16) for _ in SIDES)
+    _cut(PairBytes(place, names, tuple(members)), start, [degraded, clean])
+    return degraded, clean
 
 
-def _overlap(entry: PairEntry) -> tuple[int, int]:
-    """Return where, in clean time, both sides of a pair begin to exist, and for how long."""
+def overlap(entry: PairEntry) -> tuple[int, int]:
+    """Return where, in clean time, all sides of a pair begin to exist, and for how many samples."""
     low = max(0, -entry.alignment_offset)
     return low, entry.samples - abs(entry.alignment_offset)
 
 
-def _cut(place: PairPlace, start: int, samples: int) -> tuple[Int16Wave, Int16Wave]:
-    url = storage.join(place.folder, place.shard.path)
-    members = shards.read_members(url, place.entry)
-    waves = []
-    for side, begin in [("degraded", start + place.entry.alignment_offset), ("clean", start)]:
-        member = shards.audio_member(members, side)
-        name = f"{url}: {place.entry.key}.{member}"
-        waves.append(shards.decode_segment(members[member], begin, samples, name))
-    return waves[0], waves[1]
-
-
-@lru_cache(maxsize=OPEN_INDEXES)
-def open_index(folder: str, shard: ShardEntry) -> ShardIndex:
-    """Return a shard's index, kept; a tar that is not as long as the manifest says is refused."""
-    index = shards.load_index(folder, shard)
-    url = storage.join(folder, shard.path)
-    if (found := storage.size(url)) != shard.bytes:
-        raise ShardError(f"{url}: {found} bytes, but the manifest says {shard.bytes}")
-    return index
+def _cut(pair: PairBytes, start: int, waves: Sequence[Int16Wave]) -> None:
+    place = pair.place
+    for name, data, wave in zip(pair.names, pair.members, waves, strict=True):
+        # The noisy side is what was mixed: only the denoiser moves anything.
+        shift = place.entry.alignment_offset if name.startswith("degraded.") else 0
+        tars.decode_into(wave, data, start + shift, f"{place.url}: {place.entry.key}.{name}")

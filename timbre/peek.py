@@ -4,14 +4,16 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
-from timbre import shards, storage
+from timbre import shards
 from timbre.command import at_least, command, say
 from timbre.errors import ConfigError
-from timbre.order import Corpus, DataSource, Order, mixed_order, open_corpus
-from timbre.pairs import open_index
+from timbre.order import Corpus, DataSource, Order, SampleOrder, open_corpus
+from timbre.shards import ShardEntry, ShardIndex
 
+OPEN_INDEXES = 64
 # Name, default, least value, meaning.
 OPTIONS = [
     ("global-batch", 16, 1, "pairs a step over all ranks"),
@@ -38,42 +40,48 @@ class Batch(NamedTuple):
 
 
 def batch_at(corpus: Corpus, rows: Order, step: int, sample: int) -> Batch:
-    """Return the batch of these rows of ``mixed_order``.
+    """Return the batch of these rows of a ``SampleOrder``.
 
     Raises:
         OSError, ShardError: a shard or its index is missing, or not the manifest's.
     """
     places = [(corpus.shards[shard], pair) for _, shard, pair in rows]
-    keys = tuple(open_index(corpus.folder, shard).pairs[pair].key for shard, pair in places)
+    keys = tuple(_open_index(corpus.folder, shard).pairs[pair].key for shard, pair in places)
     return Batch(step, sample, keys, tuple(shard.path for shard, _ in places))
+
+
+@lru_cache(maxsize=OPEN_INDEXES)
+def _open_index(folder: str, shard: ShardEntry) -> ShardIndex:
+    return shards.load_index(folder, shard)
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Peek into ``MANIFEST``."""
     given = _parse(argv)
-    if not storage.exists(shards.manifest_url(given.manifest)):
+    try:
+        corpus = open_corpus(DataSource(given.manifest), given.split)
+    except FileNotFoundError:
         raise ConfigError(
-            f"{given.manifest}: expected a manifest, or the folder that holds manifest.json"
-        )
-    corpus = open_corpus(DataSource(given.manifest), given.split)
-    order = mixed_order([corpus], given.seed, given.epoch, given.window)
-    steps = len(order) // given.global_batch
+            f"{given.manifest}: expected a manifest, or the folder that holds manifest.json or tars"
+        ) from None
+    order = SampleOrder([corpus], given.seed, given.window)
+    steps = order.pairs // given.global_batch
     first = given.start // given.global_batch
     if steps == 0:
         raise ConfigError(
-            f"--global-batch {given.global_batch}: larger than an epoch of {len(order)} pairs"
+            f"--global-batch {given.global_batch}: larger than an epoch of {order.pairs} pairs"
         )
     if first >= steps:
         raise ConfigError(
-            f"--start {given.start}: the last batch of an epoch of {len(order)} pairs starts at "
+            f"--start {given.start}: the last batch of an epoch of {order.pairs} pairs starts at "
             f"{(steps - 1) * given.global_batch}"
         )
     size = given.global_batch // given.world
     for step in range(first, min(first + given.steps, steps)):
         sample = step * given.global_batch
         low = sample + given.rank * size
-        batch = batch_at(corpus, order[low : low + size], step, sample)
+        batch = batch_at(corpus, order.rows(given.epoch, low, low + size), step, sample)
         if given.json:
             say(json.dumps(batch._asdict()))
         else:

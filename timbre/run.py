@@ -13,20 +13,18 @@ from accelerate.utils import set_seed
 
 from timbre import checkpoint, storage
 from timbre import config as configs
-from timbre.audio import SAMPLE_RATE
-from timbre.errors import CheckpointError, ConfigError, ShardError, WorkError
+from timbre.batches import PairBatch
+from timbre.errors import CheckpointError, ConfigError, WorkError
 from timbre.gan import Gan
 from timbre.losses import ReconstructionLoss
 from timbre.order import open_corpus
 from timbre.schedule import resolve_start
-from timbre.stream import PairBatch, PairStream, Place, StreamConfig
 from timbre.telemetry import Meter, Telemetry, to_wave
 from timbre.train_config import TrainConfig
+from timbre.training_data import TrainingData
 from timbre.validate import list_pairs, load_pair, score, validate
 
 CONFIG_NAME = "config.yaml"
-# Few bad pairs are no reason to stop, whatever share of a short run they are.
-BAD_PAIRS_FREE = 10
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -35,19 +33,9 @@ class Run:
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
-        place = Place(accelerator.process_index, accelerator.num_processes)
-        self.stream = PairStream(
-            [open_corpus(source, "train") for source in config.data],
-            StreamConfig(
-                round(config.segment_seconds * SAMPLE_RATE),
-                config.global_batch,
-                config.seed,
-                config.shuffle_window,
-                config.workers,
-            ),
-            place,
-        )
-        self.adversarial_start = resolve_start(config.adversarial, self.stream.steps_per_epoch)
+        self.data = TrainingData(config, accelerator)
+        steps_per_epoch = self.data.stream.steps_per_epoch
+        self.adversarial_start = resolve_start(config.adversarial, steps_per_epoch)
         self.validation = list_pairs([open_corpus(source, "val") for source in config.data])
         set_seed(config.seed)  # the same initial networks on every rank
         self.gan = Gan(
@@ -68,42 +56,31 @@ class Run:
 
     def batches(self) -> Iterator[PairBatch]:
         """Yield the batches of the steps that are left."""
-        if self.gan.step < self.config.steps:
-            for batch in self.stream:
-                for what in batch.replaced:
-                    self.telemetry.say(f"replaced by the next pair: {what}")
-                yield batch
-                if self.gan.step >= self.config.steps:
-                    return
+        if self.gan.step >= self.config.steps:
+            return
+        for batch in self.data.batches():
+            for bad in batch.replaced:
+                self.telemetry.warn(f"replaced by the next pair: {bad}")
+            yield batch
+            if self.gan.step >= self.config.steps:
+                return
 
     def log(self) -> str:
         """Write the scalars since the last call; return the line that the progress bar shows.
 
         Raises:
-            ShardError: more pairs than ``max_bad_fraction`` could not be read.
+            ShardError, StoreError, ToldError: the data cannot be read, as ``TrainingData.settle`` says.
             WorkError: the loss is not finite.
         """
-        config, stream = self.config, self.stream
-        means = self.meter.read(self.accelerator)
-        if not math.isfinite(means["g/loss"]):
+        scalars = self.data.settle() | self.meter.read(self.accelerator)
+        if not math.isfinite(scalars["g/loss"]):
             raise WorkError(
-                f"the loss is {means['g/loss']} by step {self.gan.step}; the last checkpoint is whole: "
-                "try a lower optimizer.learning_rate, or precision fp32"
+                f"the loss is {scalars['g/loss']} by step {self.gan.step}; the last checkpoint is "
+                "whole: try a lower optimizer.learning_rate, or precision fp32"
             )
-        # The same numbers on every rank, so that all of them stop or none does.
-        served, replaced = self._sum(stream.served), self._sum(stream.replaced)
-        scalars = means | {
-            "data/epoch": stream.epoch + stream.sample_in_epoch / stream.pairs,
-            "data/bad_pairs": replaced,
-            "g/learning_rate": self.gan.generator_optimizer.param_groups[0]["lr"],
-        }
+        scalars["g/learning_rate"] = self.gan.generator_optimizer.param_groups[0]["lr"]
         self.telemetry.scalars(scalars, self.gan.step)
-        if replaced > max(BAD_PAIRS_FREE, config.max_bad_fraction * served):
-            raise ShardError(
-                f"{replaced:.0f} of {served:.0f} pairs could not be read, more than max_bad_fraction "
-                f"{config.max_bad_fraction}; last on this rank: {stream.last_replaced or 'none'}"
-            )
-        return f"loss {means['g/loss']:.3f}"
+        return f"loss {scalars['g/loss']:.3f}"
 
     def validate(self) -> None:
         """Measure every validation pair, show one, and keep the averaged generator if it is best."""
@@ -148,7 +125,7 @@ class Run:
         """
         return {
             "gan": self.gan.state_dict(),
-            "stream": self.stream.state_dict(),
+            "stream": self.data.loader.state_dict(),
             "best_score": self.best_score,
             "config": configs.to_tree(self.config),
         }
@@ -163,6 +140,7 @@ class Run:
 
     def close(self) -> None:
         """Flush the logs and leave the process group."""
+        self.data.close()
         self.telemetry.close()
         self.accelerator.wait_for_everyone()  # nobody leaves while another still talks to it
         self.accelerator.end_training()
@@ -194,7 +172,7 @@ class Run:
                         f"{url}: a checkpoint of another architecture: {name} was {then}, "
                         f"the config says {now}; choose another run_dir"
                     )
-            self.stream.load_state_dict(state["stream"])
+            self.data.loader.load_state_dict(state["stream"])
             self.gan.load_state_dict(state["gan"])
             self.best_score = state["best_score"]
         if self.accelerator.is_main_process:

@@ -7,21 +7,16 @@ manifest and never list a folder.
 """
 
 import hashlib
-import io
 import json
-import tarfile
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import mmap
 from dataclasses import field
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import soundfile
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from timbre import storage
-from timbre.audio import SAMPLE_RATE, Int16Wave
+from timbre.audio import SAMPLE_RATE
 from timbre.config import STRICT
 from timbre.errors import ShardError
 
@@ -30,8 +25,6 @@ T = TypeVar("T")
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 META_MEMBER = "pair.json"
-TAR_BLOCK = 512
-DECODED_AT_ONCE = 1 << 16
 
 AudioFormat = Literal["flac", "wav"]
 Split = Literal["train", "val"]
@@ -81,6 +74,18 @@ class PairMeta:
     seed: tuple[int, ...]
     quality: dict[str, float] = field(default_factory=dict)
     voices: tuple[str, ...] = ()
+
+
+@dataclass(config=OPEN)
+class PairTiming:
+    """What of ``KEY.pair.json`` training cannot do without: all that is asked of foreign shards.
+
+    ``samples`` None is as many as the clean side has; the bandwidth is taken to be full if unknown.
+    """
+
+    alignment_offset: int
+    samples: int | None = None
+    bandwidth_hz: float = SAMPLE_RATE / 2
 
 
 class Member(NamedTuple):
@@ -209,83 +214,14 @@ def load_index(folder: str, shard: ShardEntry) -> ShardIndex:
         ShardError: it is not the one that the manifest was written with.
     """
     url = storage.join(folder, index_path(shard.path))
-    data = storage.read(url)
+    return parse_index(storage.read(url), shard, url)
+
+
+def parse_index(data: bytes, shard: ShardEntry, url: str) -> ShardIndex:
+    """Return the index in ``data``; ShardError if it is not the manifest's, naming ``url``."""
     if (found := sha256(data)) != shard.index_sha256:
         raise ShardError(f"{url}: sha256 {found}, but the manifest says {shard.index_sha256}")
     return from_json(ShardIndex, data, url)
-
-
-def index_tar(data: bytes, name: str) -> ShardIndex:
-    """Return the index of a shard, derived from the bytes of its tar.
-
-    Raises:
-        ShardError: the tar is cut or damaged, or its members are not whole pairs in sequence.
-    """
-    found: dict[str, dict[str, Member]] = {}
-    current = ""
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-            for info in tar:
-                key, _, member = info.name.partition(".")
-                if key != current and key in found:
-                    raise ShardError(f"{name}: the members of {key!r} do not lie together")
-                current = key
-                start = info.offset_data
-                crc = zlib.crc32(data[start : start + info.size])
-                found.setdefault(key, {})[member] = Member(start, info.size, crc)
-            end = tar.offset
-    except tarfile.TarError as error:
-        raise ShardError(f"{name}: not a whole tar: {error}") from None
-    # tarfile takes a file cut between two members for a short archive: look for the end mark.
-    if data[end : end + 2 * TAR_BLOCK] != bytes(2 * TAR_BLOCK):
-        raise ShardError(f"{name}: breaks off after {len(found)} pairs: no end-of-archive mark")
-    pairs = tuple(_entry(data, key, members, name) for key, members in found.items())
-    return ShardIndex(SCHEMA, len(data), sha256(data), pairs)
-
-
-def read_members(url: str, entry: PairEntry) -> dict[str, bytes]:
-    """Return the members of one pair by one ranged read, each checked against its CRC-32.
-
-    Raises:
-        OSError: the shard is missing or shorter than the index says.
-        ShardError: a member's bytes are not those that were indexed.
-    """
-    first = min(member.offset for member in entry.members.values())
-    last = max(member.offset + member.length for member in entry.members.values())
-    span = storage.read_range(url, first, last - first)
-    members = {}
-    for name, (offset, length, crc) in entry.members.items():
-        data = span[offset - first : offset - first + length]
-        if zlib.crc32(data) != crc:
-            raise ShardError(f"{url}: {entry.key}.{name}: CRC-32 differs from the index")
-        members[name] = data
-    return members
-
-
-def audio_member(members: Iterable[str], side: str) -> str:
-    """Return the member that holds ``side`` (clean, degraded, noisy), whatever its format."""
-    return next(name for name in members if name.partition(".")[0] == side)
-
-
-def decode_segment(data: bytes, start: int, samples: int, name: str) -> Int16Wave:
-    """Return ``samples`` 16-bit samples from ``start`` of a mono FLAC or WAV member.
-
-    Raises:
-        ShardError: the member is not audio, not mono at 48 kHz, or ends before that.
-    """
-    with _open_audio(data, name) as file:
-        file.seek(start)
-        wave: Int16Wave = file.read(samples, dtype="int16")
-    if len(wave) != samples:
-        raise ShardError(f"{name}: {len(wave)} samples from {start}, expected {samples}")
-    return wave
-
-
-def count_samples(data: bytes, name: str) -> int:
-    """Return how many samples a member really decodes to; raises like :func:`decode_segment`."""
-    with _open_audio(data, name) as file:
-        # Not in one go: a damaged header may claim 2**36 samples, and room is made for what it claims.
-        return sum(len(block) for block in file.blocks(DECODED_AT_ONCE, dtype="int16"))
 
 
 def to_json(record: Any) -> bytes:
@@ -308,29 +244,6 @@ def from_json(schema: type[T], data: bytes, name: str) -> T:
         raise ShardError(f"{name}: {where}: {first['msg']}") from None
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | mmap.mmap) -> str:
     """Return the hexadecimal SHA-256 of ``data``."""
     return hashlib.sha256(data).hexdigest()
-
-
-def _entry(data: bytes, key: str, members: dict[str, Member], name: str) -> PairEntry:
-    sides = {member.partition(".")[0] for member in members} - {"pair"}
-    if missing := {"clean", "degraded", META_MEMBER} - (sides | members.keys()):
-        raise ShardError(f"{name}: {key}: no member {', '.join(sorted(missing))}")
-    offset, length, _ = members[META_MEMBER]
-    meta = from_json(PairMeta, data[offset : offset + length], f"{name}: {key}.{META_MEMBER}")
-    return PairEntry(key, meta.samples, meta.alignment_offset, meta.bandwidth_hz, members)
-
-
-@contextmanager
-def _open_audio(data: bytes, name: str) -> Iterator[soundfile.SoundFile]:
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            if file.samplerate != SAMPLE_RATE or file.channels != 1:
-                raise ShardError(
-                    f"{name}: {file.channels} channels at {file.samplerate} Hz, "
-                    f"expected 1 at {SAMPLE_RATE}"
-                )
-            yield file
-    except soundfile.LibsndfileError as error:
-        raise ShardError(f"{name}: cannot be decoded: {error}") from None

@@ -10,9 +10,10 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -20,13 +21,25 @@ from fsspec.core import url_to_fs
 from timbre import atomic_write, listing, ranged_file, store_errors
 from timbre.errors import ConfigError
 from timbre.listing import FileStat as FileStat
-from timbre.store_errors import EndOfFileError
+from timbre.store_errors import EndOfFileError, StoreError
 
 T = TypeVar("T")
 
 # A minute or more in all: a store that is away for that long does not end a job of days.
 ATTEMPTS = 8
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
+# A store that says nothing for so long is asked again.
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 30
+
+
+class Patience(NamedTuple):
+    """For how long a failing store is tried again, instead of ``ATTEMPTS`` times.
+
+    ``retrying`` is called before each further try. What it raises ends the tries.
+    """
+
+    seconds: float
+    retrying: Callable[[], None]
 
 
 def join(base: str | Path, *parts: str) -> str:
@@ -71,14 +84,14 @@ def is_folder(url: str | Path) -> bool:
         return False
 
 
-def size(url: str | Path) -> int:
+def size(url: str | Path, patience: Patience | None = None) -> int:
     """Return the length of a file in bytes.
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
     """
     file_system, path = _resolve(url)
-    return _retrying(url, file_system, lambda: _size(file_system, path))
+    return _retrying(url, file_system, lambda: _size(file_system, path), patience)
 
 
 def find_files(url: str | Path) -> list[FileStat]:
@@ -107,7 +120,7 @@ def find_below(url: str | Path) -> dict[str, str]:
     return {file.path: join(url, file.path) for file in find_files(url)}
 
 
-def read(url: str | Path) -> bytes:
+def read(url: str | Path, patience: Patience | None = None) -> bytes:
     """Return a whole file.
 
     Raises:
@@ -129,15 +142,19 @@ def read(url: str | Path) -> bytes:
             raise OSError(f"{len(data)} of {expected} bytes came")
         return data
 
-    return _retrying(url, file_system, whole)
+    return _retrying(url, file_system, whole, patience)
 
 
-def read_range(url: str | Path, offset: int, length: int) -> bytes:
+def read_range(
+    url: str | Path, offset: int, length: int, patience: Patience | None = None
+) -> bytes:
     """Return ``length`` bytes from ``offset``; a short answer is an error, never a short result.
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: the file ends before ``offset + length``, or the store kept failing.
+        EndOfFileError: it ends before ``offset + length``.
+        StoreError: a remote store kept failing.
+        OSError: another failure, of a disk or of credentials.
     """
     file_system, path = _resolve(url)
 
@@ -149,7 +166,7 @@ def read_range(url: str | Path, offset: int, length: int) -> bytes:
             raise EndOfFileError(f"{url}: {end} bytes long, expected {length} bytes at {offset}")
         raise OSError(f"{len(data)} of {length} bytes at {offset} came")
 
-    return _retrying(url, file_system, ranged) if length else b""
+    return _retrying(url, file_system, ranged, patience) if length else b""
 
 
 def open_ranged(url: str | Path, bytes: int) -> io.BufferedReader:
@@ -222,7 +239,11 @@ def _resolve(url: str | Path) -> tuple[Any, str]:
         # s3fs tries 5 times, and botocore 5 times in each: with ours a dead server would be asked
         # 125 times. Ours is kept, as only it sees short bodies.
         file_system.retries = 1
-        one = {"retries": {"total_max_attempts": 1}}
+        one = {
+            "retries": {"total_max_attempts": 1},
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": ANSWER_SECONDS,
+        }
         file_system.config_kwargs = {**one, **file_system.config_kwargs}
     return file_system, path
 
@@ -266,12 +287,15 @@ def _cat_range(file_system: Any, path: str, offset: int, length: int) -> bytes:
 
 
 def _retrying(
-    url: str | Path, file_system: fsspec.AbstractFileSystem, attempt: Callable[[], T]
+    url: str | Path,
+    file_system: fsspec.AbstractFileSystem,
+    attempt: Callable[[], T],
+    patience: Patience | None = None,
 ) -> T:
     """Return ``attempt()``, tried again after jittered, doubling waits when a remote store fails."""
     remote = not _is_a("file", file_system)
-    attempts = ATTEMPTS if remote else 1
-    for number in range(1, attempts + 1):
+    begun = time.monotonic()
+    for number in count(1):
         file_system.invalidate_cache()  # of listings: another process may have written
         try:
             return attempt()
@@ -280,9 +304,19 @@ def _retrying(
                 raise
             if told := store_errors.permanent(url, error, remote):
                 raise told from None
-            if number == attempts:
-                tried = f" (tried {attempts} times)" if remote else ""
-                raise OSError(f"{url}: {store_errors.reason(error)}{tried}") from error
-        wait = FIRST_WAIT_SECONDS * 2 ** (number - 1) * random.uniform(1.0, 1.5)
-        time.sleep(min(wait, LONGEST_WAIT_SECONDS))
+            if not remote:
+                raise OSError(f"{url}: {store_errors.reason(error)}") from error
+            doubled = FIRST_WAIT_SECONDS * 2 ** min(number - 1, ATTEMPTS)
+            wait = min(doubled * random.uniform(1.0, 1.5), LONGEST_WAIT_SECONDS)
+            tried = time.monotonic() - begun
+            if patience is None:
+                over, during = number == ATTEMPTS, ""
+            else:
+                over, during = tried + wait > patience.seconds, f" in {tried:.0f} s"
+            if over:
+                reason = store_errors.reason(error)
+                raise StoreError(f"{url}: {reason} (tried {number} times{during})") from error
+        if patience is not None:
+            patience.retrying()
+        time.sleep(wait)
     raise AssertionError("unreachable")

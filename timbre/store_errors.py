@@ -46,6 +46,14 @@ BAD_REQUEST = "Bad Request"
 PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
+class StoreError(OSError):
+    """A store, not one file in it, is the trouble: it kept failing, or refuses."""
+
+
+class RefusedError(StoreError, PermissionError):
+    """A store that lets nobody in with these credentials."""
+
+
 class EndOfFileError(OSError):
     """The file ends before the bytes that were asked for; the message names the file."""
 
@@ -64,7 +72,7 @@ def permanent(url: object, error: Exception, remote: bool) -> OSError | None:
     if isinstance(error, EndOfFileError):
         return error
     if remote and _is_refusal(error):
-        return PermissionError(
+        return RefusedError(
             f"{url}: access refused: {reason(error)}; check that the credentials are set, not"
             " expired and allowed to do this, and that endpoint and region are theirs"
         )

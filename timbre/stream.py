@@ -7,31 +7,43 @@ rank, worker or process id has a say in what is served when, and resuming is sli
 import signal
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 import webdataset as wds
-from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from timbre.audio import SAMPLE_RATE, Int16Wave
-from timbre.errors import ConfigError, ShardError
-from timbre.order import Corpus, Order, mixed_order
-from timbre.pairs import PairPlace, open_index, read_segment
-from timbre.shards import PairEntry
+from timbre import order, storage
+from timbre.audio import SAMPLE_RATE
+from timbre.batches import AHEAD, BatchMaker, Failure, PairBatch, Step
+from timbre.errors import CheckpointError, ConfigError, ShardError
+from timbre.order import Corpus, SampleOrder
+from timbre.pairs import NOISY_SIDES, SIDES
+from timbre.reader import BadPair, Counters, PairReader, ReadingConfig
+from timbre.store_errors import StoreError
 
-# This many unusable pairs in a row end the run: the data is broken, not a pair.
-MAX_BAD_IN_A_ROW = 100
+# Two windows of shards at once, as one goes over into the next, and some more.
+OPEN_WINDOWS = 3
+# What helps where a resume is refused.
+HINTS = {
+    "manifests": "; data was added or changed: manifest-NNNNNN.json beside manifest.json lists what "
+    "there was before",
+}
 
 
 class StreamConfig(NamedTuple):
-    """What is served: lengths in samples, ``global_batch`` in pairs over all ranks."""
+    """What is served: lengths in samples, ``global_batch`` in pairs over all ranks.
+
+    ``noisy`` serves what the denoiser was given, too; the shards must hold it.
+    """
 
     segment: int
     global_batch: int
     seed: int
     window: int
     workers: int
+    noisy: bool = False
+    reading: ReadingConfig = ReadingConfig()
 
 
 class Place(NamedTuple):
@@ -39,29 +51,6 @@ class Place(NamedTuple):
 
     rank: int = 0
     world: int = 1
-
-
-class PairBatch(NamedTuple):
-    """One rank's share of a global batch.
-
-    ``degraded`` and ``clean`` are ``(batch, samples)`` int16 and cut at the same instant.
-    ``bandwidth_hz`` and ``positions``, places in the epoch's order, are ``(batch,)``.
-    ``replaced`` names the pairs that could not be read, and why.
-    """
-
-    degraded: Tensor
-    clean: Tensor
-    bandwidth_hz: Tensor
-    positions: Tensor
-    epoch: int
-    keys: list[str]
-    replaced: list[str]
-
-
-class Failure(NamedTuple):
-    """What a worker sends instead of a batch when it cannot go on."""
-
-    message: str
 
 
 class PairStream:
@@ -81,24 +70,44 @@ class PairStream:
         self, corpora: Sequence[Corpus], config: StreamConfig, place: Place | None = None
     ) -> None:
         self.corpora, self.config, self.place = tuple(corpora), config, place or Place()
+        self.order = SampleOrder(self.corpora, config.seed, config.window)
         self.epoch, self.sample_in_epoch = 0, 0
-        self.served, self.replaced, self.last_replaced = 0, 0, ""
+        self.served, self.replaced = 0, 0
+        self.last_replaced: BadPair | None = None
+        self.took = Counters()
         self._check()
 
     @property
     def pairs(self) -> int:
         """How many pairs an epoch has."""
-        return sum(corpus.pairs for corpus in self.corpora)
+        return self.order.pairs
 
     @property
     def steps_per_epoch(self) -> int:
         """How many global batches an epoch has; the tail that is left differs each epoch."""
         return self.pairs // self.config.global_batch
 
+    @property
+    def steps_left(self) -> int:
+        """How many of them are left of the epoch that the next batch is from."""
+        done = self.sample_in_epoch // self.config.global_batch
+        return self.steps_per_epoch - done % self.steps_per_epoch
+
     def __iter__(self) -> Iterator[PairBatch]:
         """Yield batches from where the stream is, for ever; the state follows what was yielded."""
-        where = (self.corpora, self.config, self.place, self.epoch, self.sample_in_epoch)
-        pipeline = wds.DataPipeline(partial(_own_steps, *where), _read_batches)
+        for batch in self.read_ahead():
+            self.consume(batch)
+            yield batch
+
+    def read_ahead(self) -> Iterator[PairBatch]:
+        """Yield the same batches, for a caller that tells with :meth:`consume` when each is used.
+
+        Raises:
+            ShardError: too many pairs in a row cannot be read.
+            StoreError: the store kept failing.
+        """
+        where = (self.corpora, self.config, self.place, Step(self.epoch, self.sample_in_epoch))
+        pipeline = wds.DataPipeline(partial(_own_steps, *where), partial(_batches, *where))
         # Each worker makes every n-th batch, and the loader takes them in turn: order is kept.
         loader = wds.WebLoader(
             pipeline,
@@ -109,9 +118,18 @@ class PairStream:
         )
         for batch in loader:
             if isinstance(batch, Failure):
-                raise ShardError(batch.message)
-            self._advance(batch)
+                raise (StoreError if batch.store else ShardError)(batch.message)
             yield batch
+
+    def consume(self, batch: PairBatch) -> None:
+        """Count a batch as used: the state is now behind it."""
+        self.epoch = batch.epoch
+        self.sample_in_epoch = int(batch.positions[0]) + self.config.global_batch
+        self.sample_in_epoch -= self.place.rank * len(batch.keys)
+        self.served += len(batch.keys)
+        self.replaced += len(batch.replaced)
+        self.last_replaced = batch.replaced[-1] if batch.replaced else self.last_replaced
+        self.took = Counters(*(a + b for a, b in zip(self.took, batch.took, strict=True)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the stream is and what its order depends on."""
@@ -122,30 +140,37 @@ class PairStream:
 
         Raises:
             ConfigError: the data or what its order depends on has changed since.
+            CheckpointError: the state names no place in the data.
         """
         for name, now in self._identity().items():
             if state.get(name) != now:
                 raise ConfigError(
                     f"cannot resume the data: {name} was {state.get(name)!r} at the checkpoint "
-                    f"and is {now!r} now"
+                    f"and is {now!r} now" + HINTS.get(name, "")
                 )
-        self.epoch, self.sample_in_epoch = state["epoch"], state["sample_in_epoch"]
+        epoch, sample = state.get("epoch"), state.get("sample_in_epoch")
+        whole = self.steps_per_epoch * self.config.global_batch
+        if not _is_count(epoch) or not _is_count(sample) or sample > whole:
+            raise CheckpointError(
+                f"cannot resume the data: epoch {epoch!r}, sample_in_epoch {sample!r}: expected whole "
+                f"numbers, the second of at most {whole}"
+            )
+        if sample % self.config.global_batch:
+            raise CheckpointError(
+                f"cannot resume the data: sample_in_epoch {sample}: expected a multiple of "
+                f"global_batch {self.config.global_batch}"
+            )
+        self.epoch, self.sample_in_epoch = epoch, sample
 
     def _identity(self) -> dict[str, Any]:
         return {
+            "order": order.VERSION,
             "seed": self.config.seed,
             "window": self.config.window,
             "global_batch": self.config.global_batch,
             "manifests": [corpus.manifest_sha256 for corpus in self.corpora],
+            "weights": [corpus.weight for corpus in self.corpora],
         }
-
-    def _advance(self, batch: PairBatch) -> None:
-        self.epoch = batch.epoch
-        self.sample_in_epoch = int(batch.positions[0]) + self.config.global_batch
-        self.sample_in_epoch -= self.place.rank * len(batch.keys)
-        self.served += len(batch.keys)
-        self.replaced += len(batch.replaced)
-        self.last_replaced = batch.replaced[-1] if batch.replaced else self.last_replaced
 
     def _check(self) -> None:
         batch, world = self.config.global_batch, self.place.world
@@ -167,73 +192,36 @@ class PairStream:
 
 
 def _own_steps(
-    corpora: tuple[Corpus, ...], config: StreamConfig, place: Place, epoch: int, first: int
-) -> Iterator["_Step"]:
+    corpora: tuple[Corpus, ...], config: StreamConfig, place: Place, first: Step
+) -> Iterator[Step]:
     """The pipeline's source: this worker's share of this rank's batches, from ``first`` on."""
     info = get_worker_info()
     worker, workers = (info.id, info.num_workers) if info else (0, 1)
-    size = config.global_batch // place.world
+    size, pairs = config.global_batch // place.world, sum(corpus.pairs for corpus in corpora)
+    epoch, begin = first
     number = 0
     while True:
-        rows = mixed_order(corpora, config.seed, epoch, config.window)
-        for start in range(first, len(rows) - config.global_batch + 1, config.global_batch):
+        for start in range(begin, pairs - config.global_batch + 1, config.global_batch):
             if number % workers == worker:
-                yield _Step(corpora, config, rows, epoch, start + place.rank * size, size)
+                yield Step(epoch, start + place.rank * size)
             number += 1
-        epoch, first = epoch + 1, 0
+        epoch, begin = epoch + 1, 0
 
 
-class _Step(NamedTuple):
-    corpora: tuple[Corpus, ...]
-    config: StreamConfig
-    rows: Order
-    epoch: int
-    first: int
-    size: int
-
-
-def _read_batches(steps: Iterator[_Step]) -> Iterator[PairBatch | Failure]:
-    """The pipeline's second stage: one batch of decoded segments a step."""
-    for step in steps:
-        try:
-            yield _read_batch(step)
-        except ShardError as error:
-            yield Failure(str(error))
-            return
-
-
-def _read_batch(step: _Step) -> PairBatch:
-    shape = (step.size, step.config.segment)
-    degraded, clean = _new_int16(shape), _new_int16(shape)
-    bandwidth = torch.empty(step.size)
-    keys: list[str] = []
-    replaced: list[str] = []
-    for row in range(step.size):
-        position = step.first + row
-        entry, waves = _read_usable(step, position, replaced)
-        degraded[row], clean[row] = (torch.from_numpy(wave) for wave in waves)
-        bandwidth[row] = entry.bandwidth_hz
-        keys.append(entry.key)
-    positions = torch.arange(step.first, step.first + step.size)
-    return PairBatch(degraded, clean, bandwidth, positions, step.epoch, keys, replaced)
-
-
-def _read_usable(
-    step: _Step, position: int, replaced: list[str]
-) -> tuple[PairEntry, tuple[Int16Wave, Int16Wave]]:
-    """Return the pair at ``position``, or the next in order that can be read; name the others."""
-    for skipped in range(MAX_BAD_IN_A_ROW + 1):
-        corpus_number, shard_number, number = step.rows[(position + skipped) % len(step.rows)]
-        corpus = step.corpora[corpus_number]
-        shard = corpus.shards[shard_number]
-        try:
-            entry = open_index(corpus.folder, shard).pairs[number]
-            seed = [step.config.seed, step.epoch, position]
-            place = PairPlace(corpus.folder, shard, entry)
-            return entry, read_segment(place, step.config.segment, seed)
-        except (ShardError, OSError) as error:
-            replaced.append(f"{shard.path}, pair {number}: {error}")
-    raise ShardError(f"{MAX_BAD_IN_A_ROW + 1} pairs in a row cannot be read; last: {replaced[-1]}")
+def _batches(
+    corpora: tuple[Corpus, ...], config: StreamConfig, place: Place, _: Step, steps: Iterator[Step]
+) -> Iterator[PairBatch | Failure]:
+    """The pipeline's second stage: a batch of decoded segments a step."""
+    local = all(storage.is_local(corpus.folder) for corpus in corpora)
+    reader = PairReader(
+        config.reading,
+        NOISY_SIDES if config.noisy else SIDES,
+        OPEN_WINDOWS * config.window * len(corpora),
+    )
+    sample_order = SampleOrder(corpora, config.seed, config.window)
+    shape = (config.global_batch // place.world, config.segment)
+    maker = BatchMaker(corpora, sample_order, reader, shape, config.seed)
+    return maker.batches(steps, 0 if local else AHEAD)
 
 
 def _ignore_signals(_: int) -> None:
@@ -245,9 +233,5 @@ def _ignore_signals(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _new_int16(shape: tuple[int, int]) -> Tensor:
-    """Return an empty tensor: in a worker in shared memory, so that it is sent without a copy."""
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.int16)
-    memory = torch.UntypedStorage._new_shared(2 * shape[0] * shape[1])  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=torch.int16).set_(memory, 0, torch.Size(shape))  # type: ignore[call-overload, no-any-return]
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

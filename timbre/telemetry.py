@@ -80,6 +80,10 @@ class Telemetry:
         if self.writer:
             self.bar.write(message, file=sys.stderr)
 
+    def warn(self, message: str) -> None:
+        """Print a line above the bar, on whatever rank this is."""
+        self.bar.write(message, file=sys.stderr)
+
     def advance(self, message: str | None = None) -> None:
         """Move the bar one step on."""
         if message:

@@ -2,17 +2,18 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 
 import torch
 from torch import Tensor
 
 from timbre import augment, losses
 from timbre import config as configs
+from timbre.batches import PairBatch
 from timbre.command import command, config_parser
 from timbre.gan import discriminator_view, frozen, halves
 from timbre.run import Run, catch_signals, open_run
 from timbre.schedule import adversarial_share
-from timbre.stream import PairBatch
 from timbre.train_config import TrainConfig
 
 Metrics = dict[str, Tensor]
@@ -26,7 +27,7 @@ def train(config: TrainConfig) -> None:
         ShardError, OSError: the data cannot be read.
     """
     run = open_run(config)
-    with catch_signals() as interrupted:
+    with closing(run.data), catch_signals() as interrupted:
         for batch in run.batches():
             run.meter.add(train_step(run, batch))
             step = run.gan.step
@@ -66,14 +67,16 @@ def train_step(run: Run, batch: PairBatch) -> Metrics:
 def to_device(
     batch: PairBatch, config: TrainConfig, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (degraded, clean) ``(batch, 1, samples)`` float32, augmented, and the bandwidth."""
-    degraded, clean = (
-        wave.to(device, non_blocking=True).float()[:, None] / 32768
-        for wave in (batch.degraded, batch.clean)
-    )
-    bandwidth_hz = batch.bandwidth_hz.to(device, non_blocking=True)
+    """Return (degraded, clean) ``(batch, 1, samples)`` float32, augmented, and the bandwidth.
+
+    Args:
+        batch: on ``device``.
+        config: what to augment with.
+        device: where the draws go.
+    """
+    degraded, clean = (wave.float()[:, None] / 32768 for wave in (batch.degraded, batch.clean))
     drawn = augment.draw(config.augment, config.seed, batch.epoch, batch.positions)
-    return augment.apply(drawn.to(device), degraded, clean, bandwidth_hz)
+    return augment.apply(drawn.to(device), degraded, clean, batch.bandwidth_hz)
 
 
 def discriminator_step(run: Run, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> Metrics:

@@ -13,6 +13,7 @@ from timbre.losses import LossWeights
 from timbre.models import GeneratorConfig
 from timbre.models.discriminators import DiscriminatorConfig
 from timbre.order import DataSource
+from timbre.reader import ReadingConfig
 from timbre.schedule import AdversarialConfig
 
 
@@ -38,6 +39,7 @@ class TrainConfig:
     # Processes a rank that read and decode, and shards whose pairs are shuffled together.
     workers: Natural = 2
     shuffle_window: Count = 8
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
     # More pairs than this share that cannot be read end the run.
     max_bad_fraction: Share = 0.02
     log_every: Count = 50

@@ -1,0 +1,231 @@
+"""Pairs as stored bytes, from local shards, by ranged GETs, or from shards that are kept on the node.
+
+What is handed out has been checked against its CRC-32.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from pydantic.dataclasses import dataclass
+
+from timbre import shards, storage, store_errors, tars
+from timbre.cache import FileCache
+from timbre.config import STRICT, Count, Name, Positive
+from timbre.errors import ShardError
+from timbre.pairs import PairBytes, PairPlace, side_names
+from timbre.remote import RemoteReader, Span
+from timbre.shards import ShardEntry, ShardIndex
+from timbre.store_errors import EndOfFileError, StoreError
+
+
+@dataclass(config=STRICT)
+class ReadingConfig:
+    """How shards in a store are read; of shards on a disk only what is needed is read anyway."""
+
+    # GETs at once, for each reading process.
+    in_flight: Count = 8
+    # A read that keeps failing for so long ends the run.
+    deadline_seconds: Positive = 120.0
+    # A folder on this machine's disk: shards are fetched whole, once for all ranks on it, and kept.
+    cache_dir: Name | None = None
+    cache_bytes: Count = 100_000_000_000
+
+
+class PairRequest(NamedTuple):
+    """A pair by its number in a shard; ``folder`` is what the shard's path is relative to."""
+
+    folder: str
+    shard: ShardEntry
+    number: int
+
+
+class BadPair(NamedTuple):
+    """A pair that cannot be read: its shard, its key (or its number, if no index tells), and why."""
+
+    shard: str
+    key: str
+    reason: str
+
+    @staticmethod
+    def of(shard: str, key: str, error: Exception) -> "BadPair":
+        """Return the pair that an error is about, which need not name the shard again."""
+        told = store_errors.reason(error) if isinstance(error, OSError) else str(error)
+        return BadPair(shard, key, told.removeprefix(f"{shard}: ").removeprefix(f"{key}."))
+
+    def __str__(self) -> str:
+        """Return it as a line of a log."""
+        return f"{self.shard}, {self.key}: {self.reason}"
+
+
+class Counters(NamedTuple):
+    """What reading took."""
+
+    bytes: int = 0
+    requests: int = 0
+    retries: int = 0
+    cache_hits: int = 0
+    cache_fetches: int = 0
+
+
+class _Wanted(NamedTuple):
+    """Members of a pair, and the stretch of the tar that holds them."""
+
+    place: PairPlace
+    names: tuple[str, ...]
+    span: Span
+
+    def check(self, data: bytes) -> PairBytes:
+        """Return the pair; ShardError if these are not the bytes that were indexed."""
+        place, names = self.place, self.names
+        span = tars.Span(self.span.offset, self.span.length)
+        return PairBytes(
+            place, names, tuple(tars.split_span(data, span, place.entry, names, place.url))
+        )
+
+    def bad(self, error: Exception) -> BadPair:
+        """Return the pair as one that cannot be read."""
+        return BadPair.of(self.place.url, self.place.entry.key, error)
+
+
+class PairReader:
+    """Reads pairs of one process; use it from any thread of it.
+
+    Args:
+        config: how to read what is not local.
+        sides: which sides of a pair are wanted, in this order.
+        open_shards: of so many shards the index is kept, and the file is open.
+    """
+
+    def __init__(self, config: ReadingConfig, sides: Sequence[str], open_shards: int) -> None:
+        self.sides = tuple(sides)
+        self._remote = RemoteReader(config.in_flight, config.deadline_seconds)
+        self._cache: FileCache | None = None
+        if config.cache_dir is not None:
+            folder = Path(config.cache_dir)
+            self._cache = FileCache(folder, config.cache_bytes, self._remote.read_many)
+        self._disk_bytes = 0
+        self._index_of = lru_cache(open_shards)(self._load_index)
+        # A file closes when the last one who reads from it lets go.
+        self._file_at = lru_cache(open_shards)(_open_local)
+
+    def read(self, requests: Sequence[PairRequest]) -> list[PairBytes | BadPair]:
+        """Return each pair's bytes, or why it cannot be had.
+
+        Raises:
+            StoreError: the store is the trouble, and would be for any other pair.
+        """
+        wanted = [self._find(request) for request in requests]
+        here = [self._read_here(one) if isinstance(one, _Wanted) else one for one in wanted]
+        absent = [one for one, pair in zip(wanted, here, strict=True) if pair is None]
+        fetched = self._fetch([one for one in absent if isinstance(one, _Wanted)])
+        return [next(fetched) if pair is None else pair for pair in here]
+
+    def counters(self) -> Counters:
+        """Return what reading took so far."""
+        remote, cache = self._remote, self._cache
+        return Counters(
+            self._disk_bytes + remote.bytes,
+            remote.requests,
+            remote.retries,
+            cache.hits if cache else 0,
+            cache.fetches if cache else 0,
+        )
+
+    def close(self) -> None:
+        """Let go of what is still on its way."""
+        self._remote.close()
+
+    def _find(self, request: PairRequest) -> _Wanted | BadPair:
+        key = f"pair {request.number}"
+        try:
+            entry = self._index_of(request.folder, request.shard).pairs[request.number]
+            key = entry.key
+            place = PairPlace(request.folder, request.shard, entry)
+            names = side_names(place, self.sides)
+        except StoreError:
+            raise
+        except (ShardError, OSError) as error:
+            return BadPair.of(storage.join(request.folder, request.shard.path), key, error)
+        return _Wanted(place, names, Span(place.url, *tars.span_of(entry, names)))
+
+    def _load_index(self, folder: str, shard: ShardEntry) -> ShardIndex:
+        """Return a shard's index; a tar that is not as long as the manifest says is refused."""
+        url, tar_url = (
+            storage.join(folder, p) for p in (shards.index_path(shard.path), shard.path)
+        )
+        patience = self._remote.patience
+        data = None
+        if self._cache is not None and not storage.is_local(url):
+            copy = self._open_copy(url, storage.size(url, patience), shard.index_sha256)
+            data = copy.read() if copy else None
+        if data is None:
+            data = storage.read(url, patience)
+        index = shards.parse_index(data, shard, url)
+        if (found := storage.size(tar_url, patience)) != shard.bytes:
+            raise ShardError(f"{tar_url}: {found} bytes, but the manifest says {shard.bytes}")
+        return index
+
+    def _read_here(self, wanted: _Wanted) -> PairBytes | BadPair | None:
+        """Return a pair that lies on this machine; None if it must be fetched."""
+        url, shard = wanted.place.url, wanted.place.shard
+        if storage.is_local(url):
+            try:
+                return self._read_file(self._file_at(url), wanted)
+            except (ShardError, OSError) as error:
+                return wanted.bad(error)
+        if self._cache is None:
+            return None
+        try:
+            copy = self._open_copy(url, shard.bytes, shard.sha256)
+        except StoreError:
+            raise
+        except (ShardError, OSError) as error:
+            return wanted.bad(error)
+        if copy is None:
+            return None
+        with copy:
+            try:
+                return self._read_file(copy, wanted)
+            except (ShardError, OSError):  # damaged since it was fetched
+                self._cache.discard(shard.sha256)
+                return None
+
+    def _read_file(self, file: BinaryIO, wanted: _Wanted) -> PairBytes:
+        url, offset, length = wanted.span
+        data = os.pread(file.fileno(), length, offset)
+        if len(data) != length:
+            raise EndOfFileError(f"{url}: ends before {offset + length}")
+        self._disk_bytes += length
+        return wanted.check(data)
+
+    def _open_copy(self, url: str, length: int, sha256: str) -> BinaryIO | None:
+        assert self._cache is not None
+        try:
+            return self._cache.open(url, length, sha256)
+        except (StoreError, FileNotFoundError, EndOfFileError):
+            raise
+        except OSError as error:  # the cache's own folder or disk
+            raise StoreError(str(error)) from None
+
+    def _fetch(self, wanted: Sequence[_Wanted]) -> Iterator[PairBytes | BadPair]:
+        """Yield pairs out of the store."""
+        found = self._remote.read_each([one.span for one in wanted])
+        for one, data in zip(wanted, found, strict=True):
+            try:
+                yield one.check(data) if isinstance(data, bytes) else one.bad(data)
+            except ShardError:  # on the way, or in the store? Asked once more, it is told.
+                yield self._fetch_again(one)
+
+    def _fetch_again(self, wanted: _Wanted) -> PairBytes | BadPair:
+        (data,) = self._remote.read_each([wanted.span])
+        try:
+            return wanted.check(data) if isinstance(data, bytes) else wanted.bad(data)
+        except ShardError as error:
+            return wanted.bad(error)
+
+
+def _open_local(url: str) -> BinaryIO:
+    return storage.local_path(url).open("rb", buffering=0)
