@@ -29,8 +29,6 @@ class DeviceLoader:
         self.stream = stream
         self.waited_seconds = 0.0
         self._device = accelerator.device
-        on_cuda = self._device.type == "cuda"
-        self._copies = torch.cuda.Stream(self._device) if on_cuda else None  # type: ignore[no-untyped-call]
         self._batches: Generator[PairBatch, None, None] | None = None
         accelerator.register_for_checkpointing(self)
 
@@ -46,7 +44,9 @@ class DeviceLoader:
             StoreError: the store kept failing.
         """
         if self._batches is None:
-            self._batches = self._read()
+            batches = self.stream.read_ahead()
+            on_cuda = self._device.type == "cuda"
+            self._batches = _copy_ahead(batches, self._device) if on_cuda else batches
         for _ in range(len(self)):
             begun = time.perf_counter()
             batch = next(self._batches)
@@ -69,33 +69,29 @@ class DeviceLoader:
             self._batches.close()
             self._batches = None
 
-    def _read(self) -> Generator[PairBatch, None, None]:
-        batches = self.stream.read_ahead()
-        if self._copies is None:
-            yield from batches
-            return
-        last = None
-        for batch in batches:
-            following = self._copy(batch, self._copies)
-            if last is not None:
-                yield self._hand_over(*last)
-            last = following
 
-    def _copy(
-        self, batch: PairBatch, copies: torch.cuda.Stream
-    ) -> tuple[PairBatch, torch.cuda.Event]:
-        """Start the copy of a batch; the event tells its end."""
+# Not a method: a generator that knew its loader would keep it, and its processes, alive.
+def _copy_ahead(
+    batches: Iterator[PairBatch], device: torch.device
+) -> Generator[PairBatch, None, None]:
+    """Yield batches on a CUDA device, while the next one is copied by a stream of its own."""
+    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    last = None
+    for batch in batches:
         with torch.cuda.stream(copies):
-            copied = batch.change(lambda wave: wave.to(self._device, non_blocking=True))
-            return copied, copies.record_event()
+            copied = batch.change(lambda wave: wave.to(device, non_blocking=True))
+            following = copied, copies.record_event()
+        if last is not None:
+            yield _hand_over(*last, torch.cuda.current_stream(device))
+        last = following
 
-    def _hand_over(self, batch: PairBatch, copied: torch.cuda.Event) -> PairBatch:
-        """Return a batch for use on the current stream; the device waits for the copy, not the host."""
-        current = torch.cuda.current_stream(self._device)
-        current.wait_event(copied)
 
-        def keep(wave: Tensor) -> Tensor:
-            wave.record_stream(current)  # else the next copy may take its memory too early
-            return wave
+def _hand_over(batch: PairBatch, copied: torch.cuda.Event, current: torch.cuda.Stream) -> PairBatch:
+    """Return a batch for use on the current stream: the device waits for the copy, not the host."""
+    current.wait_event(copied)
 
-        return batch.change(keep)
+    def keep(wave: Tensor) -> Tensor:
+        wave.record_stream(current)  # else the next copy may take its memory too early
+        return wave
+
+    return batch.change(keep)

@@ -4,9 +4,13 @@ A global batch is a slice of the epoch's order and a rank's batch a slice of the
 rank, worker or process id has a say in what is served when, and resuming is slicing.
 """
 
+import atexit
+import multiprocessing
+import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
+from multiprocessing.synchronize import Event
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
@@ -99,7 +103,7 @@ class PairStream:
             self.consume(batch)
             yield batch
 
-    def read_ahead(self) -> Iterator[PairBatch]:
+    def read_ahead(self) -> Generator[PairBatch, None, None]:
         """Yield the same batches, for a caller that tells with :meth:`consume` when each is used.
 
         Raises:
@@ -108,18 +112,23 @@ class PairStream:
         """
         where = (self.corpora, self.config, self.place, Step(self.epoch, self.sample_in_epoch))
         pipeline = wds.DataPipeline(partial(_own_steps, *where), partial(_batches, *where))
+        closing = multiprocessing.Event()
+        atexit.register(closing.set)
         # Each worker makes every n-th batch, and the loader takes them in turn: order is kept.
         loader = wds.WebLoader(
             pipeline,
             batch_size=None,
             num_workers=self.config.workers,
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=partial(_ignore_signals, closing),
             pin_memory=torch.cuda.is_available(),
         )
-        for batch in loader:
-            if isinstance(batch, Failure):
-                raise (StoreError if batch.store else ShardError)(batch.message)
-            yield batch
+        try:
+            for batch in loader:
+                if isinstance(batch, Failure):
+                    raise (StoreError if batch.store else ShardError)(batch.message)
+                yield batch
+        finally:
+            atexit.unregister(closing.set)
 
     def consume(self, batch: PairBatch) -> None:
         """Count a batch as used: the state is now behind it."""
@@ -224,13 +233,14 @@ def _batches(
     return maker.batches(steps, 0 if local else AHEAD)
 
 
-def _ignore_signals(_: int) -> None:
+def _ignore_signals(closing: Event, _: int) -> None:
     """Leave signals to the main process: a scheduler sends them to the whole group.
 
-    A worker ends when its parent does.
+    A worker ends when its parent does, or when its parent, as it ends, terminates it.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if closing.is_set() else None)
 
 
 def _is_count(value: object) -> TypeGuard[int]:
