@@ -73,7 +73,9 @@ def to_device(
     )
     bandwidth_hz = batch.bandwidth_hz.to(device, non_blocking=True)
     drawn = augment.draw(config.augment, config.seed, batch.epoch, batch.positions)
-    return augment.apply(drawn.to(device), degraded, clean, bandwidth_hz)
+    sides = augment.Sides(degraded, clean, None, bandwidth_hz)
+    augmented = augment.apply(drawn.to(device), sides)
+    return augmented.degraded, augmented.clean, augmented.bandwidth_hz
 
 
 def discriminator_step(run: Run, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> Metrics:
