@@ -114,19 +114,19 @@ def draw(config: AugmentConfig, seed: int, epoch: int, positions: Tensor) -> Dra
     drawn = np.empty((len(positions), SCALARS + PER_HOLE * HOLES))
     for row, position in zip(drawn, positions.tolist(), strict=True):
         np.random.default_rng([seed, epoch, position, STREAM]).random(out=row)
-    u: Iterator[NDArray[np.float64]] = iter(drawn[:, :SCALARS].T)
+    uniform: Iterator[NDArray[np.float64]] = iter(drawn[:, :SCALARS].T)
 
-    sign = np.where((next(u) < 0.5) & config.flip_polarity, -1, 1)
-    gain = sign * _between(config.gain_low, config.gain_high, next(u))
-    cut_hz = _between(config.low_pass_low_hz, config.low_pass_high_hz, next(u))
-    low_pass_hz = np.where(next(u) < config.low_pass_share, cut_hz, SAMPLE_RATE / 2)
-    slope_db = _between(config.tilt_low_db, config.tilt_high_db, next(u))
-    tilt_db = np.where(next(u) < config.tilt_share, slope_db, 0)
-    level_db = _between(config.residual_low_db, config.residual_high_db, next(u))
-    residual = np.where(next(u) < config.residual_share, 10 ** (level_db / 20), 1)
-    keep_noisy = np.where(next(u) < config.noisy_dropout, 0, 1)
+    sign = np.where((next(uniform) < 0.5) & config.flip_polarity, -1, 1)
+    gain = sign * _between(config.gain_low, config.gain_high, next(uniform))
+    cut_hz = _between(config.low_pass_low_hz, config.low_pass_high_hz, next(uniform))
+    low_pass_hz = np.where(next(uniform) < config.low_pass_share, cut_hz, SAMPLE_RATE / 2)
+    slope_db = _between(config.tilt_low_db, config.tilt_high_db, next(uniform))
+    tilt_db = np.where(next(uniform) < config.tilt_share, slope_db, 0)
+    level_db = _between(config.residual_low_db, config.residual_high_db, next(uniform))
+    residual = np.where(next(uniform) < config.residual_share, 10 ** (level_db / 20), 1)
+    keep_noisy = np.where(next(uniform) < config.noisy_dropout, 0, 1)
     # One number says whether there are holes and, being uniform below the share, how many.
-    below = config.hole_share - next(u)
+    below = config.hole_share - next(uniform)
     count = np.ceil(below.clip(0) / max(config.hole_share, 1e-9) * HOLES)
     holes = _holes(config, count, drawn[:, SCALARS:].reshape(-1, HOLES, PER_HOLE))
     values = (gain, low_pass_hz, tilt_db, residual, keep_noisy, holes)
@@ -168,18 +168,18 @@ def _denoised_otherwise(parameters: Draw, degraded: Tensor, clean: Tensor) -> Te
 
 
 def _holes(
-    config: AugmentConfig, count: NDArray[np.float64], u: NDArray[np.float64]
+    config: AugmentConfig, count: NDArray[np.float64], uniform: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return holes ``(batch, HOLES, 5)``, of which the first ``count`` have a depth."""
-    depth_db = _between(config.hole_low_db, config.hole_high_db, u[..., 0])
+    depth_db = _between(config.hole_low_db, config.hole_high_db, uniform[..., 0])
     there = np.arange(HOLES) < count[:, None]
     return np.stack(
         [
             np.where(there, depth_db, 0),
-            u[..., 1],
-            _between(*HOLE_SECONDS, u[..., 2]),
-            HOLE_HZ[0] * (HOLE_HZ[1] / HOLE_HZ[0]) ** u[..., 3],
-            _between(*HOLE_OCTAVES, u[..., 4]),
+            uniform[..., 1],
+            _between(*HOLE_SECONDS, uniform[..., 2]),
+            HOLE_HZ[0] * (HOLE_HZ[1] / HOLE_HZ[0]) ** uniform[..., 3],
+            _between(*HOLE_OCTAVES, uniform[..., 4]),
         ],
         axis=-1,
     )
