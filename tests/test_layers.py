@@ -15,7 +15,7 @@ LAYERS = [
     {"timbre.listing"},
     {"timbre.command", "timbre.config", "timbre.storage"},
     {"timbre.audio"},
-    {"timbre.spectral", "timbre.synthetic_voice"},
+    {"timbre.spectral", "timbre.filters", "timbre.synthetic_voice"},
     {"timbre.shards", "timbre.denoise", "timbre.models", "timbre.augment", "timbre.schedule"},
     {"timbre.tars", "timbre.remote"},
     {"timbre.foreign"},

@@ -12,8 +12,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from timbre.augment import low_pass
 from timbre.config import STRICT, Natural, Positive, Share
+from timbre.filters import low_pass
 from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, Judgement, build_discriminator
 from timbre.schedule import learning_rate_share

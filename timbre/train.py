@@ -9,6 +9,7 @@ from torch import Tensor
 
 from timbre import augment, losses
 from timbre import config as configs
+from timbre.augment import Sides
 from timbre.batches import PairBatch
 from timbre.command import command, config_parser
 from timbre.gan import discriminator_view, frozen, halves
@@ -53,9 +54,10 @@ def train_step(run: Run, batch: PairBatch) -> Metrics:
     """Take one step of each network whose turn it is; return the scalars to be logged."""
     config, gan, device = run.config, run.gan, run.accelerator.device
     gan.set_learning_rates()
-    degraded, clean, bandwidth_hz = to_device(batch, config, device)
+    sides = augmented(batch, config)
+    clean, bandwidth_hz = sides.clean, sides.bandwidth_hz
     with gan.autocast(device):
-        restored = gan.generator(degraded).float()
+        restored = gan.generator(sides.degraded, sides.noisy).float()
     metrics: Metrics = {}
     if gan.step >= run.adversarial_start:
         metrics |= discriminator_step(run, restored.detach(), clean, bandwidth_hz)
@@ -64,19 +66,16 @@ def train_step(run: Run, batch: PairBatch) -> Metrics:
     return metrics
 
 
-def to_device(
-    batch: PairBatch, config: TrainConfig, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (degraded, clean) ``(batch, 1, samples)`` float32, augmented, and the bandwidth.
-
-    Args:
-        batch: on ``device``.
-        config: what to augment with.
-        device: where the draws go.
-    """
-    degraded, clean = (wave.float()[:, None] / 32768 for wave in (batch.degraded, batch.clean))
+def augmented(batch: PairBatch, config: TrainConfig) -> Sides:
+    """Return the batch's waveforms as float32, augmented on the device that they are on."""
+    degraded, clean, noisy = (
+        None if wave is None else wave.float()[:, None] / 32768
+        for wave in (batch.degraded, batch.clean, batch.noisy)
+    )
+    assert degraded is not None and clean is not None
     drawn = augment.draw(config.augment, config.seed, batch.epoch, batch.positions)
-    return augment.apply(drawn.to(device), degraded, clean, batch.bandwidth_hz)
+    sides = Sides(degraded, clean, noisy, batch.bandwidth_hz)
+    return augment.apply(drawn.to(degraded.device), sides)
 
 
 def discriminator_step(run: Run, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> Metrics:
