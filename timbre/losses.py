@@ -74,8 +74,9 @@ class ReconstructionLoss(nn.Module):
         """
         with torch.autocast(clean.device.type, enabled=False):
             restored, clean = restored.float(), clean.float()
-            sides = torch.cat([restored, clean], dim=1) * pair_gain(clean)
-            restored, clean = low_pass(sides, bandwidth_hz).chunk(2, dim=1)
+            gain = pair_gain(clean)
+            # Not both at once: the clean side's spectra would join the gradient's graph.
+            restored, clean = (low_pass(side * gain, bandwidth_hz) for side in (restored, clean))
             spectral = [
                 resolution(restored[:, 0], clean[:, 0], bandwidth_hz)
                 for resolution in self.resolutions
