@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from timbre.gan import discriminator_view
-from timbre.losses import adversarial_loss, discriminator_loss
+from timbre.losses import adversarial_loss, discriminator_loss, feature_matching_loss
 from timbre.models.discriminators import (
     PRESETS,
     DiscriminatorConfig,
@@ -139,11 +139,19 @@ def test_quiet_highs_are_seen_beside_loud_lows() -> None:
         assert relative > 0.1
 
 
-def test_silence_gives_finite_gradients() -> None:
-    waves = torch.zeros(1, 1, 4800, requires_grad=True)
-    adversarial_loss(light()(waves)).backward()
-    assert waves.grad is not None
-    assert waves.grad.isfinite().all()
+@pytest.mark.parametrize("restored_level", [0.0, 1e-20, 0.1])
+@pytest.mark.parametrize("clean_level", [0.0, 0.1])
+def test_silence_gives_finite_gradients(restored_level: float, clean_level: float) -> None:
+    discriminators = light()
+    restored = (restored_level * noise(1, 1, 4800)).requires_grad_()
+    clean = clean_level * noise(1, 1, 4800, seed=1)
+    views = discriminator_view(clean, restored, torch.tensor([24000.0]))
+    real, fake = (discriminators(view) for view in views)
+    (adversarial_loss(fake) + feature_matching_loss(real, fake)).backward()
+    assert restored.grad is not None and restored.grad.isfinite().all()
+    discriminators.zero_grad()
+    discriminator_loss(*(discriminators(view.detach()) for view in views)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in discriminators.parameters())
 
 
 def test_the_light_discriminator_learns_to_tell_noise_from_a_tone() -> None:

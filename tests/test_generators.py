@@ -80,12 +80,13 @@ def changed_by_the_future(generator: torch.nn.Module, first_changed: int, side: 
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_causal_generator_depends_on_no_input_beyond_its_latency(name: str, side: int) -> None:
     generator = build(name, causal=True, moved=True, noisy_input=True)
-    first_changed = 24000 + 479
-    difference = changed_by_the_future(generator, first_changed, side)
-    horizon = first_changed - generator.latency_samples
-    assert difference[:horizon].max() == 0
-    # The stated latency is the true one, not a safe guess: the next output does depend.
-    assert difference[horizon] > 0
+    for first_changed in (24479, 24480, 24723):  # the last of a hop, the first, one within
+        difference = changed_by_the_future(generator, first_changed, side)
+        horizon = first_changed - generator.latency_samples
+        assert difference[:horizon].max() == 0
+        # The stated latency is the true one, not a safe guess: the next output does depend.
+        if first_changed == 24479:
+            assert difference[horizon] > 0
     # Less than two frames: nothing but the transform's own windows.
     assert generator.latency_samples <= 959
 
