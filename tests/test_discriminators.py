@@ -1,10 +1,12 @@
 import math
+from itertools import combinations
 
 import pytest
 import torch
 from torch import Tensor
 
-from timbre.losses import adversarial_loss, discriminator_loss
+from timbre.gan import discriminator_view
+from timbre.losses import adversarial_loss, discriminator_loss, feature_matching_loss
 from timbre.models.discriminators import (
     PRESETS,
     DiscriminatorConfig,
@@ -12,6 +14,7 @@ from timbre.models.discriminators import (
     PeriodDiscriminator,
     build_discriminator,
 )
+from timbre.models.spectral import HOP
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -39,14 +42,56 @@ def test_one_judgement_per_period_and_per_resolution(preset: str) -> None:
         assert all(f.shape[1] == sizes.spectral_channels for f in judgement.features)
 
 
+@pytest.mark.parametrize(("preset", "stated"), [("light", 162_132), ("full", 3_991_240)])
+def test_presets_have_the_stated_numbers_of_parameters(preset: str, stated: int) -> None:
+    discriminators = build_discriminator(DiscriminatorConfig(preset))  # type: ignore[arg-type]
+    assert sum(p.numel() for p in discriminators.parameters()) == stated
+
+
 @pytest.mark.parametrize("preset", ["light", "full"])
 def test_fft_sizes_are_inharmonic_to_each_other_and_to_the_generators_hop(preset: str) -> None:
     sizes = PRESETS[preset]
-    hops = [n_fft // sizes.frames_per_window for n_fft in sizes.n_ffts]
-    for i, first in enumerate((*hops, 480)):
-        for second in (*hops, 480)[:i]:
+    hops = tuple(n_fft // sizes.frames_per_window for n_fft in sizes.n_ffts)
+    for lengths in ((*sizes.n_ffts, HOP), (*hops, HOP)):
+        for first, second in combinations(lengths, 2):
             # No ratio of small numbers, which would favour some positions in time.
             assert math.lcm(first, second) > 20 * min(first, second)
+
+
+def test_all_sides_of_a_pair_share_one_gain() -> None:
+    """A level difference within a pair is judged, a level common to both is not."""
+    discriminators, full = light(), torch.tensor([24000.0])
+    clean, restored = 0.1 * noise(1, 1, 6000), 0.1 * noise(1, 1, 6000, seed=1)
+
+    def logits(clean: Tensor, restored: Tensor) -> list[Tensor]:
+        views = discriminator_view(clean, restored, full)
+        with torch.no_grad():
+            return [j.logits for j in discriminators(torch.cat(views))]
+
+    plain = logits(clean, restored)
+    for judged, common in zip(plain, logits(0.2 * clean, 0.2 * restored), strict=True):
+        torch.testing.assert_close(common, judged, atol=1e-5, rtol=1e-4)
+    for judged, quieter in zip(plain, logits(clean, 0.5 * restored), strict=True):
+        torch.testing.assert_close(quieter[0], judged[0], atol=1e-5, rtol=1e-4)
+        assert (quieter[1] - judged[1]).abs().max() > 1e-3
+
+
+def test_spectra_are_float32_under_autocast() -> None:
+    discriminators, waves = light(), noise(1, 1, 6000)
+    planes: list[Tensor] = []
+    for spectral in discriminators.spectra:
+        spectral.bands[0].register_forward_pre_hook(lambda _, given: planes.append(given[0]))
+    with torch.no_grad():
+        exact = discriminators(waves)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = discriminators(waves)
+    count = len(discriminators.spectra)
+    for before, inside in zip(planes[:count], planes[count:], strict=True):
+        assert inside.dtype == torch.float32
+        assert torch.equal(inside, before)
+    for a, b in zip(exact, rounded, strict=True):
+        assert b.logits.dtype == torch.bfloat16  # the convolutions do run in it
+        assert (a.logits - b.logits).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("samples", [1, 10, 2297])
@@ -94,11 +139,19 @@ def test_quiet_highs_are_seen_beside_loud_lows() -> None:
         assert relative > 0.1
 
 
-def test_silence_gives_finite_gradients() -> None:
-    waves = torch.zeros(1, 1, 4800, requires_grad=True)
-    adversarial_loss(light()(waves)).backward()
-    assert waves.grad is not None
-    assert waves.grad.isfinite().all()
+@pytest.mark.parametrize("restored_level", [0.0, 1e-20, 0.1])
+@pytest.mark.parametrize("clean_level", [0.0, 0.1])
+def test_silence_gives_finite_gradients(restored_level: float, clean_level: float) -> None:
+    discriminators = light()
+    restored = (restored_level * noise(1, 1, 4800)).requires_grad_()
+    clean = clean_level * noise(1, 1, 4800, seed=1)
+    views = discriminator_view(clean, restored, torch.tensor([24000.0]))
+    real, fake = (discriminators(view) for view in views)
+    (adversarial_loss(fake) + feature_matching_loss(real, fake)).backward()
+    assert restored.grad is not None and restored.grad.isfinite().all()
+    discriminators.zero_grad()
+    discriminator_loss(*(discriminators(view.detach()) for view in views)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in discriminators.parameters())
 
 
 def test_the_light_discriminator_learns_to_tell_noise_from_a_tone() -> None:

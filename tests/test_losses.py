@@ -11,12 +11,14 @@ from timbre.losses import (
     adversarial_loss,
     discriminator_loss,
     feature_matching_loss,
+    weighted_sum,
 )
 from timbre.models.discriminators import Judgement
 from timbre.spectral import RESOLUTIONS, Stft
 
 FULL = torch.tensor([24000.0])
 SPECTRAL = ("mel", "spectrum", "silence")
+ALL = (*SPECTRAL, "waveform")
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -62,15 +64,40 @@ def test_a_quiet_pair_counts_like_a_loud_one() -> None:
         assert quiet[name].item() == pytest.approx(loud[name].item(), rel=1e-4), name
 
 
-def test_energy_above_the_bandwidth_changes_no_spectral_term() -> None:
-    clean = 0.1 * tone(1000.0) + 0.01 * noise(1, 1, 24000) * tone(0.25).abs()
-    restored, loss = 0.7 * clean, ReconstructionLoss()
-    above = restored + 0.2 * tone(16000.0)
-    narrow, full = torch.tensor([9000.0]), FULL
-    for name in SPECTRAL:
-        before, after = (loss(x, clean, narrow)[name].item() for x in (restored, above))
-        assert after == pytest.approx(before, rel=1e-3, abs=1e-6), name
-        assert loss(above, clean, full)[name] > loss(restored, clean, full)[name] + 1e-3, name
+def narrow_pair() -> tuple[Tensor, Tensor]:
+    """Restored and clean noise that ends at 16 kHz, with an error between them."""
+    spectra = torch.fft.rfft(0.1 * noise(2, 1, 24000))
+    spectra[..., 8000:] = 0
+    clean, error = torch.fft.irfft(spectra)
+    return 0.7 * clean[None] + 0.1 * error[None], clean[None]
+
+
+@pytest.mark.parametrize("frequency_hz", [16050.0, 16500.0, 20000.0])
+def test_a_tone_above_the_bandwidth_changes_no_term(frequency_hz: float) -> None:
+    (restored, clean), loss = narrow_pair(), ReconstructionLoss()
+    above = restored + 0.2 * tone(frequency_hz)
+    before, after = (loss(x, clean, torch.tensor([16000.0])) for x in (restored, above))
+    for name in ALL:
+        assert after[name].item() == pytest.approx(before[name].item(), rel=1e-5, abs=1e-7), name
+    # A wider pair's terms do see it.
+    before, after = (loss(x, clean, FULL) for x in (restored, above))
+    for name in ALL:
+        assert after[name] > before[name] + 1e-3, name
+
+
+def test_no_gradient_asks_for_more_or_less_above_the_bandwidth() -> None:
+    (restored, clean), loss = narrow_pair(), ReconstructionLoss()
+    restored = restored.requires_grad_()
+    narrow, wide = (loss(restored, clean, torch.tensor([hz])) for hz in (16000.0, 24000.0))
+    for name in ALL:
+        shares = []
+        for terms in (narrow, wide):
+            (gradient,) = torch.autograd.grad(terms[name], restored, retain_graph=True)
+            # Without the ends, at which the segment's cut is itself sound of every frequency.
+            power = torch.fft.rfft(gradient * torch.hann_window(24000)).abs().square()[0, 0]
+            shares.append((power[8100:].sum() / power.sum()).item())
+        assert shares[0] < 1e-6, name
+        assert shares[1] > 1e-4, name
 
 
 @pytest.mark.parametrize("bandwidth_hz", [9000.0, 0.0])
@@ -154,6 +181,55 @@ def test_terms_are_float32_and_equal_under_autocast_and_for_half_precision_input
         assert inside[name].dtype == torch.float32
         torch.testing.assert_close(inside[name], term, atol=0, rtol=0)
     assert loss(restored.bfloat16(), clean, FULL)["mel"].dtype == torch.float32
+
+
+def test_both_sides_are_transformed_once_a_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, bool]] = []
+    plain = torch.stft
+
+    def count(waves: Tensor, n_fft: int, *rest: object, **named: object) -> Tensor:
+        calls.append((n_fft, waves.requires_grad))
+        return plain(waves, n_fft, *rest, **named)  # type: ignore[arg-type]
+
+    restored, clean = 0.1 * noise(2, 1, 9600).requires_grad_(), 0.1 * noise(2, 1, 9600, seed=1)
+    loss = ReconstructionLoss()
+    monkeypatch.setattr(torch, "stft", count)
+    sum(loss(restored, clean, FULL.expand(2)).values()).backward()
+    # The target's, which needs no gradient, and the restored side's: none is repeated by a term.
+    assert sorted(calls) == sorted((n, side) for n, _ in RESOLUTIONS for side in (False, True))
+
+
+def test_windows_and_mel_filters_are_made_once_and_move_with_the_module(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loss = ReconstructionLoss()
+    for kind in ("window", "filters"):
+        assert sum(name.endswith(kind) for name, _ in loss.named_buffers()) == len(RESOLUTIONS)
+    assert not loss.state_dict()  # nor do they swell checkpoints
+    assert {buffer.device.type for buffer in loss.to("meta").buffers()} == {"meta"}
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("made again")
+
+    loss, clean = ReconstructionLoss(), 0.1 * noise(1, 1, 9600)
+    monkeypatch.setattr(torch, "hann_window", refuse)
+    monkeypatch.setattr("timbre.spectral.melscale_fbanks", refuse)
+    loss(clean, clean, FULL)
+
+
+def test_the_sum_is_weighted_and_logs_every_term_beside_its_weight() -> None:
+    terms = {"mel": torch.tensor(0.5, requires_grad=True), "adversarial": torch.tensor(2.0)}
+    loss, logged = weighted_sum(terms, {"mel": 3.0, "adversarial": 0.25, "waveform": 9.0})
+    assert loss.item() == 3 * 0.5 + 0.25 * 2
+    assert {name: value.item() for name, value in logged.items()} == {
+        "mel": 0.5,
+        "mel_weight": 3.0,
+        "adversarial": 2.0,
+        "adversarial_weight": 0.25,
+    }
+    loss.backward()
+    assert terms["mel"].grad is not None and terms["mel"].grad.item() == 3
+    assert not logged["mel_weight"].requires_grad
 
 
 def test_weights_are_named_like_the_terms_and_frozen() -> None:

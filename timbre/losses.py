@@ -4,6 +4,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from timbre.augment import low_pass
 from timbre.config import STRICT, NonNegative
 from timbre.models.discriminators import Judgement
 from timbre.spectral import (
@@ -47,6 +48,11 @@ class ReconstructionLoss(nn.Module):
     Each pair is brought to one level by its clean side, so that quiet clips count like loud ones.
     A term is the mean over each pair's counted bins, then over pairs: a narrow pair counts as much
     as a wide one, and the loss of a batch is the mean of the losses of its parts.
+
+    What lies above a pair's bandwidth is unknown there, not silent, and must neither be punished
+    nor rewarded. So both sides lose it first, as before the discriminators: leaving its bins out
+    does not suffice, because windows smear (a tone 50 Hz above a bandwidth of 16 kHz moved
+    ``spectrum`` by 5 %) and because ``waveform`` has no bins.
     """
 
     def __init__(self) -> None:
@@ -64,12 +70,13 @@ class ReconstructionLoss(nn.Module):
         Args:
             restored: ``(batch, 1, samples)``.
             clean: ``(batch, 1, samples)``.
-            bandwidth_hz: ``(batch,)``, of the clean side; bins above it count in no spectral term.
+            bandwidth_hz: ``(batch,)``, of the clean side; nothing above it counts in any term.
         """
         with torch.autocast(clean.device.type, enabled=False):
             restored, clean = restored.float(), clean.float()
             gain = pair_gain(clean)
-            restored, clean = restored * gain, clean * gain
+            # Not both at once: the clean side's spectra would join the gradient's graph.
+            restored, clean = (low_pass(side * gain, bandwidth_hz) for side in (restored, clean))
             spectral = [
                 resolution(restored[:, 0], clean[:, 0], bandwidth_hz)
                 for resolution in self.resolutions
@@ -107,6 +114,24 @@ class _Resolution(nn.Module):
             "spectrum": _mean_over(excess.abs().lerp(distance, COMPLEX_SHARE), counted),
             "silence": _mean_over(excess.relu(), silent),
         }
+
+
+def weighted_sum(
+    terms: dict[str, Tensor], weights: dict[str, float]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss, and the scalars to log: each term as it is, and its weight.
+
+    Args:
+        terms: scalars by name.
+        weights: the factor of each term in this step, ramps included; others are not looked at.
+    """
+    loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    logged = {
+        # Filled on the device: a copy from the host would wait for it.
+        f"{name}_weight": torch.full_like(term, weights[name])
+        for name, term in terms.items()
+    }
+    return loss, terms | logged
 
 
 def discriminator_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:

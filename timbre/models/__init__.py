@@ -11,20 +11,23 @@ from timbre.models.wave import WaveGenerator
 
 @dataclass(config=STRICT)
 class GeneratorConfig:
-    """Which generator: its kind, its size, and whether it may look ahead."""
+    """Which generator: its kind, its size, whether it may look ahead, and what it hears."""
 
     name: Literal["spectral", "wave"] = "spectral"
     # tiny for tests and the demo (0.3-0.5 M parameters), small about 4 M, base 14 M.
     size: Literal["tiny", "small", "base"] = "small"
     causal: bool = False
+    # Whether it may also hear what the denoiser heard, where there is that.
+    noisy_input: bool = False
 
 
 def build_generator(config: GeneratorConfig) -> SpectralGenerator | WaveGenerator:
     """Return a fresh generator, which starts as the identity.
 
     Either kind maps ``(batch, 1, samples)`` float32 at 48 kHz to the same shape, for any number
-    of samples from 1, and states its ``latency_samples``.
+    of samples from 1, and states its ``latency_samples``. One with ``noisy_input`` takes
+    ``forward(degraded, noisy)`` as well: ``noisy`` is the denoiser's input at the gain of its
+    output and in time with it, and rows of zeros give what leaving it out gives.
     """
-    if config.name == "spectral":
-        return SpectralGenerator(config.size, config.causal)
-    return WaveGenerator(config.size, config.causal)
+    kind = SpectralGenerator if config.name == "spectral" else WaveGenerator
+    return kind(config.size, config.causal, config.noisy_input)

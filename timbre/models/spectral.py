@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timbre.models.noisy import check_noisy
 from timbre.spectral import FramedFourier, compression_factor
 
 HOP = 480
@@ -26,6 +27,8 @@ LEVEL_FRAMES = 200
 LEVEL_FLOOR = 1e-5
 # Magnitudes this far below the level look the same to the network (-80 dB).
 FEATURE_FLOOR = 1e-4
+# The mean of clean voices' log magnitudes (0.8-1.2 on four recordings), which is taken off them.
+CENTRE = 1.0
 KERNEL = 7
 
 
@@ -47,14 +50,19 @@ SHAPES = {
 class SpectralGenerator(nn.Module):
     """Corrects every bin of a spectrum by a gain, a rotation and an additive term.
 
-    Scaling the input scales the output equally: the network sees the spectrum relative to the
-    level of the last two seconds. Spectra, head and correction are float32 under autocast, which
+    With ``noisy_input`` it also adds a share of the noisy signal's bin, which has the phase of what
+    the denoiser cut.
+
+    Scaling the input scales the output equally: the network sees the spectra relative to the
+    level of the degraded one's last two seconds. Spectra, head and correction are float32 under autocast, which
     only the body's products follow: rounding them to bfloat16 is heard (FACTS.md).
 
     ``latency_samples`` is exact: ``output[n]`` depends on ``input[: n + latency_samples + 1]``.
     """
 
-    def __init__(self, size: Literal["tiny", "small", "base"], causal: bool) -> None:
+    def __init__(
+        self, size: Literal["tiny", "small", "base"], causal: bool, noisy_input: bool = False
+    ) -> None:
         super().__init__()
         shape = SHAPES[size]
         self.fourier = FramedFourier(HOP)
@@ -68,20 +76,39 @@ class SpectralGenerator(nn.Module):
         # Zero: the identity. The head learns in the first step, the body from the second on.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.noisy_path = NoisyPath(self.fourier.bins, shape.width) if noisy_input else None
         ahead = 0 if causal else max(shape.blocks * (KERNEL // 2), self.wide.ahead)
         self.latency_samples = 2 * HOP - 1 + HOP * ahead
 
-    def forward(self, degraded: Tensor) -> Tensor:
-        """Return the restored waveforms, ``(batch, 1, samples)`` like ``degraded``."""
+    def forward(self, degraded: Tensor, noisy: Tensor | None = None) -> Tensor:
+        """Return the restored waveforms, ``(batch, 1, samples)`` like ``degraded``.
+
+        Args:
+            degraded: ``(batch, 1, samples)``.
+            noisy: likewise, what the denoiser made ``degraded`` of, at the same gain and in time
+                with it; rows of zeros equal none.
+
+        Raises:
+            ValueError: ``noisy`` has another shape, or this generator takes none.
+        """
+        check_noisy(degraded, noisy, self.noisy_path is not None)
         with torch.autocast(degraded.device.type, enabled=False):
             real, imaginary = self.fourier.analyse(degraded)
-            features = spectral_features(real, imaginary)
-        hidden = self.embed_norm(self.embed(features)).transpose(1, 2)
+            level = trailing_level(real.square() + imaginary.square())
+            features = spectral_features(real, imaginary, level)
+            heard = None if noisy is None else self.fourier.analyse(noisy)
+        hidden = self.embed(features)
+        if self.noisy_path is not None and heard is not None:
+            hidden = hidden + self.noisy_path(*heard, level)
+        hidden = self.embed_norm(hidden).transpose(1, 2)
         for block in self.blocks:
             hidden = block(hidden)
         with torch.autocast(degraded.device.type, enabled=False):
-            head: Tensor = self.head(self.head_norm(hidden.transpose(1, 2).to(degraded.dtype)))
-            change = self.correction(real, imaginary, head)
+            normed = self.head_norm(hidden.transpose(1, 2).to(degraded.dtype))
+            change = self.correction(real, imaginary, self.head(normed))
+            if self.noisy_path is not None and heard is not None:
+                share = self.noisy_path.share(normed)
+                change = (change[0] + share * heard[0], change[1] + share * heard[1])
             # Adding the change, not replacing the spectrum, leaves what is right untouched by
             # rounding in the transform (TF32 keeps 10 bits).
             return degraded + self.fourier.synthesise(*change, samples=degraded.shape[-1])
@@ -106,6 +133,29 @@ class SpectralGenerator(nn.Module):
             along * real - across * imaginary + add_real * local,
             along * imaginary + across * real + add_imaginary * local,
         )
+
+
+class NoisyPath(nn.Module):
+    """What the noisy spectrum adds to the body's input, and the share of it in the output.
+
+    Both are exactly zero where it is silent, and the share is zero before training.
+    """
+
+    def __init__(self, bins: int, width: int) -> None:
+        super().__init__()
+        # Without a bias, so that silence adds nothing. Magnitudes suffice: their excess over the
+        # degraded ones says what was cut, and the phase comes with the share.
+        self.embed = nn.Linear(bins, width, bias=False)
+        self.share = nn.Linear(width, bins)
+        nn.init.zeros_(self.share.weight)
+        nn.init.zeros_(self.share.bias)
+
+    def forward(self, real: Tensor, imaginary: Tensor, level: Tensor) -> Tensor:
+        """Return ``(batch, frames, width)`` of a spectrum and :func:`trailing_level`."""
+        with torch.autocast(real.device.type, enabled=False):
+            magnitude = log_magnitude((real.square() + imaginary.square()) / level.square())
+        embedded: Tensor = self.embed(magnitude)
+        return embedded
 
 
 class ConvNextBlock(nn.Module):
@@ -148,17 +198,19 @@ class LocalLevel(nn.Module):
         return torch.sqrt(mean.clamp(min=1e-20))
 
 
-def spectral_features(real: Tensor, imaginary: Tensor) -> Tensor:
+def spectral_features(real: Tensor, imaginary: Tensor, level: Tensor) -> Tensor:
     """Return what the network sees, ``(batch, frames, 3 * bins)``, about unit variance.
 
-    Log magnitudes and the compressed complex spectrum, relative to :func:`trailing_level`.
+    Log magnitudes and the compressed complex spectrum, relative to a level ``(batch, frames, 1)``.
     """
-    power = real.square() + imaginary.square()
-    level = trailing_level(power)
-    power = power / level.square()
+    power = (real.square() + imaginary.square()) / level.square()
     factor = compression_factor(power, FEATURE_FLOOR) / level
-    log_magnitude = torch.log(power.clamp(min=FEATURE_FLOOR**2)) / 6 + 1
-    return torch.cat([log_magnitude, real * factor, imaginary * factor], dim=2)
+    return torch.cat([log_magnitude(power) - CENTRE, real * factor, imaginary * factor], dim=2)
+
+
+def log_magnitude(power: Tensor) -> Tensor:
+    """Return log magnitudes, exactly 0 from silence up to the floor and about 3 at the level."""
+    return torch.log(power.clamp(min=FEATURE_FLOOR**2) / FEATURE_FLOOR**2) / 6
 
 
 def trailing_level(power: Tensor) -> Tensor:

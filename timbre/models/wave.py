@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
+from timbre.models.noisy import check_noisy
+
 STRIDES = (4, 4, 5, 6)
 STRIDE = 480
 EDGE_KERNEL = 7
@@ -46,7 +48,9 @@ class WaveGenerator(nn.Module):
     ``n + latency_samples``.
     """
 
-    def __init__(self, size: Literal["tiny", "small", "base"], causal: bool) -> None:
+    def __init__(
+        self, size: Literal["tiny", "small", "base"], causal: bool, noisy_input: bool = False
+    ) -> None:
         super().__init__()
         channels, dilations = SHAPES[size]
         levels = list(zip(pairwise(channels), STRIDES, strict=True))
@@ -62,6 +66,10 @@ class WaveGenerator(nn.Module):
         remove_parametrizations(self.last.convolution, "weight")
         nn.init.zeros_(self.last.convolution.weight)
         nn.init.zeros_(self.last.convolution.bias)
+        # Without a bias, so that silence adds exactly nothing.
+        self.first_noisy = (
+            Convolution((1, channels[0]), EDGE_KERNEL, causal, bias=False) if noisy_input else None
+        )
 
         self.latency_samples = self.first.ahead + self.last.ahead
         step = 1  # samples between two activations
@@ -70,10 +78,22 @@ class WaveGenerator(nn.Module):
             step *= stride
         self.latency_samples += step * sum(block.ahead for block in middle)
 
-    def forward(self, degraded: Tensor) -> Tensor:
-        """Return the restored waveforms, ``(batch, 1, samples)`` like ``degraded``."""
+    def forward(self, degraded: Tensor, noisy: Tensor | None = None) -> Tensor:
+        """Return the restored waveforms, ``(batch, 1, samples)`` like ``degraded``.
+
+        Args:
+            degraded: ``(batch, 1, samples)``.
+            noisy: likewise, what the denoiser made ``degraded`` of, in time with it; rows of zeros
+                equal none.
+
+        Raises:
+            ValueError: ``noisy`` has another shape, or this generator takes none.
+        """
+        check_noisy(degraded, noisy, self.first_noisy is not None)
         samples = degraded.shape[-1]
         hidden = self.first(F.pad(degraded * INPUT_GAIN, (0, -samples % STRIDE)))
+        if self.first_noisy is not None and noisy is not None:
+            hidden = hidden + self.first_noisy(F.pad(noisy * INPUT_GAIN, (0, -samples % STRIDE)))
         skips = []
         for level in self.encoder:
             skips.append(hidden)
@@ -86,7 +106,7 @@ class WaveGenerator(nn.Module):
             return degraded + change[..., :samples] / INPUT_GAIN
 
     def remove_weight_norm(self) -> None:
-        """Fold every weight norm into its weight, for export; the output stays the same."""
+        """Fold every weight norm into its weight, for export; the output stays the same, bit for bit."""
         for module in self.modules():
             if is_parametrized(module, "weight"):
                 remove_parametrizations(module, "weight")
@@ -105,6 +125,7 @@ class Convolution(nn.Module):
         causal: bool,
         stride: int = 1,
         dilation: int = 1,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         span = (kernel - 1) * dilation
@@ -112,7 +133,9 @@ class Convolution(nn.Module):
         left = padding if causal else padding // 2
         self.padding = (left, padding - left)
         self.ahead = span - left
-        self.convolution = weight_norm(nn.Conv1d(*channels, kernel, stride, dilation=dilation))
+        self.convolution = weight_norm(
+            nn.Conv1d(*channels, kernel, stride, dilation=dilation, bias=bias)
+        )
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return ``(batch, channels[1], time / stride)`` of ``(batch, channels[0], time)``."""
