@@ -12,14 +12,15 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; a module imports from lower rows, or from its own.
 LAYERS = [
     {"timbre.errors", "timbre.store_errors", "timbre.ranged_file", "timbre.atomic_write"},
-    {"timbre.listing"},
+    {"timbre.listing", "timbre.agreement", "timbre.score"},
     {"timbre.command", "timbre.config", "timbre.storage"},
     {"timbre.audio"},
     {"timbre.spectral", "timbre.synthetic_voice"},
     {"timbre.shards", "timbre.denoise", "timbre.models", "timbre.augment", "timbre.schedule"},
     {"timbre.order", "timbre.pairs", "timbre.losses", "timbre.metrics", "timbre.signals"},
-    {"timbre.stream", "timbre.gan", "timbre.checkpoint"},
-    {"timbre.validate", "timbre.telemetry", "timbre.train_config"},
+    {"timbre.stream", "timbre.gan", "timbre.checkpoint", "timbre.whole_pairs"},
+    {"timbre.validate", "timbre.telemetry"},
+    {"timbre.train_config"},
     {"timbre.run", "timbre.restore", "timbre.report"},
     {"timbre.train", "timbre.evaluate", "timbre.export", "timbre.peek", "timbre.demo"},
     {"timbre.cli"},

@@ -14,6 +14,7 @@ from timbre.models import GeneratorConfig
 from timbre.models.discriminators import DiscriminatorConfig
 from timbre.order import DataSource
 from timbre.schedule import AdversarialConfig
+from timbre.validate import ValidationConfig
 
 
 @dataclass(config=STRICT)
@@ -35,6 +36,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     # Processes a rank that read and decode, and shards whose pairs are shuffled together.
     workers: Natural = 2
     shuffle_window: Count = 8
