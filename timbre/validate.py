@@ -157,9 +157,7 @@ class Validation:
             figures |= {side + name: value for name, value in quality.items()}
         terms = _losses(gan, reconstruction, restored, pair)
         figures |= {f"loss/{name}": terms[name] for name in LOSSES}
-        harmed = {}
-        if row in self.harm:
-            harmed = _quality(restore(gan, pair.clean), pair)
+        harmed = _difference(restore(gan, pair.clean), pair) if row in self.harm else {}
         nothing = torch.tensor(math.nan)
         figures |= {f"harm/{name}": harmed.get(name, nothing) for name in HARM}
         # One wait for the device.
@@ -257,9 +255,14 @@ def _losses(
 
 
 def _quality(estimate: Tensor, pair: AlignedPair) -> Figures:
+    mel = metrics.mel_distance(estimate[:, 0], pair.clean[:, 0], pair.bandwidth_hz)[0]
+    return {"mel_distance": mel} | _difference(estimate, pair)
+
+
+def _difference(estimate: Tensor, pair: AlignedPair) -> Figures:
+    """Return the figures of ``HARM``."""
     mine, reference, bandwidth = estimate[:, 0], pair.clean[:, 0], pair.bandwidth_hz
     return {
-        "mel_distance": metrics.mel_distance(mine, reference, bandwidth)[0],
         "lsd_0_8k": metrics.log_spectral_distance(mine, reference, 0, 8000, bandwidth)[0],
         "lsd_8_24k": metrics.log_spectral_distance(mine, reference, 8000, 24000, bandwidth)[0],
         "si_sdr": metrics.si_sdr(mine, reference)[0],
