@@ -158,3 +158,14 @@ def change_manifest(manifest_url: str, **says: object) -> None:
     """Write the manifest with some of its fields changed."""
     manifest = replace(shards.load_manifest(manifest_url), **says)
     storage.publish(manifest_url, shards.to_json(manifest))
+
+
+def spoil_pair(manifest_url: str, number: int) -> None:
+    """Flip a bit in the clean side of one pair of the first validation shard."""
+    folder = shards.folder_of(manifest_url)
+    shard = shards.load_manifest(manifest_url).shards("val")[0]
+    members = shards.load_index(folder, shard).pairs[number].members
+    url = storage.join(folder, shard.path)
+    data = bytearray(storage.read(url))
+    data[members[shards.audio_member(members, "clean")].offset + 1000] ^= 1
+    storage.publish(url, bytes(data))

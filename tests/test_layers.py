@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; a module imports from lower rows, or from its own.
 LAYERS = [
     {"timbre.errors", "timbre.store_errors", "timbre.ranged_file", "timbre.atomic_write"},
-    {"timbre.listing"},
+    {"timbre.listing", "timbre.agreement", "timbre.score"},
     {"timbre.command", "timbre.config", "timbre.storage"},
     {"timbre.audio"},
     {"timbre.spectral", "timbre.filters", "timbre.synthetic_voice"},
@@ -22,8 +22,9 @@ LAYERS = [
     {"timbre.order", "timbre.pairs", "timbre.cache"},
     {"timbre.reader", "timbre.losses", "timbre.metrics", "timbre.signals"},
     {"timbre.batches"},
-    {"timbre.stream", "timbre.gan", "timbre.checkpoint"},
-    {"timbre.device_loader", "timbre.validate", "timbre.telemetry", "timbre.train_config"},
+    {"timbre.stream", "timbre.gan", "timbre.checkpoint", "timbre.whole_pairs"},
+    {"timbre.device_loader", "timbre.validate", "timbre.telemetry"},
+    {"timbre.train_config"},
     {"timbre.training_data"},
     {"timbre.run", "timbre.restore", "timbre.report"},
     {"timbre.train", "timbre.evaluate", "timbre.export", "timbre.peek", "timbre.demo"},

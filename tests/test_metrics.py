@@ -14,6 +14,7 @@ from timbre.metrics import (
     log_spectral_distance,
     mel_distance,
     over_suppressed_share,
+    perceptual_gap,
     pesq_wideband,
     si_sdr,
 )
@@ -190,3 +191,21 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         pesq_wideband(voice(), voice())
     with pytest.raises(MetricError, match=r"pystoi.*timbre\[eval\]"):
         estoi(voice(), voice())
+
+
+def test_perceptual_metrics_leave_out_a_silent_or_broken_estimate() -> None:
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    reference = voice()
+    estimates = [torch.zeros_like(reference), reference * math.nan, reference * math.inf]
+    for metric in (pesq_wideband, estoi):
+        assert metric(torch.stack(estimates), reference.expand(3, -1)).isnan().all()
+
+
+def test_the_gap_names_each_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    assert perceptual_gap() is None
+    monkeypatch.setitem(sys.modules, "pystoi", None)
+    assert "pystoi" in (gap := perceptual_gap() or "") and "timbre[eval]" in gap
+    assert "pesq" not in gap

@@ -22,7 +22,7 @@ from timbre.order import DataSource, open_corpus
 from timbre.pairs import read_whole
 from timbre.shards import Manifest, PairMeta
 from timbre.synthetic_voice import voice
-from timbre.validate import list_pairs
+from timbre.whole_pairs import PairList
 
 
 def changed(config: PrepConfig, **changes: object) -> PrepConfig:
@@ -77,7 +77,7 @@ def test_the_degraded_side_is_the_denoised_clean_side(manifest_url: str) -> None
     }
     gains = []
     corpora = [open_corpus(DataSource(manifest_url), split) for split in ("train", "val")]
-    for place in list_pairs(corpora):
+    for place in PairList(corpora):
         meta = metas[place.entry.key]
         if meta.rir is None and meta.snr_db < 15:
             degraded, clean = (wave.astype(float) for wave in read_whole(place))

@@ -25,7 +25,7 @@ from timbre.order import DataSource, open_corpus
 from timbre.pairs import PairPlace
 from timbre.report import Direction, Example, Finding, Measured
 from timbre.restore import Restorer
-from timbre.validate import list_pairs, load_pair
+from timbre.whole_pairs import PairList, load_pair
 
 NO_CHECKPOINT = "none"
 NOISY, DEGRADED, RESTORED = "noisy", "degraded", "restored"
@@ -100,7 +100,7 @@ def open_data(url: str, split: str) -> Data:
             f"{url}: expected a manifest, its folder, or a folder that holds noisy and clean"
         )
     corpus = open_corpus(DataSource(url), split)
-    loaders = [partial(_load_place, place) for place in list_pairs([corpus])]
+    loaders = [partial(_load_place, place) for place in PairList([corpus])]
     facts = {"data": url, "split": split, "data_sha256": corpus.manifest_sha256}
     return Data(loaders, denoise=False, facts=facts)
 

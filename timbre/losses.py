@@ -4,8 +4,8 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from timbre.augment import low_pass
 from timbre.config import STRICT, NonNegative
+from timbre.filters import low_pass
 from timbre.models.discriminators import Judgement
 from timbre.spectral import (
     COMPRESSION,

@@ -103,7 +103,9 @@ def mel_distance(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tens
     for n_fft, bands in RESOLUTIONS:
         stft = Stft(n_fft, n_fft // 4).to(reference.device)
         log_mel = LogMel(n_fft, bands).to(reference.device)
-        first, second = (log_mel(stft(_rows(x) * gain).abs()) for x in (estimate, reference))
+        first, second = (
+            log_mel(power_of(stft(_rows(x) * gain)).sqrt()) for x in (estimate, reference)
+        )
         counted = log_mel.counted(bandwidths)
         difference = ((first - second).abs() * counted).sum(dim=(1, 2))
         distances.append(difference / (counted.sum(dim=(1, 2)) * first.shape[2]))
@@ -130,7 +132,7 @@ def leak_db(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -
 def pesq_wideband(estimate: Tensor, reference: Tensor) -> Tensor:
     """Return wide-band PESQ, 1.0 to 4.6 (ITU-T P.862.2), at 16 kHz: blind above 8 kHz.
 
-    NaN where it finds no speech or less than a quarter of a second.
+    NaN where it finds no speech, on either side, or less than a quarter of a second.
 
     Raises:
         MetricError: the package ``pesq`` is not installed.
@@ -141,7 +143,7 @@ def pesq_wideband(estimate: Tensor, reference: Tensor) -> Tensor:
         raise MetricError("PESQ needs the package pesq: pip install 'timbre[eval]'") from None
 
     def score(estimate_wave: Tensor, reference_wave: Tensor) -> float:
-        if len(reference_wave) < PERCEPTUAL_RATE // 4 or not reference_wave.any():
+        if len(reference_wave) < PERCEPTUAL_RATE // 4:
             return torch.nan
         try:
             waves = (reference_wave.numpy(), estimate_wave.numpy())
@@ -166,8 +168,6 @@ def estoi(estimate: Tensor, reference: Tensor) -> Tensor:
         raise MetricError("ESTOI needs the package pystoi: pip install 'timbre[eval]'") from None
 
     def score(estimate_wave: Tensor, reference_wave: Tensor) -> float:
-        if not reference_wave.any():
-            return torch.nan
         with warnings.catch_warnings():
             # Too little speech is a warning and a score of 1e-5 there.
             warnings.simplefilter("error", RuntimeWarning)
@@ -178,6 +178,18 @@ def estoi(estimate: Tensor, reference: Tensor) -> Tensor:
                 return torch.nan
 
     return _at_16_khz(score, estimate, reference)
+
+
+def perceptual_gap() -> str | None:
+    """Return which packages PESQ and ESTOI need and how to get them, or None if they are there."""
+    silence = torch.zeros(1)
+    gaps = []
+    for metric in (pesq_wideband, estoi):
+        try:
+            metric(silence, silence)
+        except MetricError as error:
+            gaps.append(str(error))
+    return "; ".join(gaps) or None
 
 
 def _active_ratio(
@@ -220,10 +232,16 @@ def _bandwidths(bandwidth_hz: float | Tensor, reference: Tensor) -> Tensor:
 def _at_16_khz(
     score: Callable[[Tensor, Tensor], float], estimate: Tensor, reference: Tensor
 ) -> Tensor:
-    """Return ``score(estimate, reference)`` of each pair of ``(samples,)`` at 16 kHz."""
+    """Return ``score(estimate, reference)`` of each pair of ``(samples,)`` at 16 kHz.
+
+    A side that is silent or not finite, on which the packages fail in various ways, makes it NaN.
+    """
     rows = [
         resample(_rows(x).float().cpu(), SAMPLE_RATE, PERCEPTUAL_RATE).unbind()
         for x in (estimate, reference)
     ]
-    scores = [score(*pair) for pair in zip(*rows, strict=True)]
+    scores = [
+        score(*pair) if all(side.any() and side.isfinite().all() for side in pair) else torch.nan
+        for pair in zip(*rows, strict=True)
+    ]
     return torch.tensor(scores, dtype=torch.float64).reshape(reference.shape[:-1])

@@ -22,7 +22,7 @@ from timbre.schedule import resolve_start
 from timbre.telemetry import Meter, Telemetry, to_wave
 from timbre.train_config import TrainConfig
 from timbre.training_data import TrainingData
-from timbre.validate import list_pairs, load_pair, score, validate
+from timbre.validate import Validation, summary
 
 CONFIG_NAME = "config.yaml"
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -36,7 +36,8 @@ class Run:
         self.data = TrainingData(config, accelerator)
         steps_per_epoch = self.data.stream.steps_per_epoch
         self.adversarial_start = resolve_start(config.adversarial, steps_per_epoch)
-        self.validation = list_pairs([open_corpus(source, "val") for source in config.data])
+        held_out = [open_corpus(source, "val") for source in config.data]
+        self.validation = Validation(held_out, config.validation, accelerator)
         set_seed(config.seed)  # the same initial networks on every rank
         self.gan = Gan(
             config.generator,
@@ -53,6 +54,8 @@ class Run:
         self._refuse_split_start()
         main = accelerator.is_main_process
         self.telemetry = Telemetry(config.run_dir, self.gan.step, config.steps, main)
+        if self.validation.warning:
+            self.telemetry.say(self.validation.warning)
 
     def batches(self) -> Iterator[PairBatch]:
         """Yield the batches of the steps that are left."""
@@ -83,31 +86,24 @@ class Run:
         return f"loss {scalars['g/loss']:.3f}"
 
     def validate(self) -> None:
-        """Measure every validation pair, show one, and keep the averaged generator if it is best."""
-        figures = validate(self.gan, self.reconstruction, self.validation, self.accelerator)
-        figures["val/score"] = score(figures)
+        """Measure every validation pair, show some, and keep the averaged generator if it is best.
+
+        Raises:
+            ShardError: on every rank, if any of them cannot read a pair.
+        """
+        figures = self.validation.measure(self.gan, self.reconstruction)
         step = self.gan.step
         self.telemetry.scalars(figures, step)
-        self.telemetry.say(
-            f"step {step}: "
-            + "  ".join(
-                f"{name} {figures[f'val/{name}']:.3f} (degraded {figures[f'val/degraded/{name}']:.3f})"
-                for name in ("mel_distance", "lsd_0_8k", "lsd_8_24k", "si_sdr")
-            )
-            + f"  score {figures['val/score']:.4f}"
-        )
-        if not self.accelerator.is_main_process:
-            return
-        pair = load_pair(self.validation[0], self.accelerator.device)
-        with torch.inference_mode(), self.gan.autocast(self.accelerator.device):
-            restored = self.gan.average(pair.degraded)
-        sides = {"degraded": pair.degraded, "restored": restored, "clean": pair.clean}
-        self.telemetry.pair({name: to_wave(side) for name, side in sides.items()}, step)
-        if figures["val/score"] < self.best_score:
+        self.telemetry.say(f"step {step}: {summary(figures)}")
+        for key, pair, restored in self.validation.show(self.gan):
+            sides = {"degraded": pair.degraded, "restored": restored, "clean": pair.clean}
+            self.telemetry.pair(key, {name: to_wave(side) for name, side in sides.items()}, step)
+        if figures["val/score"] < self.best_score:  # the same numbers on every rank
             self.best_score = figures["val/score"]
-            url = storage.join(self.config.run_dir, checkpoint.BEST)
-            notes = {"step": step, "figures": figures}
-            checkpoint.save_generator(url, self.gan.average, self.config.generator, notes)
+            if self.accelerator.is_main_process:
+                url = storage.join(self.config.run_dir, checkpoint.BEST)
+                notes = {"step": step, "figures": figures}
+                checkpoint.save_generator(url, self.gan.average, self.config.generator, notes)
 
     def save(self) -> None:
         """Write the training state."""

@@ -1,7 +1,7 @@
 """What the user sees of a run: progress bar, scalars, pictures and sound in TensorBoard."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ COLOURS = np.array(
 )
 PICTURE_RANGE_DB = 90.0
 PICTURE_FFT, PICTURE_HOP = 1024, 512
+TINY = 1e-12
+SHOWN_SECONDS = 8
 
 
 class Meter:
@@ -57,6 +59,7 @@ class Telemetry:
         self.writer = (
             SummaryWriter(f"{run_dir}/tensorboard", purge_step=first + 1) if main else None
         )
+        self.written: set[str] = set()
         hidden = None if main else True  # None: hidden where there is no terminal
         self.bar = tqdm(total=steps, initial=first, desc="train", unit="step", disable=hidden)
 
@@ -66,14 +69,21 @@ class Telemetry:
             for name, value in metrics.items():
                 self.writer.add_scalar(name, value, step)
 
-    def pair(self, waves: Mapping[str, Wave], step: int) -> None:
-        """Write a pair's waveforms ``(samples,)``: sound each, and one picture, top to bottom."""
+    def pair(self, key: str, sides: Mapping[str, Wave], step: int) -> None:
+        """Write a pair's ``degraded``, ``restored`` and ``clean`` ``(samples,)`` under its key.
+
+        Its first eight seconds, as one picture, from top to bottom, and as sound: the restored side
+        each time, the others, which stay as they are, once.
+        """
         if not self.writer:
             return
-        for name, wave in waves.items():
-            self.writer.add_audio(f"pair/{name}", wave[None], step, SAMPLE_RATE)
-        picture = np.concatenate([spectrogram(wave) for wave in waves.values()], axis=0)
-        self.writer.add_image(f"pair/{'_'.join(waves)}", picture, step, dataformats="HWC")
+        shown = {name: wave[: SHOWN_SECONDS * SAMPLE_RATE] for name, wave in sides.items()}
+        for name, wave in shown.items():
+            if name == "restored" or f"{key}/{name}" not in self.written:
+                self.writer.add_audio(f"pair/{key}/{name}", wave[None], step, SAMPLE_RATE)
+                self.written.add(f"{key}/{name}")
+        title = f"pair/{key}/{'_'.join(shown)}"
+        self.writer.add_image(title, triple(list(shown.values())), step, dataformats="HWC")
 
     def say(self, message: str) -> None:
         """Print a line above the bar, on the main process only."""
@@ -97,17 +107,41 @@ class Telemetry:
             self.writer.close()
 
 
-def spectrogram(wave: Wave) -> NDArray[np.uint8]:
-    """Return a picture ``(513, frames, 3)`` of ``(samples,)``: 0 Hz at the bottom, 90 dB range."""
-    padded = np.pad(wave, (0, max(PICTURE_FFT - len(wave), 0)))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, PICTURE_FFT)[::PICTURE_HOP]
-    power = np.abs(np.fft.rfft(frames * np.hanning(PICTURE_FFT), axis=1)).T[::-1] ** 2
-    decibel = 10 * np.log10(np.maximum(power, 1e-12) / max(float(power.max()), 1e-12))
+def triple(waves: Sequence[Wave]) -> NDArray[np.uint8]:
+    """Return the spectrograms of ``(samples,)`` each, all of one length, on top of each other.
+
+    All are drawn in one range of levels, that of the last one, so that their colours compare.
+    """
+    full = float(_power(waves[-1]).max())
+    pictures = [spectrogram(wave, full) for wave in waves]
+    line = np.full((2, pictures[0].shape[1], 3), 255, np.uint8)
+    return np.concatenate([part for picture in pictures for part in (line, picture)][1:], axis=0)
+
+
+def spectrogram(wave: Wave, full: float | None = None) -> NDArray[np.uint8]:
+    """Return a picture ``(513, frames, 3)`` of ``(samples,)``: 0 Hz at the bottom, 90 dB range.
+
+    Args:
+        wave: ``(samples,)``.
+        full: the power of the last colour; None: the highest of this wave.
+    """
+    power = _power(wave)
+    full = float(power.max()) if full is None else full
+    decibel = 10 * np.log10(np.maximum(power, TINY) / max(full, TINY))
     level = np.clip(1 + decibel / PICTURE_RANGE_DB, 0, 1) * (len(COLOURS) - 1)
     anchors = np.arange(len(COLOURS))
     picture = np.stack([np.interp(level, anchors, COLOURS[:, c]) for c in range(3)], axis=-1)
     image: NDArray[np.uint8] = picture.astype(np.uint8)
     return image
+
+
+def _power(wave: Wave) -> NDArray[np.float64]:
+    """Return the power spectrum ``(513, frames)``, 24 kHz first."""
+    padded = np.pad(wave, (0, max(PICTURE_FFT - len(wave), 0)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, PICTURE_FFT)[::PICTURE_HOP]
+    magnitudes: NDArray[np.float64] = np.abs(np.fft.rfft(frames * np.hanning(PICTURE_FFT), axis=1))
+    power: NDArray[np.float64] = magnitudes.T[::-1] ** 2
+    return power
 
 
 def to_wave(tensor: Tensor) -> Wave:

@@ -15,6 +15,7 @@ from timbre.models.discriminators import DiscriminatorConfig
 from timbre.order import DataSource
 from timbre.reader import ReadingConfig
 from timbre.schedule import AdversarialConfig
+from timbre.validate import ValidationConfig
 
 
 @dataclass(config=STRICT)
@@ -36,6 +37,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     # Processes a rank that read and decode, and shards whose pairs are shuffled together.
     workers: Natural = 2
     shuffle_window: Count = 8

@@ -53,6 +53,7 @@ class TrainingData:
                 seed=config.seed,
                 window=config.shuffle_window,
                 workers=config.workers,
+                noisy=config.generator.noisy_input,
                 reading=config.reading,
             ),
             Place(accelerator.process_index, accelerator.num_processes),
@@ -139,9 +140,17 @@ class TrainingData:
         config, world = self._config, self._accelerator.num_processes
         size = config.global_batch // world
         waves = torch.zeros(size, self.stream.config.segment, dtype=torch.int16)
-        bandwidth_hz = torch.full((size,), SAMPLE_RATE / 2)
-        positions = torch.arange(size)
-        silence = PairBatch(waves, waves, None, bandwidth_hz, positions, 0, [], [], Counters())
+        silence = PairBatch(
+            degraded=waves,
+            clean=waves,
+            noisy=waves if self.stream.config.noisy else None,
+            bandwidth_hz=torch.full((size,), SAMPLE_RATE / 2),
+            positions=torch.arange(size),
+            epoch=0,
+            keys=[],
+            replaced=[],
+            took=Counters(),
+        )
         return silence.change(lambda tensor: tensor.to(self._accelerator.device))
 
 

@@ -61,19 +61,54 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_shards(tmp_path_factory.mktemp("shards"), [7, 7, 7], [3, 2])
 
 
+Told = dict[str, dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def validations(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Told]]:
+    """What every rank of 1, 2 and 3 holds of its validations of the same 5 pairs."""
+    told = {}
+    for ranks in (1, 2, 3):
+        folder = tmp_path_factory.mktemp("validation")
+        # None of these numbers can be divided by 2 and 3.
+        closely = "validation={perceptual_pairs: 2, harm_pairs: 3, shown_pairs: 2}"
+        config = write_config(folder, make_shards(folder / "shards", [7], [3, 2]), closely)
+        torchrun(ranks, "-m", "tests.distributed.report_validation", config, str(folder))
+        files = [folder / f"rank{rank}.json" for rank in range(ranks)]
+        told[ranks] = [json.loads(file.read_text()) for file in files]
+    return told
+
+
 def test_validation_is_one_number_on_every_rank_and_at_any_number_of_ranks(
-    url: str, tmp_path: Path
+    validations: dict[int, list[Told]],
 ) -> None:
-    config = write_config(tmp_path, url)
-    told = []
-    for ranks in (1, 2, 3):  # 5 pairs: none of them divides it
-        out = tmp_path / str(ranks)
-        out.mkdir()
-        torchrun(ranks, "-m", "tests.distributed.report_validation", config, str(out))
-        told += [json.loads((out / f"rank{rank}.json").read_text()) for rank in range(ranks)]
+    told = [rank for ranks in validations.values() for rank in ranks]
     assert len(told) == 6
-    assert all(figures == told[0] for figures in told)
-    assert told[0]["val/si_sdr"] != told[0]["val/degraded/si_sdr"]
+    first = told[0]["first"]
+    assert all(rank[turn] == first for rank in told for turn in ("first", "second"))
+    assert first["val/si_sdr"] != first["val/degraded/si_sdr"]
+    assert {"val/harm/si_sdr", "val/score", "val/loss/adversarial"} <= first.keys()
+    # Only the main process shows pairs, and the same ones.
+    assert [len(rank["shown"]) for rank in told] == [2, 2, 0, 2, 0, 0]
+    assert told[0]["shown"] == told[1]["shown"] == told[3]["shown"]
+
+
+def test_a_pair_that_one_rank_cannot_read_stops_all_of_them_with_the_same_words(
+    validations: dict[int, list[Told]],
+) -> None:
+    for ranks in validations.values():
+        words = ranks[0]["unreadable"]["ShardError"]
+        assert "val/shard-000000.tar: pair val-000000-0001 cannot be read" in words
+        assert all(rank["unreadable"] == ranks[0]["unreadable"] for rank in ranks)
+
+
+def test_any_other_fault_of_one_rank_stops_all_of_them(
+    validations: dict[int, list[Told]],
+) -> None:
+    for faulty, *others in validations.values():
+        assert "shapes cannot be multiplied" in faulty["fault"]["RuntimeError"]
+        for other in others:
+            assert "rank 0 failed: RuntimeError: " in other["fault"]["WorkError"]
 
 
 def test_two_ranks_train_like_one_and_each_resumes_the_other(url: str, tmp_path: Path) -> None:
