@@ -167,5 +167,5 @@ def spoil_pair(manifest_url: str, number: int) -> None:
     members = shards.load_index(folder, shard).pairs[number].members
     url = storage.join(folder, shard.path)
     data = bytearray(storage.read(url))
-    data[members[shards.audio_member(members, "clean")].offset + 1000] ^= 1
+    data[members[tars.audio_member(members, "clean")].offset + 1000] ^= 1
     storage.publish(url, bytes(data))

@@ -78,7 +78,7 @@ def test_a_tone_above_the_bandwidth_changes_no_term(frequency_hz: float) -> None
     above = restored + 0.2 * tone(frequency_hz)
     before, after = (loss(x, clean, torch.tensor([16000.0])) for x in (restored, above))
     for name in ALL:
-        assert after[name].item() == pytest.approx(before[name].item(), rel=1e-5, abs=1e-7), name
+        assert after[name].item() == pytest.approx(before[name].item(), rel=3e-5, abs=1e-7), name
     # A wider pair's terms do see it.
     before, after = (loss(x, clean, FULL) for x in (restored, above))
     for name in ALL:

@@ -53,7 +53,9 @@ def index_tar(data: bytes | mmap.mmap, name: str) -> ShardIndex:
                     crc = zlib.crc32(view[start : start + info.size])
                 found.setdefault(key, {})[member] = Member(start, info.size, crc)
             end = tar.offset
-    except tarfile.TarError as error:
+    except ShardError:
+        raise
+    except (tarfile.TarError, ValueError) as error:  # of what is mapped, no place beyond the end
         raise ShardError(f"{name}: not a whole tar: {error}") from None
     # tarfile takes a file cut between two members for a short archive: look for the end mark.
     if data[end : end + 2 * TAR_BLOCK] != bytes(2 * TAR_BLOCK):

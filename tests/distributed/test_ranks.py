@@ -7,33 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from accelerate.commands.config.config_args import load_config_from_file
 
+from tests.distributed.launch import ROOT, torchrun
 from tests.made_shards import make_shards
 from timbre import checkpoint
 from timbre import config as configs
 from timbre.train_config import TrainConfig
-
-ROOT = Path(__file__).parents[2]
-# Once in dozens of runs a rank aborts like this while the interpreter exits, its work done and
-# written. Only that is tried again; every figure is still checked.
-GLOO_EXIT = "terminate called without an active exception"
-ATTEMPTS = 3
-
-
-def torchrun(ranks: int, *words: str) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    # Threads split sums differently: one each, so that ranks can agree to the last bit.
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    for _ in range(ATTEMPTS):
-        finished = subprocess.run(
-            [*command, f"--nproc_per_node={ranks}", *words],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        if GLOO_EXIT not in finished.stderr:
-            break
-    assert finished.returncode == 0, finished.stderr[-3000:]
 
 
 def write_config(folder: Path, url: str, *overrides: str) -> str:
@@ -118,10 +98,11 @@ def test_two_ranks_train_like_one_and_each_resumes_the_other(url: str, tmp_path:
         checkpoint.load(f"{tmp_path}/{ranks}/run/checkpoints/step-00000005.pt") for ranks in (1, 2)
     )
     assert one["stream"] == two["stream"]
-    for name, tensor in one["gan"]["average"].items():
-        torch.testing.assert_close(
-            two["gan"]["average"][name], tensor, rtol=1e-3, atol=2e-5, msg=name
-        )
+    # Not the weights: where a gradient is nearly zero, Adam makes a whole step of its rounding.
+    for number, state in one["gan"]["generator_optimizer"]["state"].items():
+        expected = state["exp_avg"]
+        found = two["gan"]["generator_optimizer"]["state"][number]["exp_avg"]
+        assert (found - expected).norm() < 1e-3 * expected.norm(), number
     # Two ranks go on from what one rank saved, with the pairs that come next.
     config = write_config(tmp_path / "1", url, "steps=7")
     torchrun(2, "-m", "timbre.train", config)

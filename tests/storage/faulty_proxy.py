@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 # An answer that stalls is given up after this long, so that no test can hang.
 LONGEST_STALL_SECONDS = 30.0
 
-Kind = Literal["status", "reset", "reset before", "short", "stall", "drip"]
+Kind = Literal["status", "reset", "reset before", "short", "stall", "drip", "flip", "delay"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Fault:
     TCP reset.
     ``reset``: reset in the middle of the answer's body. ``short``: only ``keep`` of the body, under a
     matching Content-Length. ``stall``: nothing more after half of the body. ``drip``: ten pieces with
-    a pause before each.
+    a pause before each. ``flip``: one bit of the body is another. ``delay``: the answer comes so much
+    later.
     """
 
     kind: Kind
@@ -41,6 +42,7 @@ class Fault:
     code: int = 503
     answer: bytes = b""
     keep: float = 0.5
+    delay_seconds: float = 0.05
 
 
 @dataclass
@@ -62,6 +64,8 @@ class Proxy:
     faults: list[Fault] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
+    most_at_once: int = 0
+    _at_once: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _matches: dict[Fault, int] = field(default_factory=dict)
 
@@ -70,11 +74,24 @@ class Proxy:
         with self._lock:
             self.faults[:] = faults
             self.exchanges.clear()
+            self.most_at_once = 0
             self._matches.clear()
 
     def count(self, method: str, path: str = ".*") -> int:
         """Return how many such requests came."""
         return sum(e.method == method and bool(re.search(path, e.path)) for e in self.exchanges)
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Count the requests that are being answered."""
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_once -= 1
 
     def record(self, exchange: Exchange) -> Fault | None:
         """Note a request; return the fault that it meets."""
@@ -118,6 +135,10 @@ class _Handler(BaseHTTPRequestHandler):
     told: ClassVar[Proxy]
 
     def pass_on(self) -> None:
+        with self.told.one_more():
+            self.answer()
+
+    def answer(self) -> None:
         exchange = Exchange(self.command, self.path, self.headers.get("Range"))
         fault = self.told.record(exchange)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -129,6 +150,11 @@ class _Handler(BaseHTTPRequestHandler):
             headers = [("Content-Length", str(len(content)))]
         else:
             status, headers, content = self.ask(body)
+        if fault and fault.kind == "delay":
+            self.told.closing.wait(fault.delay_seconds)
+        if fault and fault.kind == "flip" and content:
+            middle = len(content) // 2
+            content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
         if fault and fault.kind == "short" and self.command != "HEAD":
             content = content[: int(len(content) * fault.keep)]
             headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
