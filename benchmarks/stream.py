@@ -21,11 +21,15 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import stream_data, stream_loaders
+from benchmarks import stream_data, stream_large, stream_loaders, stream_memory
 from benchmarks.report import print_machine, print_ratios
 from benchmarks.stream_plan import BENCH, Plan, Ratios
 
-PARTS: Mapping[str, Callable[[str, Plan], Ratios]] = {"loaders": stream_loaders.measure}
+PARTS: Mapping[str, Callable[[str, Plan], Ratios]] = {
+    "loaders": stream_loaders.measure,
+    "memory": stream_memory.measure,
+    "large": stream_large.measure,
+}
 
 
 def main() -> None:

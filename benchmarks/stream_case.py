@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -128,20 +128,22 @@ def run_for_memory(task: Task) -> Memory:
 
 def start_case(task: Task) -> subprocess.Popen[str]:
     """Start this module on a task with the interpreter that has the loader."""
-    python = str(PEERS_PYTHON) if task.module == "benchmarks.stream_peers" else sys.executable
+    python = str(PEERS_PYTHON) if task.module.startswith(PEERS) else sys.executable
     return start(python, ["-m", "benchmarks.stream_case", json.dumps(task._asdict())])
 
 
 def start(python: str, command: Sequence[str]) -> subprocess.Popen[str]:
     """Start a program of this project, whose standard output is kept."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    environment = {**os.environ, **threads}
+    # The peers' own: of tensors that must not be written to.
+    quiet = {"PYTHONWARNINGS": "ignore"} if python == str(PEERS_PYTHON) else {}
+    environment = {**os.environ, **threads, **quiet}
     return subprocess.Popen(
         [python, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     )
 
 
-def last_line(process: subprocess.Popen[str]) -> dict[str, object]:
+def last_line(process: subprocess.Popen[str]) -> dict[str, Any]:
     """Wait for a program; return the last line that it printed, read as JSON.
 
     Raises:
@@ -150,7 +152,7 @@ def last_line(process: subprocess.Popen[str]) -> dict[str, object]:
     printed, _ = process.communicate()
     if process.returncode:
         raise RuntimeError(f"exit code {process.returncode}: {process.args!r}")
-    found: dict[str, object] = json.loads(printed.splitlines()[-1])
+    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
     return found
 
 

@@ -5,7 +5,7 @@ The pairs are two 3-s clips of 16-bit sound at 48 kHz, as WAV and as FLAC, in ea
 for which a peer decodes the pair and cuts. 2 workers, batches of 16, everything in the page cache. Ours
 shuffles, a peer does not. A measurement is a process of its own; ratios are medians over the rounds of
 the ratio within a round. CPU time is of the whole tree of processes, from one batch of a running stream
-to another; memory is measured apart, as looking at it costs time.
+to another; memory is measured apart, as looking at it costs time, and its own part is without files.
 """
 
 from collections import defaultdict
@@ -19,6 +19,7 @@ from benchmarks.report import print_figure, print_line
 from benchmarks.stream_case import (
     BATCH,
     PAIR_SAMPLES,
+    PEERS,
     PEERS_PYTHON,
     SEGMENT_SAMPLES,
     Measured,
@@ -36,14 +37,14 @@ from timbre.shards import AudioFormat
 JOBS = {"whole": PAIR_SAMPLES, "segment": SEGMENT_SAMPLES}
 OURS, PREAD, TRANSPORT = "ours", "pread", "transport"
 HEADER_SKIPPED, SEEKING = "webdataset, header skipped", "webdataset, seeking"
-PEERS = {
-    "webdataset": "benchmarks.stream_peers.tars",
-    HEADER_SKIPPED: "benchmarks.stream_peers.tars",
-    SEEKING: "benchmarks.stream_peers.tars",
-    "lhotse shar": "benchmarks.stream_peers.shar",
-    "mosaicml streaming": "benchmarks.stream_peers.mosaic",
-    "litdata": "benchmarks.stream_peers.lit",
-    "folder": "benchmarks.stream_peers.folder",
+PEER_MODULES = {
+    "webdataset": f"{PEERS}tars",
+    HEADER_SKIPPED: f"{PEERS}tars",
+    SEEKING: f"{PEERS}tars",
+    "lhotse shar": f"{PEERS}shar",
+    "mosaicml streaming": f"{PEERS}mosaic",
+    "litdata": f"{PEERS}lit",
+    "folder": f"{PEERS}folder",
 }
 WAV_ONLY = {HEADER_SKIPPED, *LIMITS} - {PREAD}  # of the limits these read nothing
 QUICK_JOBS = {("wav", "whole"), ("flac", "segment")}
@@ -80,8 +81,9 @@ def measure(folder: str, plan: Plan) -> Ratios:
     for case, measured in results.items():
         print_case(case, measured)
     for case, task in tasks.items() if not plan.quick else ():
-        peak = run_for_memory(task).total / MEGABYTE
-        print_figure(BENCH, name_of(case), "peak memory", peak, "MB, proportional")
+        peak = run_for_memory(task)
+        print_figure(BENCH, name_of(case), "peak memory", peak.total / MEGABYTE, "MB, proportional")
+        print_figure(BENCH, name_of(case), "of it own", peak.own / MEGABYTE, "MB, proportional")
     return compare(results) | compare_begun(begun)
 
 
@@ -89,7 +91,7 @@ def prepare(folder: str, plan: Plan) -> dict[Case, Task]:
     """Write the pairs in every format that is loaded; return what is to be run."""
     modules = {OURS: "benchmarks.stream_ours", **dict.fromkeys(LIMITS, "benchmarks.stream_limits")}
     if PEERS_PYTHON.exists():
-        modules |= PEERS
+        modules |= PEER_MODULES
     else:
         print_line(bench=BENCH, note=f"no {PEERS_PYTHON}, so no peers: `make peers` makes it")
     modules = {n: module for n, module in modules.items() if plan.only is None or n in plan.only}
@@ -101,7 +103,7 @@ def prepare(folder: str, plan: Plan) -> dict[Case, Task]:
             folder_of_ours, plan.clips, pairs_of(plan), audio_format
         )
         print_figure(BENCH, audio_format, "stored", stored_bytes / pairs_of(plan), "bytes/pair")
-        for module in sorted(set(modules.values()) & set(PEERS.values())):
+        for module in sorted(set(modules.values()) & set(PEER_MODULES.values())):
             last_line(start(str(PEERS_PYTHON), ["-m", module, stored, audio_format]))
         for (job, samples), (name, module) in product(JOBS.items(), modules.items()):
             if is_meant(case := Case(audio_format, job, name), plan.quick):
@@ -158,7 +160,9 @@ def compare(results: Results) -> Ratios:
             case.loader: runs for case, runs in results.items() if case[:2] == (audio_format, job)
         }
         name = NAMES.get((audio_format, job), f"{audio_format}_{job}_cpu")
-        fair = {peer: runs for peer, runs in here.items() if peer in PEERS and peer != SEEKING}
+        fair = {
+            peer: runs for peer, runs in here.items() if peer in PEER_MODULES and peer != SEEKING
+        }
         others = {"transport": here.get(TRANSPORT), "seeking_peer": here.get(SEEKING)}
         if fair:
             best = min(

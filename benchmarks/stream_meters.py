@@ -18,12 +18,14 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 class Memory(NamedTuple):
     """Bytes of a tree of processes.
 
-    ``total`` is the sum of the proportional set sizes: what is shared counts once, split among those
-    who map it. ``largest`` is the highest resident set size that a process of the tree ever had; what
-    is shared counts whole.
+    ``total`` is the sum of the proportional set sizes: what is shared counts once, split among all who
+    map it. ``own`` is that without files: a library counts less while other programs use it too.
+    ``largest`` is the highest resident set size that a process of the tree ever had; what is shared
+    counts whole.
     """
 
     total: int
+    own: int
     largest: int
 
 
@@ -49,11 +51,9 @@ def cpu_seconds(root: int) -> float:
 
 def memory(root: int) -> Memory:
     """Return what a process and all that descend from it hold now, and the most that one ever held."""
-    held, peaks = [0], [0]
-    for process in tree_of(root):
-        held.append(_field(Path(f"/proc/{process}/smaps_rollup"), "Pss:"))
-        peaks.append(_field(Path(f"/proc/{process}/status"), "VmHWM:"))
-    return Memory(sum(held), max(peaks))
+    held = [_memory_of(process) for process in tree_of(root)]
+    total, own, largest = zip(*held, strict=True)
+    return Memory(sum(total), sum(own), max(largest))
 
 
 class PeakMemory:
@@ -63,7 +63,7 @@ class PeakMemory:
     """
 
     def __init__(self, root: int) -> None:
-        self.peak = Memory(0, 0)
+        self.peak = Memory(0, 0, 0)
         self._root = root
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -114,8 +114,15 @@ def _of_the_dead(process: int) -> float:
     return sum(map(int, after_name[13:15])) / CLOCK_TICKS
 
 
-def _field(path: Path, name: str) -> int:
-    lines = [line.split() for line in _text(path).splitlines() if line.startswith(name)]
+def _memory_of(process: int) -> Memory:
+    rollup = _text(Path(f"/proc/{process}/smaps_rollup"))
+    own = _field(rollup, "Pss_Anon:") + _field(rollup, "Pss_Shmem:")
+    status = _text(Path(f"/proc/{process}/status"))
+    return Memory(_field(rollup, "Pss:"), own, _field(status, "VmHWM:"))
+
+
+def _field(text: str, name: str) -> int:
+    lines = [line.split() for line in text.splitlines() if line.startswith(name)]
     return int(lines[0][1]) * KILOBYTE if lines else 0
 
 
