@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import stream_data, stream_large, stream_loaders, stream_memory
+from benchmarks import stream_data, stream_large, stream_loaders, stream_memory, stream_s3
 from benchmarks.report import print_machine, print_ratios
 from benchmarks.stream_plan import BENCH, Plan, Ratios
 
@@ -29,6 +29,7 @@ PARTS: Mapping[str, Callable[[str, Plan], Ratios]] = {
     "loaders": stream_loaders.measure,
     "memory": stream_memory.measure,
     "large": stream_large.measure,
+    "s3": stream_s3.measure,
 }
 
 

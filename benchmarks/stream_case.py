@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -132,12 +132,14 @@ def start_case(task: Task) -> subprocess.Popen[str]:
     return start(python, ["-m", "benchmarks.stream_case", json.dumps(task._asdict())])
 
 
-def start(python: str, command: Sequence[str]) -> subprocess.Popen[str]:
-    """Start a program of this project, whose standard output is kept."""
+def start(
+    python: str, command: Sequence[str], variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a program of this project, with more environment variables; its output is kept."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     # The peers' own: of tensors that must not be written to.
     quiet = {"PYTHONWARNINGS": "ignore"} if python == str(PEERS_PYTHON) else {}
-    environment = {**os.environ, **threads, **quiet}
+    environment = {**os.environ, **threads, **quiet, **(variables or {})}
     return subprocess.Popen(
         [python, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     )
