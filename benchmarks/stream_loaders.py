@@ -50,7 +50,7 @@ WAV_ONLY = {HEADER_SKIPPED, *LIMITS} - {PREAD}  # of the limits these read nothi
 QUICK_JOBS = {("wav", "whole"), ("flac", "segment")}
 # The jobs that the project's goals are stated for.
 NAMES = {("wav", "whole"): "wav_cpu", ("flac", "segment"): "flac_cpu"}
-PAIRS, QUICK_PAIRS = 1024, 256
+PAIRS, QUICK_PAIRS = 1024, 192
 RESUME_AT = 0.9
 # A first batch takes a tenth of a second, of which the scheduler's turns are a part.
 FIRST_BATCHES = 3
@@ -108,7 +108,7 @@ def prepare(folder: str, plan: Plan) -> dict[Case, Task]:
         for (job, samples), (name, module) in product(JOBS.items(), modules.items()):
             if is_meant(case := Case(audio_format, job, name), plan.quick):
                 task = Task(module, name, stored, audio_format, samples)
-                tasks[case] = task._replace(warm_up=2, batches=6) if plan.quick else task
+                tasks[case] = task._replace(warm_up=1, batches=4) if plan.quick else task
     return tasks
 
 

@@ -32,7 +32,6 @@ BATCHES, QUICK_BATCHES = 40, 4
 WARM_UP = 4
 # So that requests which are sent at once are seen at once.
 NOTED_DELAY, LATENCY = 0.02, 0.05
-ONE, SOME = "bare GETs", f"bare GETs, {WORKERS} processes"
 
 
 class Asked(NamedTuple):
@@ -57,20 +56,25 @@ def measure(folder: str, plan: Plan) -> Ratios:
         print_asked(asked)
 
         def turn(endpoint: str) -> dict[str, float]:
-            ours = run_ours("time", url, batches, endpoint)["pairs_per_second"]
-            bare = [
-                run_bare(asked, processes, "s3fs", file, endpoint) for processes in (1, WORKERS)
-            ]
-            return {"ours": ours, ONE: bare[0], SOME: bare[1]}
+            speeds = {"ours": run_ours("time", url, batches, endpoint)["pairs_per_second"]}
+            for processes in {1} if plan.quick else {1, WORKERS}:
+                speed = run_bare(asked, processes, "s3fs", file, endpoint)
+                speeds[f"bare GETs, processes: {processes}"] = speed
+            return speeds
 
         turns = [turn(server.endpoint) for _ in range(plan.rounds)]
         print_speeds("s3", turns)
-        by_http_client = {"http.client": run_bare(asked, 1, "http.client", file, server.endpoint)}
-        print_speeds("s3", [by_http_client])
         if not plan.quick:
+            other = run_bare(asked, 1, "http.client", file, server.endpoint)
+            print_speeds("s3", [{"bare GETs by http.client": other}])
             with proxy(server.endpoint, LATENCY) as far:
                 print_speeds("s3, 50 ms", [turn(far.endpoint)])
-    return {"s3/ours_to_bare_get": median(t["ours"] / max(t[ONE], t[SOME]) for t in turns)}
+    return {"s3/ours_to_bare_get": median(compare(one) for one in turns)}
+
+
+def compare(speeds: Mapping[str, float]) -> float:
+    """Return how ours relates to the fastest of the others."""
+    return speeds["ours"] / max(speed for side, speed in speeds.items() if side != "ours")
 
 
 def run_ours(task: str, url: str, batches: int, endpoint: str) -> dict[str, float]:
