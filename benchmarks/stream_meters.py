@@ -80,11 +80,14 @@ class PeakMemory:
     ) -> None:
         self._ended.set()
         self._thread.join()
+        self._look()
 
     def _watch(self) -> None:
         while not self._ended.wait(SAMPLE_SECONDS):
-            now = memory(self._root)
-            self.peak = Memory(*map(max, self.peak, now))
+            self._look()
+
+    def _look(self) -> None:
+        self.peak = Memory(*map(max, self.peak, memory(self._root)))
 
 
 def wait_until_idle(root: int, quiet_seconds: float = 0.3, longest_seconds: float = 30.0) -> None:
