@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo test lint bench
+.PHONY: venv peers demo test lint bench
 
 venv: .venv/.made
 
@@ -13,6 +13,14 @@ venv: .venv/.made
 	$(PYTHON) -c 'import sys; sys.exit("timbre needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# Other loaders, to compare with; apart from ours, as one of them pins what others pin differently.
+peers: .venv-peers/.made
+
+.venv-peers/.made: benchmarks/stream_peers/requirements.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 demo: venv
@@ -30,3 +38,4 @@ bench: venv
 	$(BIN)/python -m benchmarks.denoise
 	$(BIN)/python -m benchmarks.align
 	$(BIN)/python -m benchmarks.prep
+	$(BIN)/python -m benchmarks.stream

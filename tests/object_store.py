@@ -76,11 +76,15 @@ def forget_connections() -> None:
 
 
 @contextmanager
-def serve_s3(folder: Path) -> Iterator[Server]:
-    """Serve the sub-folders of ``folder`` as buckets until the block is left."""
+def serve_s3(folder: Path, fresh: bool = True) -> Iterator[Server]:
+    """Serve the sub-folders of ``folder`` as buckets until the block is left.
+
+    If ``fresh``, files that are put into ``folder`` itself are seen at once, but a request takes up to
+    0.1 s, for the server lists its folders each time; else only those that were there at the first.
+    """
     for _ in range(3):  # another process may take the port between its choice and its use
         port = _free_port()
-        process = subprocess.Popen(_command(folder, port), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(_command(folder, port, fresh), stderr=subprocess.DEVNULL)
         if _answers(port, process):
             break
     else:
@@ -108,16 +112,15 @@ def s3_bucket(s3: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     forget_connections()
 
 
-def _command(folder: Path, port: int) -> list[str]:
+def _command(folder: Path, port: int, fresh: bool) -> list[str]:
     beside = Path(sys.executable).with_name("rclone")
     rclone = str(beside) if beside.exists() else shutil.which("rclone")
     if rclone is None:
         pytest.skip("rclone is not installed")
     address = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}"]
-    # Files that a test puts into the folder itself are seen at once. With 0 every request would
-    # read all folders again, one second and more each.
-    fresh = ["--dir-cache-time", "1ms", "--config", "/dev/null"]
-    return [rclone, "serve", "s3", str(folder), *address, *fresh]
+    # With 0 every request would read all folders again, one second and more each.
+    listings = ["--dir-cache-time", "1ms" if fresh else "24h", "--config", "/dev/null"]
+    return [rclone, "serve", "s3", str(folder), *address, *listings]
 
 
 def _free_port() -> int:
