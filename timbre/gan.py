@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from timbre.augment import low_pass
-from timbre.config import STRICT, Natural, Positive, Share
+from timbre.config import STRICT, Count, Natural, Positive, Share
 from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, Judgement, build_discriminator
-from timbre.schedule import learning_rate_share
+from timbre.schedule import cosine_share, warm_restarts_share
 from timbre.spectral import pair_gain
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -25,12 +25,19 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(config=STRICT)
 class OptimizerConfig:
-    """AdamW for both networks; the rate rises linearly, then falls along half a cosine."""
+    """AdamW for both networks; the rate rises linearly, then falls along one or more half cosines.
+
+    ``cosine`` falls once, until the last step. ``warm_restarts`` falls in ``restart_steps``, starts
+    again at the peak, and falls ``restart_factor`` times as long each time.
+    """
 
     learning_rate: Positive = 5e-4
     discriminator_learning_rate: Positive = 2e-4
     warmup_steps: Natural = 500
-    # The rate ends at this share of its peak.
+    schedule: Literal["cosine", "warm_restarts"] = "cosine"
+    restart_steps: Count = 10000
+    restart_factor: Count = 2
+    # The rate falls to this share of its peak.
     final_share: Share = 0.02
     generator_max_grad_norm: Positive = 10.0
     discriminator_max_grad_norm: Positive = 10.0
@@ -79,7 +86,12 @@ class Gan:
     def set_learning_rates(self) -> None:
         """Set both optimizers' rates for this step."""
         c = self.config
-        share = learning_rate_share(self.step, c.warmup_steps, self.steps, c.final_share)
+        if c.schedule == "warm_restarts":
+            share = warm_restarts_share(
+                self.step, c.warmup_steps, c.restart_steps, c.restart_factor, c.final_share
+            )
+        else:
+            share = cosine_share(self.step, c.warmup_steps, self.steps, c.final_share)
         for optimizer, peak in [
             (self.generator_optimizer, c.learning_rate),
             (self.discriminator_optimizer, c.discriminator_learning_rate),

@@ -47,7 +47,7 @@ def adversarial_share(step: int, start: int, config: AdversarialConfig) -> float
     return min((into + 1) / max(config.ramp_steps, 1), 1.0)
 
 
-def learning_rate_share(step: int, warmup_steps: int, steps: int, final_share: float) -> float:
+def cosine_share(step: int, warmup_steps: int, steps: int, final_share: float) -> float:
     """Return the share of the peak rate that optimizer step ``step`` (from 0) is taken with.
 
     A linear rise, then half a cosine down to ``final_share``. There is no state that several ranks
@@ -56,4 +56,27 @@ def learning_rate_share(step: int, warmup_steps: int, steps: int, final_share: f
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = min((step - warmup_steps) / max(steps - warmup_steps, 1), 1.0)
+    return _half_cosine(progress, final_share)
+
+
+def warm_restarts_share(
+    step: int, warmup_steps: int, restart_steps: int, restart_factor: int, final_share: float
+) -> float:
+    """Return that share under warm restarts (SGDR, Loshchilov & Hutter 2017), as stateless.
+
+    A linear rise, then half cosines from 1 towards ``final_share``: the first takes
+    ``restart_steps``, each later one ``restart_factor`` times the one before.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    into, length = step - warmup_steps, restart_steps
+    if restart_factor == 1:
+        into %= length
+    while into >= length:
+        into -= length
+        length *= restart_factor
+    return _half_cosine(into / length, final_share)
+
+
+def _half_cosine(progress: float, final_share: float) -> float:
     return final_share + (1 - final_share) * 0.5 * (1 + math.cos(math.pi * progress))
