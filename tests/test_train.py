@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.made_shards import make_shards
 from timbre import checkpoint, cli
@@ -42,6 +43,12 @@ ADVERSARIAL = "adversarial={discriminator_steps: 2, ramp_steps: 2}"
 @pytest.fixture(scope="module")
 def noise_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_shards(tmp_path_factory.mktemp("shards"), [4, 4], [2])
+
+
+@pytest.fixture(scope="module")
+def pair_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One step an epoch: the discriminator learns from step 5 on."""
+    return make_shards(tmp_path_factory.mktemp("pair"), [2], [1])
 
 
 def config(url: str, run_dir: Path, *overrides: str) -> TrainConfig:
@@ -173,7 +180,8 @@ def test_every_precision_trains_on_the_cpu(noise_url: str, tmp_path: Path, preci
         p.dtype == torch.float32 and p.isfinite().all() for p in run.gan.generator.parameters()
     )
     if precision == "fp16":  # a scaler of its own each, and both have been used
-        scalers = [run.gan.generator_scaler, run.gan.discriminator_scaler]
+        descents = [run.gan.generator_descent, run.gan.discriminator_descent]
+        scalers = [descent.scaler for descent in descents]
         assert scalers[0] is not scalers[1]
         assert all(scaler.state_dict()["_growth_tracker"] > 0 for scaler in scalers)
 
@@ -238,14 +246,113 @@ def test_a_run_is_continued_in_another_precision(noise_url: str, tmp_path: Path)
     assert checkpoint.load(str(checkpoint.latest(str(tmp_path))))["gan"]["step"] == 10
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_nothing_broken_is_saved(
+def test_a_run_without_finite_gradients_stops_and_nothing_broken_is_saved(
     noise_url: str, tmp_path: Path
 ) -> None:
     train(config(noise_url, tmp_path))
-    with pytest.raises(WorkError, match=r"the loss is .* the last checkpoint is whole"):
-        train(config(noise_url, tmp_path, "optimizer.learning_rate=1e30", "steps=40"))
-    state = checkpoint.load(str(checkpoint.latest(str(tmp_path))))
-    assert all(tensor.isfinite().all() for tensor in state["gan"]["generator"].values())
+    broken = ["optimizer.learning_rate=1e30", "max_skipped_steps=6", "steps=40"]
+    with pytest.raises(WorkError, match=r"step 16: .* not finite for 7 steps in a row"):
+        train(config(noise_url, tmp_path, *broken))
+    assert [path.name for path in (tmp_path / "checkpoints").glob("*.pt")] == [
+        "step-00000004.pt",
+        "step-00000008.pt",
+    ]
+    with pytest.raises(WorkError, match="step 12: not saved, for the loss is not finite"):
+        train(config(noise_url, tmp_path, *broken, "steps=12"))
+
+
+def test_one_bad_batch_is_skipped_counted_and_forgotten(
+    pair_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = open_run(config(pair_url, tmp_path, "steps=10", ADVERSARIAL))
+    for batch in run.batches():
+        bad = run.gan.step in (2, 8)
+        before = [p.detach().clone() for p in run.gan.generator.parameters()]
+        degraded = batch.degraded * float("nan") if bad else batch.degraded
+        run.watch(train_step(run, batch._replace(degraded=degraded)))
+        same = [p.equal(q) for p, q in zip(before, run.gan.generator.parameters(), strict=True)]
+        assert all(same) == bad
+    run.log()
+    run.close()
+    shown = scalars(tmp_path)
+    assert [shown.Scalars(f"{n}/skipped_steps")[-1].value for n in "gd"] == [2, 1]
+    assert np.isfinite(shown.Scalars("g/loss")[-1].value)
+    assert "2 steps of the generator skipped" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("balance", ["false", "true"])
+def test_a_step_never_waits_for_the_device(pair_url: str, tmp_path: Path, balance: str) -> None:
+    """No value of a tensor becomes a Python number, except what lies on the host anyway."""
+    given = [f"balancer.enabled={balance}", "steps=10", "log_gradients_every=1", ADVERSARIAL]
+    run = open_run(config(pair_url, tmp_path, *given))
+    fetched: list[str] = []
+    hosts: list[torch.Tensor] = []
+
+    def counted(name: str) -> Any:
+        original = getattr(torch.Tensor, name)
+
+        def method(tensor: torch.Tensor, *given: Any, **named: Any) -> Any:
+            if not any(tensor is host for host in hosts):
+                fetched.append(name)
+            return original(tensor, *given, **named)
+
+        return method
+
+    with pytest.MonkeyPatch.context() as patch, ScalarReads(fetched):
+        batches = run.batches()
+        for name in ("item", "cpu", "tolist", "numpy", "__bool__", "__float__", "__int__"):
+            patch.setattr(torch.Tensor, name, counted(name))
+        for _ in range(10):
+            fetched_before = len(fetched)
+            batch = next(batches)
+            del fetched[fetched_before:]  # reading is the host's
+            hosts[:] = [batch.positions]
+            run.watch(train_step(run, batch))
+        assert run.gan.step == 10
+        assert fetched == []
+        assert float(run.meter.sums["g/loss"][0]) > 0  # what is caught: a read
+        assert set(fetched) == {"__float__", "aten._local_scalar_dense.default"}
+    run.close()
+
+
+class ScalarReads(TorchDispatchMode):
+    """Appends to a list whenever a scalar is read from the device."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, given: Any = (), named: Any = None
+    ) -> Any:
+        if function is torch.ops.aten._local_scalar_dense.default:
+            self.found.append(str(function))
+        return function(*given, **(named or {}))
+
+
+@pytest.mark.parametrize("balance", ["false", "true"])
+def test_each_terms_share_in_the_gradient_is_logged(
+    pair_url: str, tmp_path: Path, balance: str
+) -> None:
+    given = [f"balancer.enabled={balance}", "log_gradients_every=9", "steps=10", ADVERSARIAL]
+    train(config(pair_url, tmp_path, *given, "loss.mel=3", "loss.spectrum=1"))
+    shown = scalars(tmp_path)
+    tags = [tag for tag in shown.Tags()["scalars"] if tag.startswith("g/gradient_share/")]
+    assert len(tags) == 6
+    points = {tag: {e.step: e.value for e in shown.Scalars(tag)} for tag in tags}
+    assert {tag.rpartition("/")[2] for tag in tags if 2 in points[tag]} == {
+        "mel",
+        "spectrum",
+        "waveform",
+        "silence",
+    }
+    assert all(10 in values for values in points.values())
+    for step in (2, 10):
+        found = [values[step] for values in points.values() if step in values]
+        assert sum(found) == pytest.approx(1.0, abs=1e-4)
+    first = points["g/gradient_share/mel"][2]
+    if balance == "true":  # exact where the average is of one step; in noise nothing is silent
+        assert first == pytest.approx(3 / (3 + 1 + 10), rel=1e-3)
 
 
 def test_narrow_band_data_has_a_best_checkpoint_too() -> None:

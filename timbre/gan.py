@@ -10,10 +10,10 @@ from accelerate import Accelerator
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.amp.grad_scaler import GradScaler
 
 from timbre.augment import low_pass
 from timbre.config import STRICT, Count, Natural, Positive, Share
+from timbre.descent import Descent
 from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, Judgement, build_discriminator
 from timbre.schedule import cosine_share, warm_restarts_share
@@ -45,7 +45,7 @@ class OptimizerConfig:
 
 
 class Gan:
-    """Generator, its moving average, discriminator, both optimizers and scalers, and the step.
+    """Generator, its moving average, discriminator, how both descend, and the step.
 
     All ranks must build it from the same random state, and the same configs.
     """
@@ -70,13 +70,16 @@ class Gan:
         self.discriminator: nn.Module = accelerator.prepare_model(
             build_discriminator(discriminator).to(device)
         )
-        self.generator_optimizer = _adamw(self.generator, optimizer.learning_rate)
-        self.discriminator_optimizer = _adamw(
-            self.discriminator, optimizer.discriminator_learning_rate
+        scaled = precision == "fp16"
+        self.generator_descent = Descent(
+            self.generator, optimizer.learning_rate, optimizer.generator_max_grad_norm, scaled
         )
-        # One scaler each: the two losses overflow at different scales.
-        self.generator_scaler = GradScaler(device.type, enabled=precision == "fp16")
-        self.discriminator_scaler = GradScaler(device.type, enabled=precision == "fp16")
+        self.discriminator_descent = Descent(
+            self.discriminator,
+            optimizer.discriminator_learning_rate,
+            optimizer.discriminator_max_grad_norm,
+            scaled,
+        )
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Return the context in which the networks run."""
@@ -92,22 +95,15 @@ class Gan:
             )
         else:
             share = cosine_share(self.step, c.warmup_steps, self.steps, c.final_share)
-        for optimizer, peak in [
-            (self.generator_optimizer, c.learning_rate),
-            (self.discriminator_optimizer, c.discriminator_learning_rate),
-        ]:
-            for group in optimizer.param_groups:
-                group["lr"] = peak * share
+        self.generator_descent.set_learning_rate(c.learning_rate * share)
+        self.discriminator_descent.set_learning_rate(c.discriminator_learning_rate * share)
 
-    def descend_generator(self, loss: Tensor) -> Tensor:
-        """Take one generator step down ``loss`` and update the average; return the gradient norm."""
-        norm = _descend(
-            self.generator,
-            self.generator_optimizer,
-            self.generator_scaler,
-            loss,
-            self.config.generator_max_grad_norm,
-        )
+    def descend_generator(self, output: Tensor, gradient: Tensor | None = None) -> Tensor:
+        """Take one generator step and update the average; return the gradient norm.
+
+        ``output`` and ``gradient`` are those of :meth:`timbre.descent.Descent.descend`.
+        """
+        norm = self.generator_descent.descend(output, gradient)
         # The ramp lets a short run's average forget the start.
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
@@ -117,13 +113,7 @@ class Gan:
 
     def descend_discriminator(self, loss: Tensor) -> Tensor:
         """Take one discriminator step down ``loss``; return the gradient norm."""
-        return _descend(
-            self.discriminator,
-            self.discriminator_optimizer,
-            self.discriminator_scaler,
-            loss,
-            self.config.discriminator_max_grad_norm,
-        )
+        return self.discriminator_descent.descend(loss)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that training goes on from; tensors, numbers and plain containers."""
@@ -135,20 +125,22 @@ class Gan:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, saved at any number of ranks."""
         for name, part in self._parts().items():
-            if state[name]:  # a scaler saved under another precision is empty: a fresh one is right
+            if name in state:  # another precision had no scaler: a fresh one is right
                 part.load_state_dict(state[name])
         self.step = state["step"]
 
     def _parts(self) -> dict[str, Any]:
-        return {
+        parts = {
             "generator": unwrap(self.generator),
             "discriminator": unwrap(self.discriminator),
             "average": self.average,
-            "generator_optimizer": self.generator_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-            "generator_scaler": self.generator_scaler,
-            "discriminator_scaler": self.discriminator_scaler,
+            "generator_optimizer": self.generator_descent.optimizer,
+            "discriminator_optimizer": self.discriminator_descent.optimizer,
         }
+        if self.precision == "fp16":
+            parts["generator_scaler"] = self.generator_descent.scaler
+            parts["discriminator_scaler"] = self.discriminator_descent.scaler
+        return parts
 
 
 def unwrap(network: nn.Module) -> nn.Module:
@@ -194,23 +186,3 @@ def frozen(network: nn.Module) -> Iterator[nn.Module]:
         yield inner
     finally:
         inner.requires_grad_(True)
-
-
-def _adamw(network: nn.Module, learning_rate: float) -> torch.optim.AdamW:
-    return torch.optim.AdamW(network.parameters(), learning_rate, betas=(0.8, 0.99))
-
-
-def _descend(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: GradScaler,
-    loss: Tensor,
-    max_grad_norm: float,
-) -> Tensor:
-    optimizer.zero_grad()
-    torch.autograd.backward(scaler.scale(loss))
-    scaler.unscale_(optimizer)
-    norm = nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
-    scaler.step(optimizer)
-    scaler.update()
-    return norm

@@ -1,6 +1,5 @@
 """One training run: opened or resumed, logged, validated, saved."""
 
-import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,10 +9,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch import Tensor
 
 from timbre import checkpoint, storage
 from timbre import config as configs
+from timbre.alarms import Alarms
 from timbre.audio import SAMPLE_RATE
+from timbre.balance import Balancer
 from timbre.errors import CheckpointError, ConfigError, ShardError, WorkError
 from timbre.gan import Gan
 from timbre.losses import ReconstructionLoss
@@ -60,6 +62,10 @@ class Run:
         )
         self.reconstruction = ReconstructionLoss().to(accelerator.device)
         self.meter = Meter()
+        self.alarms = Alarms(config.max_skipped_steps, config.alarm_accuracy, accelerator.device)
+        self.balancer = (
+            Balancer(config.balancer.ema_decay, accelerator) if config.balancer.enabled else None
+        )
         self.best_score = float("inf")
         self._resume()
         self._refuse_split_start()
@@ -76,27 +82,34 @@ class Run:
                 if self.gan.step >= self.config.steps:
                     return
 
+    def watch(self, metrics: dict[str, Tensor]) -> None:
+        """Take in a step's scalars, without waiting for the device."""
+        self.meter.add(metrics)
+        self.alarms.watch(metrics)
+
     def log(self) -> str:
         """Write the scalars since the last call; return the line that the progress bar shows.
 
         Raises:
             ShardError: more pairs than ``max_bad_fraction`` could not be read.
-            WorkError: the loss is not finite.
+            WorkError: too many steps in a row had no finite gradient.
         """
         config, stream = self.config, self.stream
         means = self.meter.read(self.accelerator)
-        if not math.isfinite(means["g/loss"]):
-            raise WorkError(
-                f"the loss is {means['g/loss']} by step {self.gan.step}; the last checkpoint is whole: "
-                "try a lower optimizer.learning_rate, or precision fp32"
-            )
+        told, lines = self.alarms.check(means, self.gan.step)
+        for line in lines:
+            self.telemetry.say(line)
         # The same numbers on every rank, so that all of them stop or none does.
         served, replaced = self._sum(stream.served), self._sum(stream.replaced)
-        scalars = means | {
-            "data/epoch": stream.epoch + stream.sample_in_epoch / stream.pairs,
-            "data/bad_pairs": replaced,
-            "g/learning_rate": self.gan.generator_optimizer.param_groups[0]["lr"],
-        }
+        scalars = (
+            means
+            | told
+            | {
+                "data/epoch": stream.epoch + stream.sample_in_epoch / stream.pairs,
+                "data/bad_pairs": replaced,
+                "g/learning_rate": self.gan.generator_descent.optimizer.param_groups[0]["lr"],
+            }
+        )
         self.telemetry.scalars(scalars, self.gan.step)
         if replaced > max(BAD_PAIRS_FREE, config.max_bad_fraction * served):
             raise ShardError(
@@ -132,13 +145,25 @@ class Run:
             notes = {"step": step, "figures": figures}
             checkpoint.save_generator(url, self.gan.average, self.config.generator, notes)
 
-    def save(self) -> None:
-        """Write the training state."""
+    def save(self) -> bool:
+        """Write the training state, unless the last loss was not finite; return whether it was.
+
+        Raises:
+            WorkError: it was not finite at the last step, so that there is no end to save.
+        """
+        step = self.gan.step
+        if self._sum(float(~self.alarms.sound)) > 0:
+            said = f"step {step}: not saved, for the loss is not finite"
+            if step >= self.config.steps:
+                raise WorkError(f"{said}; the last checkpoint is whole")
+            self.telemetry.say(said)
+            return False
         if self.accelerator.is_main_process:
             checkpoint.save(
-                self.config.run_dir, self.gan.step, self.state_dict(), self.config.keep_checkpoints
+                self.config.run_dir, step, self.state_dict(), self.config.keep_checkpoints
             )
         self.accelerator.wait_for_everyone()
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that another process, at another number of ranks, goes on from.
@@ -149,6 +174,8 @@ class Run:
         return {
             "gan": self.gan.state_dict(),
             "stream": self.stream.state_dict(),
+            "alarms": self.alarms.state_dict(),
+            "balancer": self.balancer.state_dict() if self.balancer else {},
             "best_score": self.best_score,
             "config": configs.to_tree(self.config),
         }
@@ -196,6 +223,9 @@ class Run:
                     )
             self.stream.load_state_dict(state["stream"])
             self.gan.load_state_dict(state["gan"])
+            self.alarms.load_state_dict(state["alarms"])
+            if self.balancer:
+                self.balancer.load_state_dict(state["balancer"])
             self.best_score = state["best_score"]
         if self.accelerator.is_main_process:
             text = configs.dump(self.config).encode()

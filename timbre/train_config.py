@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from timbre.augment import AugmentConfig
+from timbre.balance import BalancerConfig
 from timbre.config import STRICT, Count, Name, Natural, Seed, Share
 from timbre.gan import OptimizerConfig, Precision
 from timbre.losses import LossWeights
@@ -32,6 +33,7 @@ class TrainConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loss: LossWeights = field(default_factory=LossWeights)
+    balancer: BalancerConfig = field(default_factory=BalancerConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -40,7 +42,13 @@ class TrainConfig:
     shuffle_window: Count = 8
     # More pairs than this share that cannot be read end the run.
     max_bad_fraction: Share = 0.02
+    # More steps in a row of one network whose gradient is not finite end the run.
+    max_skipped_steps: Natural = 100
+    # From this share of right judgements on the discriminator has won, and the user is told.
+    alarm_accuracy: Share = 0.95
     log_every: Count = 50
+    # How often each term's share in the generator's gradient is measured.
+    log_gradients_every: Count = 500
     validate_every: Count = 1000
     save_every: Count = 1000
     keep_checkpoints: Count = 3
