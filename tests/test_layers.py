@@ -27,7 +27,7 @@ LAYERS = [
         "timbre.signals",
     },
     {"timbre.stream", "timbre.gan", "timbre.checkpoint"},
-    {"timbre.validate", "timbre.telemetry", "timbre.train_config"},
+    {"timbre.validate", "timbre.telemetry", "timbre.train_config", "timbre.fine_tuning"},
     {"timbre.run", "timbre.restore", "timbre.report"},
     {"timbre.train", "timbre.evaluate", "timbre.export", "timbre.peek", "timbre.demo"},
     {"timbre.cli"},

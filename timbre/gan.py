@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Annotated, Any, Literal
 
 import torch
@@ -60,7 +60,7 @@ class Gan:
         accelerator: Accelerator,
     ) -> None:
         self.config, self.steps, self.precision = optimizer, steps, precision
-        self.step = 0
+        self.step, self.compiled = 0, False
         device = accelerator.device
         plain = build_generator(generator).to(device)
         self.average: nn.Module = copy.deepcopy(plain).requires_grad_(False).eval()
@@ -80,6 +80,18 @@ class Gan:
             optimizer.discriminator_max_grad_norm,
             scaled,
         )
+
+    def compile(self) -> None:
+        """Compile both networks in place; names of weights, the average, and checkpoints stay."""
+        # Each term's gradient goes back through a compiled discriminator of its own.
+        torch._functorch.config.donated_buffer = False
+        for network in (self.generator, self.discriminator):
+            unwrap(network).compile()
+        self.compiled = True
+
+    def eager(self) -> AbstractContextManager[object]:
+        """Return a context in which nothing is compiled: each new length of a pair would be."""
+        return torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Return the context in which the networks run."""

@@ -16,7 +16,8 @@ from timbre import config as configs
 from timbre.alarms import Alarms
 from timbre.audio import SAMPLE_RATE
 from timbre.balance import Balancer
-from timbre.errors import CheckpointError, ConfigError, ShardError, WorkError
+from timbre.errors import ConfigError, ShardError, WorkError
+from timbre.fine_tuning import refuse_other, start_from
 from timbre.gan import Gan
 from timbre.losses import ReconstructionLoss
 from timbre.order import open_corpus
@@ -49,7 +50,6 @@ class Run:
             ),
             place,
         )
-        self.adversarial_start = resolve_start(config.adversarial, self.stream.steps_per_epoch)
         self.validation = list_pairs([open_corpus(source, "val") for source in config.data])
         set_seed(config.seed)  # the same initial networks on every rank
         self.gan = Gan(
@@ -60,6 +60,8 @@ class Run:
             config.precision,
             accelerator,
         )
+        if config.compile:
+            self.gan.compile()
         self.reconstruction = ReconstructionLoss().to(accelerator.device)
         self.meter = Meter()
         self.alarms = Alarms(config.max_skipped_steps, config.alarm_accuracy, accelerator.device)
@@ -67,10 +69,20 @@ class Run:
             Balancer(config.balancer.ema_decay, accelerator) if config.balancer.enabled else None
         )
         self.best_score = float("inf")
-        self._resume()
+        self.best_step: int | None = None
+        self.taught = False  # whether the discriminator had learned before this run
+        warnings = self._start()
+        self.adversarial_start = resolve_start(
+            config.adversarial, self.stream.steps_per_epoch, self.taught
+        )
         self._refuse_split_start()
         main = accelerator.is_main_process
+        if main:
+            text = configs.dump(self.config).encode()
+            storage.publish(storage.join(self.config.run_dir, CONFIG_NAME), text)
         self.telemetry = Telemetry(config.run_dir, self.gan.step, config.steps, main)
+        for line in warnings:
+            self.telemetry.say(line)
 
     def batches(self) -> Iterator[PairBatch]:
         """Yield the batches of the steps that are left."""
@@ -140,7 +152,7 @@ class Run:
         sides = {"degraded": pair.degraded, "restored": restored, "clean": pair.clean}
         self.telemetry.pair({name: to_wave(side) for name, side in sides.items()}, step)
         if figures["val/score"] < self.best_score:
-            self.best_score = figures["val/score"]
+            self.best_score, self.best_step = figures["val/score"], step
             url = storage.join(self.config.run_dir, checkpoint.BEST)
             notes = {"step": step, "figures": figures}
             checkpoint.save_generator(url, self.gan.average, self.config.generator, notes)
@@ -159,8 +171,10 @@ class Run:
             self.telemetry.say(said)
             return False
         if self.accelerator.is_main_process:
+            self.telemetry.flush()  # a run that is killed keeps its curves up to here
+            best = self.best_step if self.config.keep_best_state else None
             checkpoint.save(
-                self.config.run_dir, step, self.state_dict(), self.config.keep_checkpoints
+                self.config.run_dir, step, self.state_dict(), self.config.keep_checkpoints, best
             )
         self.accelerator.wait_for_everyone()
         return True
@@ -177,6 +191,8 @@ class Run:
             "alarms": self.alarms.state_dict(),
             "balancer": self.balancer.state_dict() if self.balancer else {},
             "best_score": self.best_score,
+            "best_step": self.best_step,
+            "taught": self.taught,
             "config": configs.to_tree(self.config),
         }
 
@@ -209,27 +225,27 @@ class Run:
                 "all of them must see the same folder"
             )
 
-    def _resume(self) -> None:
-        """Load the run's last checkpoint; save the config beside it."""
-        url = checkpoint.latest(self.config.run_dir)
-        if url is not None:
-            state = checkpoint.load(url)
-            for name in ("generator", "discriminator"):
-                now, then = configs.to_tree(self.config)[name], state["config"].get(name)
-                if now != then:
-                    raise CheckpointError(
-                        f"{url}: a checkpoint of another architecture: {name} was {then}, "
-                        f"the config says {now}; choose another run_dir"
-                    )
-            self.stream.load_state_dict(state["stream"])
-            self.gan.load_state_dict(state["gan"])
-            self.alarms.load_state_dict(state["alarms"])
-            if self.balancer:
-                self.balancer.load_state_dict(state["balancer"])
-            self.best_score = state["best_score"]
-        if self.accelerator.is_main_process:
-            text = configs.dump(self.config).encode()
-            storage.publish(storage.join(self.config.run_dir, CONFIG_NAME), text)
+    def _start(self) -> list[str]:
+        """Load the run's last checkpoint, else what it starts from; return lines for the user."""
+        config = self.config
+        found = checkpoint.load_latest(config.run_dir)
+        if found is None:
+            if config.init_from is None:
+                return []
+            self.taught = start_from(
+                config.init_from, self.gan, config.generator, config.discriminator
+            )
+            return [f"starting from {config.init_from}"]
+        url, state, warnings = found
+        refuse_other(url, state["config"], config.generator, config.discriminator)
+        self.stream.load_state_dict(state["stream"])
+        self.gan.load_state_dict(state["gan"])
+        self.alarms.load_state_dict(state["alarms"])
+        if self.balancer:
+            self.balancer.load_state_dict(state["balancer"])
+        self.best_score, self.best_step = state["best_score"], state["best_step"]
+        self.taught = state["taught"]
+        return warnings
 
 
 def open_run(config: TrainConfig) -> Run:

@@ -24,13 +24,15 @@ class AdversarialConfig:
     ramp_steps: Natural = 2000
 
 
-def resolve_start(config: AdversarialConfig, steps_per_epoch: int) -> int:
+def resolve_start(config: AdversarialConfig, steps_per_epoch: int, taught: bool = False) -> int:
     """Return the step at which the discriminator starts to learn.
+
+    Where the run goes on with one that is ``taught`` already, the five epochs are behind it.
 
     Raises:
         ConfigError: it would start before five epochs of reconstruction.
     """
-    earliest = RECONSTRUCTION_EPOCHS * steps_per_epoch
+    earliest = 0 if taught else RECONSTRUCTION_EPOCHS * steps_per_epoch
     if config.start_step is not None and config.start_step < earliest:
         raise ConfigError(
             f"adversarial.start_step {config.start_step}: expected at least {earliest}, "

@@ -91,6 +91,11 @@ class Telemetry:
             self.bar.set_postfix_str(message, refresh=False)
         self.bar.update()
 
+    def flush(self) -> None:
+        """Write out what waits to be written."""
+        if self.writer:
+            self.writer.flush()
+
     def close(self) -> None:
         """Flush everything."""
         self.bar.close()

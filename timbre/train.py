@@ -47,7 +47,8 @@ def train(config: TrainConfig) -> None:
             # Where the host waits for the device. Nothing is saved that has not been looked at.
             message = run.log() if logging or stopped else None
             if step % config.validate_every == 0 or last:
-                run.validate()
+                with run.gan.eager():
+                    run.validate()
             saved = (saving or stopped) and run.save()
             run.telemetry.advance(message)
             if stopped:

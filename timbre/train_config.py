@@ -24,11 +24,15 @@ class TrainConfig:
     data: tuple[DataSource, ...]
     run_dir: Name
     steps: Count
+    # A training state (.pt) or a generator (.safetensors) that a new run starts from.
+    init_from: Name | None = None
     # Pairs a step over all ranks; the number of ranks must divide it.
     global_batch: Count = 16
     # At least the longest window of a loss.
     segment_seconds: Annotated[float, Field(ge=0.1)] = 2.0
     precision: Precision = "bf16"
+    # torch.compile of both networks; needs a C++ compiler.
+    compile: bool = False
     seed: Seed = 0
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
@@ -52,6 +56,8 @@ class TrainConfig:
     validate_every: Count = 1000
     save_every: Count = 1000
     keep_checkpoints: Count = 3
+    # Also the one of the best validation, if one was saved at its step.
+    keep_best_state: bool = True
 
     def __post_init__(self) -> None:
         if not self.data:
