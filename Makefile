@@ -30,3 +30,4 @@ bench: venv
 	$(BIN)/python -m benchmarks.denoise
 	$(BIN)/python -m benchmarks.align
 	$(BIN)/python -m benchmarks.prep
+	$(BIN)/python -m benchmarks.train_step
