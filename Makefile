@@ -39,3 +39,4 @@ bench: venv
 	$(BIN)/python -m benchmarks.align
 	$(BIN)/python -m benchmarks.prep
 	$(BIN)/python -m benchmarks.stream
+	$(BIN)/python -m benchmarks.train_step

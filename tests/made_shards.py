@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -122,7 +123,7 @@ def rewrite_shard(
     manifest_url: str,
     path: str,
     change: Callable[[FinishedPair], FinishedPair] = lambda pair: pair,
-    **index_says: object,
+    **index_says: Any,
 ) -> None:
     """Write a shard with its pairs changed; its index (but for ``index_says``) and manifest agree."""
     manifest = shards.load_manifest(manifest_url)
@@ -130,7 +131,7 @@ def rewrite_shard(
     publish_tar(manifest_url, path, build_tar(pairs, manifest.audio_format), **index_says)
 
 
-def publish_tar(manifest_url: str, path: str, data: bytes, **index_says: object) -> None:
+def publish_tar(manifest_url: str, path: str, data: bytes, **index_says: Any) -> None:
     """Put a tar in a shard's place, with an index and a manifest that agree with it."""
     url = storage.join(shards.folder_of(manifest_url), path)
     index = replace(tars.index_tar(data, path), **{"plan": "plan", **index_says})
@@ -154,7 +155,7 @@ def publish_tar(manifest_url: str, path: str, data: bytes, **index_says: object)
     change_manifest(manifest_url, splits=splits)
 
 
-def change_manifest(manifest_url: str, **says: object) -> None:
+def change_manifest(manifest_url: str, **says: Any) -> None:
     """Write the manifest with some of its fields changed."""
     manifest = replace(shards.load_manifest(manifest_url), **says)
     storage.publish(manifest_url, shards.to_json(manifest))

@@ -8,18 +8,39 @@ import torch
 from timbre.errors import ConfigError
 from timbre.gan import discriminator_view, halves
 from timbre.models.discriminators import DiscriminatorConfig, build_discriminator
-from timbre.schedule import AdversarialConfig, adversarial_share, learning_rate_share, resolve_start
+from timbre.schedule import (
+    AdversarialConfig,
+    adversarial_share,
+    cosine_share,
+    resolve_start,
+    warm_restarts_share,
+)
 
 
 def test_the_rate_rises_linearly_then_falls_along_half_a_cosine() -> None:
-    share = [learning_rate_share(step, 10, 110, 0.1) for step in range(111)]
+    share = [cosine_share(step, 10, 110, 0.1) for step in range(111)]
     assert share[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert share[10] == 1.0
     assert share[60] == pytest.approx(0.1 + 0.9 * 0.5)
     assert share[85] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(0.75 * math.pi)))
     assert share[110] == pytest.approx(0.1)
-    assert learning_rate_share(500, 10, 110, 0.1) == pytest.approx(0.1)
-    assert learning_rate_share(0, 0, 1, 0.1) == 1.0
+    assert cosine_share(500, 10, 110, 0.1) == pytest.approx(0.1)
+    assert cosine_share(0, 0, 1, 0.1) == 1.0
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_warm_restarts_are_those_of_pytorch(factor: int) -> None:
+    peak, final_share, warmup = 2e-3, 0.05, 5
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], peak)
+    reference = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(
+        optimizer, T_0=7, T_mult=factor, eta_min=peak * final_share
+    )
+    share = [warm_restarts_share(step, warmup, 7, factor, final_share) for step in range(105)]
+    assert share[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    for step in range(5, 105):
+        assert peak * share[step] == pytest.approx(optimizer.param_groups[0]["lr"]), step
+        optimizer.step()
+        reference.step()
 
 
 def test_the_discriminator_learns_alone_before_its_weight_ramps() -> None:

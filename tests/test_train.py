@@ -1,11 +1,14 @@
 """Training: the commands, resuming, and what a step does."""
 
+import dataclasses
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,17 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.made_shards import make_shards
 from timbre import checkpoint, cli
 from timbre import config as configs
 from timbre.errors import CheckpointError, ConfigError, ShardError, WorkError
-from timbre.run import open_run
+from timbre.metrics import log_spectral_distance
+from timbre.run import Run, open_run
 from timbre.train import main, train, train_step
 from timbre.train_config import TrainConfig
+from timbre.whole_pairs import load_pair
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "configs/train_tiny.yaml")
@@ -36,11 +42,18 @@ QUICK = (
 )
 # 4 steps an epoch: the discriminator learns from step 20 on.
 ADVERSARIAL = "adversarial={discriminator_steps: 2, ramp_steps: 2}"
+FINISHED = ("steps=10", "log_every=1", "save_every=2", "validate_every=10", ADVERSARIAL)
 
 
 @pytest.fixture(scope="module")
 def noise_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_shards(tmp_path_factory.mktemp("shards"), [4, 4], [2])
+
+
+@pytest.fixture(scope="module")
+def pair_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One step an epoch: the discriminator learns from step 5 on."""
+    return make_shards(tmp_path_factory.mktemp("pair"), [2], [1])
 
 
 def config(url: str, run_dir: Path, *overrides: str) -> TrainConfig:
@@ -118,20 +131,186 @@ def test_a_run_leaves_what_its_user_looks_for(noise_url: str, tmp_path: Path) ->
     checkpoint.load_generator(str(tmp_path / "best.safetensors"))
 
 
-def test_a_finished_run_is_left_as_it_is(noise_url: str, tmp_path: Path) -> None:
-    train(config(noise_url, tmp_path))
-    last = tmp_path / "checkpoints/step-00000008.pt"
-    before = last.stat().st_mtime_ns
-    train(config(noise_url, tmp_path))
-    assert last.stat().st_mtime_ns == before
+@pytest.fixture(scope="module")
+def finished(pair_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of ten steps, adversarial from the sixth on, saved at every second."""
+    run_dir = tmp_path_factory.mktemp("finished")
+    train(config(pair_url, run_dir, *FINISHED))
+    return run_dir
 
 
-def test_only_the_last_checkpoints_are_kept(noise_url: str, tmp_path: Path) -> None:
-    train(config(noise_url, tmp_path, "save_every=2", "keep_checkpoints=2"))
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
-        "step-00000006.pt",
+def test_a_finished_run_says_so_and_is_left_as_it_is(
+    pair_url: str, finished: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (finished / "checkpoints").iterdir()}
+    words = [f"data=[{{manifest: {pair_url}}}]", f"run_dir={finished}", *QUICK, *FINISHED]
+    assert main([TINY, *words]) == 0
+    assert "finished at step 10; raise steps" in capfd.readouterr().err
+    assert {p: p.stat().st_mtime_ns for p in (finished / "checkpoints").iterdir()} == before
+
+
+def test_a_killed_run_goes_on_to_the_very_losses_of_an_uninterrupted_one(
+    pair_url: str, finished: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run.yaml").write_text(configs.dump(config(pair_url, tmp_path, *FINISHED)))
+    words = [sys.executable, "-m", "timbre.train", f"{tmp_path}/run.yaml"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as many as here: they split sums
+    process = subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "checkpoints/step-00000006.pt").exists():
+            assert process.poll() is None
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "checkpoints/step-00000010.pt").exists()
+    subprocess.run(words, cwd=ROOT, env=environment, check=True, timeout=120)
+    whole, resumed = scalars(finished), scalars(tmp_path)
+    for tag in ("g/loss", "g/grad_norm", "g/adversarial", "d/loss", "d/accuracy", "val/score"):
+        curve = [(event.step, event.value) for event in whole.Scalars(tag)]
+        assert curve == [(event.step, event.value) for event in resumed.Scalars(tag)], tag
+    states = [
+        checkpoint.load(str(run_dir / "checkpoints/step-00000010.pt"))
+        for run_dir in (finished, tmp_path)
+    ]
+    for part in ("gan", "stream", "alarms"):
+        check_same(states[0][part], states[1][part])
+
+
+def test_a_second_and_a_third_resume_in_one_epoch_are_exact(noise_url: str, tmp_path: Path) -> None:
+    given = ["steps=4", "save_every=1", "keep_checkpoints=9", "balancer.enabled=true"]
+    train(config(noise_url, tmp_path / "whole", *given))
+    for step in (1, 2, 3):
+        run = open_run(config(noise_url, tmp_path / "cut", *given))
+        assert run.gan.step == step - 1
+        run.watch(train_step(run, next(run.batches())))
+        assert run.save()
+        run.close()
+    train(config(noise_url, tmp_path / "cut", *given))
+    one, other = (
+        checkpoint.load(str(tmp_path / run_dir / "checkpoints/step-00000004.pt"))
+        for run_dir in ("whole", "cut")
+    )
+    assert one["stream"]["epoch"] == 0
+    for part in ("gan", "stream", "balancer"):
+        check_same(one[part], other[part], part)
+
+
+def test_a_damaged_last_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(
+    pair_url: str, finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
+    last = tmp_path / "checkpoints/step-00000010.pt"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 16
+    last.write_bytes(data)
+    train(config(pair_url, tmp_path, *FINISHED))
+    told = capfd.readouterr().err
+    assert f"warning: {last}: damaged" in told and "going back to the one before" in told
+    whole, repaired = (
+        checkpoint.load(str(run_dir / "checkpoints/step-00000010.pt"))
+        for run_dir in (finished, tmp_path)
+    )
+    check_same(whole["gan"], repaired["gan"])
+
+
+def test_fine_tuning_takes_over_networks_average_and_moments_but_not_the_step(
+    pair_url: str, finished: Path, tmp_path: Path
+) -> None:
+    url = finished / "checkpoints/step-00000010.pt"
+    given = [f"init_from={url}", "steps=3", "save_every=3", "optimizer.learning_rate=1e-4"]
+    given.append(ADVERSARIAL)
+    run = open_run(config(pair_url, tmp_path, *given))
+    saved = checkpoint.load(str(url))["gan"]
+    now = run.gan.state_dict()
+    assert now["step"] == 0 and saved["step"] == 10
+    for part in ("generator", "average", "discriminator"):
+        check_same(now[part], saved[part], part)
+    for part in ("generator_optimizer", "discriminator_optimizer"):
+        check_same(now[part]["state"], saved[part]["state"], part)
+    # The discriminator has learned: there is nothing to wait for.
+    assert run.adversarial_start == 0
+    metrics = train_step(run, next(run.batches()))
+    assert "d/loss" in metrics
+    rate = run.gan.generator_descent.optimizer.param_groups[0]["lr"]
+    assert rate == pytest.approx(1e-4 / 2)  # the new run's, in its warm-up of two steps
+    run.save()
+    run.close()
+    # A run with a checkpoint of its own goes on from that.
+    resumed = open_run(config(pair_url, tmp_path, *given[1:], "init_from=gone.pt"))
+    assert (resumed.gan.step, resumed.adversarial_start) == (1, 0)
+    resumed.close()
+
+
+def test_fine_tuning_from_a_generator_alone_starts_with_its_weights(
+    pair_url: str, finished: Path, tmp_path: Path
+) -> None:
+    url = str(finished / "best.safetensors")
+    run = open_run(config(pair_url, tmp_path, f"init_from={url}", ADVERSARIAL))
+    expected = checkpoint.load_generator(url)[0].state_dict()
+    check_same(dict(run.gan.state_dict()["generator"]), dict(expected))
+    check_same(dict(run.gan.state_dict()["average"]), dict(expected))
+    assert run.adversarial_start == 5 and not run.gan.state_dict()["generator_optimizer"]["state"]
+    run.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["{run}/checkpoints/step-00000010.pt", "generator.size=small"],
+         r"step-00000010\.pt: .* generator\.size was 'tiny', the config says 'small'"),
+        (["{run}/checkpoints/step-00000010.pt", "discriminator.preset=full"],
+         r"discriminator\.preset was 'light', the config says 'full'"),
+        (["{run}/best.safetensors", "generator.causal=true"],
+         r"best\.safetensors: .* generator\.causal was False, the config says True"),
+        (["{run}/config.yaml"], r"config\.yaml: not a generator of timbre"),
+    ],
+)  # fmt: skip
+def test_fine_tuning_from_something_else_is_refused_before_any_work(
+    pair_url: str, finished: Path, tmp_path: Path, given: list[str], told: str
+) -> None:
+    url, *overrides = given
+    with pytest.raises(CheckpointError, match=told):
+        train(
+            config(pair_url, tmp_path / "run", f"init_from={url.format(run=finished)}", *overrides)
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("best", ["false", "true"])
+def test_only_the_last_checkpoints_and_the_best_are_kept(
+    noise_url: str, tmp_path: Path, best: str
+) -> None:
+    given = ["save_every=2", "keep_checkpoints=1", f"keep_best_state={best}"]
+    train(config(noise_url, tmp_path, *given))
+    state = checkpoint.load(str(checkpoint.latest(str(tmp_path))))
+    assert state["best_step"] == 4  # on noise the identity is hard to beat
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("*.pt")) == [
+        *(["step-00000004.pt"] if best == "true" else []),
         "step-00000008.pt",
     ]
+
+
+def test_a_compiled_run_trains_alike_and_its_checkpoints_are_anybodys(
+    pair_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Traced and differentiated as always, but run by PyTorch: compiling C++ takes minutes.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    given = ["steps=3", "validate_every=2", "save_every=3"]
+    plain = config(pair_url, tmp_path / "plain", *given)
+    compiled = dataclasses.replace(plain, compile=True, run_dir=str(tmp_path / "compiled"))
+    states = []
+    for one in (plain, compiled):
+        train(one)
+        states.append(checkpoint.load(str(checkpoint.latest(one.run_dir)))["gan"])
+    for part in ("generator", "average", "discriminator"):
+        assert list(states[0][part]) == list(states[1][part])
+        for name, tensor in states[0][part].items():
+            torch.testing.assert_close(tensor, states[1][part][name], rtol=1e-3, atol=1e-3)
+    assert not all(
+        tensor.equal(states[1]["average"][name]) for name, tensor in states[1]["generator"].items()
+    )
+    # What one wrote the other goes on from.
+    train(dataclasses.replace(compiled, compile=False, steps=4))
 
 
 def test_training_repairs_real_damage_of_the_denoiser(manifest_url: str, tmp_path: Path) -> None:
@@ -164,19 +343,39 @@ def test_the_discriminator_learns_first_and_weighs_in_later(noise_url: str, tmp_
     assert all(p.requires_grad for p in run.gan.discriminator.parameters())
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
-def test_every_precision_trains_on_the_cpu(noise_url: str, tmp_path: Path, precision: str) -> None:
-    run = open_run(config(noise_url, tmp_path, f"precision={precision}", "steps=24", ADVERSARIAL))
-    losses = [train_step(run, batch)["g/loss"].item() for batch in run.batches()]
+@pytest.fixture(scope="module")
+def in_fp32(pair_url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, torch.Tensor]:
+    return trained(pair_url, tmp_path_factory.mktemp("fp32"), "precision=fp32")
+
+
+def trained(url: str, run_dir: Path, *overrides: str) -> tuple[Run, torch.Tensor]:
+    """A run after ten steps, half of them adversarial, and what it makes of a pair it has not seen."""
+    run = open_run(config(url, run_dir, "steps=10", ADVERSARIAL, *overrides))
+    for batch in run.batches():
+        run.watch(train_step(run, batch))
     run.close()
-    assert np.isfinite(losses).all()
-    assert losses[-1] < losses[0]
+    pair = load_pair(run.validation[0], torch.device("cpu"))
+    with torch.inference_mode(), run.gan.autocast(torch.device("cpu")):
+        restored: torch.Tensor = run.gan.generator(pair.degraded)[:, 0]
+    return run, restored
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_every_precision_trains_to_the_spectra_of_fp32(
+    pair_url: str, tmp_path: Path, in_fp32: tuple[Run, torch.Tensor], precision: str
+) -> None:
+    run, restored = trained(pair_url, tmp_path, f"precision={precision}")
+    expected = in_fp32[1]
+    for low, high in [(0, 8000), (8000, 24000)]:
+        distance = log_spectral_distance(restored, expected, low, high, torch.tensor([24000.0]))
+        assert float(distance) < 0.5, (low, high)  # dB; 0.07 and 0.19 in bf16, less in fp16
     assert all(
         p.dtype == torch.float32 and p.isfinite().all() for p in run.gan.generator.parameters()
     )
-    if precision == "fp16":  # a scaler of its own each, and both have been used
-        scalers = [run.gan.generator_scaler, run.gan.discriminator_scaler]
-        assert scalers[0] is not scalers[1]
+    descents = [run.gan.generator_descent, run.gan.discriminator_descent]
+    scalers = [descent.scaler for descent in descents]
+    assert scalers[0] is not scalers[1]
+    if precision == "fp16":  # both scales have been at work
         assert all(scaler.state_dict()["_growth_tracker"] > 0 for scaler in scalers)
 
 
@@ -206,10 +405,12 @@ def test_a_warning_to_the_whole_process_group_saves_and_ends_the_run(
         assert process.wait(timeout=60) == 0
     finally:
         process.kill()
-    (saved,) = (tmp_path / "checkpoints").iterdir()
+    (saved,) = (tmp_path / "checkpoints").glob("*.pt")
     step = int(re.sub(r"\D", "", saved.name))
     assert 0 < step < 100000
     assert checkpoint.load(str(saved))["gan"]["step"] == step
+    assert process.stderr is not None
+    assert f"interrupted: saved at step {step}; the same command continues" in process.stderr.read()
 
 
 @pytest.mark.parametrize(
@@ -230,7 +431,10 @@ def test_contradictions_with_the_data_are_refused_before_any_work(
 
 def test_a_run_of_another_architecture_is_not_continued(noise_url: str, tmp_path: Path) -> None:
     train(config(noise_url, tmp_path))
-    with pytest.raises(CheckpointError, match=r"another architecture: generator .*spectral.*wave"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"another architecture: generator.name was 'spectral', the config says 'wave'",
+    ):
         train(config(noise_url, tmp_path, "generator.name=wave", "steps=9"))
 
 
@@ -240,14 +444,113 @@ def test_a_run_is_continued_in_another_precision(noise_url: str, tmp_path: Path)
     assert checkpoint.load(str(checkpoint.latest(str(tmp_path))))["gan"]["step"] == 10
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_nothing_broken_is_saved(
+def test_a_run_without_finite_gradients_stops_and_nothing_broken_is_saved(
     noise_url: str, tmp_path: Path
 ) -> None:
     train(config(noise_url, tmp_path))
-    with pytest.raises(WorkError, match=r"the loss is .* the last checkpoint is whole"):
-        train(config(noise_url, tmp_path, "optimizer.learning_rate=1e30", "steps=40"))
-    state = checkpoint.load(str(checkpoint.latest(str(tmp_path))))
-    assert all(tensor.isfinite().all() for tensor in state["gan"]["generator"].values())
+    broken = ["optimizer.learning_rate=1e30", "max_skipped_steps=6", "steps=40"]
+    with pytest.raises(WorkError, match=r"step 16: .* not finite for 7 steps in a row"):
+        train(config(noise_url, tmp_path, *broken))
+    assert [path.name for path in (tmp_path / "checkpoints").glob("*.pt")] == [
+        "step-00000004.pt",
+        "step-00000008.pt",
+    ]
+    with pytest.raises(WorkError, match="step 12: not saved, for the loss is not finite"):
+        train(config(noise_url, tmp_path, *broken, "steps=12"))
+
+
+def test_one_bad_batch_is_skipped_counted_and_forgotten(
+    pair_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = open_run(config(pair_url, tmp_path, "steps=10", ADVERSARIAL))
+    for batch in run.batches():
+        bad = run.gan.step in (2, 8)
+        before = [p.detach().clone() for p in run.gan.generator.parameters()]
+        degraded = batch.degraded * float("nan") if bad else batch.degraded
+        run.watch(train_step(run, batch._replace(degraded=degraded)))
+        same = [p.equal(q) for p, q in zip(before, run.gan.generator.parameters(), strict=True)]
+        assert all(same) == bad
+    run.log()
+    run.close()
+    shown = scalars(tmp_path)
+    assert [shown.Scalars(f"{n}/skipped_steps")[-1].value for n in "gd"] == [2, 1]
+    assert np.isfinite(shown.Scalars("g/loss")[-1].value)
+    assert "2 steps of the generator skipped" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("balance", ["false", "true"])
+def test_a_step_never_waits_for_the_device(pair_url: str, tmp_path: Path, balance: str) -> None:
+    """No value of a tensor becomes a Python number, except what lies on the host anyway."""
+    given = [f"balancer.enabled={balance}", "steps=10", "log_gradients_every=1", ADVERSARIAL]
+    run = open_run(config(pair_url, tmp_path, *given))
+    fetched: list[str] = []
+    hosts: list[torch.Tensor] = []
+
+    def counted(name: str) -> Any:
+        original = getattr(torch.Tensor, name)
+
+        def method(tensor: torch.Tensor, *given: Any, **named: Any) -> Any:
+            if not any(tensor is host for host in hosts):
+                fetched.append(name)
+            return original(tensor, *given, **named)
+
+        return method
+
+    with pytest.MonkeyPatch.context() as patch, ScalarReads(fetched):
+        batches = run.batches()
+        for name in ("item", "cpu", "tolist", "numpy", "__bool__", "__float__", "__int__"):
+            patch.setattr(torch.Tensor, name, counted(name))
+        for _ in range(10):
+            fetched_before = len(fetched)
+            batch = next(batches)
+            del fetched[fetched_before:]  # reading is the host's
+            hosts[:] = [batch.positions]
+            run.watch(train_step(run, batch))
+        assert run.gan.step == 10
+        assert fetched == []
+        assert float(run.meter.sums["g/loss"][0]) > 0  # what is caught: a read
+        assert set(fetched) == {"__float__", "aten._local_scalar_dense.default"}
+    run.close()
+
+
+class ScalarReads(TorchDispatchMode):
+    """Appends to a list whenever a scalar is read from the device."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, given: Any = (), named: Any = None
+    ) -> Any:
+        if function is torch.ops.aten._local_scalar_dense.default:
+            self.found.append(str(function))
+        return function(*given, **(named or {}))
+
+
+@pytest.mark.parametrize("balance", ["false", "true"])
+def test_each_terms_share_in_the_gradient_is_logged(
+    pair_url: str, tmp_path: Path, balance: str
+) -> None:
+    given = [f"balancer.enabled={balance}", "log_gradients_every=9", "steps=10", ADVERSARIAL]
+    train(config(pair_url, tmp_path, *given, "loss.mel=3", "loss.spectrum=1"))
+    shown = scalars(tmp_path)
+    tags = [tag for tag in shown.Tags()["scalars"] if tag.startswith("g/gradient_share/")]
+    assert len(tags) == 6
+    points = {tag: {e.step: e.value for e in shown.Scalars(tag)} for tag in tags}
+    assert {tag.rpartition("/")[2] for tag in tags if 2 in points[tag]} == {
+        "mel",
+        "spectrum",
+        "waveform",
+        "silence",
+    }
+    assert all(10 in values for values in points.values())
+    for step in (2, 10):
+        found = [values[step] for values in points.values() if step in values]
+        assert sum(found) == pytest.approx(1.0, abs=1e-4)
+    first = points["g/gradient_share/mel"][2]
+    if balance == "true":  # exact where the average is of one step; in noise nothing is silent
+        assert first == pytest.approx(3 / (3 + 1 + 10), rel=1e-3)
 
 
 def test_a_run_is_not_continued_on_changed_data(noise_url: str, tmp_path: Path) -> None:

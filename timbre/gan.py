@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Annotated, Any, Literal
 
 import torch
@@ -10,13 +10,13 @@ from accelerate import Accelerator
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.amp.grad_scaler import GradScaler
 
-from timbre.config import STRICT, Natural, Positive, Share
+from timbre.config import STRICT, Count, Natural, Positive, Share
+from timbre.descent import Descent
 from timbre.filters import low_pass
 from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, Judgement, build_discriminator
-from timbre.schedule import learning_rate_share
+from timbre.schedule import cosine_share, warm_restarts_share
 from timbre.spectral import pair_gain
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -25,12 +25,19 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(config=STRICT)
 class OptimizerConfig:
-    """AdamW for both networks; the rate rises linearly, then falls along half a cosine."""
+    """AdamW for both networks; the rate rises linearly, then falls along one or more half cosines.
+
+    ``cosine`` falls once, until the last step. ``warm_restarts`` falls in ``restart_steps``, starts
+    again at the peak, and falls ``restart_factor`` times as long each time.
+    """
 
     learning_rate: Positive = 5e-4
     discriminator_learning_rate: Positive = 2e-4
     warmup_steps: Natural = 500
-    # The rate ends at this share of its peak.
+    schedule: Literal["cosine", "warm_restarts"] = "cosine"
+    restart_steps: Count = 10000
+    restart_factor: Count = 2
+    # The rate falls to this share of its peak.
     final_share: Share = 0.02
     generator_max_grad_norm: Positive = 10.0
     discriminator_max_grad_norm: Positive = 10.0
@@ -38,7 +45,7 @@ class OptimizerConfig:
 
 
 class Gan:
-    """Generator, its moving average, discriminator, both optimizers and scalers, and the step.
+    """Generator, its moving average, discriminator, how both descend, and the step.
 
     All ranks must build it from the same random state, and the same configs.
     """
@@ -53,7 +60,7 @@ class Gan:
         accelerator: Accelerator,
     ) -> None:
         self.config, self.steps, self.precision = optimizer, steps, precision
-        self.step = 0
+        self.step, self.compiled = 0, False
         device = accelerator.device
         plain = build_generator(generator).to(device)
         self.average: nn.Module = copy.deepcopy(plain).requires_grad_(False).eval()
@@ -63,13 +70,28 @@ class Gan:
         self.discriminator: nn.Module = accelerator.prepare_model(
             build_discriminator(discriminator).to(device)
         )
-        self.generator_optimizer = _adamw(self.generator, optimizer.learning_rate)
-        self.discriminator_optimizer = _adamw(
-            self.discriminator, optimizer.discriminator_learning_rate
+        scaled = precision == "fp16"
+        self.generator_descent = Descent(
+            self.generator, optimizer.learning_rate, optimizer.generator_max_grad_norm, scaled
         )
-        # One scaler each: the two losses overflow at different scales.
-        self.generator_scaler = GradScaler(device.type, enabled=precision == "fp16")
-        self.discriminator_scaler = GradScaler(device.type, enabled=precision == "fp16")
+        self.discriminator_descent = Descent(
+            self.discriminator,
+            optimizer.discriminator_learning_rate,
+            optimizer.discriminator_max_grad_norm,
+            scaled,
+        )
+
+    def compile(self) -> None:
+        """Compile both networks in place; names of weights, the average, and checkpoints stay."""
+        # Each term's gradient goes back through a compiled discriminator of its own.
+        torch._functorch.config.donated_buffer = False
+        for network in (self.generator, self.discriminator):
+            unwrap(network).compile()
+        self.compiled = True
+
+    def eager(self) -> AbstractContextManager[object]:
+        """Return a context in which nothing is compiled: each new length of a pair would be."""
+        return torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Return the context in which the networks run."""
@@ -79,23 +101,21 @@ class Gan:
     def set_learning_rates(self) -> None:
         """Set both optimizers' rates for this step."""
         c = self.config
-        share = learning_rate_share(self.step, c.warmup_steps, self.steps, c.final_share)
-        for optimizer, peak in [
-            (self.generator_optimizer, c.learning_rate),
-            (self.discriminator_optimizer, c.discriminator_learning_rate),
-        ]:
-            for group in optimizer.param_groups:
-                group["lr"] = peak * share
+        if c.schedule == "warm_restarts":
+            share = warm_restarts_share(
+                self.step, c.warmup_steps, c.restart_steps, c.restart_factor, c.final_share
+            )
+        else:
+            share = cosine_share(self.step, c.warmup_steps, self.steps, c.final_share)
+        self.generator_descent.set_learning_rate(c.learning_rate * share)
+        self.discriminator_descent.set_learning_rate(c.discriminator_learning_rate * share)
 
-    def descend_generator(self, loss: Tensor) -> Tensor:
-        """Take one generator step down ``loss`` and update the average; return the gradient norm."""
-        norm = _descend(
-            self.generator,
-            self.generator_optimizer,
-            self.generator_scaler,
-            loss,
-            self.config.generator_max_grad_norm,
-        )
+    def descend_generator(self, output: Tensor, gradient: Tensor | None = None) -> Tensor:
+        """Take one generator step and update the average; return the gradient norm.
+
+        ``output`` and ``gradient`` are those of :meth:`timbre.descent.Descent.descend`.
+        """
+        norm = self.generator_descent.descend(output, gradient)
         # The ramp lets a short run's average forget the start.
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
@@ -105,13 +125,7 @@ class Gan:
 
     def descend_discriminator(self, loss: Tensor) -> Tensor:
         """Take one discriminator step down ``loss``; return the gradient norm."""
-        return _descend(
-            self.discriminator,
-            self.discriminator_optimizer,
-            self.discriminator_scaler,
-            loss,
-            self.config.discriminator_max_grad_norm,
-        )
+        return self.discriminator_descent.descend(loss)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that training goes on from; tensors, numbers and plain containers."""
@@ -123,20 +137,22 @@ class Gan:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, saved at any number of ranks."""
         for name, part in self._parts().items():
-            if state[name]:  # a scaler saved under another precision is empty: a fresh one is right
+            if name in state:  # another precision had no scaler: a fresh one is right
                 part.load_state_dict(state[name])
         self.step = state["step"]
 
     def _parts(self) -> dict[str, Any]:
-        return {
+        parts = {
             "generator": unwrap(self.generator),
             "discriminator": unwrap(self.discriminator),
             "average": self.average,
-            "generator_optimizer": self.generator_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-            "generator_scaler": self.generator_scaler,
-            "discriminator_scaler": self.discriminator_scaler,
+            "generator_optimizer": self.generator_descent.optimizer,
+            "discriminator_optimizer": self.discriminator_descent.optimizer,
         }
+        if self.precision == "fp16":
+            parts["generator_scaler"] = self.generator_descent.scaler
+            parts["discriminator_scaler"] = self.discriminator_descent.scaler
+        return parts
 
 
 def unwrap(network: nn.Module) -> nn.Module:
@@ -182,23 +198,3 @@ def frozen(network: nn.Module) -> Iterator[nn.Module]:
         yield inner
     finally:
         inner.requires_grad_(True)
-
-
-def _adamw(network: nn.Module, learning_rate: float) -> torch.optim.AdamW:
-    return torch.optim.AdamW(network.parameters(), learning_rate, betas=(0.8, 0.99))
-
-
-def _descend(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: GradScaler,
-    loss: Tensor,
-    max_grad_norm: float,
-) -> Tensor:
-    optimizer.zero_grad()
-    torch.autograd.backward(scaler.scale(loss))
-    scaler.unscale_(optimizer)
-    norm = nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
-    scaler.step(optimizer)
-    scaler.update()
-    return norm

@@ -1,6 +1,5 @@
 """One training run: opened or resumed, logged, validated, saved."""
 
-import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,11 +9,15 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch import Tensor
 
 from timbre import checkpoint, storage
 from timbre import config as configs
+from timbre.alarms import Alarms
+from timbre.balance import Balancer
 from timbre.batches import PairBatch
-from timbre.errors import CheckpointError, ConfigError, WorkError
+from timbre.errors import ConfigError, WorkError
+from timbre.fine_tuning import refuse_other, start_from
 from timbre.gan import Gan
 from timbre.losses import ReconstructionLoss
 from timbre.order import open_corpus
@@ -34,8 +37,6 @@ class Run:
     def __init__(self, config: TrainConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
         self.data = TrainingData(config, accelerator)
-        steps_per_epoch = self.data.stream.steps_per_epoch
-        self.adversarial_start = resolve_start(config.adversarial, steps_per_epoch)
         held_out = [open_corpus(source, "val") for source in config.data]
         self.validation = Validation(held_out, config.validation, accelerator)
         set_seed(config.seed)  # the same initial networks on every rank
@@ -47,15 +48,29 @@ class Run:
             config.precision,
             accelerator,
         )
+        if config.compile:
+            self.gan.compile()
         self.reconstruction = ReconstructionLoss().to(accelerator.device)
         self.meter = Meter()
+        self.alarms = Alarms(config.max_skipped_steps, config.alarm_accuracy, accelerator.device)
+        self.balancer = (
+            Balancer(config.balancer.ema_decay, accelerator) if config.balancer.enabled else None
+        )
         self.best_score = float("inf")
-        self._resume()
+        self.best_step: int | None = None
+        self.taught = False  # whether the discriminator had learned before this run
+        warnings = self._start()
+        self.adversarial_start = resolve_start(
+            config.adversarial, self.data.stream.steps_per_epoch, self.taught
+        )
         self._refuse_split_start()
         main = accelerator.is_main_process
+        if main:
+            text = configs.dump(self.config).encode()
+            storage.publish(storage.join(self.config.run_dir, CONFIG_NAME), text)
         self.telemetry = Telemetry(config.run_dir, self.gan.step, config.steps, main)
-        if self.validation.warning:
-            self.telemetry.say(self.validation.warning)
+        for line in filter(None, [*warnings, self.validation.warning]):
+            self.telemetry.say(line)
 
     def batches(self) -> Iterator[PairBatch]:
         """Yield the batches of the steps that are left."""
@@ -68,20 +83,24 @@ class Run:
             if self.gan.step >= self.config.steps:
                 return
 
+    def watch(self, metrics: dict[str, Tensor]) -> None:
+        """Take in a step's scalars, without waiting for the device."""
+        self.meter.add(metrics)
+        self.alarms.watch(metrics)
+
     def log(self) -> str:
         """Write the scalars since the last call; return the line that the progress bar shows.
 
         Raises:
             ShardError, StoreError, ToldError: the data cannot be read, as ``TrainingData.settle`` says.
-            WorkError: the loss is not finite.
+            WorkError: too many steps in a row had no finite gradient.
         """
         scalars = self.data.settle() | self.meter.read(self.accelerator)
-        if not math.isfinite(scalars["g/loss"]):
-            raise WorkError(
-                f"the loss is {scalars['g/loss']} by step {self.gan.step}; the last checkpoint is "
-                "whole: try a lower optimizer.learning_rate, or precision fp32"
-            )
-        scalars["g/learning_rate"] = self.gan.generator_optimizer.param_groups[0]["lr"]
+        told, lines = self.alarms.check(scalars, self.gan.step)
+        for line in lines:
+            self.telemetry.say(line)
+        rate = self.gan.generator_descent.optimizer.param_groups[0]["lr"]
+        scalars |= told | {"g/learning_rate": rate}
         self.telemetry.scalars(scalars, self.gan.step)
         return f"loss {scalars['g/loss']:.3f}"
 
@@ -99,19 +118,33 @@ class Run:
             sides = {"degraded": pair.degraded, "restored": restored, "clean": pair.clean}
             self.telemetry.pair(key, {name: to_wave(side) for name, side in sides.items()}, step)
         if figures["val/score"] < self.best_score:  # the same numbers on every rank
-            self.best_score = figures["val/score"]
+            self.best_score, self.best_step = figures["val/score"], step
             if self.accelerator.is_main_process:
                 url = storage.join(self.config.run_dir, checkpoint.BEST)
                 notes = {"step": step, "figures": figures}
                 checkpoint.save_generator(url, self.gan.average, self.config.generator, notes)
 
-    def save(self) -> None:
-        """Write the training state."""
+    def save(self) -> bool:
+        """Write the training state, unless the last loss was not finite; return whether it was.
+
+        Raises:
+            WorkError: it was not finite at the last step, so that there is no end to save.
+        """
+        step = self.gan.step
+        if self._sum(float(~self.alarms.sound)) > 0:
+            said = f"step {step}: not saved, for the loss is not finite"
+            if step >= self.config.steps:
+                raise WorkError(f"{said}; the last checkpoint is whole")
+            self.telemetry.say(said)
+            return False
         if self.accelerator.is_main_process:
+            self.telemetry.flush()  # a run that is killed keeps its curves up to here
+            best = self.best_step if self.config.keep_best_state else None
             checkpoint.save(
-                self.config.run_dir, self.gan.step, self.state_dict(), self.config.keep_checkpoints
+                self.config.run_dir, step, self.state_dict(), self.config.keep_checkpoints, best
             )
         self.accelerator.wait_for_everyone()
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that another process, at another number of ranks, goes on from.
@@ -122,7 +155,11 @@ class Run:
         return {
             "gan": self.gan.state_dict(),
             "stream": self.data.loader.state_dict(),
+            "alarms": self.alarms.state_dict(),
+            "balancer": self.balancer.state_dict() if self.balancer else {},
             "best_score": self.best_score,
+            "best_step": self.best_step,
+            "taught": self.taught,
             "config": configs.to_tree(self.config),
         }
 
@@ -156,24 +193,27 @@ class Run:
                 "all of them must see the same folder"
             )
 
-    def _resume(self) -> None:
-        """Load the run's last checkpoint; save the config beside it."""
-        url = checkpoint.latest(self.config.run_dir)
-        if url is not None:
-            state = checkpoint.load(url)
-            for name in ("generator", "discriminator"):
-                now, then = configs.to_tree(self.config)[name], state["config"].get(name)
-                if now != then:
-                    raise CheckpointError(
-                        f"{url}: a checkpoint of another architecture: {name} was {then}, "
-                        f"the config says {now}; choose another run_dir"
-                    )
-            self.data.loader.load_state_dict(state["stream"])
-            self.gan.load_state_dict(state["gan"])
-            self.best_score = state["best_score"]
-        if self.accelerator.is_main_process:
-            text = configs.dump(self.config).encode()
-            storage.publish(storage.join(self.config.run_dir, CONFIG_NAME), text)
+    def _start(self) -> list[str]:
+        """Load the run's last checkpoint, else what it starts from; return lines for the user."""
+        config = self.config
+        found = checkpoint.load_latest(config.run_dir)
+        if found is None:
+            if config.init_from is None:
+                return []
+            self.taught = start_from(
+                config.init_from, self.gan, config.generator, config.discriminator
+            )
+            return [f"starting from {config.init_from}"]
+        url, state, warnings = found
+        refuse_other(url, state["config"], config.generator, config.discriminator)
+        self.data.loader.load_state_dict(state["stream"])
+        self.gan.load_state_dict(state["gan"])
+        self.alarms.load_state_dict(state["alarms"])
+        if self.balancer:
+            self.balancer.load_state_dict(state["balancer"])
+        self.best_score, self.best_step = state["best_score"], state["best_step"]
+        self.taught = state["taught"]
+        return warnings
 
 
 def open_run(config: TrainConfig) -> Run:

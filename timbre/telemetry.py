@@ -24,26 +24,31 @@ SHOWN_SECONDS = 8
 
 
 class Meter:
-    """Sums metrics on the device between logging steps, so that a step never waits for it."""
+    """Sums metrics on the device between logging steps, so that a step never waits for it.
+
+    Values that are not finite are left out: a step that was skipped does not hide the others.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
         """Add one step's scalars."""
         for name, value in metrics.items():
             detached = value.detach().float()
-            self.sums[name] = self.sums[name] + detached if name in self.sums else detached
-            self.counts[name] = self.counts.get(name, 0) + 1
+            finite = detached.isfinite()
+            mine = torch.stack([torch.where(finite, detached, 0.0), finite.float()])
+            self.sums[name] = self.sums[name] + mine if name in self.sums else mine
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
-        """Return the means over the steps since the last call and over all ranks (a sync point)."""
+        """Return the means since the last call, over all ranks (a sync point).
+
+        NaN where no step had a finite value.
+        """
         names = sorted(self.sums)
-        means = torch.stack([self.sums[name] / self.counts[name] for name in names])
-        values = accelerator.reduce(means, "mean").tolist()
-        self.sums, self.counts = {}, {}
-        return dict(zip(names, values, strict=True))
+        sums = accelerator.reduce(torch.stack([self.sums[name] for name in names]), "sum")
+        self.sums = {}
+        return dict(zip(names, (sums[:, 0] / sums[:, 1]).tolist(), strict=True))
 
 
 class Telemetry:
@@ -99,6 +104,11 @@ class Telemetry:
         if message:
             self.bar.set_postfix_str(message, refresh=False)
         self.bar.update()
+
+    def flush(self) -> None:
+        """Write out what waits to be written."""
+        if self.writer:
+            self.writer.flush()
 
     def close(self) -> None:
         """Flush everything."""

@@ -7,8 +7,9 @@ from contextlib import closing
 import torch
 from torch import Tensor
 
-from timbre import augment, losses
+from timbre import augment, balance, losses
 from timbre import config as configs
+from timbre.alarms import discriminator_accuracy
 from timbre.augment import Sides
 from timbre.batches import PairBatch
 from timbre.command import command, config_parser
@@ -18,6 +19,8 @@ from timbre.schedule import adversarial_share
 from timbre.train_config import TrainConfig
 
 Metrics = dict[str, Tensor]
+# The terms whose weights the schedule ramps.
+ADVERSARIAL = ("adversarial", "feature_matching")
 
 
 def train(config: TrainConfig) -> None:
@@ -26,11 +29,17 @@ def train(config: TrainConfig) -> None:
     Raises:
         ConfigError: the config contradicts the data, the number of ranks, or the run so far.
         ShardError, OSError: the data cannot be read.
+        CheckpointError: what the run goes on or starts from is damaged or of another architecture.
+        WorkError: the gradients are not finite for too long.
     """
     run = open_run(config)
+    if run.gan.step >= config.steps:
+        run.telemetry.say(
+            f"{config.run_dir}: finished at step {run.gan.step}; raise steps, or choose another run_dir"
+        )
     with closing(run.data), catch_signals() as interrupted:
         for batch in run.batches():
-            run.meter.add(train_step(run, batch))
+            run.watch(train_step(run, batch))
             step = run.gan.step
             last = step == config.steps
             saving = step % config.save_every == 0 or last
@@ -40,12 +49,13 @@ def train(config: TrainConfig) -> None:
             # Where the host waits for the device. Nothing is saved that has not been looked at.
             message = run.log() if logging or stopped else None
             if step % config.validate_every == 0 or last:
-                run.validate()
-            if saving or stopped:
-                run.save()
+                with run.gan.eager():
+                    run.validate()
+            saved = (saving or stopped) and run.save()
             run.telemetry.advance(message)
             if stopped:
-                run.telemetry.say(f"interrupted: saved at step {step}; the same command continues")
+                how = f"saved at step {step}" if saved else f"step {step} could not be saved"
+                run.telemetry.say(f"interrupted: {how}; the same command continues")
                 break
     run.close()
 
@@ -86,7 +96,11 @@ def discriminator_step(run: Run, restored: Tensor, clean: Tensor, bandwidth_hz: 
         judgements = run.gan.discriminator(torch.cat(views))
     real, fake = halves(judgements)
     loss = losses.discriminator_loss(real, fake)
-    return {"d/loss": loss, "d/grad_norm": run.gan.descend_discriminator(loss)}
+    return {
+        "d/loss": loss,
+        "d/accuracy": discriminator_accuracy(real, fake),
+        "d/grad_norm": run.gan.descend_discriminator(loss),
+    }
 
 
 def generator_step(run: Run, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> Metrics:
@@ -99,15 +113,37 @@ def generator_step(run: Run, restored: Tensor, clean: Tensor, bandwidth_hz: Tens
             with torch.no_grad():
                 real = critic(real_view)
             fake = critic(fake_view)
-        terms["adversarial"] = share * losses.adversarial_loss(fake)
-        terms["feature_matching"] = share * losses.feature_matching_loss(real, fake)
-    weighted = {name: getattr(run.config.loss, name) * term for name, term in terms.items()}
-    loss = torch.stack(list(weighted.values())).sum()
-    norm = run.gan.descend_generator(loss)
-    return {f"g/{name}": term for name, term in weighted.items()} | {
-        "g/loss": loss,
-        "g/grad_norm": norm,
+        terms["adversarial"] = losses.adversarial_loss(fake)
+        terms["feature_matching"] = losses.feature_matching_loss(real, fake)
+    weights = {
+        name: getattr(run.config.loss, name) * (share if name in ADVERSARIAL else 1.0)
+        for name in terms
     }
+    return descend_generator(run, restored, terms, weights)
+
+
+def descend_generator(
+    run: Run, restored: Tensor, terms: Metrics, weights: dict[str, float]
+) -> Metrics:
+    """Take the generator's step down the weighted, or balanced, terms; tell their shares in it."""
+    loss, told = losses.weighted_sum(terms, weights)
+    metrics = {f"g/{name}": value for name, value in told.items()} | {"g/loss": loss}
+    looking = run.gan.step % run.config.log_gradients_every == 0
+    if looking or run.balancer is not None:
+        gradients = run.gan.generator_descent.gradients(terms, restored)
+        norms = balance.item_norms(gradients)
+        factors: dict[str, Tensor | float] = {**weights}
+        if run.balancer is not None:
+            factors |= run.balancer.factors(norms, weights)
+        if looking:
+            found = balance.shares(norms, factors)
+            metrics |= {f"g/gradient_share/{name}": part for name, part in found.items()}
+    if run.balancer is None:
+        metrics["g/grad_norm"] = run.gan.descend_generator(loss)
+    else:
+        balanced = torch.stack([factors[name] * g for name, g in gradients.items()]).sum(0)
+        metrics["g/grad_norm"] = run.gan.descend_generator(restored, balanced)
+    return metrics
 
 
 @command

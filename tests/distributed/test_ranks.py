@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
-from tests.distributed.launch import ROOT, torchrun
+from tests.distributed.launch import ROOT, launch, torchrun
 from tests.made_shards import make_shards
 from timbre import checkpoint
 from timbre import config as configs
+from timbre.schedule import cosine_share
 from timbre.train_config import TrainConfig
 
 
@@ -103,12 +104,31 @@ def test_two_ranks_train_like_one_and_each_resumes_the_other(url: str, tmp_path:
         expected = state["exp_avg"]
         found = two["gan"]["generator_optimizer"]["state"][number]["exp_avg"]
         assert (found - expected).norm() < 1e-3 * expected.norm(), number
+    # One step of the schedule a step of the optimizer, however many ranks: the rate of the fifth.
+    expected_rate = 1e-4 * cosine_share(4, 2, 5, 0.02)
+    for state in (one, two):
+        optimizer = state["gan"]["generator_optimizer"]
+        assert optimizer["param_groups"][0]["lr"] == expected_rate
+        assert all(moments["step"] == 5 for moments in optimizer["state"].values())
     # Two ranks go on from what one rank saved, with the pairs that come next.
     config = write_config(tmp_path / "1", url, "steps=7")
     torchrun(2, "-m", "timbre.train", config)
     resumed = checkpoint.load(f"{tmp_path}/1/run/checkpoints/step-00000007.pt")
     assert resumed["gan"]["step"] == 7
+    optimizer = resumed["gan"]["generator_optimizer"]
+    assert optimizer["param_groups"][0]["lr"] == 1e-4 * cosine_share(6, 2, 7, 0.02)
+    assert all(moments["step"] == 7 for moments in optimizer["state"].values())
     assert (resumed["stream"]["epoch"], resumed["stream"]["sample_in_epoch"]) == (2, 6)
+
+
+def test_gradients_that_are_not_finite_stop_all_ranks_alike(url: str, tmp_path: Path) -> None:
+    """With the balancer, whose averages go over the ranks."""
+    given = ["optimizer.learning_rate=1e30", "max_skipped_steps=1", "balancer.enabled=true"]
+    finished = launch(2, "-m", "timbre.train", write_config(tmp_path, url, *given))
+    assert finished.returncode != 0
+    told = "step 3: the gradient of the generator was not finite for 2 steps in a row"
+    assert told in finished.stderr
+    assert not (tmp_path / "run/checkpoints").exists()
 
 
 def test_an_indivisible_global_batch_is_refused_on_all_ranks(url: str, tmp_path: Path) -> None:

@@ -1,0 +1,221 @@
+"""What a training step costs, part by part, and against the structure of DAC's trainer.
+
+Run as `python -m benchmarks.train_step [--device cuda] [--quick]`. The sides take turns on the same
+batch, after unmeasured rounds; ratios are medians over rounds of the ratio within a round. `same_discriminators`
+gives both our `full` preset; `light` compares ours with `light` to DAC's structure with DAC's own
+discriminators. Parts are measured alone, forward and backward together.
+"""
+
+import argparse
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.dac_structure import DAC_PRESET, DacTrainer
+from benchmarks.report import print_figure, print_machine, print_ratios
+from tests.made_shards import make_shards
+from timbre import config as configs
+from timbre.batches import PairBatch
+from timbre.gan import unwrap
+from timbre.models import GeneratorConfig, build_generator
+from timbre.models.discriminators import DiscriminatorConfig, Discriminators, build_discriminator
+from timbre.run import Run, open_run
+from timbre.train import train_step
+from timbre.train_config import TrainConfig
+
+BENCH = "train_step"
+Side = Callable[[], object]
+
+
+class Size(NamedTuple):
+    """How much is measured; ``rounds`` after ``warm_up`` unmeasured ones."""
+
+    generator: str
+    batch: int
+    seconds: float
+    rounds: int
+    warm_up: int
+
+
+SIZES = {
+    "cpu": Size("small", 2, 1.0, 3, 1),
+    "cuda": Size("small", 16, 2.0, 20, 5),
+    "quick": Size("tiny", 1, 0.1, 1, 0),
+}
+
+
+def main() -> None:
+    """Measure parts and sides; print figures and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=default)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--quick", action="store_true", help="sizes that only show that it runs")
+    options = parser.parse_args()
+    size = SIZES["quick" if options.quick else options.device]
+    device = torch.device(options.device)
+    print_machine(BENCH)
+    with tempfile.TemporaryDirectory() as folder:
+        url = make_shards(Path(folder, "shards"), [4 * size.batch], [1], seconds=size.seconds)
+        runs = {
+            preset: open_adversarial_run(url, f"{folder}/{preset}", preset, size, options.precision)
+            for preset in ("full", "light")
+        }
+        if runs["full"].accelerator.device.type != device.type:
+            sys.exit(f"--device {device}: accelerate chose {runs['full'].accelerator.device}")
+        loaders = {preset: run.batches() for preset, run in runs.items()}
+        batch = next(loaders["full"])
+        sides: dict[str, Side] = {
+            f"ours_{preset}": lambda run=run: train_step(run, batch)  # type: ignore[misc]
+            for preset, run in runs.items()
+        }
+        dacs = {
+            "full": build_discriminator(DiscriminatorConfig("full")),
+            "dac": Discriminators(DAC_PRESET),
+        }
+        generator = GeneratorConfig(size=size.generator)  # type: ignore[arg-type]
+        for name, network in dacs.items():
+            trainer = DacTrainer(build_generator(generator), network, device, options.precision)
+            given = to_waves(batch, device)
+            sides[f"dac_structure_{name}"] = lambda t=trainer, g=given: t.step(*g)  # type: ignore[misc]
+        seconds = interleaved(sides, size, device)
+        audio = size.batch * size.seconds
+        for name, spent in seconds.items():
+            print_figure(BENCH, name, "speed", audio / statistics.median(spent), "x real time")
+        for preset, run in runs.items():
+            data = lambda preset=preset: next(loaders[preset])  # noqa: E731
+            measure_parts(preset, run, batch, data, size)
+        print_memory(sides, device)
+        for run in runs.values():
+            run.close()
+    print_ratios(
+        BENCH,
+        **{
+            f"dac_structure_to_ours/{name}": statistics.median(
+                dac / ours for dac, ours in zip(seconds[theirs], seconds[mine], strict=True)
+            )
+            for name, theirs, mine in [
+                ("same_discriminators", "dac_structure_full", "ours_full"),
+                ("light", "dac_structure_dac", "ours_light"),
+            ]
+        },
+    )
+
+
+def open_adversarial_run(url: str, run_dir: str, preset: str, size: Size, precision: str) -> Run:
+    """Return a run whose next step has every term in it, and measures no shares."""
+    tree: dict[str, Any] = {
+        "data": [{"manifest": url}],
+        "run_dir": run_dir,
+        "steps": 10**6,
+        "global_batch": size.batch,
+        "segment_seconds": size.seconds,
+        "precision": precision,
+        "generator": {"size": size.generator},
+        "discriminator": {"preset": preset},
+        "adversarial": {"discriminator_steps": 0, "ramp_steps": 0},
+        "workers": 1,
+        "log_gradients_every": 10**9,
+    }
+    run = open_run(configs.from_tree(TrainConfig, tree, BENCH))
+    run.gan.step = 10**5
+    return run
+
+
+def to_waves(batch: PairBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Degraded and clean ``(batch, 1, samples)`` float32, and the bandwidth ``(batch,)``."""
+    degraded, clean = (
+        wave.to(device).float()[:, None] / 32768 for wave in (batch.degraded, batch.clean)
+    )
+    return degraded, clean, batch.bandwidth_hz.to(device)
+
+
+def interleaved(sides: dict[str, Side], size: Size, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each side in every measured round; the sides take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(size.warm_up + size.rounds):
+        for name, side in sides.items():
+            spent = clock(side, device)
+            if turn >= size.warm_up:
+                seconds[name].append(spent)
+    return seconds
+
+
+def clock(side: Side, device: torch.device) -> float:
+    """Seconds until the device has done what ``side`` asks of it."""
+    synchronise(device)
+    begun = time.perf_counter()
+    side()
+    synchronise(device)
+    return time.perf_counter() - begun
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def measure_parts(preset: str, run: Run, batch: PairBatch, data: Side, size: Size) -> None:
+    """Print the median time of each part of a step, measured alone."""
+    device = run.accelerator.device
+    degraded, clean, bandwidth_hz = to_waves(batch, device)
+    network = unwrap(run.gan.discriminator)
+    assert isinstance(network, Discriminators)
+
+    def through(module: nn.Module, waves: Tensor) -> None:
+        with run.gan.autocast(device):
+            found = module(waves)
+        torch.autograd.backward(
+            (found if isinstance(found, Tensor) else found.logits).float().sum()
+        )
+
+    def reconstruct() -> None:
+        restored = degraded.clone().requires_grad_()
+        terms = run.reconstruction(restored, clean, bandwidth_hz)
+        torch.autograd.backward(torch.stack(list(terms.values())).sum())
+
+    both = torch.cat([clean, degraded])
+    parts: dict[str, Side] = {
+        "data wait": data,
+        "generator": lambda: through(run.gan.generator, degraded),
+        "reconstruction losses": reconstruct,
+    }
+    for period in network.periods:
+        parts[f"period {period.period}"] = lambda d=period: through(d, both)  # type: ignore[misc]
+    for spectral in network.spectra:
+        name = f"spectrum {spectral.stft.n_fft}"  # type: ignore[union-attr]
+        parts[name] = lambda d=spectral: through(d, both)  # type: ignore[misc]
+    parts["optimizers"] = lambda: [
+        descent.optimizer.step()
+        for descent in (run.gan.generator_descent, run.gan.discriminator_descent)
+    ]
+    seconds = interleaved(parts, size, device)
+    for name, spent in seconds.items():
+        print_figure(BENCH, f"{preset}: {name}", "time", 1e3 * statistics.median(spent), "ms")
+
+
+def print_memory(sides: dict[str, Side], device: torch.device) -> None:
+    """Print the peak memory: of each side on a GPU, of the whole process on a CPU."""
+    if device.type == "cpu":
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print_figure(BENCH, "process", "peak memory", peak, "GiB")
+        return
+    for name, side in sides.items():
+        torch.cuda.reset_peak_memory_stats()
+        side()
+        synchronise(device)
+        peak = torch.cuda.max_memory_allocated() / 2**30
+        print_figure(BENCH, name, "peak memory", peak, "GiB, all networks resident")
+
+
+if __name__ == "__main__":
+    main()
