@@ -354,7 +354,7 @@ def trained(url: str, run_dir: Path, *overrides: str) -> tuple[Run, torch.Tensor
     for batch in run.batches():
         run.watch(train_step(run, batch))
     run.close()
-    pair = load_pair(run.validation[0], torch.device("cpu"))
+    pair = load_pair(run.validation.pairs[0], torch.device("cpu"))
     with torch.inference_mode(), run.gan.autocast(torch.device("cpu")):
         restored: torch.Tensor = run.gan.generator(pair.degraded)[:, 0]
     return run, restored

@@ -155,6 +155,6 @@ def _power(wave: Wave) -> NDArray[np.float64]:
 
 
 def to_wave(tensor: Tensor) -> Wave:
-    """Return ``(1, 1, samples)`` as ``(samples,)`` on the host, within full scale."""
-    wave: Wave = tensor.detach().float().flatten().clamp(-1, 1).cpu().numpy()
+    """Return ``(1, 1, samples)`` as ``(samples,)`` on the host, within full scale; NaN is silent."""
+    wave: Wave = tensor.detach().float().flatten().nan_to_num(0).clamp(-1, 1).cpu().numpy()
     return wave
