@@ -368,7 +368,7 @@ def test_every_precision_trains_to_the_spectra_of_fp32(
     expected = in_fp32[1]
     for low, high in [(0, 8000), (8000, 24000)]:
         distance = log_spectral_distance(restored, expected, low, high, torch.tensor([24000.0]))
-        assert float(distance) < 0.5, (low, high)  # dB; 0.07 and 0.19 in bf16, less in fp16
+        assert float(distance) < 0.4, (low, high)  # dB; 0.6 if the head followed autocast
     assert all(
         p.dtype == torch.float32 and p.isfinite().all() for p in run.gan.generator.parameters()
     )
