@@ -110,7 +110,7 @@ def stored_pairs(manifest_url: str, path: str) -> list[FinishedPair]:
         members = dict(
             zip(entry.members, tars.read_members(url, entry, [*entry.members]), strict=True)
         )
-        meta = shards.from_json(PairMeta, members[shards.META_MEMBER], url)
+        meta = shards.from_json(PairMeta, bytes(members[shards.META_MEMBER]), url)
         clean, degraded = (
             tars.decode_segment(members[tars.audio_member(members, side)], 0, entry.samples, url)
             for side in ("clean", "degraded")

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from timbre.audio import Int16Wave
 from timbre.errors import ShardError
 from timbre.order import Corpus, SampleOrder
 from timbre.pairs import PairBytes, cut_segment
 from timbre.reader import BadPair, Counters, PairReader, PairRequest
+from timbre.side_rows import SideRows
 from timbre.store_errors import StoreError
 
 # So many unusable pairs in a row end the run: the data is broken, not a pair.
@@ -89,52 +89,50 @@ class BatchMaker:
     def batches(self, steps: Iterator[Step], ahead: int) -> Iterator[PairBatch | Failure]:
         """Yield a batch a step, or a last Failure; ``ahead`` steps are being read meanwhile."""
         try:
-            for step, pairs in self._read_ahead(steps, ahead) if ahead else self._read(steps):
+            read = ((step, self._fetch(step)) for step in steps)
+            for step, pairs in self._read_ahead(steps, ahead) if ahead else read:
                 yield self._make(step, pairs)
         except (ShardError, StoreError) as error:
             yield Failure(str(error), isinstance(error, StoreError))
         finally:
             self._reader.close()
 
-    def _read(self, steps: Iterator[Step]) -> Iterator[tuple[Step, list[PairBytes | BadPair]]]:
-        for step in steps:
-            yield step, self._fetch(step.epoch, step.first, self._shape[0])
-
     def _read_ahead(
         self, steps: Iterator[Step], ahead: int
-    ) -> Iterator[tuple[Step, list[PairBytes | BadPair]]]:
-        """The same, with the next steps' bytes on their way while one is decoded."""
+    ) -> Iterator[tuple[Step, Iterator[PairBytes | BadPair]]]:
+        """Yield the steps with their bytes, which are on their way while earlier ones are decoded."""
         on_their_way: deque[tuple[Step, Future[list[PairBytes | BadPair]]]] = deque()
         pool = ThreadPoolExecutor(ahead, thread_name_prefix="ahead")
         try:
             for step in steps:
-                wanted = pool.submit(self._fetch, step.epoch, step.first, self._shape[0])
+                wanted = pool.submit(lambda step: list(self._fetch(step)), step)
                 on_their_way.append((step, wanted))
                 if len(on_their_way) > ahead:
                     first, pairs = on_their_way.popleft()
-                    yield first, pairs.result()
+                    yield first, iter(pairs.result())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _fetch(self, epoch: int, first: int, count: int) -> list[PairBytes | BadPair]:
+    def _fetch(self, step: Step, count: int = 0) -> Iterator[PairBytes | BadPair]:
+        """Yield the pairs from a step's first on: those of the step, or ``count``."""
         requests = []
-        for corpus_number, shard, pair in self._order.rows(epoch, first, first + count).tolist():
+        rows = self._order.rows(step.epoch, step.first, step.first + (count or self._shape[0]))
+        for corpus_number, shard, pair in rows.tolist():
             corpus = self._corpora[corpus_number]
             requests.append(PairRequest(corpus.folder, corpus.shards[shard], pair))
         return self._reader.read(requests)
 
-    def _make(self, step: Step, pairs: Sequence[PairBytes | BadPair]) -> PairBatch:
+    def _make(self, step: Step, pairs: Iterator[PairBytes | BadPair]) -> PairBatch:
         size, samples = self._shape
-        sides = [_new_int16(size, samples) for _ in self._reader.sides]
-        waves = [side.numpy() for side in sides]
+        sides = [SideRows(size, samples) for _ in self._reader.sides]
         entries = []
         replaced: list[BadPair] = []
         for row, pair in enumerate(pairs):
-            seed = (self._seed, step.epoch, step.first + row)
-            rows = [wave[row] for wave in waves]
-            used = self._cut_usable(pair, rows, seed, replaced)
-            entries.append(used.place.entry)
-        degraded, clean, *noisy = sides
+            usable, waves = self._cut_usable(pair, Step(step.epoch, step.first + row), replaced)
+            entries.append(usable.place.entry)
+            for side, wave in zip(sides, waves, strict=True):
+                side.write(row, wave)
+        degraded, clean, *noisy = (side.tensor for side in sides)
         return PairBatch(
             degraded,
             clean,
@@ -148,20 +146,17 @@ class BatchMaker:
         )
 
     def _cut_usable(
-        self,
-        pair: PairBytes | BadPair,
-        rows: Sequence[Int16Wave],
-        seed: tuple[int, int, int],
-        replaced: list[BadPair],
-    ) -> PairBytes:
-        """Fill ``rows`` from the pair, or from the next in order that can be used; return that."""
-        _, epoch, position = seed
+        self, pair: PairBytes | BadPair, place: Step, replaced: list[BadPair]
+    ) -> tuple[PairBytes, list[Int16Wave]]:
+        """Return the pair and its cut sides; for a bad one, the next in order that can be used."""
         for skipped in range(1, MAX_BAD_IN_A_ROW + 1):
-            bad = pair if isinstance(pair, BadPair) else _cut(pair, rows, seed)
-            if bad is None and isinstance(pair, PairBytes):
-                return pair
-            replaced += [bad] if bad else []
-            (pair,) = self._fetch(epoch, position + skipped, 1)
+            if isinstance(pair, PairBytes):
+                try:
+                    return pair, cut_segment(pair, self._shape[1], (self._seed, *place))
+                except ShardError as error:
+                    pair = BadPair.of(pair.place.url, pair.place.entry.key, error)
+            replaced.append(pair)
+            (pair,) = self._fetch(Step(place.epoch, place.first + skipped), 1)
         raise ShardError(f"{MAX_BAD_IN_A_ROW} pairs in a row cannot be read; last: {replaced[-1]}")
 
     def _took(self) -> Counters:
@@ -169,20 +164,3 @@ class BatchMaker:
         now, before = self._reader.counters(), self._told
         self._told = now
         return Counters(*(a - b for a, b in zip(now, before, strict=True)))
-
-
-def _cut(pair: PairBytes, rows: Sequence[Int16Wave], seed: tuple[int, int, int]) -> BadPair | None:
-    """Fill ``rows`` from the pair; return what is wrong with it if that cannot be done."""
-    try:
-        cut_segment(pair, rows, seed)
-    except ShardError as error:
-        return BadPair.of(pair.place.url, pair.place.entry.key, error)
-    return None
-
-
-def _new_int16(pairs: int, samples: int) -> Tensor:
-    """Return an empty tensor: in a worker in shared memory, so that it is sent without a copy."""
-    if get_worker_info() is None:
-        return torch.empty(pairs, samples, dtype=torch.int16)
-    memory = torch.UntypedStorage._new_shared(2 * pairs * samples)  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=torch.int16).set_(memory, 0, (pairs, samples))  # type: ignore[call-overload, no-any-return]

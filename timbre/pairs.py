@@ -32,7 +32,7 @@ class PairBytes(NamedTuple):
 
     place: PairPlace
     names: tuple[str, ...]
-    members: tuple[bytes, ...]
+    members: tuple[memoryview, ...]
 
 
 def side_names(place: PairPlace, sides: Sequence[str]) -> tuple[str, ...]:
@@ -43,21 +43,19 @@ def side_names(place: PairPlace, sides: Sequence[str]) -> tuple[str, ...]:
         raise ShardError(f"{place.url}: {place.entry.key}: {error}") from None
 
 
-def cut_segment(pair: PairBytes, rows: Sequence[Int16Wave], seed: Sequence[int]) -> None:
-    """Fill ``rows``, ``(segment,)`` each, with the pair's sides, cut at one instant.
+def cut_segment(pair: PairBytes, segment: int, seed: Sequence[int]) -> list[Int16Wave]:
+    """Return the pair's sides, ``(segment,)`` each, cut at one instant; do not write to them.
 
     The cut is drawn in clean time, and the degraded side's is shifted by the pair's alignment
-    offset. A pair that is shorter than the segment once its ends are aligned is followed by silence.
+    offset. Of a pair that is shorter than the segment once its ends are aligned they are all of it.
 
     Raises:
         ShardError: a side cannot be decoded, or ends too early.
     """
     low, samples = overlap(pair.place.entry)
-    kept = min(len(rows[0]), samples)
+    kept = min(segment, samples)
     start = int(np.random.default_rng(seed).integers(low, low + samples - kept + 1))
-    _cut(pair, start, [row[:kept] for row in rows])
-    for row in rows:
-        row[kept:] = 0
+    return _cut(pair, start, kept)
 
 
 def read_whole(place: PairPlace) -> tuple[Int16Wave, Int16Wave]:
@@ -69,9 +67,7 @@ def read_whole(place: PairPlace) -> tuple[Int16Wave, Int16Wave]:
     """
     names = side_names(place, SIDES)
     members = tars.read_members(place.url, place.entry, names)
-    start, samples = overlap(place.entry)
-    degraded, clean = (np.empty(samples, np.int16) for _ in SIDES)
-    _cut(PairBytes(place, names, tuple(members)), start, [degraded, clean])
+    degraded, clean = _cut(PairBytes(place, names, tuple(members)), *overlap(place.entry))
     return degraded, clean
 
 
@@ -81,9 +77,12 @@ def overlap(entry: PairEntry) -> tuple[int, int]:
     return low, entry.samples - abs(entry.alignment_offset)
 
 
-def _cut(pair: PairBytes, start: int, waves: Sequence[Int16Wave]) -> None:
+def _cut(pair: PairBytes, start: int, samples: int) -> list[Int16Wave]:
     place = pair.place
-    for name, data, wave in zip(pair.names, pair.members, waves, strict=True):
+    waves = []
+    for name, data in zip(pair.names, pair.members, strict=True):
         # The noisy side is what was mixed: only the denoiser moves anything.
         shift = place.entry.alignment_offset if name.startswith("degraded.") else 0
-        tars.decode_into(wave, data, start + shift, f"{place.url}: {place.entry.key}.{name}")
+        told = f"{place.url}: {place.entry.key}.{name}"
+        waves.append(tars.decode_segment(data, start + shift, samples, told))
+    return waves

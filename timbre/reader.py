@@ -111,17 +111,20 @@ class PairReader:
         # A file closes when the last one who reads from it lets go.
         self._file_at = lru_cache(open_shards)(_open_local)
 
-    def read(self, requests: Sequence[PairRequest]) -> list[PairBytes | BadPair]:
-        """Return each pair's bytes, or why it cannot be had.
+    def read(self, requests: Sequence[PairRequest]) -> Iterator[PairBytes | BadPair]:
+        """Yield each pair's bytes, or why it cannot be had; what lies here is read at its turn.
 
         Raises:
             StoreError: the store is the trouble, and would be for any other pair.
         """
         wanted = [self._find(request) for request in requests]
-        here = [self._read_here(one) if isinstance(one, _Wanted) else one for one in wanted]
-        absent = [one for one, pair in zip(wanted, here, strict=True) if pair is None]
-        fetched = self._fetch([one for one in absent if isinstance(one, _Wanted)])
-        return [next(fetched) if pair is None else pair for pair in here]
+        absent = [one for one in wanted if isinstance(one, _Wanted) and not self._is_here(one)]
+        fetched = self._fetch(absent)
+        for one in wanted:
+            if isinstance(one, BadPair):
+                yield one
+            else:
+                yield self._read_here(one) if self._is_here(one) else next(fetched)
 
     def counters(self) -> Counters:
         """Return what reading took so far."""
@@ -168,30 +171,27 @@ class PairReader:
             raise ShardError(f"{tar_url}: {found} bytes, but the manifest says {shard.bytes}")
         return index
 
-    def _read_here(self, wanted: _Wanted) -> PairBytes | BadPair | None:
-        """Return a pair that lies on this machine; None if it must be fetched."""
+    def _is_here(self, wanted: _Wanted) -> bool:
+        return self._cache is not None or storage.is_local(wanted.place.folder)
+
+    def _read_here(self, wanted: _Wanted) -> PairBytes | BadPair:
+        """Return a pair that lies on this machine, or shall."""
         url, shard = wanted.place.url, wanted.place.shard
-        if storage.is_local(url):
-            try:
-                return self._read_file(self._file_at(url), wanted)
-            except (ShardError, OSError) as error:
-                return wanted.bad(error)
-        if self._cache is None:
-            return None
         try:
+            if self._cache is None or storage.is_local(url):
+                return self._read_file(self._file_at(url), wanted)
             copy = self._open_copy(url, shard.bytes, shard.sha256)
         except StoreError:
             raise
         except (ShardError, OSError) as error:
             return wanted.bad(error)
-        if copy is None:
-            return None
-        with copy:
-            try:
-                return self._read_file(copy, wanted)
-            except (ShardError, OSError):  # damaged since it was fetched
-                self._cache.discard(shard.sha256)
-                return None
+        if copy is not None:
+            with copy:
+                try:
+                    return self._read_file(copy, wanted)
+                except (ShardError, OSError):  # damaged since it was fetched
+                    self._cache.discard(shard.sha256)
+        return next(self._fetch([wanted]))
 
     def _read_file(self, file: BinaryIO, wanted: _Wanted) -> PairBytes:
         url, offset, length = wanted.span

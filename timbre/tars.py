@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import numpy as np
 import soundfile
 
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE, Int16Wave
 from timbre.errors import ShardError
+from timbre.pcm_wave import pcm_samples
 from timbre.shards import META_MEMBER, SCHEMA, Member, PairEntry, PairTiming, ShardIndex
 
 TAR_BLOCK = 512
@@ -85,23 +85,23 @@ def span_of(entry: PairEntry, names: Sequence[str]) -> Span:
 
 def split_span(
     data: bytes, span: Span, entry: PairEntry, names: Sequence[str], url: str
-) -> list[bytes]:
+) -> list[memoryview]:
     """Return the members in the bytes of :func:`span_of`, each checked against its CRC-32.
 
     Raises:
         ShardError: a member's bytes are not those that were indexed.
     """
-    members = []
+    members, view = [], memoryview(data)
     for name in names:
         offset, length, crc = entry.members[name]
-        member = data[offset - span.offset : offset - span.offset + length]
+        member = view[offset - span.offset : offset - span.offset + length]
         if zlib.crc32(member) != crc:
             raise ShardError(f"{url}: {entry.key}.{name}: CRC-32 differs from the index")
         members.append(member)
     return members
 
 
-def read_members(url: str, entry: PairEntry, names: Sequence[str]) -> list[bytes]:
+def read_members(url: str, entry: PairEntry, names: Sequence[str]) -> list[memoryview]:
     """Return members of one pair by one ranged read.
 
     Raises:
@@ -112,29 +112,27 @@ def read_members(url: str, entry: PairEntry, names: Sequence[str]) -> list[bytes
     return split_span(storage.read_range(url, *span), span, entry, names, url)
 
 
-def decode_segment(data: bytes, start: int, samples: int, name: str) -> Int16Wave:
-    """Return ``samples`` 16-bit samples from ``start`` on; raises like :func:`decode_into`."""
-    wave = np.empty(samples, np.int16)
-    decode_into(wave, data, start, name)
-    return wave
+def decode_segment(data: bytes | memoryview, start: int, samples: int, name: str) -> Int16Wave:
+    """Return ``samples`` 16-bit samples from ``start`` of a mono FLAC or WAV member.
 
-
-def decode_into(wave: Int16Wave, data: bytes, start: int, name: str) -> None:
-    """Fill ``wave`` ``(samples,)`` from sample ``start`` of a mono FLAC or WAV member on.
-
-    Of a FLAC only the blocks that hold them are decoded.
+    Of a FLAC only the blocks that hold them are decoded, of a WAV the result is a view.
 
     Raises:
         ShardError: the member is not audio, not mono at 48 kHz, or ends before that.
     """
-    with _open_audio(data, name) as file:
-        file.seek(min(start, file.frames))
-        read = len(file.read(out=wave))
-    if read != len(wave):
-        raise ShardError(f"{name}: {read} samples from {start}, expected {len(wave)}")
+    wave = pcm_samples(memoryview(data))
+    if wave is not None:
+        wave = wave[start : start + samples]
+    else:
+        with _open_audio(data, name) as file:
+            file.seek(min(start, file.frames))
+            wave = file.read(samples, dtype="int16")
+    if len(wave) != samples:
+        raise ShardError(f"{name}: {len(wave)} samples from {start}, expected {samples}")
+    return wave
 
 
-def count_samples(data: bytes, name: str) -> int:
+def count_samples(data: bytes | memoryview, name: str) -> int:
     """Return how many samples a member really decodes to; raises like :func:`decode_segment`."""
     with _open_audio(data, name) as file:
         # Not in one go: a damaged header may claim 2**36 samples, and room is made for what it claims.
@@ -166,7 +164,7 @@ def _as_file(data: bytes | mmap.mmap) -> "io.BytesIO | mmap.mmap":
 
 
 @contextmanager
-def _open_audio(data: bytes, name: str) -> Iterator[soundfile.SoundFile]:
+def _open_audio(data: bytes | memoryview, name: str) -> Iterator[soundfile.SoundFile]:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if file.samplerate != SAMPLE_RATE or file.channels != 1:

@@ -115,7 +115,7 @@ def faulty_proxy(target: str) -> Iterator[Proxy]:
     class Bound(_Handler):
         told = proxy
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
+    server = _Server(("127.0.0.1", 0), Bound)
     server.daemon_threads = True
     server.block_on_close = False
     proxy.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
@@ -128,6 +128,10 @@ def faulty_proxy(target: str) -> Iterator[Proxy]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # the default 5 loses connections that are made at once
 
 
 class _Handler(BaseHTTPRequestHandler):
