@@ -44,12 +44,16 @@ def main() -> None:
     parser.add_argument("--only", metavar="NAMES", help="loaders, separated by commas")
     parser.add_argument("--part", choices=PARTS, action="append", help="may be given repeatedly")
     options = parser.parse_args()
+    only = options.only.split(",") if options.only else None
+    if unknown := set(only or ()) - stream_loaders.MODULES.keys():
+        known = ", ".join(stream_loaders.MODULES)
+        parser.error(f"--only: no loader {', '.join(sorted(unknown))}; there are: {known}")
     print_machine(BENCH)
     plan = Plan(
         clips=stream_data.draw_clips(options.data, options.quick),
         quick=options.quick,
         rounds=options.rounds or (1 if options.quick else 5),
-        only=options.only.split(",") if options.only else None,
+        only=only,
     )
     ratios: Ratios = {}
     for part in options.part or PARTS:

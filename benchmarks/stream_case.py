@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 PEERS_PYTHON = ROOT / ".venv-peers/bin/python"
 PAIR_SAMPLES, SEGMENT_SAMPLES = 144_000, 96_000
 BATCH, WORKERS = 16, 2
+INT16, FLOAT32 = "int16", "float32"
 PEERS = "benchmarks.stream_peers."
 
 
@@ -33,7 +34,8 @@ class Task(NamedTuple):
     ``LOADERS[loader]`` of ``module`` is given this and yields batches for longer than is measured.
     ``folder`` holds the pairs in ``audio_format``, in a folder for each loader's own format.
     ``samples`` is the length that is asked for, of ``PAIR_SAMPLES``. The clocks run over ``batches``
-    after ``warm_up``. ``first_step`` is where in an epoch the loader begins.
+    after ``warm_up``. ``first_step`` is where in an epoch the loader begins. ``dtype`` is
+    what the samples are to be, which is up to peers only.
     """
 
     module: str
@@ -44,6 +46,7 @@ class Task(NamedTuple):
     warm_up: int = 8
     batches: int = 40
     first_step: int = 0
+    dtype: str = INT16
 
 
 class Batch(NamedTuple):
@@ -57,12 +60,11 @@ Load = Callable[[Task], Iterator[Batch]]
 
 
 class Measured(NamedTuple):
-    """What came of a task: CPU time of the tree of processes, pairs, seconds, the samples' type."""
+    """What came of a task: CPU time of the tree of processes, pairs, seconds."""
 
     cpu_milliseconds_per_pair: float
     pairs_per_second: float
     first_batch_seconds: float
-    dtype: str
 
 
 def main() -> None:
@@ -87,14 +89,13 @@ def measure(load: Load, task: Task) -> Measured:
     first = next(batches)
     first_seconds = time.perf_counter() - start
     check(first, task)
-    dtype = str(first.clean.dtype).removeprefix("torch.")
     del first
     consume(batches, task.warm_up)
     cpu, wall = cpu_seconds(root), time.perf_counter()
     consume(batches, task.batches)
     wall, cpu = time.perf_counter() - wall, cpu_seconds(root) - cpu
     pairs = task.batches * BATCH
-    return Measured(1000 * cpu / max(pairs, 1), pairs / wall, first_seconds, dtype)
+    return Measured(1000 * cpu / max(pairs, 1), pairs / wall, first_seconds)
 
 
 def consume(batches: Iterator[Batch], count: int) -> None:
@@ -109,6 +110,8 @@ def check(batch: Batch, task: Task) -> None:
     for name, side in batch._asdict().items():
         if tuple(side.shape) != (BATCH, task.samples):
             raise ValueError(f"{task.loader}: {name} is {tuple(side.shape)}")
+        if side.dtype != getattr(torch, task.dtype):
+            raise ValueError(f"{task.loader}: {name} is {side.dtype}, expected {task.dtype}")
         if not side.any(dim=1).all() and "limit" not in task.module:
             raise ValueError(f"{task.loader}: {name} is silent")
 

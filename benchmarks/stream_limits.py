@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from benchmarks.stream_case import BATCH, PAIR_SAMPLES, WORKERS, Batch, Load, Task
 from benchmarks.stream_ours import FOLDER, manifest_url
+from benchmarks.stream_ratios import PREAD, TRANSPORT, UNTOUCHED
 from timbre import shards, storage
 
 
@@ -69,7 +70,7 @@ def _new_shared(samples: int) -> Tensor:
 
 
 LOADERS: dict[str, Load] = {
-    "pread": pread,
-    "transport": partial(transport, touch=True),
-    "transport, pages untouched": partial(transport, touch=False),
+    PREAD: pread,
+    TRANSPORT: partial(transport, touch=True),
+    UNTOUCHED: partial(transport, touch=False),
 }

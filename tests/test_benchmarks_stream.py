@@ -11,14 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from urllib.parse import urlsplit
 
 import pytest
 
-from benchmarks.stream_case import Measured
-from benchmarks.stream_loaders import SEEKING, Case, compare
+from benchmarks.stream_case import PEERS, ROOT, Measured
+from benchmarks.stream_loaders import MODULES
 from benchmarks.stream_meters import PeakMemory, cpu_seconds, memory, wait_until_idle
 from benchmarks.stream_proxy import Request, most_in_flight, proxy
+from benchmarks.stream_ratios import SEEKING, Case, compare
 from benchmarks.stream_s3 import what_was_asked
 from tests.test_benchmarks import figures, lines_of
 
@@ -50,6 +52,16 @@ def test_quick_run_prints_a_figure_of_each_kind_and_the_ratios_to_reach() -> Non
     cpu = figures(lines, "CPU time")
     ratio = cpu["wav, whole, ours"] / cpu["wav, whole, transport"]
     assert ratios["wav_cpu/ours_to_transport"] == pytest.approx(ratio, rel=0.01)
+
+
+def test_every_loader_that_can_be_asked_for_is_there() -> None:
+    ours = {name for name, module in MODULES.items() if not module.startswith(PEERS)}
+    for name in ours:
+        assert name in import_module(MODULES[name]).LOADERS
+    # The peers' own modules cannot be imported here.
+    for name in MODULES.keys() - ours:
+        path = ROOT.joinpath(*MODULES[name].split(".")).with_suffix(".py")
+        assert f'"{name}": ' in path.read_text()
 
 
 @contextmanager
@@ -140,18 +152,20 @@ def test_a_tree_that_goes_on_working_is_not_taken_for_idle() -> None:
 
 def test_ratios_are_to_the_best_peer_within_each_round() -> None:
     def costs(*milliseconds: float) -> list[Measured]:
-        return [Measured(cost, 1.0, 1.0, "int16") for cost in milliseconds]
+        return [Measured(cost, 1.0, 1.0) for cost in milliseconds]
 
     results = {
         Case("flac", "segment", "ours"): costs(1, 2, 30),
         Case("flac", "segment", "folder"): costs(4, 4, 60),
         Case("flac", "segment", "litdata"): costs(5, 5, 5),
+        Case("flac", "segment", "webdataset", "float32"): costs(1, 1, 100),
         Case("flac", "segment", SEEKING): costs(1, 1, 1),
         Case("wav", "whole", "ours"): costs(3, 3, 3),
         Case("wav", "whole", "transport"): costs(2, 2, 2),
     }
     assert compare(results) == {
         "flac_cpu/ours_to_best_peer": 0.5,
+        "flac_cpu/ours_to_best_float_peer": 1.0,
         "flac_cpu/ours_to_seeking_peer": 2.0,
         "wav_cpu/ours_to_transport": 1.5,
     }

@@ -1,4 +1,4 @@
-"""A folder of files: a PyTorch dataset that soundfile decodes to int16, and PyTorch's own loader."""
+"""A folder of files: a PyTorch dataset that soundfile decodes, and PyTorch's own loader."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ class Files(Dataset[tuple[Tensor, Tensor]]):
     """Pairs of files by number."""
 
     def __init__(self, task: Task) -> None:
-        self._samples = task.samples
+        self._task = task
         folder = Path(task.folder, FOLDER)
         self._pairs = [
             [str(path), str(folder / "clean" / path.name)]
@@ -29,8 +29,8 @@ class Files(Dataset[tuple[Tensor, Tensor]]):
         return len(self._pairs)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        waves = [soundfile.read(path, dtype="int16")[0] for path in self._pairs[number]]
-        return cut([torch.from_numpy(wave) for wave in waves], self._samples)
+        waves = [soundfile.read(path, dtype=self._task.dtype)[0] for path in self._pairs[number]]
+        return cut([torch.from_numpy(wave) for wave in waves], self._task)
 
 
 def load(task: Task) -> Iterator[Batch]:

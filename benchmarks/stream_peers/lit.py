@@ -7,7 +7,7 @@ from litdata import StreamingDataLoader, StreamingDataset
 from litdata.streaming.writer import BinaryWriter
 from torch import Tensor
 
-from benchmarks.stream_case import BATCH, WORKERS, Batch, Load, Task
+from benchmarks.stream_case import BATCH, INT16, WORKERS, Batch, Load, Task
 from benchmarks.stream_peers.sides import as_wave, cut, decode, stored_pairs, write_if_asked
 
 FOLDER = "litdata"
@@ -18,11 +18,11 @@ class Pairs(StreamingDataset):  # type: ignore[misc]
 
     def __init__(self, task: Task) -> None:
         super().__init__(str(Path(task.folder, FOLDER)))
-        self._samples = task.samples
+        self._task = task
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         sides = super().__getitem__(number)
-        return cut([as_wave(side) for side in sides], self._samples)
+        return cut([as_wave(side, self._task.dtype) for side in sides], self._task)
 
 
 def load(task: Task) -> Iterator[Batch]:
@@ -36,7 +36,9 @@ def write(folder: str, audio_format: str) -> None:
     writer = BinaryWriter(str(Path(folder, FOLDER)), chunk_bytes="64MB")
     for number, pair in enumerate(stored_pairs(folder, audio_format)):
         files = (pair.degraded, pair.clean)
-        writer[number] = files if audio_format == "flac" else tuple(map(decode, files))
+        writer[number] = (
+            files if audio_format == "flac" else tuple(decode(file, INT16) for file in files)
+        )
     writer.done()
     writer.merge()
 

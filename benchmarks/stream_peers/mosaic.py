@@ -7,7 +7,7 @@ from typing import Any
 from streaming import MDSWriter, StreamingDataLoader, StreamingDataset
 from torch import Tensor
 
-from benchmarks.stream_case import BATCH, PAIR_SAMPLES, WORKERS, Batch, Load, Task
+from benchmarks.stream_case import BATCH, INT16, PAIR_SAMPLES, WORKERS, Batch, Load, Task
 from benchmarks.stream_peers.sides import as_wave, cut, decode, stored_pairs, write_if_asked
 
 FOLDER = "mds"
@@ -19,12 +19,12 @@ class Pairs(StreamingDataset):  # type: ignore[misc]
 
     def __init__(self, task: Task) -> None:
         super().__init__(local=str(Path(task.folder, FOLDER)), shuffle=False, batch_size=BATCH)
-        self._samples = task.samples
+        self._task = task
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         pair: dict[str, Any] = super().__getitem__(number)
         sides = (pair[side] for side in SIDES)
-        return cut([as_wave(side) for side in sides], self._samples)
+        return cut([as_wave(side, self._task.dtype) for side in sides], self._task)
 
 
 def load(task: Task) -> Iterator[Batch]:
@@ -40,7 +40,7 @@ def write(folder: str, audio_format: str) -> None:
     with MDSWriter(out=str(Path(folder, FOLDER)), columns=columns) as writer:
         for pair in stored_pairs(folder, audio_format):
             files = {"degraded": pair.degraded, "clean": pair.clean}
-            waves = {side: decode(data).numpy() for side, data in files.items()}
+            waves = {side: decode(data, INT16).numpy() for side, data in files.items()}
             writer.write(files if audio_format == "flac" else waves)
 
 

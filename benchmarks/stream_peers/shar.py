@@ -24,13 +24,15 @@ SHARD_PAIRS = 128
 class Pairs(Dataset[Batch]):
     """Batches by the cuts that are in them."""
 
-    def __init__(self, samples: int) -> None:
-        self._samples = samples
+    def __init__(self, task: Task) -> None:
+        self._task = task
 
     def __getitem__(self, cuts: CutSet) -> Batch:
         pairs = [(one.degraded, one.recording) for one in cuts]
-        waves = [[decode(side.sources[0].source) for side in pair] for pair in pairs]
-        return Batch(*default_collate([cut(sides, self._samples) for sides in waves]))
+        waves = [
+            [decode(side.sources[0].source, self._task.dtype) for side in pair] for pair in pairs
+        ]
+        return Batch(*default_collate([cut(sides, self._task) for sides in waves]))
 
 
 def load(task: Task) -> Iterator[Batch]:
@@ -39,7 +41,7 @@ def load(task: Task) -> Iterator[Batch]:
         in_dir=str(Path(task.folder, FOLDER)), split_for_dataloading=True, shuffle_shards=False
     )
     sampler = DynamicCutSampler(cuts, max_cuts=BATCH, shuffle=False, rank=0, world_size=1)
-    dataset = IterableDatasetWrapper(Pairs(task.samples), sampler)
+    dataset = IterableDatasetWrapper(Pairs(task), sampler)
     for batch in DataLoader(dataset, batch_size=None, num_workers=WORKERS):
         yield Batch(*batch)
 

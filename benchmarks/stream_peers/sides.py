@@ -12,10 +12,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from benchmarks.stream_case import PAIR_SAMPLES
+from benchmarks.stream_case import FLOAT32, PAIR_SAMPLES, Task
 
 SAMPLE_RATE = 48_000
 OURS = "ours"
+FULL_SCALE = 32768
 
 
 class Stored(NamedTuple):
@@ -53,21 +54,22 @@ def write_if_asked(write: Callable[[str, str], None]) -> None:
     sys.stdout.write("\n{}\n")
 
 
-def decode(data: bytes) -> Tensor:
-    """Return ``(samples,)`` int16 of a file that is in memory, whole."""
-    wave, _ = soundfile.read(io.BytesIO(data), dtype="int16")
+def decode(data: bytes, dtype: str) -> Tensor:
+    """Return ``(samples,)`` of a file that is in memory, whole."""
+    wave, _ = soundfile.read(io.BytesIO(data), dtype=dtype)
     return torch.from_numpy(wave)
 
 
-def as_wave(stored: Any) -> Tensor:
-    """Return ``(samples,)`` int16 of a file, or of an array that needs no decoder."""
+def as_wave(stored: Any, dtype: str) -> Tensor:
+    """Return ``(samples,)`` of a file, or of an int16 array that needs no decoder."""
     if isinstance(stored, (bytes, memoryview)):
-        return decode(bytes(stored))
-    return torch.as_tensor(stored)
+        return decode(bytes(stored), dtype)
+    wave = torch.as_tensor(stored)
+    return wave / FULL_SCALE if dtype == FLOAT32 else wave
 
 
-def cut(sides: Sequence[Tensor], samples: int) -> tuple[Tensor, Tensor]:
-    """Return the same stretch of both sides, ``(samples,)`` each."""
-    start = random.randint(0, PAIR_SAMPLES - samples)
-    degraded, clean = (side[start : start + samples] for side in sides)
+def cut(sides: Sequence[Tensor], task: Task) -> tuple[Tensor, Tensor]:
+    """Return the same stretch of both sides, ``(task.samples,)`` each."""
+    start = random.randint(0, PAIR_SAMPLES - task.samples)
+    degraded, clean = (side[start : start + task.samples] for side in sides)
     return degraded, clean

@@ -1,6 +1,6 @@
 """WebDataset on our own shards, which are its format.
 
-soundfile decodes to int16, and whole batches are collated in the workers, into shared memory. No
+soundfile decodes, and whole batches are collated in the workers, into shared memory. No
 shuffle buffer. `header skipped` takes the samples behind a WAV's 44 bytes without a decoder, as one may
 who knows who wrote them. `seeking` decodes the wanted segment only: soundfile can, users do not.
 """
@@ -38,7 +38,7 @@ def load(task: Task, read: Any) -> Iterator[Batch]:
 
 def decoded(task: Task, entry: dict[str, Any]) -> Sides:
     """Return both sides of a pair, decoded whole and cut."""
-    return cut([decode(data) for data in both(task, entry)], task.samples)
+    return cut([decode(data, task.dtype) for data in both(task, entry)], task)
 
 
 def header_skipped(task: Task, entry: dict[str, Any]) -> Sides:
@@ -47,7 +47,7 @@ def header_skipped(task: Task, entry: dict[str, Any]) -> Sides:
         torch.frombuffer(bytearray(data), dtype=torch.int16, offset=WAV_HEADER)
         for data in both(task, entry)
     ]
-    return cut(sides, task.samples)
+    return cut(sides, task)
 
 
 def seeking(task: Task, entry: dict[str, Any]) -> Sides:
@@ -75,8 +75,8 @@ def write(folder: str, audio_format: str) -> None:
 
 LOADERS: dict[str, Load] = {
     "webdataset": partial(load, read=decoded),
-    "webdataset, header skipped": partial(load, read=header_skipped),
-    "webdataset, seeking": partial(load, read=seeking),
+    "webdataset (header skipped)": partial(load, read=header_skipped),
+    "webdataset (seeking)": partial(load, read=seeking),
 }
 
 if __name__ == "__main__":
