@@ -17,7 +17,7 @@ LAYERS = [
     {"timbre.audio"},
     {"timbre.spectral", "timbre.filters", "timbre.synthetic_voice"},
     {"timbre.shards", "timbre.denoise", "timbre.models", "timbre.augment", "timbre.schedule"},
-    {"timbre.pcm_wave", "timbre.side_rows", "timbre.remote"},
+    {"timbre.pcm_wave", "timbre.row_pool", "timbre.remote"},
     {"timbre.tars"},
     {"timbre.foreign", "timbre.balance", "timbre.alarms"},
     {"timbre.order", "timbre.pairs", "timbre.cache"},

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from timbre.audio import Int16Wave
 from timbre.errors import ShardError
 from timbre.order import Corpus, SampleOrder
 from timbre.pairs import PairBytes, cut_segment
 from timbre.reader import BadPair, Counters, PairReader, PairRequest
-from timbre.side_rows import SideRows
+from timbre.row_pool import Loan, RowPool, Shape
 from timbre.store_errors import StoreError
 
 # So many unusable pairs in a row end the run: the data is broken, not a pair.
@@ -50,6 +51,36 @@ class PairBatch(NamedTuple):
         )
 
 
+class FilledBatch(NamedTuple):
+    """A batch on its way out of a reading process: plain numbers, and where its waveforms are."""
+
+    waves: Loan | tuple[Tensor, ...]
+    bandwidth_hz: list[float]
+    step: "Step"
+    keys: list[str]
+    replaced: list[BadPair]
+    took: Counters
+
+    def open(self, pool: RowPool | None) -> PairBatch:
+        """Return the batch; ``pool`` is what the reading processes were given."""
+        waves = self.waves
+        if isinstance(waves, Loan):
+            assert pool is not None
+            waves = tuple(pool.tensors(waves))
+        degraded, clean, *noisy = waves
+        return PairBatch(
+            degraded=degraded,
+            clean=clean,
+            noisy=noisy[0] if noisy else None,
+            bandwidth_hz=torch.tensor(self.bandwidth_hz),
+            positions=torch.arange(self.step.first, self.step.first + len(self.keys)),
+            epoch=self.step.epoch,
+            keys=self.keys,
+            replaced=self.replaced,
+            took=self.took,
+        )
+
+
 class Failure(NamedTuple):
     """What a worker sends instead of a batch when it cannot go on."""
 
@@ -70,8 +101,9 @@ class BatchMaker:
     Args:
         corpora, order: what the order's rows mean.
         reader: brings the bytes; its sides are ``degraded``, ``clean``, and perhaps ``noisy``.
-        shape: (pairs, samples) of a batch.
+        shape: of a batch.
         seed: what cuts are drawn from, with epoch and position.
+        pool: where a reading process puts its batches, if it can.
     """
 
     def __init__(
@@ -79,14 +111,15 @@ class BatchMaker:
         corpora: Sequence[Corpus],
         order: SampleOrder,
         reader: PairReader,
-        shape: tuple[int, int],
+        shape: Shape,
         seed: int,
+        pool: RowPool | None,
     ) -> None:
         self._corpora, self._order, self._reader = corpora, order, reader
-        self._shape, self._seed = shape, seed
+        self._shape, self._seed, self._pool = shape, seed, pool
         self._told = Counters()
 
-    def batches(self, steps: Iterator[Step], ahead: int) -> Iterator[PairBatch | Failure]:
+    def batches(self, steps: Iterator[Step], ahead: int) -> Iterator[FilledBatch | Failure]:
         """Yield a batch a step, or a last Failure; ``ahead`` steps are being read meanwhile."""
         try:
             read = ((step, self._fetch(step)) for step in steps)
@@ -116,34 +149,29 @@ class BatchMaker:
     def _fetch(self, step: Step, count: int = 0) -> Iterator[PairBytes | BadPair]:
         """Yield the pairs from a step's first on: those of the step, or ``count``."""
         requests = []
-        rows = self._order.rows(step.epoch, step.first, step.first + (count or self._shape[0]))
+        rows = self._order.rows(step.epoch, step.first, step.first + (count or self._shape.pairs))
         for corpus_number, shard, pair in rows.tolist():
             corpus = self._corpora[corpus_number]
             requests.append(PairRequest(corpus.folder, corpus.shards[shard], pair))
         return self._reader.read(requests)
 
-    def _make(self, step: Step, pairs: Iterator[PairBytes | BadPair]) -> PairBatch:
-        size, samples = self._shape
-        sides = [SideRows(size, samples) for _ in self._reader.sides]
+    def _make(self, step: Step, pairs: Iterator[PairBytes | BadPair]) -> FilledBatch:
+        info = get_worker_info()
+        loan = self._pool.take(info.id) if info and self._pool else None
+        fresh = () if loan else tuple(torch.zeros(self._shape, dtype=torch.int16).unbind(0))
         entries = []
         replaced: list[BadPair] = []
         for row, pair in enumerate(pairs):
             usable, waves = self._cut_usable(pair, Step(step.epoch, step.first + row), replaced)
             entries.append(usable.place.entry)
-            for side, wave in zip(sides, waves, strict=True):
-                side.write(row, wave)
-        degraded, clean, *noisy = (side.tensor for side in sides)
-        return PairBatch(
-            degraded,
-            clean,
-            noisy[0] if noisy else None,
-            torch.tensor([entry.bandwidth_hz for entry in entries]),
-            torch.arange(step.first, step.first + size),
-            step.epoch,
-            [entry.key for entry in entries],
-            replaced,
-            self._took(),
-        )
+            for side, wave in enumerate(waves):
+                if loan and self._pool:
+                    self._pool.write(loan, side, row, wave)
+                else:
+                    fresh[side].numpy()[row, : len(wave)] = wave
+        bandwidths = [entry.bandwidth_hz for entry in entries]
+        keys = [entry.key for entry in entries]
+        return FilledBatch(loan or fresh, bandwidths, step, keys, replaced, self._took())
 
     def _cut_usable(
         self, pair: PairBytes | BadPair, place: Step, replaced: list[BadPair]
@@ -152,7 +180,7 @@ class BatchMaker:
         for skipped in range(1, MAX_BAD_IN_A_ROW + 1):
             if isinstance(pair, PairBytes):
                 try:
-                    return pair, cut_segment(pair, self._shape[1], (self._seed, *place))
+                    return pair, cut_segment(pair, self._shape.samples, (self._seed, *place))
                 except ShardError as error:
                     pair = BadPair.of(pair.place.url, pair.place.entry.key, error)
             replaced.append(pair)

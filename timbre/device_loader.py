@@ -79,7 +79,8 @@ def _copy_ahead(
     last = None
     for batch in batches:
         with torch.cuda.stream(copies):
-            copied = batch.change(lambda wave: wave.to(device, non_blocking=True))
+            # Pinned memory is PyTorch's: it is kept until the copy is done, the batch's need not be.
+            copied = batch.change(lambda wave: wave.pin_memory().to(device, non_blocking=True))
             following = copied, copies.record_event()
         if last is not None:
             yield _hand_over(*last, torch.cuda.current_stream(device))

@@ -107,6 +107,7 @@ class PairReader:
             folder = Path(config.cache_dir)
             self._cache = FileCache(folder, config.cache_bytes, self._remote.read_many)
         self._disk_bytes = 0
+        self._is_local = lru_cache(maxsize=None)(storage.is_local)
         self._index_of = lru_cache(open_shards)(self._load_index)
         # A file closes when the last one who reads from it lets go.
         self._file_at = lru_cache(open_shards)(_open_local)
@@ -172,13 +173,13 @@ class PairReader:
         return index
 
     def _is_here(self, wanted: _Wanted) -> bool:
-        return self._cache is not None or storage.is_local(wanted.place.folder)
+        return self._cache is not None or self._is_local(wanted.place.folder)
 
     def _read_here(self, wanted: _Wanted) -> PairBytes | BadPair:
         """Return a pair that lies on this machine, or shall."""
         url, shard = wanted.place.url, wanted.place.shard
         try:
-            if self._cache is None or storage.is_local(url):
+            if self._is_local(wanted.place.folder):
                 return self._read_file(self._file_at(url), wanted)
             copy = self._open_copy(url, shard.bytes, shard.sha256)
         except StoreError:
@@ -190,7 +191,7 @@ class PairReader:
                 try:
                     return self._read_file(copy, wanted)
                 except (ShardError, OSError):  # damaged since it was fetched
-                    self._cache.discard(shard.sha256)
+                    self._discard_copy(shard.sha256)
         return next(self._fetch([wanted]))
 
     def _read_file(self, file: BinaryIO, wanted: _Wanted) -> PairBytes:
@@ -209,6 +210,10 @@ class PairReader:
             raise
         except OSError as error:  # the cache's own folder or disk
             raise StoreError(str(error)) from None
+
+    def _discard_copy(self, sha256: str) -> None:
+        assert self._cache is not None
+        self._cache.discard(sha256)
 
     def _fetch(self, wanted: Sequence[_Wanted]) -> Iterator[PairBytes | BadPair]:
         """Yield pairs out of the store."""

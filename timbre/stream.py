@@ -13,17 +13,17 @@ from functools import partial
 from multiprocessing.synchronize import Event
 from typing import Any, NamedTuple, TypeGuard
 
-import torch
 import webdataset as wds
 from torch.utils.data import get_worker_info
 
 from timbre import order, storage
 from timbre.audio import SAMPLE_RATE
-from timbre.batches import AHEAD, BatchMaker, Failure, PairBatch, Step
+from timbre.batches import AHEAD, BatchMaker, Failure, FilledBatch, PairBatch, Step
 from timbre.errors import CheckpointError, ConfigError, ShardError
 from timbre.order import Corpus, SampleOrder
 from timbre.pairs import NOISY_SIDES, SIDES
 from timbre.reader import BadPair, Counters, PairReader, ReadingConfig
+from timbre.row_pool import RowPool, Shape
 from timbre.store_errors import StoreError
 
 # Two windows of shards at once, as one goes over into the next, and some more.
@@ -110,23 +110,28 @@ class PairStream:
             ShardError: too many pairs in a row cannot be read.
             StoreError: the store kept failing.
         """
-        where = (self.corpora, self.config, self.place, Step(self.epoch, self.sample_in_epoch))
-        pipeline = wds.DataPipeline(partial(_own_steps, *where), partial(_batches, *where))
+        config, first = self.config, Step(self.epoch, self.sample_in_epoch)
+        sides = NOISY_SIDES if config.noisy else SIDES
+        shape = Shape(len(sides), config.global_batch // self.place.world, config.segment)
+        pool = RowPool(config.workers, shape) if RowPool.is_possible() else None
+        pipeline = wds.DataPipeline(
+            partial(_own_steps, self.pairs, config.global_batch, self.place, first),
+            partial(_batches, self.corpora, config, shape, pool),
+        )
         closing = multiprocessing.Event()
         atexit.register(closing.set)
         # Each worker makes every n-th batch, and the loader takes them in turn: order is kept.
         loader = wds.WebLoader(
             pipeline,
             batch_size=None,
-            num_workers=self.config.workers,
+            num_workers=config.workers,
             worker_init_fn=partial(_ignore_signals, closing),
-            pin_memory=torch.cuda.is_available(),
         )
         try:
-            for batch in loader:
-                if isinstance(batch, Failure):
-                    raise (StoreError if batch.store else ShardError)(batch.message)
-                yield batch
+            for filled in loader:
+                if isinstance(filled, Failure):
+                    raise (StoreError if filled.store else ShardError)(filled.message)
+                yield filled.open(pool)
         finally:
             atexit.unregister(closing.set)
 
@@ -200,17 +205,15 @@ class PairStream:
                 )
 
 
-def _own_steps(
-    corpora: tuple[Corpus, ...], config: StreamConfig, place: Place, first: Step
-) -> Iterator[Step]:
+def _own_steps(pairs: int, global_batch: int, place: Place, first: Step) -> Iterator[Step]:
     """The pipeline's source: this worker's share of this rank's batches, from ``first`` on."""
     info = get_worker_info()
     worker, workers = (info.id, info.num_workers) if info else (0, 1)
-    size, pairs = config.global_batch // place.world, sum(corpus.pairs for corpus in corpora)
+    size = global_batch // place.world
     epoch, begin = first
     number = 0
     while True:
-        for start in range(begin, pairs - config.global_batch + 1, config.global_batch):
+        for start in range(begin, pairs - global_batch + 1, global_batch):
             if number % workers == worker:
                 yield Step(epoch, start + place.rank * size)
             number += 1
@@ -218,18 +221,18 @@ def _own_steps(
 
 
 def _batches(
-    corpora: tuple[Corpus, ...], config: StreamConfig, place: Place, _: Step, steps: Iterator[Step]
-) -> Iterator[PairBatch | Failure]:
+    corpora: tuple[Corpus, ...],
+    config: StreamConfig,
+    shape: Shape,
+    pool: RowPool | None,
+    steps: Iterator[Step],
+) -> Iterator[FilledBatch | Failure]:
     """The pipeline's second stage: a batch of decoded segments a step."""
     local = all(storage.is_local(corpus.folder) for corpus in corpora)
-    reader = PairReader(
-        config.reading,
-        NOISY_SIDES if config.noisy else SIDES,
-        OPEN_WINDOWS * config.window * len(corpora),
-    )
+    sides = NOISY_SIDES if config.noisy else SIDES
+    reader = PairReader(config.reading, sides, OPEN_WINDOWS * config.window * len(corpora))
     sample_order = SampleOrder(corpora, config.seed, config.window)
-    shape = (config.global_batch // place.world, config.segment)
-    maker = BatchMaker(corpora, sample_order, reader, shape, config.seed)
+    maker = BatchMaker(corpora, sample_order, reader, shape, config.seed, pool)
     return maker.batches(steps, 0 if local else AHEAD)
 
 
