@@ -114,6 +114,13 @@ def test_a_run_leaves_what_its_user_looks_for(noise_url: str, tmp_path: Path) ->
         "g/waveform",
         "g/learning_rate",
         "data/epoch",
+        "data/wait_seconds",
+        "data/bytes",
+        "data/requests",
+        "data/retries",
+        "data/bad_pairs",
+        "data/cache_hits",
+        "data/cache_fetches",
         "val/score",
         "val/si_sdr",
     } <= set(tags["scalars"])
@@ -124,6 +131,9 @@ def test_a_run_leaves_what_its_user_looks_for(noise_url: str, tmp_path: Path) ->
     assert f"pair/{key}/degraded_restored_clean" in tags["images"]
     assert [event.step for event in shown.Scalars("g/loss")] == [2, 4, 6, 8]
     assert shown.Scalars("data/epoch")[-1].value == pytest.approx(2.0)
+    read = [event.value for event in shown.Scalars("data/bytes")]
+    assert read == sorted(read) and read[0] > 0
+    assert all(0 < event.value < 60 for event in shown.Scalars("data/wait_seconds"))
     saved = configs.load(TrainConfig, tmp_path / "config.yaml")
     assert saved == config(noise_url, tmp_path)
     state = checkpoint.load(checkpoint.latest(str(tmp_path)) or "")

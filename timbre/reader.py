@@ -79,11 +79,9 @@ class _Wanted(NamedTuple):
 
     def check(self, data: bytes) -> PairBytes:
         """Return the pair; ShardError if these are not the bytes that were indexed."""
-        place, names = self.place, self.names
-        span = tars.Span(self.span.offset, self.span.length)
-        return PairBytes(
-            place, names, tuple(tars.split_span(data, span, place.entry, names, place.url))
-        )
+        place = self.place
+        members = tars.split_span(data, self.span.offset, place.entry, self.names, place.url)
+        return PairBytes(place, self.names, tuple(members))
 
     def bad(self, error: Exception) -> BadPair:
         """Return the pair as one that cannot be read."""
@@ -156,7 +154,10 @@ class PairReader:
         return _Wanted(place, names, Span(place.url, *tars.span_of(entry, names)))
 
     def _load_index(self, folder: str, shard: ShardEntry) -> ShardIndex:
-        """Return a shard's index; a tar that is not as long as the manifest says is refused."""
+        """Return a shard's index; a tar that is not as long as the manifest says is refused.
+
+        Its pairs are as many as the manifest says, too, or no number of a pair would be sure.
+        """
         url, tar_url = (
             storage.join(folder, p) for p in (shards.index_path(shard.path), shard.path)
         )
@@ -168,6 +169,8 @@ class PairReader:
         if data is None:
             data = storage.read(url, patience)
         index = shards.parse_index(data, shard, url)
+        if (pairs := len(index.pairs)) != shard.pairs:
+            raise ShardError(f"{url}: {pairs} pairs, but the manifest says {shard.pairs}")
         if (found := storage.size(tar_url, patience)) != shard.bytes:
             raise ShardError(f"{tar_url}: {found} bytes, but the manifest says {shard.bytes}")
         return index
@@ -213,7 +216,10 @@ class PairReader:
 
     def _discard_copy(self, sha256: str) -> None:
         assert self._cache is not None
-        self._cache.discard(sha256)
+        try:
+            self._cache.discard(sha256)
+        except OSError as error:
+            raise StoreError(f"cache_dir: a damaged copy cannot be deleted: {error}") from None
 
     def _fetch(self, wanted: Sequence[_Wanted]) -> Iterator[PairBytes | BadPair]:
         """Yield pairs out of the store."""

@@ -84,9 +84,9 @@ def span_of(entry: PairEntry, names: Sequence[str]) -> Span:
 
 
 def split_span(
-    data: bytes, span: Span, entry: PairEntry, names: Sequence[str], url: str
+    data: bytes, first: int, entry: PairEntry, names: Sequence[str], url: str
 ) -> list[memoryview]:
-    """Return the members in the bytes of :func:`span_of`, each checked against its CRC-32.
+    """Return the members in the tar's bytes from ``first`` on, each checked against its CRC-32.
 
     Raises:
         ShardError: a member's bytes are not those that were indexed.
@@ -94,7 +94,7 @@ def split_span(
     members, view = [], memoryview(data)
     for name in names:
         offset, length, crc = entry.members[name]
-        member = view[offset - span.offset : offset - span.offset + length]
+        member = view[offset - first : offset - first + length]
         if zlib.crc32(member) != crc:
             raise ShardError(f"{url}: {entry.key}.{name}: CRC-32 differs from the index")
         members.append(member)
@@ -109,7 +109,7 @@ def read_members(url: str, entry: PairEntry, names: Sequence[str]) -> list[memor
         ShardError: a member's bytes are not those that were indexed.
     """
     span = span_of(entry, names)
-    return split_span(storage.read_range(url, *span), span, entry, names, url)
+    return split_span(storage.read_range(url, *span), span.offset, entry, names, url)
 
 
 def decode_segment(data: bytes | memoryview, start: int, samples: int, name: str) -> Int16Wave:

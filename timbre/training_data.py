@@ -1,6 +1,7 @@
 """What a run trains on: the batches of this rank, what they took, and how all ranks end together."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from timbre.audio import SAMPLE_RATE
 from timbre.batches import PairBatch
 from timbre.command import FAILED, tell
 from timbre.device_loader import DeviceLoader
-from timbre.errors import ConfigError, ShardError, ToldError
+from timbre.errors import ConfigError, ShardError, TimbreError, ToldError
 from timbre.order import Corpus, open_corpus
 from timbre.reader import Counters
 from timbre.store_errors import StoreError
@@ -43,6 +44,12 @@ class TrainingData:
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator) -> None:
         self._accelerator, self._config = accelerator, config
+        if accelerator.is_main_process:
+            # Foreign tars are indexed by one rank, if at all; what is wrong, each says for itself.
+            with suppress(TimbreError, OSError):
+                for source in config.data:
+                    open_corpus(source, "train")
+        accelerator.wait_for_everyone()
         corpora = [open_corpus(source, "train") for source in config.data]
         _check_cache(config, corpora)
         self.stream = PairStream(
