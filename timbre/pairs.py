@@ -65,7 +65,8 @@ def read_whole(place: PairPlace) -> tuple[Int16Wave, Int16Wave]:
     """
     names = side_names(place, SIDES)
     members = tars.read_members(place.url, place.entry, names)
-    degraded, clean = _cut(PairBytes(place, names, tuple(members)), *overlap(place.entry))
+    waves = _cut(PairBytes(place, names, tuple(members)), *overlap(place.entry))
+    degraded, clean = (wave.copy() for wave in waves)  # PyTorch wants what can be written to
     return degraded, clean
 
 
