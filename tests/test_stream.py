@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.made_shards import content, make_shards
-from timbre import shards
+from timbre import shards, storage
 from timbre.batches import PairBatch
 from timbre.errors import ConfigError
 from timbre.order import DataSource, open_corpus
