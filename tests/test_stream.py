@@ -23,7 +23,7 @@ def manifest_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def whole_order(counts: list[int], seed: int, epoch: int, window: int) -> np.ndarray:  # type: ignore[type-arg]
-    return EpochOrder(counts, seed, epoch, window).rows(0, sum(counts))
+    return EpochOrder(np.array(counts), seed, epoch, window).rows(0, sum(counts))
 
 
 def stream(url: str, world: int = 1, rank: int = 0, workers: int = 0, **changed: int) -> PairStream:
