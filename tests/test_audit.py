@@ -652,6 +652,7 @@ def test_row_6_the_crop_is_drawn_in_clean_time_and_shifted_by_the_pairs_offset(
     )
     starts: dict[int, set[int]] = {number: set() for number in range(4)}
     for batch in islice(stream, 60):
+        assert not batch.replaced
         for key, degraded, clean in zip(
             batch.keys, batch.degraded.numpy(), batch.clean.numpy(), strict=True
         ):
