@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -29,7 +29,6 @@ from timbre.errors import ConfigError, WorkError
 T = TypeVar("T")
 R = TypeVar("R")
 
-Executor = Literal["local", "ray", "array"]
 Pool = dict[Connection, SpawnProcess]  # each with the line to it
 
 # The allocator gives big blocks back to the system and faults them in again, batch after batch,

@@ -14,7 +14,7 @@ COUNTS = [7, 0, 5, 9, 4, 6]
 
 
 def whole_order(counts: Sequence[int], seed: int, epoch: int, window: int) -> Order:
-    order = EpochOrder(counts, seed, epoch, window)
+    order = EpochOrder(np.array(counts), seed, epoch, window)
     return order.rows(0, order.pairs)
 
 
@@ -64,7 +64,7 @@ def test_a_stretch_is_that_part_of_the_whole(window: int) -> None:
     whole = whole_order(COUNTS, 3, 1, window)
     for start in range(len(whole) + 1):
         for stop in range(start, len(whole) + 1):
-            rows = EpochOrder(COUNTS, 3, 1, window).rows(start, stop)
+            rows = EpochOrder(np.array(COUNTS), 3, 1, window).rows(start, stop)
             np.testing.assert_array_equal(rows, whole[start:stop])
 
 
@@ -110,7 +110,7 @@ def test_a_corpus_that_would_never_be_served_is_refused_by_name() -> None:
 
 
 def test_ten_million_pairs_take_no_more_than_a_number_a_shard() -> None:
-    order = EpochOrder([1000] * 10_000, 0, 0, 8)
+    order = EpochOrder(np.full(10_000, 1000), 0, 0, 8)
     rows = order.rows(9_000_000, 9_000_016)
     assert len(set(map(tuple, rows))) == 16
     assert (

@@ -74,19 +74,16 @@ class EpochOrder:
     """The order of one corpus in one epoch; it holds a number a shard and a few windows.
 
     Args:
-        pairs_per_shard: how many pairs each shard has.
+        pairs_per_shard: how many pairs each shard has, ``(shards,)``.
         seed, epoch: what the permutations are drawn from.
         window: so many shards of the permuted ones have their pairs shuffled together.
     """
 
-    def __init__(
-        self, pairs_per_shard: Sequence[int] | Order, seed: int, epoch: int, window: int
-    ) -> None:
-        counts = np.asarray(pairs_per_shard, np.int64)
+    def __init__(self, pairs_per_shard: Order, seed: int, epoch: int, window: int) -> None:
         self._seed, self._epoch, self._window = seed, epoch, window
-        self._shards = _permutation(len(counts), seed, epoch, 0, SHARDS)
+        self._shards = _permutation(len(pairs_per_shard), seed, epoch, 0, SHARDS)
         # Where in the order each of the permuted shards would begin if pairs were not shuffled.
-        self._starts = np.concatenate([[0], np.cumsum(counts[self._shards])])
+        self._starts = np.concatenate([[0], np.cumsum(pairs_per_shard[self._shards])])
         self._edges = np.append(self._starts[:-1:window], self._starts[-1])
         self._rows_of = lru_cache(KEPT_WINDOWS)(self._shuffle)
 
