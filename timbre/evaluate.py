@@ -165,8 +165,8 @@ def usable_figures() -> list[str]:
 
 
 def _load_place(place: PairPlace, restorer: Restorer) -> Pair:
-    pair = load_pair(place, torch.device("cpu"))
-    systems = _systems(restorer, pair.degraded[0])
+    pair = load_pair(place, torch.device("cpu"), restorer.noisy_input)
+    systems = _systems(restorer, pair.degraded[0], None if pair.noisy is None else pair.noisy[0])
     return Pair(place.entry.key, systems, pair.clean[0, 0], place.entry.bandwidth_hz)
 
 
@@ -175,9 +175,9 @@ def _load_files(name: str, noisy_url: str, clean_url: str, restorer: Restorer) -
     return Pair(name, {NOISY: noisy, **_systems(restorer, noisy[None])}, clean, FOLDER_BANDWIDTH_HZ)
 
 
-def _systems(restorer: Restorer, wave: Tensor) -> dict[str, Tensor]:
-    """Return each system's output ``(samples,)`` of ``(1, samples)``."""
-    both = restorer.process(wave)
+def _systems(restorer: Restorer, wave: Tensor, noisy: Tensor | None = None) -> dict[str, Tensor]:
+    """Return each system's output ``(samples,)`` of ``(1, samples)``; see ``Restorer.process``."""
+    both = restorer.process(wave, noisy)
     restored = {} if restorer.generator is None else {RESTORED: both.restored[0]}
     return {DEGRADED: both.denoised[0], **restored}
 

@@ -43,6 +43,11 @@ def side_names(place: PairPlace, sides: Sequence[str]) -> tuple[str, ...]:
         raise ShardError(f"{place.url}: {place.entry.key}: {error}") from None
 
 
+def holds_noisy(entry: PairEntry) -> bool:
+    """Return whether the denoiser's input is stored with the pair."""
+    return any(name.startswith("noisy.") for name in entry.members)
+
+
 def cut_segment(pair: PairBytes, rows: Sequence[Int16Wave], seed: Sequence[int]) -> None:
     """Fill ``rows``, ``(segment,)`` each, with the pair's sides, cut at one instant.
 
@@ -60,19 +65,19 @@ def cut_segment(pair: PairBytes, rows: Sequence[Int16Wave], seed: Sequence[int])
         row[kept:] = 0
 
 
-def read_whole(place: PairPlace) -> tuple[Int16Wave, Int16Wave]:
-    """Return (degraded, clean) of a pair, aligned, as long as both sides reach.
+def read_whole(place: PairPlace, sides: Sequence[str] = SIDES) -> list[Int16Wave]:
+    """Return some sides of a pair, aligned, as long as both degraded and clean reach.
 
     Raises:
         OSError: the shard is missing or shorter than its index says.
-        ShardError: the bytes are not those that were indexed, or no audio.
+        ShardError: a side is not there, or its bytes are not those that were indexed, or no audio.
     """
-    names = side_names(place, SIDES)
+    names = side_names(place, sides)
     members = tars.read_members(place.url, place.entry, names)
     start, samples = overlap(place.entry)
-    degraded, clean = (np.empty(samples, np.int16) for _ in SIDES)
-    _cut(PairBytes(place, names, tuple(members)), start, [degraded, clean])
-    return degraded, clean
+    waves = [np.empty(samples, np.int16) for _ in sides]
+    _cut(PairBytes(place, names, tuple(members)), start, waves)
+    return waves
 
 
 def overlap(entry: PairEntry) -> tuple[int, int]:
