@@ -137,8 +137,10 @@ def test_a_generator_that_hears_the_noisy_side_is_given_it_where_it_is_stored(
     save_generator(url, generator, config, None)
     stored = make_shards(tmp_path / "shards", (1,), (2,), noisy=True)
     for data, distance_db in [(stored, 0.0), (manifest, 20 * math.log10(2))]:
-        systems = run(url, data, tmp_path / "out")["systems"]
-        assert systems["restored"]["lsd_0_8k"]["mean"] == pytest.approx(distance_db, abs=0.1)
+        metrics = run(url, data, tmp_path / "out")
+        distance = metrics["systems"]["restored"]["lsd_0_8k"]["mean"]
+        assert distance == pytest.approx(distance_db, abs=0.1)
+        assert metrics["heard_noisy"] == (data == stored)
 
 
 @pytest.mark.parametrize(("better", "good"), [("higher", 1.0), ("lower", -1.0)])
