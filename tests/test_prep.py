@@ -135,7 +135,7 @@ def test_a_noisy_side_is_what_was_denoised_and_leaves_all_else_as_it_is(
         names = tuple(tars.audio_member(other.members, s) for s in ("clean", "noisy"))
         meta, *coded = tars.read_members(f"{tmp_path}/{path}", other, (shards.META_MEMBER, *names))
         clean, noisy = (tars.decode_segment(d, 0, other.samples, "") / 1.0 for d in coded)
-        told = shards.from_json(PairMeta, meta, "meta")
+        told = shards.from_json(PairMeta, bytes(meta), "meta")
         if told.rir is None:
             reached = 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2))
             assert reached == pytest.approx(told.snr_reached_db, abs=0.1)
