@@ -48,6 +48,7 @@ def open_job(config: PrepConfig, edition: Edition) -> Job:
         speech_root=speech_root,
         plan_sha256=edition.sha256,
         audio_format=config.audio_format,
+        store_noisy=config.store_noisy,
         denoiser=config.denoiser,
         denoiser_sha256=record.denoiser_sha256,
         quality=config.quality,

@@ -28,6 +28,7 @@ class ShardJob(NamedTuple):
     speech_root: str
     plan_sha256: str
     audio_format: AudioFormat
+    store_noisy: bool
     denoiser: DenoiserConfig
     denoiser_sha256: str
     quality: QualityConfig
@@ -215,4 +216,5 @@ def _finish(job: ShardJob, task: ShardTask, number: int, pair: Judged) -> Finish
         quality=pair.figures._asdict(),
         voices=tuple(path for draw in recipe.noises for path in job.voices.get(draw.number, ())),
     )
-    return FinishedPair(meta, audio.to_int16(pair.clean), audio.to_int16(pair.degraded))
+    noisy = audio.to_int16(pair.noisy) if job.store_noisy else None
+    return FinishedPair(meta, audio.to_int16(pair.clean), audio.to_int16(pair.degraded), noisy)

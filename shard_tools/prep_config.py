@@ -64,6 +64,8 @@ class PrepConfig:
     # The share of speakers (where unknown, recordings) whose pairs are for validation.
     val_ratio: Annotated[float, Field(gt=0, le=0.5)] = 0.08
     audio_format: AudioFormat = "flac"
+    # Whether what the denoiser was given is stored too, for generators with noisy_input.
+    store_noisy: bool = False
     # The offset between clean and degraded is searched this far on either side.
     max_offset_seconds: Positive = 0.02
     # More clips than this share that cannot be read end the job.
@@ -108,6 +110,8 @@ def settings(config: PrepConfig) -> dict[str, Any]:
     """Return what the shards depend on beside the clips and the denoiser's weights."""
     tree = configs.to_tree(config)
     kept = {key: value for key, value in tree.items() if key not in ELSEWHERE}
+    if not config.store_noisy:  # as in plans from before there was the choice: the same shards
+        del kept["store_noisy"]
     kept["denoiser"] = {
         key: value for key, value in tree["denoiser"].items() if key not in IN_THE_HASH
     } | {"name": config.denoiser.kind}
@@ -122,5 +126,6 @@ def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -
         if isinstance(old, dict) and isinstance(new, dict):
             lines += differences(old, new, f"{prefix}{key}.")
         elif old != new:
-            lines.append(f"{prefix}{key} was {old}, is now {new}")
+            was, is_now = (tree.get(key, "not set") for tree in (before, now))
+            lines.append(f"{prefix}{key} was {was}, is now {is_now}")
     return lines

@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,11 +12,12 @@ from timbre.shards import AudioFormat, PairMeta, Rejection
 
 
 class FinishedPair(NamedTuple):
-    """A pair ready to be stored; both sides ``(samples,)``."""
+    """A pair ready to be stored; its sides ``(samples,)``, ``noisy`` only if it is to be stored."""
 
     meta: PairMeta
     clean: Int16Wave
     degraded: Int16Wave
+    noisy: Int16Wave | None = None
 
 
 def write_shard(
@@ -39,15 +40,17 @@ def build_tar(pairs: Sequence[FinishedPair], audio_format: AudioFormat) -> bytes
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for pair in pairs:
-            for name, data in [
-                (f"clean.{audio_format}", encode_int16(pair.clean, SAMPLE_RATE, audio_format)),
-                (
-                    f"degraded.{audio_format}",
-                    encode_int16(pair.degraded, SAMPLE_RATE, audio_format),
-                ),
-                (shards.META_MEMBER, shards.to_json(pair.meta)),
-            ]:
+            for name, data in _members(pair, audio_format):
                 header = tarfile.TarInfo(f"{pair.meta.key}.{name}")
                 header.size = len(data)
                 tar.addfile(header, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def _members(pair: FinishedPair, audio_format: AudioFormat) -> Iterator[tuple[str, bytes]]:
+    # Noisy after the others: a reader that wants those two reads one stretch without it.
+    for side in ("clean", "degraded", "noisy"):
+        wave: Int16Wave | None = getattr(pair, side)
+        if wave is not None:
+            yield f"{side}.{audio_format}", encode_int16(wave, SAMPLE_RATE, audio_format)
+    yield shards.META_MEMBER, shards.to_json(pair.meta)

@@ -11,6 +11,7 @@ import numpy as np
 from shard_tools.write import FinishedPair, build_tar, write_shard
 from timbre import shards, storage, tars
 from timbre.audio import SAMPLE_RATE, Int16Wave
+from timbre.pairs import NOISY_SIDES, SIDES, holds_noisy
 from timbre.shards import AudioFormat, Manifest, PairMeta, ShardEntry, Source
 
 SECONDS = 0.25
@@ -30,7 +31,12 @@ def shifted(clean: Int16Wave, offset: int) -> Int16Wave:
     return degraded
 
 
-def make_pair(key: str, samples: int, offset: int) -> FinishedPair:
+def mixed(clean: Int16Wave) -> Int16Wave:
+    """The noisy side of a pair that has one: three quarters of clean, where degraded is half."""
+    return clean // 4 * 3
+
+
+def make_pair(key: str, samples: int, offset: int, noisy: bool = False) -> FinishedPair:
     meta = PairMeta(
         schema=shards.SCHEMA,
         key=key,
@@ -51,7 +57,7 @@ def make_pair(key: str, samples: int, offset: int) -> FinishedPair:
         seed=(0, 0, 0),
     )
     clean = content(key, samples)
-    return FinishedPair(meta, clean, shifted(clean, offset))
+    return FinishedPair(meta, clean, shifted(clean, offset), mixed(clean) if noisy else None)
 
 
 def make_shards(
@@ -60,6 +66,7 @@ def make_shards(
     val: Sequence[int] = (2,),
     audio_format: AudioFormat = "wav",
     seconds: float = SECONDS,
+    noisy: bool = False,
 ) -> str:
     """Write shards of so many pairs each, with offsets around zero; return the manifest's URL."""
     splits: dict[str, tuple[ShardEntry, ...]] = {}
@@ -73,6 +80,7 @@ def make_shards(
                     f"{split}-{number:06d}-{i:04d}",
                     round(seconds * SAMPLE_RATE) + 7 * i,
                     (-90, 0, 35, 300)[i % 4],
+                    noisy,
                 )
                 for i in range(count)
             ]
@@ -111,11 +119,14 @@ def stored_pairs(manifest_url: str, path: str) -> list[FinishedPair]:
             zip(entry.members, tars.read_members(url, entry, [*entry.members]), strict=True)
         )
         meta = shards.from_json(PairMeta, bytes(members[shards.META_MEMBER]), url)
-        clean, degraded = (
-            tars.decode_segment(members[tars.audio_member(members, side)], 0, entry.samples, url)
-            for side in ("clean", "degraded")
-        )
-        pairs.append(FinishedPair(meta, clean, degraded))
+        sides = NOISY_SIDES if holds_noisy(entry) else SIDES
+        waves = {
+            side: tars.decode_segment(
+                members[tars.audio_member(members, side)], 0, entry.samples, url
+            )
+            for side in sides
+        }
+        pairs.append(FinishedPair(meta, **waves))
     return pairs
 
 

@@ -678,6 +678,7 @@ ONE_THING = [
     {"str", "Path"},
     {"str", "torch.device"},
     {"bytes", "mmap.mmap"},
+    {"bytes", "memoryview"},
     {"PairBytes", "BadPair"},
     {"R", "Failure"},
     {"int", "slice"},

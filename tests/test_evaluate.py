@@ -19,6 +19,7 @@ from timbre.audio import SAMPLE_RATE, Wave
 from timbre.checkpoint import save_generator
 from timbre.errors import TimbreError
 from timbre.models import GeneratorConfig, build_generator
+from timbre.models.spectral import SpectralGenerator
 from timbre.report import Estimate, Example, Measured
 
 PAIRS = 6
@@ -122,6 +123,24 @@ def test_a_checkpoint_that_adds_to_the_damage_is_judged_worse(
     metrics = run(save_with_gain(tmp_path / "g.safetensors", -1.0), manifest, tmp_path / "out")
     for name in ("lsd_0_8k", "lsd_8_24k", "mel_distance"):
         assert metrics["restored_minus_degraded"][name]["verdict"] == "worse", name
+
+
+def test_a_generator_that_hears_the_noisy_side_is_given_it_where_it_is_stored(
+    manifest: str, tmp_path: Path
+) -> None:
+    """Half of clean and two thirds of noisy's three quarters: clean."""
+    config = GeneratorConfig("spectral", "tiny", noisy_input=True)
+    generator = build_generator(config)
+    assert isinstance(generator, SpectralGenerator) and generator.noisy_path is not None
+    generator.noisy_path.share.bias.data += 2 / 3
+    url = str(tmp_path / "g.safetensors")
+    save_generator(url, generator, config, None)
+    stored = make_shards(tmp_path / "shards", (1,), (2,), noisy=True)
+    for data, distance_db in [(stored, 0.0), (manifest, 20 * math.log10(2))]:
+        metrics = run(url, data, tmp_path / "out")
+        distance = metrics["systems"]["restored"]["lsd_0_8k"]["mean"]
+        assert distance == pytest.approx(distance_db, abs=0.1)
+        assert metrics["heard_noisy"] == (data == stored)
 
 
 @pytest.mark.parametrize(("better", "good"), [("higher", 1.0), ("lower", -1.0)])

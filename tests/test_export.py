@@ -13,7 +13,10 @@ from timbre import checkpoint, config, export
 from timbre.checkpoint import load_generator, save_generator
 from timbre.models import GeneratorConfig, build_generator
 
-CONFIGS = (GeneratorConfig("spectral", "tiny"), GeneratorConfig("wave", "tiny", causal=True))
+CONFIGS = (
+    GeneratorConfig("spectral", "tiny"),
+    GeneratorConfig("wave", "tiny", causal=True, noisy_input=True),
+)
 
 
 def moved_generator(generator_config: GeneratorConfig) -> torch.nn.Module:

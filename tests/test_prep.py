@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shard_tools.editions import load_editions
+from shard_tools.editions import load_editions, plan_url
 from shard_tools.job import open_job, shard_task
 from shard_tools.make import make_shard
 from shard_tools.metas import read_metas
 from shard_tools.prep import prep
 from shard_tools.prep_config import PrepConfig
 from shard_tools.verify import verify
-from timbre import audio, cli, shards, storage
+from timbre import audio, cli, shards, storage, tars
 from timbre import config as configs
 from timbre.errors import AudioError, ConfigError, ShardError
 from timbre.order import DataSource, open_corpus
-from timbre.pairs import read_whole
+from timbre.pairs import NOISY_SIDES, holds_noisy, read_whole
 from timbre.shards import Manifest, PairMeta
 from timbre.synthetic_voice import voice
 from timbre.whole_pairs import PairList
@@ -113,6 +113,32 @@ def test_a_rerun_makes_only_what_is_missing_and_gives_the_same_bytes(
 def test_shards_of_two_plans_never_mix(prep_config: PrepConfig, manifest_url: str) -> None:
     with pytest.raises(ConfigError, match="another plan: seed was 0, is now 9; choose another"):
         prep(changed(prep_config, seed=9))
+
+
+def test_a_noisy_side_is_what_was_denoised_and_leaves_all_else_as_it_is(
+    prep_config: PrepConfig, manifest_url: str, tmp_path: Path
+) -> None:
+    denoiser_sha256 = shards.load_manifest(manifest_url).hashes["denoiser"]
+    job = open_job(prep_config, load_editions(prep_config, denoiser_sha256)[0])
+    hearing = job.shard_job._replace(folder=str(tmp_path), store_noisy=True)
+    make_shard(hearing, shard_task(prep_config, job, ("val", 0)))
+    path = "val/shard-000000.tar"
+    before, after = (
+        tars.index_tar(storage.read(f"{folder}/{path}"), path)
+        for folder in (prep_config.output, tmp_path)
+    )
+    assert len(before.pairs) == len(after.pairs) > 2
+    for one, other in zip(before.pairs, after.pairs, strict=True):
+        assert {*other.members} == {*one.members, "noisy.flac"}
+        for name, member in one.members.items():
+            assert member[1:] == other.members[name][1:]  # length and CRC-32
+        names = tuple(tars.audio_member(other.members, s) for s in ("clean", "noisy"))
+        meta, *coded = tars.read_members(f"{tmp_path}/{path}", other, (shards.META_MEMBER, *names))
+        clean, noisy = (tars.decode_segment(d, 0, other.samples, "") / 1.0 for d in coded)
+        told = shards.from_json(PairMeta, bytes(meta), "meta")
+        if told.rir is None:
+            reached = 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2))
+            assert reached == pytest.approx(told.snr_reached_db, abs=0.1)
 
 
 @pytest.fixture
@@ -232,6 +258,25 @@ def test_a_page_tells_what_was_left_out_and_plays_it(small: PrepConfig, tmp_path
     mp3 = page.partition("base64,")[2].partition(">")[0]
     heard, rate = audio.decode(base64.b64decode(mp3), "example")
     assert rate == 48000 and heard.shape[1] >= 24000 and np.abs(heard).max() > 0.01
+
+
+def test_whether_the_noisy_side_is_stored_is_part_of_the_plan(small: PrepConfig) -> None:
+    hearing = changed(small, store_noisy=True, output=f"{small.output}-noisy")
+    manifests = [made(config) for config in (small, hearing)]
+    assert manifests[1].config["store_noisy"] and verify(hearing.output) == []
+    for one, other in zip(
+        *(PairList([open_corpus(DataSource(c.output), "train")]) for c in (small, hearing)),
+        strict=True,
+    ):
+        assert not holds_noisy(one.entry)
+        # Without a denoiser both are one.
+        degraded, _, noisy = read_whole(other, NOISY_SIDES)
+        np.testing.assert_array_equal(noisy, degraded)
+    # A plan from before there was the choice goes on.
+    record = storage.read(plan_url(small.output, 1))
+    assert b"store_noisy" not in record
+    with pytest.raises(ConfigError, match="another plan: store_noisy was not set, is now True"):
+        prep(changed(small, store_noisy=True))
 
 
 def test_sources_and_output_may_be_urls(small: PrepConfig, tmp_path: Path) -> None:

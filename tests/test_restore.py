@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.moved_generators import NAMES, build
 from timbre import audio, checkpoint, cli
 from timbre.audio import Wave
 from timbre.denoise import DeepFilterNet3
@@ -95,6 +96,30 @@ def test_without_a_denoiser_only_the_generator_runs(checkpoint_path: str) -> Non
         expected = generator(torch.from_numpy(wave * gain)[None, None])[0, 0].numpy() / gain
     restored = Restorer.load(checkpoint_path, denoise=False, device="cpu")(wave, 48000)
     np.testing.assert_allclose(restored, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_generator_that_hears_the_noisy_side_gets_the_denoisers_input(
+    tmp_path: Path, name: str
+) -> None:
+    path = str(tmp_path / "hearing.safetensors")
+    generator = build(name, moved=True, noisy_input=True).eval()
+    checkpoint.save_generator(path, generator, GeneratorConfig(name, "tiny", False, True), {})  # type: ignore[arg-type]
+    wave = noisy(0.5)
+    gain = np.float32(audio.gain(-25 - audio.active_level_db(wave)))
+    heard = torch.from_numpy(wave * gain)[None]
+    with torch.inference_mode():
+        denoised = DeepFilterNet3.load()(heard)
+        with_it, without = (
+            generator(denoised[:, None], given)[0, 0].numpy() / gain
+            for given in (heard[:, None], None)
+        )
+        degraded = generator(heard[:, None])[0, 0].numpy() / gain
+    assert snr_db(without, with_it) < 40
+    np.testing.assert_allclose(Restorer.load(path, device="cpu")(wave, 48000), with_it, atol=1e-6)
+    # Nothing but the denoiser's output is at hand.
+    restored = Restorer.load(path, denoise=False, device="cpu")(wave, 48000)
+    np.testing.assert_allclose(restored, degraded, atol=1e-6)
 
 
 @pytest.mark.parametrize("wave", [np.zeros(0), np.zeros((1, 2, 3)), np.array([0.0, np.nan])])

@@ -51,6 +51,12 @@ def test_equal_pairs_give_equal_bytes() -> None:
     assert build() == build()
 
 
+def test_pairs_without_a_noisy_side_give_the_bytes_that_they_gave_before_there_was_one() -> None:
+    pairs = [make_pair(f"train-0-{i}", 9000, 3) for i in range(2)]
+    found = shards.sha256(build_tar(pairs, "wav"))
+    assert found == "db404326d184cc750f24fc3dbcce9412079be987384b204532d2852716e484c0"
+
+
 def test_the_index_says_where_every_member_lies(manifest_url: str) -> None:
     folder, shard = first_shard(manifest_url)
     url = storage.join(folder, shard.path)

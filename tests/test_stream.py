@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.made_shards import content, make_shards
+from tests.made_shards import content, make_shards, mixed
 from timbre import shards, storage
 from timbre.batches import PairBatch
 from timbre.errors import ConfigError
@@ -97,6 +97,18 @@ def test_both_sides_of_a_segment_are_cut_at_one_instant(manifest_url: str) -> No
     for batch in islice(stream(manifest_url, workers=1), 5):
         assert batch.clean.shape == (GLOBAL_BATCH, SEGMENT)
         check_aligned(batch, samples_of)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_noisy_side_is_cut_with_the_others_and_changes_neither(
+    tmp_path: Path, workers: int
+) -> None:
+    url = make_shards(tmp_path, [7, 5], noisy=True)
+    without = islice(stream(url), 4)
+    for batch, plain in zip(stream(url, workers=workers, noisy=True), without, strict=False):
+        assert batch.noisy is not None and plain.noisy is None
+        np.testing.assert_array_equal(batch.noisy.numpy(), mixed(batch.clean.numpy()))
+        assert batch.degraded.equal(plain.degraded) and batch.clean.equal(plain.clean)
 
 
 def test_cuts_reach_both_ends_of_a_pair(tmp_path: Path) -> None:

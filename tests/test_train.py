@@ -104,6 +104,28 @@ def test_an_interrupted_run_ends_exactly_like_an_uninterrupted_one(
     check_same(whole["stream"], resumed["stream"])
 
 
+@pytest.mark.parametrize("name", ["spectral", "wave"])
+def test_a_run_that_hears_the_noisy_side_resumes_exactly_and_learns_from_it(
+    tmp_path: Path, name: str
+) -> None:
+    url = make_shards(tmp_path / "shards", [4, 4], [2], noisy=True)
+    given = [f"generator.name={name}", "generator.noisy_input=true", "steps=4", "save_every=2"]
+    given.append("validation={perceptual_pairs: 0, shown_pairs: 0}")
+    (tmp_path / "cut/checkpoints").mkdir(parents=True)
+    train(config(url, tmp_path / "whole", *given))
+    middle = "checkpoints/step-00000002.pt"
+    shutil.copy(tmp_path / "whole" / middle, tmp_path / "cut" / middle)
+    train(config(url, tmp_path / "cut", *given, "workers=1"))
+    train(config(url, tmp_path / "deaf", *given, "augment.noisy_dropout=1"))
+    whole, cut, deaf = (
+        checkpoint.load(str(tmp_path / run_dir / "checkpoints/step-00000004.pt"))["gan"]
+        for run_dir in ("whole", "cut", "deaf")
+    )
+    check_same(whole, cut)
+    last = {"spectral": "head.weight", "wave": "last.convolution.weight"}[name]
+    assert not whole["generator"][last].equal(deaf["generator"][last])
+
+
 def test_a_run_leaves_what_its_user_looks_for(noise_url: str, tmp_path: Path) -> None:
     assert main([TINY, f"data=[{{manifest: {noise_url}}}]", f"run_dir={tmp_path}", *QUICK]) == 0
     shown = scalars(tmp_path)
@@ -429,6 +451,10 @@ def test_a_warning_to_the_whole_process_group_saves_and_ends_the_run(
         (["segment_seconds=0.5"], r"segment_seconds 0\.5 .* save_segment_seconds 0\.25"),
         (["adversarial.start_step=7"], r"start_step 7: expected at least 20, 5 epochs of 4 steps"),
         (["global_batch=100"], "global_batch 100 is larger than an epoch of 8 pairs"),
+        (
+            ["generator.noisy_input=true"],
+            r"noisy_input true: .*/manifest\.json: .* no noisy side; .* prep with store_noisy: true",
+        ),
     ],
 )
 def test_contradictions_with_the_data_are_refused_before_any_work(

@@ -29,14 +29,21 @@ CPU = torch.device("cpu")
 class Changed(nn.Module):
     """A generator that halves what it is given, so that nothing it does is the identity."""
 
-    def forward(self, waves: Tensor) -> Tensor:
+    def forward(self, waves: Tensor, _: Tensor | None = None) -> Tensor:
         return waves / 2
+
+
+class Hearing(nn.Module):
+    """A generator that returns its second input where it is given one."""
+
+    def forward(self, waves: Tensor, noisy: Tensor | None = None) -> Tensor:
+        return waves if noisy is None else noisy
 
 
 class Broken(nn.Module):
     """A generator of nothing but NaN."""
 
-    def forward(self, waves: Tensor) -> Tensor:
+    def forward(self, waves: Tensor, _: Tensor | None = None) -> Tensor:
         return waves * math.nan
 
 
@@ -47,7 +54,7 @@ class Mute(nn.Module):
         super().__init__()
         self.muted = muted
 
-    def forward(self, waves: Tensor) -> Tensor:
+    def forward(self, waves: Tensor, _: Tensor | None = None) -> Tensor:
         return waves * (not waves.equal(self.muted))
 
 
@@ -124,6 +131,30 @@ def test_harm_is_what_the_generator_does_to_clean_speech(run: Run) -> None:
     assert harmed["val/harm/si_sdr"] == 100  # of any scale
     assert harmed["val/penalty/harm"] > 0
     assert harmed["val/score"] > start["val/score"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "stored", "distance_db"),
+    # Degraded is half of clean, noisy three quarters.
+    [("true", True, 2.5), ("true", False, 6.02), ("false", True, 6.02)],
+)
+def test_a_generator_is_measured_with_the_noisy_side_if_it_wants_it_and_it_is_stored(
+    tmp_path: Path, wanted: str, stored: bool, distance_db: float
+) -> None:
+    url = make_shards(tmp_path / "shards", [4], [3], noisy=True)
+    if not stored:
+        rewrite_shard(url, "val/shard-000000.tar", lambda pair: pair._replace(noisy=None))
+    run = start(tmp_path, url, f"generator.noisy_input={wanted}")
+    run.gan.average = Hearing()
+    figures = measure(run)
+    shown = list(run.validation.show(run.gan))
+    run.close()
+    for band in ("lsd_0_8k", "lsd_8_24k"):
+        assert figures[f"val/{band}"] == pytest.approx(distance_db, abs=0.03)
+        assert figures[f"val/degraded/{band}"] == pytest.approx(6.02, abs=0.03)
+        assert figures[f"val/harm/{band}"] == 0
+    for _, pair, restored in shown:
+        assert restored.equal(pair.degraded) == (distance_db > 3)
 
 
 def test_a_broken_generator_shows_and_scores_infinity(run: Run) -> None:

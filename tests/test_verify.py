@@ -19,6 +19,7 @@ from tests.made_shards import (
     change_manifest,
     make_pair,
     make_shards,
+    mixed,
     publish_tar,
     rewrite_shard,
     stored_pairs,
@@ -28,6 +29,7 @@ from timbre.audio import SAMPLE_RATE, encode_int16
 from timbre.shards import PairEntry, Rejection, Source
 
 TRAIN, OTHER, VAL = "train/shard-000000.tar", "train/shard-000001.tar", "val/shard-000000.tar"
+OTHER_KEY = "train-000001"
 
 
 @pytest.fixture
@@ -326,6 +328,35 @@ def test_an_index_without_a_plan_is_a_fault_if_others_have_one(manifest_url: str
     rewrite_shard(manifest_url, OTHER, plan="")
     faults = examine(manifest_url).faults
     assert [(fault.kind, fault.shard) for fault in faults] == [("plan", shards.index_path(OTHER))]
+
+
+def test_the_noisy_side_is_checked_like_the_others(tmp_path: Path) -> None:
+    url = make_shards(tmp_path / "shards", [3, 2], audio_format="flac", noisy=True)
+    assert verify(url) == []
+    rewrite_shard(url, OTHER, lambda pair: pair._replace(noisy=mixed(pair.clean)[:-5]))
+    data = bytearray(storage.read(tar_url(url)))
+    data[pair_entry(url).members["noisy.flac"].offset + 3000] ^= 1
+    storage.publish(tar_url(url), bytes(data))
+    told = {(fault.kind, fault.pair): fault.message for fault in examine(url).faults}
+    assert (
+        "noisy.flac: 11995 samples, but its meta says 12000" in told["audio", f"{OTHER_KEY}-0000"]
+    )
+    assert "noisy.flac" in told["index", "train-000000-0001"]
+    assert "CRC-32" in told["index", "train-000000-0001"]
+
+
+def test_a_common_noisy_side_makes_no_duplicates_and_another_one_hides_none(tmp_path: Path) -> None:
+    url = make_shards(tmp_path / "shards", [3, 2], noisy=True)
+    first = stored_pairs(url, TRAIN)[0]
+    rewrite_shard(url, TRAIN, lambda pair: pair._replace(noisy=0 * pair.clean))
+    assert verify(url) == []
+    rewrite_shard(
+        url, OTHER, lambda pair: first._replace(meta=replace(first.meta, key=pair.meta.key))
+    )
+    assert {fault.pair for fault in examine(url).faults if fault.kind == "duplicate"} == {
+        f"{OTHER_KEY}-0000",
+        f"{OTHER_KEY}-0001",
+    }
 
 
 def test_two_pairs_of_one_content_are_told(manifest_url: str) -> None:

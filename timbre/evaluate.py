@@ -22,7 +22,7 @@ from timbre.command import command, say
 from timbre.errors import AudioError, ConfigError
 from timbre.metrics import MetricError
 from timbre.order import DataSource, open_corpus
-from timbre.pairs import PairPlace
+from timbre.pairs import PairPlace, holds_noisy
 from timbre.report import Direction, Example, Finding, Measured
 from timbre.restore import Restorer
 from timbre.whole_pairs import PairList, load_pair
@@ -47,10 +47,14 @@ class Pair(NamedTuple):
 
 
 class Data(NamedTuple):
-    """How each pair is loaded, whether the denoiser is still to run, what to tell of them all."""
+    """How each pair is loaded, whether the denoiser is still to run, what to tell of them all.
+
+    ``noisy`` is whether the denoiser's input is at hand.
+    """
 
     loaders: Sequence[Callable[[Restorer], Pair]]
     denoise: bool
+    noisy: bool
     facts: Mapping[str, object]
 
 
@@ -100,9 +104,10 @@ def open_data(url: str, split: str) -> Data:
             f"{url}: expected a manifest, its folder, or a folder that holds noisy and clean"
         )
     corpus = open_corpus(DataSource(url), split)
-    loaders = [partial(_load_place, place) for place in PairList([corpus])]
+    places = list(PairList([corpus]))
+    loaders = [partial(_load_place, place) for place in places]
     facts = {"data": url, "split": split, "data_sha256": corpus.manifest_sha256}
-    return Data(loaders, denoise=False, facts=facts)
+    return Data(loaders, denoise=False, noisy=holds_noisy(places[0].entry), facts=facts)
 
 
 def measure_pair(pair: Pair, names: Sequence[str]) -> Measured:
@@ -165,8 +170,8 @@ def usable_figures() -> list[str]:
 
 
 def _load_place(place: PairPlace, restorer: Restorer) -> Pair:
-    pair = load_pair(place, torch.device("cpu"))
-    systems = _systems(restorer, pair.degraded[0])
+    pair = load_pair(place, torch.device("cpu"), restorer.noisy_input)
+    systems = _systems(restorer, pair.degraded[0], None if pair.noisy is None else pair.noisy[0])
     return Pair(place.entry.key, systems, pair.clean[0, 0], place.entry.bandwidth_hz)
 
 
@@ -175,9 +180,9 @@ def _load_files(name: str, noisy_url: str, clean_url: str, restorer: Restorer) -
     return Pair(name, {NOISY: noisy, **_systems(restorer, noisy[None])}, clean, FOLDER_BANDWIDTH_HZ)
 
 
-def _systems(restorer: Restorer, wave: Tensor) -> dict[str, Tensor]:
-    """Return each system's output ``(samples,)`` of ``(1, samples)``."""
-    both = restorer.process(wave)
+def _systems(restorer: Restorer, wave: Tensor, noisy: Tensor | None = None) -> dict[str, Tensor]:
+    """Return each system's output ``(samples,)`` of ``(1, samples)``; see ``Restorer.process``."""
+    both = restorer.process(wave, noisy)
     restored = {} if restorer.generator is None else {RESTORED: both.restored[0]}
     return {DEGRADED: both.denoised[0], **restored}
 
@@ -198,7 +203,7 @@ def _open_folder(url: str) -> Data:
             )
     loaders = [partial(_load_files, name, noisy[name], clean[name]) for name in noisy]
     facts = {"data": url, "assumed_bandwidth_hz": FOLDER_BANDWIDTH_HZ}
-    return Data(loaders, denoise=True, facts=facts)
+    return Data(loaders, denoise=True, noisy=True, facts=facts)
 
 
 def _length_at_48_khz(url: str) -> int:
@@ -272,6 +277,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "checkpoint": url,
         "checkpoint_sha256": shards.sha256(storage.read(url)) if url else None,
         **data.facts,
+        # With it and without it a generator is two systems.
+        "heard_noisy": data.noisy if restorer.noisy_input else None,
         "pairs": len(rows),
         "confidence": report.CONFIDENCE,
         "resamples": report.RESAMPLES,

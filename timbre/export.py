@@ -103,7 +103,12 @@ def _convert(generator: nn.Module, config: GeneratorConfig) -> bytes:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Export ``CHECKPOINT`` to ``OUT.onnx`` or ``OUT.safetensors``."""
-    parser = argparse.ArgumentParser("timbre export", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "timbre export",
+        description=__doc__,
+        epilog="The ONNX file takes the degraded signal alone, whatever noisy_input the generator was "
+        "built with: one with it runs as without a noisy signal. The safetensors keep everything.",
+    )
     parser.add_argument(
         "checkpoint", metavar="CHECKPOINT", help="best.safetensors or step-*.pt of a training run"
     )

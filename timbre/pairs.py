@@ -42,6 +42,11 @@ def side_names(place: PairPlace, sides: Sequence[str]) -> tuple[str, ...]:
         raise ShardError(f"{place.url}: {place.entry.key}: {error}") from None
 
 
+def holds_noisy(entry: PairEntry) -> bool:
+    """Return whether the denoiser's input is stored with the pair."""
+    return any(name.startswith("noisy.") for name in entry.members)
+
+
 def cut_segment(pair: PairBytes, segment: int, seed: Sequence[int]) -> list[Int16Wave]:
     """Return the pair's sides, ``(segment,)`` each, cut at one instant; do not write to them.
 
@@ -56,18 +61,17 @@ def cut_segment(pair: PairBytes, segment: int, seed: Sequence[int]) -> list[Int1
     return _cut(pair, low + _draw(seed, samples - kept + 1), kept)
 
 
-def read_whole(place: PairPlace) -> tuple[Int16Wave, Int16Wave]:
-    """Return (degraded, clean) of a pair, aligned, as long as both sides reach.
+def read_whole(place: PairPlace, sides: Sequence[str] = SIDES) -> list[Int16Wave]:
+    """Return some sides of a pair, aligned, as long as both degraded and clean reach.
 
     Raises:
         OSError: the shard is missing or shorter than its index says.
-        ShardError: the bytes are not those that were indexed, or no audio.
+        ShardError: a side is not there, or its bytes are not those that were indexed, or no audio.
     """
-    names = side_names(place, SIDES)
+    names = side_names(place, sides)
     members = tars.read_members(place.url, place.entry, names)
     waves = _cut(PairBytes(place, names, tuple(members)), *overlap(place.entry))
-    degraded, clean = (wave.copy() for wave in waves)  # PyTorch wants what can be written to
-    return degraded, clean
+    return [wave.copy() for wave in waves]  # PyTorch wants what can be written to
 
 
 def overlap(entry: PairEntry) -> tuple[int, int]:

@@ -36,6 +36,7 @@ class Restorer:
         generator: takes and gives ``(batch, 1, samples)`` at 48 kHz; None repairs nothing.
         denoiser: None where the input is denoised already.
         device: where both run.
+        noisy_input: whether the generator also takes what the denoiser was given.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class Restorer:
         generator: nn.Module | None,
         denoiser: DeepFilterNet3 | None,
         device: str | torch.device = "cpu",
+        noisy_input: bool = False,
     ) -> None:
+        self.noisy_input = noisy_input
         self.device = torch.device(device)
         self.generator = generator.to(self.device) if generator else None
         self.denoiser = denoiser.to(self.device) if denoiser else None
@@ -62,10 +65,13 @@ class Restorer:
             FileNotFoundError: there is no such checkpoint.
             CheckpointError: it is something else, or of another architecture.
         """
-        generator = checkpoint.load_generator(checkpoint_url)[0] if checkpoint_url else None
+        generator, noisy_input = None, False
+        if checkpoint_url:
+            generator, config = checkpoint.load_generator(checkpoint_url)
+            noisy_input = config.noisy_input
         denoiser = DeepFilterNet3.load(denoiser_weights) if denoise else None
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(generator, denoiser, device)
+        return cls(generator, denoiser, device, noisy_input)
 
     def __call__(self, waveform: Wave, sample_rate: int, strength: float = 1.0) -> Wave:
         """Return the waveform restored, of the same shape and rate.
@@ -94,20 +100,33 @@ class Restorer:
         return result.reshape(waveform.shape)
 
     @torch.inference_mode()
-    def process(self, waves: Tensor) -> Restored:
-        """Return ``(batch, samples)`` at 48 kHz denoised and restored, each row alone."""
-        rows = [self._process_one(wave[None]) for wave in waves.to(self.device)]
+    def process(self, waves: Tensor, noisy: Tensor | None = None) -> Restored:
+        """Return ``(batch, samples)`` at 48 kHz denoised and restored, each row alone.
+
+        Args:
+            waves: the denoiser's input, or without a denoiser its output.
+            noisy: ``(batch, samples)``, without a denoiser: its input in time with ``waves``, where
+                it is known, for a generator with ``noisy_input``.
+        """
+        heard = [None] * len(waves) if noisy is None else noisy.to(self.device)[:, None]
+        rows = [
+            self._process_one(wave[None], beside)
+            for wave, beside in zip(waves.to(self.device), heard, strict=True)
+        ]
         return Restored(*(torch.cat(side).cpu() for side in zip(*rows, strict=True)))
 
-    def _process_one(self, wave: Tensor) -> Restored:
+    def _process_one(self, wave: Tensor, noisy: Tensor | None) -> Restored:
         gain_db = WORKING_LEVEL_DB - audio.active_level_db(wave[0].cpu().numpy())
         gain = audio.gain(min(gain_db, MAX_GAIN_DB))
         denoised = wave * gain
+        heard = None if noisy is None else noisy * gain
         if self.denoiser is not None:
-            denoised = self.denoiser(denoised)
+            heard = denoised
+            denoised = self.denoiser(heard)
         restored = denoised
         if self.generator is not None:
-            restored = self.generator(denoised[:, None])[:, 0]
+            second = heard[:, None] if self.noisy_input and heard is not None else None
+            restored = self.generator(denoised[:, None], second)[:, 0]
         return Restored(denoised / gain, restored / gain)
 
 

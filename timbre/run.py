@@ -38,7 +38,9 @@ class Run:
         self.config, self.accelerator = config, accelerator
         self.data = TrainingData(config, accelerator)
         held_out = [open_corpus(source, "val") for source in config.data]
-        self.validation = Validation(held_out, config.validation, accelerator)
+        self.validation = Validation(
+            held_out, config.validation, accelerator, config.generator.noisy_input
+        )
         set_seed(config.seed)  # the same initial networks on every rank
         self.gan = Gan(
             config.generator,

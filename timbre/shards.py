@@ -1,9 +1,9 @@
 """The contract between shard creation and training: members, meta, index, manifest.
 
 ``SPLIT/shard-NNNNNN.tar`` is a plain WebDataset of ``KEY.clean.flac KEY.degraded.flac
-KEY.pair.json``; ``shard-NNNNNN.index`` says where each member lies, so that one pair is one ranged
-read; ``manifest.json``, written last, names every shard with its hash. Readers start from the
-manifest and never list a folder.
+KEY.pair.json`` and, if asked for, ``KEY.noisy.flac``; ``shard-NNNNNN.index`` says where each member
+lies, so that one pair is one ranged read; ``manifest.json``, written last, names every shard with
+its hash. Readers start from the manifest and never list a folder.
 """
 
 import hashlib
@@ -49,8 +49,8 @@ class Source:
 class PairMeta:
     """``KEY.pair.json``: where a pair comes from and what was measured of it.
 
-    ``degraded[n + alignment_offset]`` lines up with ``clean[n]``. Both sides hold ``samples``
-    samples. ``bandwidth_hz`` is that of the clean side. ``noises`` are in order of loudness; a babble
+    ``degraded[n + alignment_offset]`` lines up with ``clean[n]``; so does ``noisy[n]``, where the
+    denoiser's input is stored. Each side holds ``samples`` samples. ``bandwidth_hz`` is that of the clean side. ``noises`` are in order of loudness; a babble
     among them is named ``babble-…``, and ``voices`` are the recordings in it. ``seed`` is what the
     random choices of the whole shard were drawn from.
     """

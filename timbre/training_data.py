@@ -9,12 +9,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from timbre import shards
 from timbre.audio import SAMPLE_RATE
 from timbre.batches import PairBatch
 from timbre.command import FAILED, tell
 from timbre.device_loader import DeviceLoader
 from timbre.errors import ConfigError, ShardError, TimbreError, ToldError
 from timbre.order import Corpus, open_corpus
+from timbre.pairs import holds_noisy
 from timbre.reader import Counters
 from timbre.store_errors import StoreError
 from timbre.stream import PairStream, Place, StreamConfig
@@ -39,7 +41,8 @@ class TrainingData:
 
     Raises:
         ConfigError: the config contradicts the data or the number of ranks.
-        ShardError, OSError: a manifest cannot be read.
+        ShardError, OSError: a manifest cannot be read, or with ``generator.noisy_input`` the first
+            shard's index.
     """
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator) -> None:
@@ -52,6 +55,7 @@ class TrainingData:
         accelerator.wait_for_everyone()
         corpora = [open_corpus(source, "train") for source in config.data]
         _check_cache(config, corpora)
+        _check_noisy(config, corpora)
         self.stream = PairStream(
             corpora,
             StreamConfig(
@@ -168,3 +172,16 @@ def _check_cache(config: TrainConfig, corpora: list[Corpus]) -> None:
             f"reading.cache_bytes {config.reading.cache_bytes}: expected at least {largest}, the bytes "
             "of the largest shard"
         )
+
+
+def _check_noisy(config: TrainConfig, corpora: list[Corpus]) -> None:
+    """Refuse shards without the side that the generator is to hear: all are like the first."""
+    if not config.generator.noisy_input:
+        return
+    for source, corpus in zip(config.data, corpora, strict=True):
+        index = shards.load_index(corpus.folder, corpus.shards[0])
+        if not holds_noisy(index.pairs[0]):
+            raise ConfigError(
+                f"generator.noisy_input true: {shards.manifest_url(source.manifest)}: its shards hold "
+                "no noisy side; expected shards made by prep with store_noisy: true"
+            )

@@ -56,6 +56,9 @@ class Validation:
 
     All ranks must make it, and call :meth:`measure`, together.
 
+    Args:
+        noisy: whether the generator also hears what the denoiser heard, of pairs that hold it.
+
     Attributes:
         warning: why PESQ and ESTOI are not measured though they were asked for, or None.
 
@@ -64,9 +67,13 @@ class Validation:
     """
 
     def __init__(
-        self, corpora: Sequence[Corpus], config: ValidationConfig, accelerator: Accelerator
+        self,
+        corpora: Sequence[Corpus],
+        config: ValidationConfig,
+        accelerator: Accelerator,
+        noisy: bool = False,
     ) -> None:
-        self.pairs, self.accelerator = PairList(corpora), accelerator
+        self.pairs, self.accelerator, self.noisy = PairList(corpora), accelerator, noisy
         self._look_at_indexes()
         gaps = [metrics.perceptual_gap() if config.perceptual_pairs else None]
         gap = next((gap for gap in gather_object(gaps) if gap), None)
@@ -122,7 +129,9 @@ class Validation:
         the first :meth:`measure`, there are none.
         """
         for key, pair in self.shown.items():
-            yield key, pair, restore(gan, pair.degraded.to(self.accelerator.device))
+            device = self.accelerator.device
+            noisy = None if pair.noisy is None else pair.noisy.to(device)
+            yield key, pair, restore(gan, pair.degraded.to(device), noisy)
 
     def _look_at_indexes(self) -> None:
         """Read every index once, each on one rank: a run should not end at its first validation."""
@@ -148,8 +157,8 @@ class Validation:
     def _measure_pair(self, gan: Gan, reconstruction: ReconstructionLoss, row: int) -> Figures:
         """Return every figure of a pair, on the host; NaN is what it does not have."""
         place = self.pairs[row]
-        pair = load_pair(place, self.accelerator.device)
-        restored = restore(gan, pair.degraded)
+        pair = load_pair(place, self.accelerator.device, self.noisy)
+        restored = restore(gan, pair.degraded, pair.noisy)
         sides = {"": restored} if self.known else {"": restored, "degraded/": pair.degraded}
         figures: Figures = {SAMPLES: torch.tensor(float(place.entry.samples))}
         for side, wave in sides.items():
@@ -157,7 +166,9 @@ class Validation:
             figures |= {side + name: value for name, value in quality.items()}
         terms = _losses(gan, reconstruction, restored, pair)
         figures |= {f"loss/{name}": terms[name] for name in LOSSES}
-        harmed = _difference(restore(gan, pair.clean), pair) if row in self.harm else {}
+        # Of clean speech the denoiser would have heard what it gave.
+        unharmed = None if pair.noisy is None else pair.clean
+        harmed = _difference(restore(gan, pair.clean, unharmed), pair) if row in self.harm else {}
         nothing = torch.tensor(math.nan)
         figures |= {f"harm/{name}": harmed.get(name, nothing) for name in HARM}
         # One wait for the device.
@@ -175,7 +186,8 @@ class Validation:
             if self.accelerator.is_main_process:
                 for number in spread(len(ranked), self.shown_pairs):
                     place = self.pairs[ranked[number]]
-                    self.shown[place.entry.key] = load_pair(place, torch.device("cpu"))
+                    pair = load_pair(place, torch.device("cpu"), self.noisy)
+                    self.shown[place.entry.key] = pair
         except Exception as error:
             failure = error
         raise_together(failure, self.accelerator)
@@ -214,13 +226,13 @@ class Validation:
         return covered
 
 
-def restore(gan: Gan, degraded: Tensor) -> Tensor:
-    """Return what the averaged generator makes of ``(1, 1, samples)``, float32.
+def restore(gan: Gan, degraded: Tensor, noisy: Tensor | None) -> Tensor:
+    """Return what the averaged generator makes of ``(1, 1, samples)`` each, float32.
 
     The one place where validation runs it.
     """
     with gan.autocast(degraded.device):
-        restored: Tensor = gan.average(degraded)
+        restored: Tensor = gan.average(degraded, noisy)
     return restored.float()
 
 

@@ -10,16 +10,20 @@ from torch import Tensor
 from timbre import shards, storage
 from timbre.errors import ShardError
 from timbre.order import Corpus
-from timbre.pairs import PairPlace, read_whole
+from timbre.pairs import NOISY_SIDES, SIDES, PairPlace, holds_noisy, read_whole
 from timbre.shards import ShardIndex
 
 
 class AlignedPair(NamedTuple):
-    """Two waveforms ``(1, 1, samples)`` float32, and the clean side's bandwidth ``(1,)``."""
+    """Waveforms ``(1, 1, samples)`` float32, and the clean side's bandwidth ``(1,)``.
+
+    ``noisy`` is what the denoiser was given; None where it is not stored, or was not asked for.
+    """
 
     degraded: Tensor
     clean: Tensor
     bandwidth_hz: Tensor
+    noisy: Tensor | None
 
 
 class PairList:
@@ -64,21 +68,22 @@ class PairList:
         return self._opened[1]
 
 
-def load_pair(place: PairPlace, device: torch.device) -> AlignedPair:
-    """Return a whole pair on a device.
+def load_pair(place: PairPlace, device: torch.device, noisy: bool = False) -> AlignedPair:
+    """Return a whole pair on a device, if asked for with its noisy side where that is stored.
 
     Raises:
         ShardError: it is damaged or cannot be read; the message names shard and key.
     """
     try:
-        waves = read_whole(place)
+        waves = read_whole(place, NOISY_SIDES if noisy and holds_noisy(place.entry) else SIDES)
     except (OSError, ShardError) as error:
         url = storage.join(place.folder, place.shard.path)
         raise ShardError(f"{url}: pair {place.entry.key} cannot be read: {error}") from error
-    degraded, clean = (
+    degraded, clean, *heard = (
         torch.from_numpy(wave).to(device).float()[None, None] / 32768 for wave in waves
     )
-    return AlignedPair(degraded, clean, torch.tensor([place.entry.bandwidth_hz], device=device))
+    bandwidth_hz = torch.tensor([place.entry.bandwidth_hz], device=device)
+    return AlignedPair(degraded, clean, bandwidth_hz, heard[0] if heard else None)
 
 
 def spread(total: int, count: int) -> list[int]:

@@ -131,6 +131,26 @@ def test_gradients_that_are_not_finite_stop_all_ranks_alike(url: str, tmp_path: 
     assert not (tmp_path / "run/checkpoints").exists()
 
 
+def test_ranks_train_a_generator_that_never_hears_its_noisy_side(tmp_path: Path) -> None:
+    """Withheld from every pair it is silent, not left out, so that all parameters are in use."""
+    url = make_shards(tmp_path / "shards", [7, 7], [2], noisy=True)
+    given = ["generator.noisy_input=true", "augment.noisy_dropout=1", "steps=3", "save_every=3"]
+    given += ["validation.perceptual_pairs=0", "workers=0"]
+    torchrun(2, "-m", "timbre.train", write_config(tmp_path, url, *given))
+    state = checkpoint.load(f"{tmp_path}/run/checkpoints/step-00000003.pt")
+    optimizer = state["gan"]["generator_optimizer"]
+    assert len(optimizer["state"]) == len(state["gan"]["generator"])
+    assert state["gan"]["generator"]["noisy_path.share.weight"].count_nonzero() == 0
+
+
+def test_shards_without_a_noisy_side_are_refused_on_all_ranks(url: str, tmp_path: Path) -> None:
+    config = write_config(tmp_path, url, "generator.noisy_input=true")
+    finished = launch(2, "-m", "timbre.train", config)
+    assert finished.returncode != 0 and not (tmp_path / "run").exists()
+    assert f"noisy_input true: {url}: its shards hold no noisy side" in finished.stderr
+    assert "store_noisy: true" in finished.stderr
+
+
 def test_an_indivisible_global_batch_is_refused_on_all_ranks(url: str, tmp_path: Path) -> None:
     with pytest.raises(
         AssertionError, match="global_batch 5 does not divide over 2 ranks; near it are 4 and 6"
