@@ -27,7 +27,7 @@ class Louder(nn.Module):
         super().__init__()
         self.gain = nn.Parameter(torch.tensor(gain))
 
-    def forward(self, waves: Tensor) -> Tensor:
+    def forward(self, waves: Tensor, noisy: Tensor | None = None) -> Tensor:
         return self.gain * waves
 
 
