@@ -208,9 +208,9 @@ def test_row_14_a_ragged_share_neither_drops_nor_repeats_a_pair_and_figures_are_
     assert len(pairs) == 7
     values, weights = [], []
     for place in pairs:
-        degraded, clean, bandwidth_hz = load_pair(place, CPU)
-        sides = degraded[:, 0], clean[:, 0]
-        values.append(float(metrics.log_spectral_distance(*sides, 0, 8000, bandwidth_hz)))
+        pair = load_pair(place, CPU)
+        sides = pair.degraded[:, 0], pair.clean[:, 0]
+        values.append(float(metrics.log_spectral_distance(*sides, 0, 8000, pair.bandwidth_hz)))
         weights.append(place.entry.samples)
     found = float.fromhex(two_ranks.told[0]["figures"]["val/degraded/lsd_0_8k"])
     assert found == pytest.approx(np.average(values, weights=weights), rel=1e-9)
