@@ -1,6 +1,8 @@
 """Sized epochs on a device: what is served, what is saved, and that nothing is prepared."""
 
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -61,15 +63,34 @@ def test_reading_processes_live_from_epoch_to_epoch_and_end_with_it(url: str) ->
     assert len(keys(iter(loader))) == STEPS  # and anew
 
 
-def test_it_ends_its_processes_when_nobody_holds_it(url: str) -> None:
+def test_its_processes_end_when_nobody_holds_it(url: str) -> None:
     before = set(multiprocessing.active_children())
-    loader = DeviceLoader(stream(url, workers=1), cpu())
-    accelerator_holds_it = loader
+    accelerator = cpu()
+    loader = DeviceLoader(stream(url, workers=1), accelerator)
     keys(iter(loader), 1)
     (process,) = set(multiprocessing.active_children()) - before
-    loader.close()
+    del loader, accelerator
+    process.join(30)
     assert not process.is_alive()
-    assert accelerator_holds_it is loader
+
+
+def test_a_program_that_holds_it_to_its_end_ends(url: str) -> None:
+    """Its processes leave SIGTERM to the parent, which is how the parent would end them."""
+    program = (
+        "from tests.test_device_loader import *\n"
+        f"loader = DeviceLoader(stream({url!r}, workers=2), cpu())\n"
+        "batches = iter(loader)\n"
+        "print(len(next(batches).keys))\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert finished.stdout == "6\n"
 
 
 @pytest.mark.parametrize("step", [0, 2, STEPS, STEPS + 3])
@@ -120,3 +141,19 @@ def test_batches_are_copied_to_the_device_unchanged_and_without_a_sync(url: str)
         assert here.degraded.equal(there.degraded.cpu()) and here.clean.equal(there.clean.cpu())
         assert here.keys == there.keys
     loader.close()
+
+
+def test_the_loop_in_the_readme_runs_as_it_is_written(tmp_path: Path) -> None:
+    make_shards(tmp_path / "shards", [70], seconds=2.0)
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    code = text.partition("In your own trainer:\n\n```python\n")[2].partition("```")[0]
+    assert "for batch in loader" in code
+    told = "\nprint(len(batch.keys), tuple(batch.clean.shape), batch.clean.dtype)\n"
+    finished = subprocess.run(
+        [sys.executable, "-c", code + told],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.stdout == "64 (64, 96000) torch.int16\n", finished.stderr
