@@ -4,6 +4,7 @@ Run as `nice -n 19 python -m benchmarks.bake_off MANIFEST FOLDER [--minutes 25]`
 measures what a step of each costs; both are then trained by `timbre train`, side by side, one thread
 each, in so many steps that they use the same CPU time: that of the process and its reader, validation
 and start included. `FOLDER/PIDS` names the two processes; while they are stopped nothing is counted.
+Where `FOLDER/costs.json` is there already, from a trial of the same sizes, there is no other trial.
 `FOLDER/curves.png` holds the learning curves; `--report` makes it and the figures again, of runs that
 have ended.
 """
@@ -26,6 +27,7 @@ from benchmarks.bake_off_plan import (
     cpu_seconds,
     phases,
     steps_for,
+    steps_per_epoch,
     train_config,
     trial,
 )
@@ -34,6 +36,7 @@ from benchmarks.report import print_figure, print_line, print_machine, print_rat
 from benchmarks.stream_meters import cpu_seconds as tree_seconds
 from timbre import config as configs
 
+COSTS = "costs.json"
 POLL_SECONDS = 1.0
 # The distances whose share that is left, against DeepFilterNet3's, is the result.
 DISTANCES = ("mel_distance", "lsd_0_8k", "lsd_8_24k")
@@ -77,26 +80,29 @@ def main() -> None:
 
 
 def plan_runs(setting: Setting) -> None:
-    """Measure costs, set steps, and write ``plan.json`` and a config for each run."""
-    with tempfile.TemporaryDirectory() as scratch:
-        costs, parameters, epoch = trial(setting, scratch)
-    try:
-        steps = steps_for(setting.minutes, costs, epoch, setting.validations)
-    except ValueError as error:
-        sys.exit(str(error))
+    """Measure costs and plan both runs; costs that lie in the folder already are taken as they are."""
     folder = Path(setting.folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / COSTS).exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            costs = trial(setting, scratch)
+        measured = {name: costs[name]._asdict() for name in costs}
+        (folder / COSTS).write_text(json.dumps(measured, indent=2))
+    epoch = steps_per_epoch(setting)
+    try:
+        steps = steps_for(setting.minutes, read_costs(folder), epoch, setting.validations)
+    except ValueError as error:
+        sys.exit(str(error))
     for name in GENERATORS:
         text = configs.dump(train_config(setting, name, steps[name]))
         (folder / f"{name}.yaml").write_text(text)
-    plan = {
-        "setting": setting._asdict(),
-        "steps_per_epoch": epoch,
-        "parameters": parameters,
-        "steps": steps,
-        "costs": {name: cost._asdict() for name, cost in costs.items()},
-    }
+    plan = {"setting": setting._asdict(), "steps_per_epoch": epoch, "steps": steps}
     (folder / "plan.json").write_text(json.dumps(plan, indent=2))
+
+
+def read_costs(folder: Path) -> dict[str, Cost]:
+    """Return what the trial measured, or an earlier one of the same sizes."""
+    return {name: Cost(**cost) for name, cost in json.loads((folder / COSTS).read_text()).items()}
 
 
 def race(folder: Path) -> None:
@@ -137,17 +143,16 @@ def _ended(racer: Racer) -> bool:
 def report(folder: Path) -> None:
     """Print the figures of two ended runs, the ratios, and draw the curves."""
     plan = json.loads((folder / "plan.json").read_text())
-    setting, costs = Setting(**plan["setting"]), plan["costs"]
+    setting, costs = Setting(**plan["setting"]), read_costs(folder)
     runs = {name: read_curves(folder / name, folder / f"{name}.clock") for name in GENERATORS}
     print_machine(BENCH)
     print_line(bench=BENCH, setting=setting._asdict(), steps_per_epoch=plan["steps_per_epoch"])
     ramps: dict[str, int] = {}
     left: dict[str, float] = {}
     for name, curves in runs.items():
-        steps, cost = plan["steps"][name], Cost(**costs[name])
+        steps, cost = plan["steps"][name], costs[name]
         _, reconstruction, discriminator, _ = phases(steps)
         ramps[name] = reconstruction + discriminator
-        print_figure(BENCH, name, "parameters", plan["parameters"][name], "million")
         for part, spent in cost._asdict().items():
             print_figure(BENCH, name, f"cost/{part}", spent, "CPU s")
         print_figure(BENCH, name, "steps", steps, "steps")
@@ -157,7 +162,8 @@ def report(folder: Path) -> None:
         print_figure(BENCH, name, "spent", json.loads(clock[-1])[1] / 60, "CPU min")
         left |= print_results(name, curves, ramps[name])
     shares = {
-        f"{phase}_step/wave_to_spectral": costs["wave"][phase] / costs["spectral"][phase]
+        f"{phase}_step/wave_to_spectral": getattr(costs["wave"], phase)
+        / getattr(costs["spectral"], phase)
         for phase in ("reconstruction", "discriminator", "adversarial")
     }
     print_ratios(BENCH, **shares, **left)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from timbre import config as configs
+from timbre.order import DataSource, open_corpus
 from timbre.run import Run, open_run
 from timbre.schedule import RECONSTRUCTION_EPOCHS
 from timbre.train import train_step
@@ -148,8 +149,8 @@ def train_config(setting: Setting, name: str, steps: int) -> TrainConfig:
     return configs.from_tree(TrainConfig, tree, BENCH)
 
 
-def trial(setting: Setting, folder: str) -> tuple[dict[str, Cost], dict[str, float], int]:
-    """Return the costs and the parameters (millions) of each generator, and the steps of an epoch.
+def trial(setting: Setting, folder: str) -> dict[str, Cost]:
+    """Return what each generator costs.
 
     One thread reads, trains and is measured. The first validation is measured, which costs more than
     the later ones: it measures the degraded side too.
@@ -169,18 +170,19 @@ def trial(setting: Setting, folder: str) -> tuple[dict[str, Cost], dict[str, flo
                 if turn:
                     seconds[name][phase].append(time.process_time() - begun)
     costs: dict[str, Cost] = {}
-    parameters: dict[str, float] = {}
     for name, run in runs.items():
         begun = time.process_time()
         run.validation.measure(run.gan, run.reconstruction)
         validation = time.process_time() - begun
         medians = [statistics.median(spent) for spent in seconds[name]]
         costs[name] = Cost(medians[0], medians[1], medians[2], validation, started)
-        parameters[name] = sum(p.numel() for p in run.gan.average.parameters()) / 1e6
-    epoch = runs[GENERATORS[0]].data.stream.steps_per_epoch
-    for run in runs.values():
         run.close()
-    return costs, parameters, epoch
+    return costs
+
+
+def steps_per_epoch(setting: Setting) -> int:
+    """Return how many whole batches the training pairs are."""
+    return open_corpus(DataSource(setting.manifest), "train").pairs // setting.batch
 
 
 def _open(setting: Setting, name: str, folder: str) -> Run:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bake_off_plan import Cost, cpu_seconds, fewest_steps, phases, steps_for
+from benchmarks.bake_off import plan_runs
+from benchmarks.bake_off_plan import Cost, Setting, cpu_seconds, fewest_steps, phases, steps_for
 from tests.conftest import ROOT
 from tests.made_shards import make_shards
+from timbre import config as configs
+from timbre.train_config import TrainConfig
 
 COSTS = {
     "spectral": Cost(0.7, 1.9, 2.8, 40.0, 6.0),
@@ -47,6 +50,27 @@ def test_too_few_minutes_are_refused_with_the_fewest_that_do() -> None:
     least = cpu_seconds(fewest_steps(EPOCH), COSTS["wave"], VALIDATIONS) / 60
     with pytest.raises(ValueError, match=f"at least {least:.1f}"):
         steps_for(least - 0.1, COSTS, EPOCH, VALIDATIONS)
+
+
+def test_costs_that_were_measured_before_are_planned_with_and_only_the_generators_differ(
+    tmp_path: Path,
+) -> None:
+    url = make_shards(tmp_path / "shards", [4], [1])
+    measured = {name: cost._asdict() for name, cost in COSTS.items()}
+    (tmp_path / "costs.json").write_text(json.dumps(measured))
+    plan_runs(Setting(url, str(tmp_path), 10, "tiny", 2, 0.2, 1e-3, VALIDATIONS, 0, 1))
+    trees = {}
+    for name, steps in steps_for(10, COSTS, 2, VALIDATIONS).items():
+        tree = configs.to_tree(configs.load(TrainConfig, tmp_path / f"{name}.yaml"))
+        assert tree["steps"] == steps
+        assert tree["generator"].pop("name") == name
+        assert tree["adversarial"]["start_step"] == phases(steps).reconstruction
+        scheduled = ("adversarial", "steps", "run_dir", "log_every", "log_gradients_every")
+        for key in (*scheduled, "validate_every", "save_every"):
+            del tree[key]
+        del tree["optimizer"]["warmup_steps"]
+        trees[name] = tree
+    assert trees["spectral"] == trees["wave"]
 
 
 def test_both_generators_are_trained_and_compared_over_cpu_time(tmp_path: Path) -> None:
