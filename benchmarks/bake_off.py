@@ -123,8 +123,7 @@ def _start(folder: Path, name: str) -> Racer:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    clock = folder / f"{name}.clock"
-    clock.write_text(json.dumps([time.time(), 0.0]) + "\n")
+    (clock := folder / f"{name}.clock").write_text(json.dumps([time.time(), 0.0]) + "\n")
     return Racer(name, process, clock)
 
 
@@ -167,7 +166,7 @@ def report(folder: Path) -> None:
         for phase in ("reconstruction", "discriminator", "adversarial")
     }
     print_ratios(BENCH, **shares, **left)
-    title = f"{setting.size}, {setting.batch} x {setting.seconds} s a step; dotted: adversarial"
+    title = f"{setting.size}, {setting.batch} x {setting.seconds} s a step; dotted: the ramp begins"
     draw(runs, ramps, title, folder / "curves.png")
 
 
