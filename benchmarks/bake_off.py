@@ -5,8 +5,7 @@ measures what a step of each costs; both are then trained by `timbre train`, sid
 each, in so many steps that they use the same CPU time: that of the process and its reader, validation
 and start included. `FOLDER/PIDS` names the two processes; while they are stopped nothing is counted.
 Where `FOLDER/costs.json` is there already, from a trial of the same sizes, there is no other trial.
-`FOLDER/curves.png` holds the learning curves; `--report` makes it and the figures again, of runs that
-have ended.
+`FOLDER/curves.png` holds the curves; `--report` makes it and the figures of ended runs again.
 """
 
 import argparse
