@@ -24,6 +24,7 @@ from timbre import config as configs
 from timbre.errors import CheckpointError, ConfigError, ShardError, WorkError
 from timbre.metrics import log_spectral_distance
 from timbre.run import Run, open_run
+from timbre.schedule import cosine_share
 from timbre.train import main, train, train_step
 from timbre.train_config import TrainConfig
 from timbre.whole_pairs import load_pair
@@ -359,11 +360,17 @@ def test_the_discriminator_learns_first_and_weighs_in_later(noise_url: str, tmp_
     run = open_run(config(noise_url, tmp_path, "steps=26", ADVERSARIAL))
     before = [p.detach().clone() for p in run.gan.discriminator.parameters()]
     logged: list[dict[str, torch.Tensor]] = []
+    rates: list[float] = []
     for batch in run.batches():
         logged.append(train_step(run, batch))
+        rates.append(run.gan.discriminator_descent.optimizer.param_groups[0]["lr"])
         if run.gan.step == 20:
             check_same(before, list(run.gan.discriminator.parameters()))
     run.close()
+    # A schedule of its own, from its own start on: a warm-up of two steps, then down to the end.
+    peak = run.config.optimizer.discriminator_learning_rate
+    expected = [peak * cosine_share(n, 2, 6, run.config.optimizer.final_share) for n in range(6)]
+    assert rates[20:] == pytest.approx(expected) and max(rates) == peak
     assert [n for n, metrics in enumerate(logged) if "d/loss" in metrics] == list(range(20, 26))
     assert [n for n, metrics in enumerate(logged) if "g/adversarial" in metrics] == list(
         range(22, 26)

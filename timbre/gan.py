@@ -98,17 +98,26 @@ class Gan:
         dtype = DTYPES.get(self.precision)
         return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
-    def set_learning_rates(self) -> None:
-        """Set both optimizers' rates for this step."""
+    def set_learning_rates(self, adversarial_start: int) -> None:
+        """Set both optimizers' rates for this step.
+
+        The discriminator goes through a schedule of its own from ``adversarial_start`` on: by the
+        generator's it would begin when the rate has nearly run out, and learn nothing.
+        """
+        c = self.config
+        own = max(self.step - adversarial_start, 0)
+        share = self._rate_share(self.step, self.steps)
+        own_share = self._rate_share(own, self.steps - adversarial_start)
+        self.generator_descent.set_learning_rate(c.learning_rate * share)
+        self.discriminator_descent.set_learning_rate(c.discriminator_learning_rate * own_share)
+
+    def _rate_share(self, step: int, steps: int) -> float:
         c = self.config
         if c.schedule == "warm_restarts":
-            share = warm_restarts_share(
-                self.step, c.warmup_steps, c.restart_steps, c.restart_factor, c.final_share
+            return warm_restarts_share(
+                step, c.warmup_steps, c.restart_steps, c.restart_factor, c.final_share
             )
-        else:
-            share = cosine_share(self.step, c.warmup_steps, self.steps, c.final_share)
-        self.generator_descent.set_learning_rate(c.learning_rate * share)
-        self.discriminator_descent.set_learning_rate(c.discriminator_learning_rate * share)
+        return cosine_share(step, c.warmup_steps, steps, c.final_share)
 
     def descend_generator(self, output: Tensor, gradient: Tensor | None = None) -> Tensor:
         """Take one generator step and update the average; return the gradient norm.

@@ -101,8 +101,10 @@ class Run:
         told, lines = self.alarms.check(scalars, self.gan.step)
         for line in lines:
             self.telemetry.say(line)
-        rate = self.gan.generator_descent.optimizer.param_groups[0]["lr"]
-        scalars |= told | {"g/learning_rate": rate}
+        gan = self.gan
+        for name, descent in [("g", gan.generator_descent), ("d", gan.discriminator_descent)]:
+            scalars[f"{name}/learning_rate"] = descent.optimizer.param_groups[0]["lr"]
+        scalars |= told
         self.telemetry.scalars(scalars, self.gan.step)
         return f"loss {scalars['g/loss']:.3f}"
 

@@ -63,7 +63,7 @@ def train(config: TrainConfig) -> None:
 def train_step(run: Run, batch: PairBatch) -> Metrics:
     """Take one step of each network whose turn it is; return the scalars to be logged."""
     config, gan, device = run.config, run.gan, run.accelerator.device
-    gan.set_learning_rates()
+    gan.set_learning_rates(run.adversarial_start)
     sides = augmented(batch, config)
     clean, bandwidth_hz = sides.clean, sides.bandwidth_hz
     with gan.autocast(device):
