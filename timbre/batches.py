@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,8 @@ from timbre.store_errors import StoreError
 MAX_BAD_IN_A_ROW = 100
 # Batches of a remote store that are on their way while one is decoded.
 AHEAD = 2
+# Whether its parent still wants them is looked at so often.
+LOOK_SECONDS = 0.5
 
 
 class PairBatch(NamedTuple):
@@ -119,21 +121,27 @@ class BatchMaker:
         self._shape, self._seed, self._pool = shape, seed, pool
         self._told = Counters()
 
-    def batches(self, steps: Iterator[Step], ahead: int) -> Iterator[FilledBatch | Failure]:
-        """Yield a batch a step, or a last Failure; ``ahead`` steps are being read meanwhile."""
+    def batches(
+        self, steps: Iterator[Step], ahead: int, is_ending: Callable[[], bool]
+    ) -> Iterator[FilledBatch | Failure]:
+        """Yield a batch a step, or a last Failure; ``ahead`` steps are being read meanwhile.
+
+        None is waited for once ``is_ending``.
+        """
         try:
-            read = ((step, self._fetch(step)) for step in steps)
-            for step, pairs in self._read_ahead(steps, ahead) if ahead else read:
+            for step, pairs in self._read(steps, ahead, is_ending):
                 yield self._make(step, pairs)
         except (ShardError, StoreError) as error:
             yield Failure(str(error), isinstance(error, StoreError))
         finally:
             self._reader.close()
 
-    def _read_ahead(
-        self, steps: Iterator[Step], ahead: int
+    def _read(
+        self, steps: Iterator[Step], ahead: int, is_ending: Callable[[], bool]
     ) -> Iterator[tuple[Step, Iterator[PairBytes | BadPair]]]:
-        """Yield the steps with their bytes, which are on their way while earlier ones are decoded."""
+        """Yield the steps, which never end, with their bytes, read while earlier ones are decoded."""
+        if not ahead:
+            yield from ((step, self._fetch(step)) for step in steps)
         on_their_way: deque[tuple[Step, Future[list[PairBytes | BadPair]]]] = deque()
         pool = ThreadPoolExecutor(ahead, thread_name_prefix="ahead")
         try:
@@ -142,7 +150,7 @@ class BatchMaker:
                 on_their_way.append((step, wanted))
                 if len(on_their_way) > ahead:
                     first, pairs = on_their_way.popleft()
-                    yield first, iter(pairs.result())
+                    yield first, iter(_await(pairs, is_ending))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -176,19 +184,34 @@ class BatchMaker:
     def _cut_usable(
         self, pair: PairBytes | BadPair, place: Step, replaced: list[BadPair]
     ) -> tuple[PairBytes, list[Int16Wave]]:
-        """Return the pair and its cut sides; for a bad one, the next in order that can be used."""
+        """Return the pair and its cut sides; for a bad one, the next in order that can be used.
+
+        Only the place's own pair is told as replaced: those after it have places of their own.
+        """
         for skipped in range(1, MAX_BAD_IN_A_ROW + 1):
             if isinstance(pair, PairBytes):
                 try:
                     return pair, cut_segment(pair, self._shape.samples, (self._seed, *place))
                 except ShardError as error:
                     pair = BadPair.of(pair.place.url, pair.place.entry.key, error)
-            replaced.append(pair)
+            last = pair
+            if skipped == 1:
+                replaced.append(last)
             (pair,) = self._fetch(Step(place.epoch, place.first + skipped), 1)
-        raise ShardError(f"{MAX_BAD_IN_A_ROW} pairs in a row cannot be read; last: {replaced[-1]}")
+        raise ShardError(f"{MAX_BAD_IN_A_ROW} pairs in a row cannot be read; last: {last}")
 
     def _took(self) -> Counters:
         """Return what reading took since this was last asked."""
         now, before = self._reader.counters(), self._told
         self._told = now
         return Counters(*(a - b for a, b in zip(now, before, strict=True)))
+
+
+def _await(
+    pairs: "Future[list[PairBytes | BadPair]]", is_ending: Callable[[], bool]
+) -> list[PairBytes | BadPair]:
+    """Return what is on its way, or raise StoreError if nobody wants it any more."""
+    while not wait([pairs], LOOK_SECONDS).done:
+        if is_ending():
+            raise StoreError("ended meanwhile")
+    return pairs.result()

@@ -9,6 +9,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from timbre.batches import PairBatch
+from timbre.errors import ShardError
+from timbre.store_errors import StoreError
 from timbre.stream import PairStream
 
 
@@ -47,9 +49,16 @@ class DeviceLoader:
             batches = self.stream.read_ahead()
             on_cuda = self._device.type == "cuda"
             self._batches = _copy_ahead(batches, self._device) if on_cuda else batches
+        batches = self._batches
         for _ in range(len(self)):
+            if self._batches is not batches:  # closed, or moved elsewhere, by the loop's own body
+                return
             begun = time.perf_counter()
-            batch = next(self._batches)
+            try:
+                batch = next(batches)
+            except (ShardError, StoreError):
+                self.close()
+                raise
             self.waited_seconds += time.perf_counter() - begun
             self.stream.consume(batch)
             yield batch

@@ -17,7 +17,7 @@ from timbre import shards, storage, tars
 from timbre.audio import SAMPLE_RATE
 from timbre.errors import ShardError
 from timbre.listing import FileStat
-from timbre.shards import AudioFormat, Manifest, ShardEntry, ShardIndex
+from timbre.shards import AudioFormat, Manifest, PairEntry, ShardEntry, ShardIndex
 
 SPLITS = ("train", "val")
 # Each holds one tar, of a remote store in memory.
@@ -90,6 +90,8 @@ def _index(folder: str, tar: FileStat) -> tuple[ShardEntry, ShardIndex]:
     index = _fitting(data, index_url, tar.bytes)
     if index is None:
         index = _derive_index(url)
+        for pair in index.pairs:
+            _check(pair, url)
         data = shards.to_json(index)
         storage.publish(index_url, data)
     seconds = sum(pair.samples for pair in index.pairs) / SAMPLE_RATE
@@ -121,6 +123,14 @@ def _derive_index(url: str) -> ShardIndex:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         return tars.index_tar(data, url)
+
+
+def _check(pair: PairEntry, url: str) -> None:
+    if not 0 <= abs(pair.alignment_offset) < pair.samples or pair.bandwidth_hz <= 0:
+        raise ShardError(
+            f"{url}: {pair.key}: samples {pair.samples}, alignment_offset {pair.alignment_offset}, "
+            f"bandwidth_hz {pair.bandwidth_hz:g}: expected an offset within the samples, and a bandwidth"
+        )
 
 
 def _audio_format(index: ShardIndex, path: str) -> AudioFormat:

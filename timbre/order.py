@@ -123,7 +123,7 @@ class SampleOrder:
     round several times.
 
     Raises:
-        ConfigError: a corpus's weight is too small for a single pair of it in an epoch.
+        ConfigError: a corpus is empty, or its weight too small for a single pair of it in an epoch.
     """
 
     def __init__(self, corpora: Sequence[Corpus], seed: int, window: int) -> None:
@@ -133,6 +133,9 @@ class SampleOrder:
         ]
         self.pairs = sum(int(counts.sum()) for counts in self._counts)
         self._weights = [corpus.weight for corpus in corpora]
+        for corpus, counts in zip(corpora, self._counts, strict=True):
+            if not counts.sum():
+                raise ConfigError(f"data: {corpus.folder} holds no pairs")
         for corpus, quota in zip(corpora, self._quotas(self.pairs), strict=True):
             if not quota:
                 raise ConfigError(

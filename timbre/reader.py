@@ -3,6 +3,7 @@
 What is handed out has been checked against its CRC-32.
 """
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -51,7 +52,13 @@ class BadPair(NamedTuple):
 
     @staticmethod
     def of(shard: str, key: str, error: Exception) -> "BadPair":
-        """Return the pair that an error is about, which need not name the shard again."""
+        """Return the pair that an error is about, which need not name the shard again.
+
+        Raises:
+            StoreError: not the pair is to blame, but this machine has no more files or memory.
+        """
+        if isinstance(error, OSError) and _is_exhaustion(error):
+            raise StoreError(f"{shard}: {store_errors.reason(error)}") from error
         told = store_errors.reason(error) if isinstance(error, OSError) else str(error)
         return BadPair(shard, key, told.removeprefix(f"{shard}: ").removeprefix(f"{key}."))
 
@@ -68,6 +75,7 @@ class Counters(NamedTuple):
     retries: int = 0
     cache_hits: int = 0
     cache_fetches: int = 0
+    cache_bypasses: int = 0
 
 
 class _Wanted(NamedTuple):
@@ -104,7 +112,9 @@ class PairReader:
         if config.cache_dir is not None:
             folder = Path(config.cache_dir)
             self._cache = FileCache(folder, config.cache_bytes, self._remote.read_many)
-        self._disk_bytes = 0
+        # Shards that do not come whole with the right hash: of these, pairs are read one by one.
+        self._broken: set[str] = set()
+        self._local_bytes = 0
         self._is_local = lru_cache(maxsize=None)(storage.is_local)
         self._index_of = lru_cache(open_shards)(self._load_index)
         # A file closes when the last one who reads from it lets go.
@@ -129,16 +139,19 @@ class PairReader:
         """Return what reading took so far."""
         remote, cache = self._remote, self._cache
         return Counters(
-            self._disk_bytes + remote.bytes,
+            self._local_bytes + remote.bytes,
             remote.requests,
             remote.retries,
             cache.hits if cache else 0,
             cache.fetches if cache else 0,
+            cache.bypasses if cache else 0,
         )
 
     def close(self) -> None:
-        """Let go of what is still on its way."""
+        """Let go of what is still on its way, and of open files."""
         self._remote.close()
+        self._file_at.cache_clear()
+        self._index_of.cache_clear()
 
     def _find(self, request: PairRequest) -> _Wanted | BadPair:
         key = f"pair {request.number}"
@@ -158,21 +171,20 @@ class PairReader:
 
         Its pairs are as many as the manifest says, too, or no number of a pair would be sure.
         """
-        url, tar_url = (
-            storage.join(folder, p) for p in (shards.index_path(shard.path), shard.path)
-        )
+        url = storage.join(folder, shards.index_path(shard.path))
         patience = self._remote.patience
-        data = None
-        if self._cache is not None and not storage.is_local(url):
+        cached = self._cache is not None and not self._is_local(folder)
+        copy = None
+        if cached:
             copy = self._open_copy(url, storage.size(url, patience), shard.index_sha256)
-            data = copy.read() if copy else None
-        if data is None:
-            data = storage.read(url, patience)
+        data = copy.read() if copy else storage.read(url, patience)
         index = shards.parse_index(data, shard, url)
         if (pairs := len(index.pairs)) != shard.pairs:
             raise ShardError(f"{url}: {pairs} pairs, but the manifest says {shard.pairs}")
-        if (found := storage.size(tar_url, patience)) != shard.bytes:
-            raise ShardError(f"{tar_url}: {found} bytes, but the manifest says {shard.bytes}")
+        if not cached:  # the hash of a copy says more
+            tar_url = storage.join(folder, shard.path)
+            if (found := storage.size(tar_url, patience)) != shard.bytes:
+                raise ShardError(f"{tar_url}: {found} bytes, but the manifest says {shard.bytes}")
         return index
 
     def _is_here(self, wanted: _Wanted) -> bool:
@@ -183,8 +195,10 @@ class PairReader:
         url, shard = wanted.place.url, wanted.place.shard
         try:
             if self._is_local(wanted.place.folder):
-                return self._read_file(self._file_at(url), wanted)
-            copy = self._open_copy(url, shard.bytes, shard.sha256)
+                pair = self._read_file(self._file_at(url), wanted)
+                self._local_bytes += wanted.span.length
+                return pair
+            copy = self._copy_of(url, shard)
         except StoreError:
             raise
         except (ShardError, OSError) as error:
@@ -197,12 +211,21 @@ class PairReader:
                     self._discard_copy(shard.sha256)
         return next(self._fetch([wanted]))
 
+    def _copy_of(self, url: str, shard: ShardEntry) -> BinaryIO | None:
+        """Return a cached shard; None if there is no room, or it is not what the manifest says."""
+        if shard.sha256 in self._broken:
+            return None
+        try:
+            return self._open_copy(url, shard.bytes, shard.sha256)
+        except (ShardError, EndOfFileError):  # one flipped bit costs one pair, not its shard
+            self._broken.add(shard.sha256)
+            return None
+
     def _read_file(self, file: BinaryIO, wanted: _Wanted) -> PairBytes:
         url, offset, length = wanted.span
         data = os.pread(file.fileno(), length, offset)
         if len(data) != length:
             raise EndOfFileError(f"{url}: ends before {offset + length}")
-        self._disk_bytes += length
         return wanted.check(data)
 
     def _open_copy(self, url: str, length: int, sha256: str) -> BinaryIO | None:
@@ -236,6 +259,12 @@ class PairReader:
             return wanted.check(data) if isinstance(data, bytes) else wanted.bad(data)
         except ShardError as error:
             return wanted.bad(error)
+
+
+def _is_exhaustion(error: OSError) -> bool:
+    cause = error.__cause__
+    told = cause.errno if isinstance(cause, OSError) else error.errno
+    return told in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def _open_local(url: str) -> BinaryIO:

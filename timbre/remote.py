@@ -35,10 +35,10 @@ class RemoteReader:
 
     def __init__(self, in_flight: int, deadline_seconds: float) -> None:
         self.requests, self.retries, self.bytes = 0, 0, 0
-        self.patience = Patience(deadline_seconds, self._count_retry)
+        self.patience = Patience(deadline_seconds, self._pause)
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="get")
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed = threading.Event()
 
     def read_each(self, spans: Sequence[Span]) -> list[bytes | OSError]:
         """Return the bytes of every span, or what is wrong with the file that it is in.
@@ -74,7 +74,7 @@ class RemoteReader:
 
     def close(self) -> None:
         """Let go of what is still on its way."""
-        self._closed = True
+        self._closed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _get(self, span: Span) -> bytes:
@@ -84,8 +84,8 @@ class RemoteReader:
             self.bytes += len(data)
         return data
 
-    def _count_retry(self) -> None:
-        if self._closed:
+    def _pause(self, seconds: float) -> None:
+        if self._closed.wait(seconds):
             raise StoreError("closed meanwhile")
         with self._lock:
             self.retries += 1

@@ -46,11 +46,11 @@ class RowPool:
     Make it in the parent; the processes must be forked.
 
     Raises:
-        OSError: there is not enough memory, or there are too many open files.
+        OSError: there are too many open files.
     """
 
     def __init__(self, workers: int, shape: Shape) -> None:
-        self._shape = shape
+        self._shape, self._parent = shape, os.getpid()
         bytes_each = SLOTS * BYTES * shape.sides * shape.pairs * shape.samples
         self._files: list[int] = []
         self._free: list[tuple[int, int]] = []
@@ -98,6 +98,10 @@ class RowPool:
         return self._maps[worker]
 
     def _give_back(self, loan: Loan) -> None:
+        if (
+            os.getpid() != self._parent
+        ):  # a forked child drops its copy of what the parent still has
+            return
         os.write(self._free[loan.worker][1], bytes([loan.slot]))
 
     def __del__(self) -> None:

@@ -28,18 +28,16 @@ T = TypeVar("T")
 # A minute or more in all: a store that is away for that long does not end a job of days.
 ATTEMPTS = 8
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
-# A store that says nothing for so long is asked again.
-CONNECT_SECONDS, ANSWER_SECONDS = 10, 30
 
 
 class Patience(NamedTuple):
     """For how long a failing store is tried again, instead of ``ATTEMPTS`` times.
 
-    ``retrying`` is called before each further try. What it raises ends the tries.
+    ``pause`` waits so many seconds before each further try. What it raises ends the tries.
     """
 
     seconds: float
-    retrying: Callable[[], None]
+    pause: Callable[[float], None]
 
 
 def join(base: str | Path, *parts: str) -> str:
@@ -239,11 +237,7 @@ def _resolve(url: str | Path) -> tuple[Any, str]:
         # s3fs tries 5 times, and botocore 5 times in each: with ours a dead server would be asked
         # 125 times. Ours is kept, as only it sees short bodies.
         file_system.retries = 1
-        one = {
-            "retries": {"total_max_attempts": 1},
-            "connect_timeout": CONNECT_SECONDS,
-            "read_timeout": ANSWER_SECONDS,
-        }
+        one = {"retries": {"total_max_attempts": 1}}
         file_system.config_kwargs = {**one, **file_system.config_kwargs}
     return file_system, path
 
@@ -316,7 +310,5 @@ def _retrying(
             if over:
                 reason = store_errors.reason(error)
                 raise StoreError(f"{url}: {reason} (tried {number} times{during})") from error
-        if patience is not None:
-            patience.retrying()
-        time.sleep(wait)
+        (patience.pause if patience else time.sleep)(wait)
     raise AssertionError("unreachable")

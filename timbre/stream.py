@@ -5,12 +5,12 @@ rank, worker or process id has a say in what is served when, and resuming is sli
 """
 
 import atexit
-import multiprocessing
 import os
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from ctypes import c_bool
 from functools import partial
-from multiprocessing.synchronize import Event
+from multiprocessing.sharedctypes import RawValue
 from typing import Any, NamedTuple, TypeGuard
 
 import webdataset as wds
@@ -114,26 +114,30 @@ class PairStream:
         sides = NOISY_SIDES if config.noisy else SIDES
         shape = Shape(len(sides), config.global_batch // self.place.world, config.segment)
         pool = RowPool(config.workers, shape) if RowPool.is_possible() else None
+        ending = _Ending()
+        atexit.register(ending.set)
         pipeline = wds.DataPipeline(
             partial(_own_steps, self.pairs, config.global_batch, self.place, first),
-            partial(_batches, self.corpora, config, shape, pool),
+            partial(_batches, self.corpora, config, shape, pool, ending.is_set),
         )
-        closing = multiprocessing.Event()
-        atexit.register(closing.set)
         # Each worker makes every n-th batch, and the loader takes them in turn: order is kept.
         loader = wds.WebLoader(
             pipeline,
             batch_size=None,
             num_workers=config.workers,
-            worker_init_fn=partial(_ignore_signals, closing),
+            worker_init_fn=ending.begin,
         )
+        served = iter(
+            loader
+        )  # by name: it outlives the loop, and ends its workers after they were told
         try:
-            for filled in loader:
+            for filled in served:
                 if isinstance(filled, Failure):
                     raise (StoreError if filled.store else ShardError)(filled.message)
                 yield filled.open(pool)
         finally:
-            atexit.unregister(closing.set)
+            atexit.unregister(ending.set)
+            ending.set()
 
     def consume(self, batch: PairBatch) -> None:
         """Count a batch as used: the state is now behind it."""
@@ -225,6 +229,7 @@ def _batches(
     config: StreamConfig,
     shape: Shape,
     pool: RowPool | None,
+    is_ending: Callable[[], bool],
     steps: Iterator[Step],
 ) -> Iterator[FilledBatch | Failure]:
     """The pipeline's second stage: a batch of decoded segments a step."""
@@ -233,17 +238,33 @@ def _batches(
     reader = PairReader(config.reading, sides, OPEN_WINDOWS * config.window * len(corpora))
     sample_order = SampleOrder(corpora, config.seed, config.window)
     maker = BatchMaker(corpora, sample_order, reader, shape, config.seed, pool)
-    return maker.batches(steps, 0 if local else AHEAD)
+    return maker.batches(steps, 0 if local else AHEAD, is_ending)
 
 
-def _ignore_signals(closing: Event, _: int) -> None:
-    """Leave signals to the main process: a scheduler sends them to the whole group.
+class _Ending:
+    """Tells the reading processes that they are not needed any more.
 
-    A worker ends when its parent does, or when its parent, as it ends, terminates it.
+    Until then they leave signals to their parent: a scheduler sends its warnings to the whole group,
+    and batches are needed after that. It is a plain shared byte: a lock could be held by what a signal
+    interrupts.
     """
-    for number in (signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if closing.is_set() else None)
+
+    def __init__(self) -> None:
+        self._byte = RawValue(c_bool, False)
+
+    def begin(self, _: int) -> None:
+        """In a worker, at its start."""
+        for number in (signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if self.is_set() else None)
+
+    def set(self) -> None:
+        """In the parent, before the loader ends its workers."""
+        self._byte.value = True
+
+    def is_set(self) -> bool:
+        """Return whether it was told."""
+        return bool(self._byte.value)
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -42,8 +42,8 @@ def index_tar(data: bytes | mmap.mmap, name: str) -> ShardIndex:
         with tarfile.open(fileobj=_as_file(data), mode="r:") as tar:
             for info in filter(tarfile.TarInfo.isfile, tar):
                 split = MEMBER_NAME.fullmatch(info.name)
-                if split is None:
-                    raise ShardError(f"{name}: {info.name!r}: expected KEY.clean.flac or the like")
+                if split is None:  # a README, say; WebDataset passes over it, too
+                    continue
                 key, member = split.groups()
                 if key != current and key in found:
                     raise ShardError(f"{name}: the members of {key!r} do not lie together")

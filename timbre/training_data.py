@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from timbre import shards
+from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE
 from timbre.batches import PairBatch
 from timbre.command import FAILED, tell
@@ -69,6 +69,7 @@ class TrainingData:
             ),
             Place(accelerator.process_index, accelerator.num_processes),
         )
+        _refuse_different(self.stream)
         self.loader = DeviceLoader(self.stream, accelerator)
         self._failure: ShardError | StoreError | None = None
         self._waited_before, self._steps = 0.0, 0
@@ -165,8 +166,21 @@ class TrainingData:
         return silence.change(lambda tensor: tensor.to(self._accelerator.device))
 
 
+def _refuse_different(stream: PairStream) -> None:
+    """Raise ConfigError on every rank if they see different data; a collective."""
+    seen = gather_object([stream.state_dict()])
+    for rank, state in enumerate(seen):
+        if state != seen[0]:
+            names = ", ".join(name for name in state if state[name] != seen[0][name])
+            raise ConfigError(
+                f"data: rank {rank} sees other data than rank 0: {names} differ; all ranks must read "
+                "the same manifests, and nothing may be added while they start"
+            )
+
+
 def _check_cache(config: TrainConfig, corpora: list[Corpus]) -> None:
-    largest = max(shard.bytes for corpus in corpora for shard in corpus.shards)
+    remote = [corpus for corpus in corpora if not storage.is_local(corpus.folder)]
+    largest = max((shard.bytes for corpus in remote for shard in corpus.shards), default=0)
     if config.reading.cache_dir is not None and config.reading.cache_bytes < largest:
         raise ConfigError(
             f"reading.cache_bytes {config.reading.cache_bytes}: expected at least {largest}, the bytes "
