@@ -389,7 +389,9 @@ def in_fp32(pair_url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
 
 def trained(url: str, run_dir: Path, *overrides: str) -> tuple[Run, torch.Tensor]:
     """A run after ten steps, half of them adversarial, and what it makes of a pair it has not seen."""
-    run = open_run(config(url, run_dir, "steps=10", ADVERSARIAL, *overrides))
+    # At a high rate two runs part whatever the precision.
+    slowly = ["steps=10", "optimizer.learning_rate=2e-4", ADVERSARIAL]
+    run = open_run(config(url, run_dir, *slowly, *overrides))
     for batch in run.batches():
         run.watch(train_step(run, batch))
     run.close()
@@ -407,7 +409,8 @@ def test_every_precision_trains_to_the_spectra_of_fp32(
     expected = in_fp32[1]
     for low, high in [(0, 8000), (8000, 24000)]:
         distance = log_spectral_distance(restored, expected, low, high, torch.tensor([24000.0]))
-        assert float(distance) < 0.4, (low, high)  # dB; 0.6 if the head followed autocast
+        # They moved by 0.6 dB; with the head under autocast the distance is 0.025 and more.
+        assert float(distance) < 0.015, (low, high)
     assert all(
         p.dtype == torch.float32 and p.isfinite().all() for p in run.gan.generator.parameters()
     )
@@ -592,8 +595,13 @@ def test_each_terms_share_in_the_gradient_is_logged(
         found = [values[step] for values in points.values() if step in values]
         assert sum(found) == pytest.approx(1.0, abs=1e-4)
     first = points["g/gradient_share/mel"][2]
-    if balance == "true":  # exact where the average is of one step; in noise nothing is silent
-        assert first == pytest.approx(3 / (3 + 1 + 10), rel=1e-3)
+    if (
+        balance == "true"
+    ):  # exact where the average is of one step; what has no gradient has no share
+        weights = {"mel": 3, "spectrum": 1, "waveform": 10, "silence": 2}
+        has = {name for name in weights if points[f"g/gradient_share/{name}"][2] > 0}
+        assert {"mel", "spectrum", "waveform"} <= has
+        assert first == pytest.approx(3 / sum(weights[name] for name in has), rel=1e-3)
 
 
 def test_a_run_is_not_continued_on_changed_data(noise_url: str, tmp_path: Path) -> None:
