@@ -135,7 +135,8 @@ def growth_of_shared_memory() -> None:
     after = memory(os.getpid())
     os.write(from_parent, b"1")
     os.waitpid(process, 0)
-    print((after.own - before.own) / MEGABYTE, after.largest >= before.largest)
+    growth = (after.own - before.own) / MEGABYTE
+    sys.stdout.write(f"{growth} {after.largest >= before.largest}")
 
 
 def test_memory_that_two_processes_share_counts_once() -> None:
