@@ -240,7 +240,6 @@ def test_row_4_validation_reports_gan_losses_and_teaches_the_discriminator_nothi
         ("optimizer.warmup_steps=8", ("warmup_steps 8", "less than steps 8")),
         ("global_batch=30", ("global_batch 30", "an epoch of 8 pairs")),
         ("augment={gain_low: 0.9, gain_high: 0.8}", ("gain_low 0.9", "gain_high 0.8")),
-        ("reading={cache_dir: cache, cache_bytes: 7}", ("cache_bytes 7", "at least")),
     ],
 )
 def test_row_r2_a_contradiction_is_refused_before_any_work_naming_both_values(

@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate import Accelerator
 
+from tests.conftest import ROOT
 from tests.made_shards import make_shards
 from tests.storage.faulty_bucket import Bucket
 from tests.storage.faulty_proxy import Fault
+from timbre import config as configs
 from timbre.errors import ConfigError
 from timbre.order import DataSource, open_corpus
 from timbre.reader import ReadingConfig
 from timbre.store_errors import StoreError
 from timbre.stream import PairStream, Place, StreamConfig
+from timbre.train_config import TrainConfig
+from timbre.training_data import TrainingData
 
 COUNTS = [7, 5, 9, 4, 6]
 STEPS = 8  # an epoch has 5
@@ -260,3 +265,18 @@ def test_a_stream_is_closed_at_once_while_the_store_is_away(shards: StoredShards
     for worker in workers:
         worker.join(30)
         assert not worker.is_alive()
+
+
+def test_a_cache_that_holds_no_shard_is_refused_naming_both_sizes(
+    shards: StoredShards, tmp_path: Path
+) -> None:
+    given = [
+        f"data=[{{manifest: {shards.url}}}]",
+        f"run_dir={tmp_path}/run",
+        f"reading={{cache_dir: {tmp_path}/cache, cache_bytes: 7}}",
+        "segment_seconds=0.1",
+    ]
+    config = configs.load(TrainConfig, ROOT / "configs/train_tiny.yaml", given)
+    largest = max(path.stat().st_size for path in (shards.folder / "train").glob("*.tar"))
+    with pytest.raises(ConfigError, match=rf"cache_bytes 7: expected at least {largest}"):
+        TrainingData(config, Accelerator(cpu=True))
