@@ -199,3 +199,27 @@ def test_a_grown_manifest_is_refused_on_resume_and_its_former_version_is_not(
     former = stream(f"{tmp_path}/manifest-000001.json")
     former.load_state_dict(state)
     assert next(iter(former)).keys
+
+
+def test_a_mixture_is_served_alike_over_ranks_processes_and_resumes(tmp_path: Path) -> None:
+    sources = [
+        DataSource(make_shards(tmp_path / name, counts), weight)
+        for name, counts, weight in [("a", [9, 8, 13], 1.0), ("b", [6], 0.5)]
+    ]
+
+    def serve(world: int, workers: int, steps: int, state: dict | None) -> list[list[str]]:  # type: ignore[type-arg]
+        served: list[list[list[str]]] = []
+        for rank in range(world):
+            corpora = [open_corpus(source, "train") for source in sources]
+            config = StreamConfig(SEGMENT, GLOBAL_BATCH, 3, 2, workers)
+            one = PairStream(corpora, config, Place(rank, world))
+            if state:
+                one.load_state_dict(state)
+            served.append([batch.keys for batch in islice(one, steps)])
+            states.append(one.state_dict())
+        return [[key for keys in parts for key in keys] for parts in zip(*served, strict=True)]
+
+    states: list[dict] = []  # type: ignore[type-arg]
+    whole = serve(1, 0, 14, None)
+    assert serve(2, 1, 4, None) == whole[:4]
+    assert serve(3, 2, 10, states[-1]) == whole[4:]
