@@ -1,6 +1,7 @@
 """Memory for batches that is used again: never while anybody looks at it, always afterwards."""
 
 import gc
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -74,6 +75,17 @@ def test_tensors_outlive_their_pool_and_then_its_files_are_closed() -> None:
     del sides
     gc.collect()
     assert files() == before
+
+
+def test_a_forked_child_that_lets_go_frees_nothing_of_its_parents() -> None:
+    pool = RowPool(1, SHAPE)
+    kept = [fill(pool, 0, number) for number in range(SLOTS)]
+    child = os.fork()
+    if child == 0:
+        kept.clear()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert fill(pool, 0, 0) is None and len(kept) == SLOTS
 
 
 @pytest.fixture
