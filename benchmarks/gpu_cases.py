@@ -21,7 +21,7 @@ import torch
 from benchmarks import gpu_denoise as denoise
 from benchmarks import gpu_speed as speed
 from benchmarks import gpu_training as training
-from benchmarks.gpu_setting import Setting, Skipped, Tell
+from benchmarks.gpu_setting import NothingToMeasureError, Setting, Tell
 from benchmarks.report import print_figure, print_line, print_machine
 
 BENCH = "gpu"
@@ -45,7 +45,8 @@ def environment(setting: Setting, tell: Tell) -> None:
         tell("memory", properties.total_memory / 2**30, "GiB")
         tell("multiprocessors", properties.multi_processor_count, "")
         tell("CUDA", float(torch.version.cuda or 0), "version that PyTorch was built for")
-        tell("cuDNN", float(torch.backends.cudnn.version() or 0), "version")
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        tell("cuDNN", float(cudnn or 0), "version")
         matrix = torch.randn(4096, 4096, device=setting.device, dtype=torch.bfloat16)
         for _ in range(3):
             torch.cuda.synchronize()
@@ -122,6 +123,13 @@ CASES = (
     speed_case("light", "fp32", 64, 2.0, 12),
     Case("compile/step/full", 120, partial(speed.compiled_step, preset="full")),
 )
+# One of each kind shows that it runs; not of compiling, which takes a CPU minutes.
+QUICK = (
+    *("environment", "sync/spectral/bf16", "sync/wave/fp16", "sync/loader", "train/whole"),
+    *("parity/outputs", "step/full/bf16/64x2s", "step/light/tf32/32x1s", "dac/bf16"),
+    *("data/flac/full/2workers", "denoiser", "parity/trained", "graphs/generator"),
+    *("parts/full/bf16/64x2s", "prep"),
+)
 
 
 def main() -> None:
@@ -161,7 +169,7 @@ def run_case(case: Case, setting: Setting) -> None:
 
     try:
         case.run(setting, tell)
-    except Skipped as reason:
+    except NothingToMeasureError as reason:
         print_line(bench=BENCH, case=case.name, skipped=str(reason))
     except Exception:  # a case must not take the others with it
         print_line(bench=BENCH, case=case.name, failed=traceback.format_exc())

@@ -48,7 +48,9 @@ def prep_end_to_end(setting: Setting, tell: Tell) -> None:
         roles = [f"{role}={corpus / role}" for role in ("speech", "noise", "rir")]
         words = ["timbre", "prep", str(ROOT / "configs/prep_tiny.yaml"), *roles]
         words += [f"output={output}", f"denoiser.device={device}", "val_ratio=0.3"]
-        words += ["variants=1", "workers=1"] if setting.quick else [f"workers={WORKERS}", "variants=8"]
+        words += (
+            ["variants=1", "workers=1"] if setting.quick else [f"workers={WORKERS}", "variants=8"]
+        )
         begun = time.perf_counter()
         subprocess.run([sys.executable, "-m", *words], cwd=ROOT, stdout=sys.stderr, check=True)
         taken = time.perf_counter() - begun
@@ -58,4 +60,3 @@ def prep_end_to_end(setting: Setting, tell: Tell) -> None:
         tell(f"denoiser on {device}: made", seconds, "s of speech")
         tell(f"denoiser on {device}: taken", taken, "s")
         tell(f"denoiser on {device}: speed", seconds / taken, "x real time")
-

@@ -7,7 +7,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gpu_setting import PRECISIONS, Setting, Skipped, Tell, allow_tf32
+from benchmarks.gpu_setting import PRECISIONS, NothingToMeasureError, Setting, Tell, allow_tf32
 from benchmarks.train_step import (
     Side,
     build_sides,
@@ -187,7 +187,7 @@ def graphed_reconstruction(setting: Setting, tell: Tell) -> None:
         loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
         torch.autograd.backward(loss)
         results["loss"] = loss.detach()
-        gradient = network.head.weight.grad
+        gradient = next(network.parameters()).grad
         assert gradient is not None
         results["gradient"] = gradient
 
@@ -225,7 +225,7 @@ def tell_graph(
 
     ``run`` leaves its results, the same tensors each time a graph is replayed.
     """
-    aside = torch.cuda.Stream()
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
         for _ in range(3):
@@ -262,4 +262,4 @@ def steady(setting: Setting, side: Side) -> int:
 def needs_gpu(setting: Setting) -> None:
     """Skip what only a GPU has."""
     if not setting.on_gpu:
-        raise Skipped("CUDA graphs need a CUDA device")
+        raise NothingToMeasureError("CUDA graphs need a CUDA device")

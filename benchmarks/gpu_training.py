@@ -1,11 +1,10 @@
 """Cases that train on the GPU: no waiting in a step, the whole command, precision, reading."""
 
 import math
-import statistics
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -14,8 +13,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from benchmarks.gpu_setting import PRECISIONS, Setting, Skipped, Tell, allow_tf32
-from benchmarks.train_step import Size, clock, synchronise, to_waves
+from benchmarks.gpu_setting import PRECISIONS, Setting, Tell, allow_tf32
+from benchmarks.train_step import clock, synchronise, to_waves
 from tests.denoise_inputs import noisy_voice
 from tests.made_shards import make_shards
 from tests.moved_generators import NAMES, build
@@ -31,7 +30,6 @@ from timbre.train import train, train_step
 from timbre.train_config import TrainConfig
 
 PHASES = ("reconstruction", "discriminator alone", "adversarial")
-PAIRS = 4
 # A measurement of reading ends after so many seconds.
 READING_SECONDS = 4.0
 
@@ -40,13 +38,13 @@ def phased(setting: Setting, **says: Any) -> TrainConfig:
     """A config of one step an epoch: step 5 is the discriminator's first, and step 8 its first
     in the generator's loss."""
     folder = setting.folder / "phases"
-    seconds = 0.25 if setting.quick else 1.0
+    pairs, seconds = (1, 0.1) if setting.quick else (4, 1.0)
     if not folder.is_dir():
-        make_shards(folder, [PAIRS], [2], seconds=seconds)
+        make_shards(folder, [pairs], [1], seconds=seconds)
     tree: dict[str, Any] = {
         "data": [{"manifest": str(folder / "manifest.json")}],
         "steps": 12,
-        "global_batch": PAIRS,
+        "global_batch": pairs,
         "segment_seconds": seconds,
         "generator": {"size": "tiny"},
         "optimizer": {"warmup_steps": 2},
@@ -72,7 +70,7 @@ def steps_without_a_sync(setting: Setting, tell: Tell, name: str, precision: str
         run_dir=str(setting.folder / f"sync-{name}-{precision}"),
         precision=PRECISIONS[precision][0],
         generator={"name": name, "size": "tiny"},
-        discriminator={"preset": "full" if name == "spectral" else "light"},
+        discriminator={"preset": "full" if setting.on_gpu and name == "spectral" else "light"},
         balancer={"enabled": name == "wave"},
     )
     run = open_run(config)
@@ -140,8 +138,8 @@ def whole_command(setting: Setting, tell: Tell) -> None:
 
 def output_parity(setting: Setting, tell: Tell) -> None:
     """What a generator away from its start makes of noisy voices, against full float32."""
-    seconds = 0.2 if setting.quick else 2.0
-    noisy = torch.stack([noisy_voice(round(seconds * SAMPLE_RATE), seed) for seed in range(8)])
+    count, seconds = (1, 0.1) if setting.quick else (8, 2.0)
+    noisy = torch.stack([noisy_voice(round(seconds * SAMPLE_RATE), n) for n in range(count)])
     for name in NAMES:
         on_host = build(name, "tiny" if setting.quick else "small", moved=True).eval()
         with torch.no_grad():
@@ -163,7 +161,7 @@ def trained_parity(setting: Setting, tell: Tell) -> None:
 
     The second float32 run is the yardstick: on a GPU two runs of one precision differ, too.
     """
-    size = Size("tiny", 2, 0.2, 1, 0) if setting.quick else Size("small", 16, 1.0, 1, 0)
+    size = setting.size(16, 1.0)
     url, steps = setting.speech_shards("wav"), 2 if setting.quick else 20
     outputs: dict[str, Tensor] = {}
     for case in ("fp32", "fp32 again", "tf32", "bf16", "fp16"):
@@ -176,7 +174,7 @@ def trained_parity(setting: Setting, tell: Tell) -> None:
             degraded, clean, _ = to_waves(held, setting.device)
             with torch.no_grad(), run.gan.autocast(setting.device):
                 outputs[case] = run.gan.generator(degraded).float()
-            tell(f"{case}: loss at step {steps}", float(metrics["g/loss"]), "")
+            tell(f"{case}: loss at step {steps}", float(metrics["g/loss"].detach()), "")
         distance = log_spectral_distance(outputs[case][:, 0], clean[:, 0], 0, 24000, 24000.0)
         tell(f"{case}: LSD to clean", float(distance.nanmean()), "dB")
         tell_distance(tell, case, outputs[case], outputs["fp32"])
@@ -199,8 +197,7 @@ def data_wait(
     """Steps on what is really read meanwhile, against steps on one batch, and reading alone."""
     url = setting.speech_shards(audio_format)
     corpus = open_corpus(DataSource(url), "train")
-    stored = 0.2 if setting.quick else min(2.0, corpus.save_segment_seconds)
-    size = Size("tiny" if setting.quick else "small", min(64, corpus.pairs), stored, 1, 0)
+    size = setting.size(min(64, corpus.pairs), min(2.0, corpus.save_segment_seconds))
     most = 3 if setting.quick else 60
     with setting.adversarial(url, preset, size, "bf16", workers) as (run, batches):
         batch = next(batches)

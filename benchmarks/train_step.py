@@ -79,8 +79,8 @@ def main() -> None:
         sides = build_sides(runs, batch, size, options.precision)
         seconds = interleaved(sides, size, device)
         audio = size.batch * size.seconds
-        for name, spent in seconds.items():
-            print_figure(BENCH, name, "speed", audio / statistics.median(spent), "x real time")
+        for name, rounds in seconds.items():
+            print_figure(BENCH, name, "speed", audio / statistics.median(rounds), "x real time")
         for preset, run in runs.items():
             data = lambda preset=preset: next(loaders[preset])  # noqa: E731
             for name, spent in measure_parts(run, batch, data, size).items():

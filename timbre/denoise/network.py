@@ -186,7 +186,7 @@ class SqueezedGru(nn.Module):
         """Move or convert the layers: what `to` and `cuda` do in every module."""
         # Before the GRU is moved: cuDNN, at once, takes weights whose rows are contiguous alone.
         self._lay_out(columns=False)
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._lay_out(columns=self.gru.weight_hh_l0.device.type == "cpu")
         return self
 
