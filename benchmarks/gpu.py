@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     until = time.time() + 60 * options.minutes
     words = ["--device", options.device, "--until", str(until)]
     words += ["--quick"] * options.quick
-    words += [word for url in options.data for word in ("--data", url)]
+    words += [word for url in options.data for word in ("--data", absolute(url))]
     with Results(options.out, options.commit) as results:
         left = names
         while left:
@@ -71,6 +71,11 @@ def chosen(told: str | None, quick: bool) -> list[str]:
         return list(QUICK)
     beginnings = tuple((told or "").split(","))
     return [case.name for case in CASES if case.name.startswith(beginnings)]
+
+
+def absolute(url: str) -> str:
+    """A path from the root on, as the cases run in a folder of their own; other URLs as they are."""
+    return url if "://" in url else str(Path(url).resolve())
 
 
 class Results:
@@ -145,8 +150,9 @@ class Worker:
 
     def end(self) -> str:
         """End it and all that it has started; return what it said last."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.returncode is None:  # else its number may be another's by now
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         code = self.process.wait()
         return f"exit code {code}; {self.log} ends with:\n{self.log.read_text(errors='replace')[-3000:]}"
 
@@ -182,6 +188,8 @@ def follow(worker: Worker, names: list[str], until: float, results: Results) -> 
             reason = "cut off as the time was up" if name == running else "no time is left"
             results.add({"bench": BENCH, "case": name, "skipped": reason})
         return []
+    if not running and len(left) < len(names):
+        return left  # it left a device that had stopped working
     # What was running, or could not even begin.
     name = running or left[0]
     results.add({"bench": BENCH, "case": name, "failed": said})

@@ -3,16 +3,17 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from benchmarks.denoise import SECONDS, noisy_clips
 from benchmarks.gpu_setting import Setting, Tell
 from benchmarks.train_step import clock, peak_gib
-from tests.conftest import ROOT
 from tests.denoise_inputs import si_sdr_db
 from timbre import shards
 from timbre.denoise import DeepFilterNet3
 from timbre.signals import write_corpus
 
+ROOT = Path(__file__).parents[1]
 BATCHES = (1, 4, 16, 64)
 WORKERS = 4
 
