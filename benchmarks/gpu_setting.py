@@ -51,7 +51,7 @@ class Setting(NamedTuple):
         """What is measured: as asked for, or so little that it only shows that it runs."""
         if self.quick:
             return Size("tiny", 1, 0.1, 1, 0)
-        return Size("small", batch, seconds, 5, 2, 4 if self.on_gpu else 1)
+        return Size("small", batch, seconds, 5, 1, 3 if self.on_gpu else 1)
 
     def noise_shards(self, size: Size) -> str:
         """Return the manifest of one batch of noise, made the first time."""

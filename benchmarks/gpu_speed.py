@@ -35,7 +35,10 @@ def step_speed(
     url = setting.noise_shards(size)
     with setting.adversarial(url, preset, size, precision) as (run, batches):
         given = next(batches)
-        step = lambda: train_step(run, given)  # noqa: E731
+
+        def step() -> None:
+            train_step(run, given)
+
         repeats = steady(setting, step)
         synchronise(setting.device)
         begun = time.perf_counter()
