@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,8 @@ def cpu_model() -> str:
 def git_commit() -> str:
     """The checked-out commit, with `+` behind it if files differ from it; else `unknown`."""
     root = Path(__file__).parent
+    if shutil.which("git") is None:
+        return "unknown"
     command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--exclude=*"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     return result.stdout.strip() or "unknown"

@@ -3,7 +3,9 @@
 Run as `python -m benchmarks.train_step [--device cuda] [--quick]`. The sides take turns on the same
 batch, after unmeasured rounds; ratios are medians over rounds of the ratio within a round. `same_discriminators`
 gives both our `full` preset; `light` compares ours with `light` to DAC's structure with DAC's own
-discriminators. Parts are measured alone, forward and backward together.
+discriminators. Parts are measured alone, forward and backward together. On a GPU a measurement is of
+several runs on end, as steps follow each other in training: the host waits for the device before and
+after them, not between.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from benchmarks.report import print_figure, print_machine, print_ratios
 from tests.made_shards import make_shards
 from timbre import config as configs
 from timbre.batches import PairBatch
-from timbre.gan import unwrap
+from timbre.gan import Precision, unwrap
 from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, Discriminators, build_discriminator
 from timbre.run import Run, open_run
@@ -36,18 +38,19 @@ Side = Callable[[], object]
 
 
 class Size(NamedTuple):
-    """How much is measured; ``rounds`` after ``warm_up`` unmeasured ones."""
+    """How much is measured; ``rounds`` of ``repeats`` runs each after ``warm_up`` unmeasured ones."""
 
     generator: str
     batch: int
     seconds: float
     rounds: int
     warm_up: int
+    repeats: int = 1
 
 
 SIZES = {
     "cpu": Size("small", 2, 1.0, 3, 1),
-    "cuda": Size("small", 16, 2.0, 20, 5),
+    "cuda": Size("small", 16, 2.0, 7, 2, 5),
     "quick": Size("tiny", 1, 0.1, 1, 0),
 }
 
@@ -73,44 +76,59 @@ def main() -> None:
             sys.exit(f"--device {device}: accelerate chose {runs['full'].accelerator.device}")
         loaders = {preset: run.batches() for preset, run in runs.items()}
         batch = next(loaders["full"])
-        sides: dict[str, Side] = {
-            f"ours_{preset}": lambda run=run: train_step(run, batch)  # type: ignore[misc]
-            for preset, run in runs.items()
-        }
-        dacs = {
-            "full": build_discriminator(DiscriminatorConfig("full")),
-            "dac": Discriminators(DAC_PRESET),
-        }
-        generator = GeneratorConfig(size=size.generator)  # type: ignore[arg-type]
-        for name, network in dacs.items():
-            trainer = DacTrainer(build_generator(generator), network, device, options.precision)
-            given = to_waves(batch, device)
-            sides[f"dac_structure_{name}"] = lambda t=trainer, g=given: t.step(*g)  # type: ignore[misc]
+        sides = build_sides(runs, batch, size, options.precision)
         seconds = interleaved(sides, size, device)
         audio = size.batch * size.seconds
-        for name, spent in seconds.items():
-            print_figure(BENCH, name, "speed", audio / statistics.median(spent), "x real time")
+        for name, rounds in seconds.items():
+            print_figure(BENCH, name, "speed", audio / statistics.median(rounds), "x real time")
         for preset, run in runs.items():
             data = lambda preset=preset: next(loaders[preset])  # noqa: E731
-            measure_parts(preset, run, batch, data, size)
+            for name, spent in measure_parts(run, batch, data, size).items():
+                print_figure(BENCH, f"{preset}: {name}", "time", 1e3 * spent, "ms")
         print_memory(sides, device)
         for run in runs.values():
             run.close()
-    print_ratios(
-        BENCH,
-        **{
-            f"dac_structure_to_ours/{name}": statistics.median(
-                dac / ours for dac, ours in zip(seconds[theirs], seconds[mine], strict=True)
-            )
-            for name, theirs, mine in [
-                ("same_discriminators", "dac_structure_full", "ours_full"),
-                ("light", "dac_structure_dac", "ours_light"),
-            ]
-        },
-    )
+    print_ratios(BENCH, **ratios_of(seconds))
 
 
-def open_adversarial_run(url: str, run_dir: str, preset: str, size: Size, precision: str) -> Run:
+def build_sides(
+    runs: dict[str, Run], batch: PairBatch, size: Size, precision: Precision
+) -> dict[str, Side]:
+    """A step of each run on the batch, by preset, and of DAC's structure with `full` and DAC's own
+    discriminators."""
+    device = runs["full"].accelerator.device
+    sides: dict[str, Side] = {
+        f"ours_{preset}": lambda run=run: train_step(run, batch)  # type: ignore[misc]
+        for preset, run in runs.items()
+    }
+    dacs = {
+        "full": build_discriminator(DiscriminatorConfig("full")),
+        "dac": Discriminators(DAC_PRESET),
+    }
+    given = to_waves(batch, device)
+    generator = GeneratorConfig(size=size.generator)  # type: ignore[arg-type]
+    for name, network in dacs.items():
+        trainer = DacTrainer(build_generator(generator), network, device, precision)
+        sides[f"dac_structure_{name}"] = lambda t=trainer: t.step(*given)  # type: ignore[misc]
+    return sides
+
+
+def ratios_of(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """How many times as long a step of DAC's structure takes: medians of a round's ratio."""
+    return {
+        f"dac_structure_to_ours/{name}": statistics.median(
+            dac / ours for dac, ours in zip(seconds[theirs], seconds[mine], strict=True)
+        )
+        for name, theirs, mine in [
+            ("same_discriminators", "dac_structure_full", "ours_full"),
+            ("light", "dac_structure_dac", "ours_light"),
+        ]
+    }
+
+
+def open_adversarial_run(
+    url: str, run_dir: str, preset: str, size: Size, precision: str, workers: int = 1
+) -> Run:
     """Return a run whose next step has every term in it, and measures no shares."""
     tree: dict[str, Any] = {
         "data": [{"manifest": url}],
@@ -122,7 +140,7 @@ def open_adversarial_run(url: str, run_dir: str, preset: str, size: Size, precis
         "generator": {"size": size.generator},
         "discriminator": {"preset": preset},
         "adversarial": {"discriminator_steps": 0, "ramp_steps": 0},
-        "workers": 1,
+        "workers": workers,
         "log_gradients_every": 10**9,
     }
     run = open_run(configs.from_tree(TrainConfig, tree, BENCH))
@@ -139,23 +157,24 @@ def to_waves(batch: PairBatch, device: torch.device) -> tuple[Tensor, Tensor, Te
 
 
 def interleaved(sides: dict[str, Side], size: Size, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each side in every measured round; the sides take turns."""
+    """Seconds that each side's run took in every measured round; the sides take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(size.warm_up + size.rounds):
         for name, side in sides.items():
-            spent = clock(side, device)
+            spent = clock(side, device, size.repeats)
             if turn >= size.warm_up:
                 seconds[name].append(spent)
     return seconds
 
 
-def clock(side: Side, device: torch.device) -> float:
-    """Seconds until the device has done what ``side`` asks of it."""
+def clock(side: Side, device: torch.device, repeats: int = 1) -> float:
+    """Seconds until the device has done what ``side`` asks of it; the mean of runs on end."""
     synchronise(device)
     begun = time.perf_counter()
-    side()
+    for _ in range(repeats):
+        side()
     synchronise(device)
-    return time.perf_counter() - begun
+    return (time.perf_counter() - begun) / repeats
 
 
 def synchronise(device: torch.device) -> None:
@@ -164,8 +183,8 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def measure_parts(preset: str, run: Run, batch: PairBatch, data: Side, size: Size) -> None:
-    """Print the median time of each part of a step, measured alone."""
+def measure_parts(run: Run, batch: PairBatch, data: Side, size: Size) -> dict[str, float]:
+    """The median seconds of each part of a step, measured alone."""
     device = run.accelerator.device
     degraded, clean, bandwidth_hz = to_waves(batch, device)
     network = unwrap(run.gan.discriminator)
@@ -199,8 +218,7 @@ def measure_parts(preset: str, run: Run, batch: PairBatch, data: Side, size: Siz
         for descent in (run.gan.generator_descent, run.gan.discriminator_descent)
     ]
     seconds = interleaved(parts, size, device)
-    for name, spent in seconds.items():
-        print_figure(BENCH, f"{preset}: {name}", "time", 1e3 * statistics.median(spent), "ms")
+    return {name: statistics.median(spent) for name, spent in seconds.items()}
 
 
 def print_memory(sides: dict[str, Side], device: torch.device) -> None:
@@ -210,11 +228,16 @@ def print_memory(sides: dict[str, Side], device: torch.device) -> None:
         print_figure(BENCH, "process", "peak memory", peak, "GiB")
         return
     for name, side in sides.items():
-        torch.cuda.reset_peak_memory_stats()
-        side()
-        synchronise(device)
-        peak = torch.cuda.max_memory_allocated() / 2**30
-        print_figure(BENCH, name, "peak memory", peak, "GiB, all networks resident")
+        print_figure(BENCH, name, "peak memory", peak_gib(side), "GiB, all networks resident")
+
+
+def peak_gib(side: Side) -> float:
+    """The most memory that PyTorch had allocated on the GPU at a time while ``side`` ran."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    side()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() / 2**30
 
 
 if __name__ == "__main__":

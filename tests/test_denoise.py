@@ -10,6 +10,7 @@ from torch import Tensor
 from tests.denoise_inputs import noisy_voice, si_sdr_db, voice
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.frontend import BINS, Frontend
+from timbre.denoise.network import Network
 from timbre.denoise.onnx_archive import read_archive
 from timbre.denoise.precision import exact_float32
 from timbre.denoise.weights import ARCHIVE_SHA256, load_weights, wheel_archive
@@ -336,3 +337,13 @@ def test_a_zip_of_something_else_is_refused(tmp_path: Path) -> None:
         archive.writestr("checkpoints/model_1.ckpt", b"")
     with pytest.raises(ValueError, match=r"df\.min_nb_erb_freqs = 1; expected 2"):
         load_weights(path, tmp_path)
+
+
+def test_recurrent_weights_lie_as_each_kind_of_device_takes_them() -> None:
+    """By columns on a CPU, which is faster; by rows elsewhere: cuDNN refuses all else."""
+    network = Network()
+    for device, by_rows in [("cpu", False), ("meta", True)]:
+        found = [p for n, p in network.to(device).named_parameters() if "gru.weight_hh" in n]
+        assert len(found) == 5
+        assert {weight.is_contiguous() for weight in found} == {by_rows}
+        assert {weight.T.is_contiguous() for weight in found} == {not by_rows}

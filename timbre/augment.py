@@ -105,8 +105,10 @@ class Draw(NamedTuple):
     holes: Tensor
 
     def to(self, device: torch.device) -> "Draw":
-        """Return the parameters on a device."""
-        return Draw(*(value.to(device, non_blocking=True) for value in self))
+        """Return the parameters on a device, without waiting for it."""
+        # A copy from memory that is not pinned may wait for all that the device has yet to do.
+        values = (value.pin_memory() for value in self) if device.type == "cuda" else self
+        return Draw(*(value.to(device, non_blocking=True) for value in values))
 
 
 def draw(config: AugmentConfig, seed: int, epoch: int, positions: Tensor) -> Draw:

@@ -37,7 +37,7 @@ class Meter:
         for name, value in metrics.items():
             detached = value.detach().float()
             finite = detached.isfinite()
-            mine = torch.stack([torch.where(finite, detached, 0.0), finite.float()])
+            mine = torch.stack([detached.masked_fill(~finite, 0.0), finite.float()])
             self.sums[name] = self.sums[name] + mine if name in self.sums else mine
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
