@@ -7,6 +7,8 @@ figures, and after it a line with `took`, `failed` or `skipped`.
 import argparse
 import gc
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -41,6 +43,10 @@ def environment(setting: Setting, tell: Tell) -> None:
     """The GPU, its driver's version of CUDA, and what is on the machine."""
     tell("CPU cores", len(os.sched_getaffinity(0)), "")
     if setting.on_gpu:
+        if shutil.which("nvidia-smi"):
+            query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+            told = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+            print_line(bench=BENCH, case="environment", note=told)
         properties = torch.cuda.get_device_properties(setting.device)
         tell("memory", properties.total_memory / 2**30, "GiB")
         tell("multiprocessors", properties.multi_processor_count, "")

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from benchmarks.denoise import SECONDS, noisy_clips
-from benchmarks.gpu_setting import Setting, Tell
+from benchmarks.gpu_setting import Setting, Tell, allow_tf32
 from benchmarks.train_step import clock, peak_gib
 from tests.denoise_inputs import si_sdr_db
 from timbre import shards
@@ -20,6 +20,7 @@ WORKERS = 4
 
 def denoiser_by_batch(setting: Setting, tell: Tell) -> None:
     """Speed on clips of 4 s, and how near the result is to that of the CPU."""
+    allow_tf32(False)
     model = DeepFilterNet3.load(cache_dir=setting.folder / "weights")
     clips = noisy_clips(2 if setting.quick else max(BATCHES))
     on_host = model(clips[:2])
@@ -37,6 +38,11 @@ def denoiser_by_batch(setting: Setting, tell: Tell) -> None:
         tell(f"batch {batch}: speed", batch * SECONDS / taken, "x real time")
         if setting.on_gpu:
             tell(f"batch {batch}: peak memory", peak_gib(side), "GiB")
+
+    # What training allows, the denoiser must not use; last, for it is the least sure to work.
+    allow_tf32(True)
+    apart = float((model(clips[:2]).cpu() - on_device).abs().max())
+    tell("largest difference where TF32 is allowed", apart, "")
 
 
 def prep_end_to_end(setting: Setting, tell: Tell) -> None:
