@@ -18,7 +18,7 @@ LAYERS = [
     {"timbre.audio"},
     {"timbre.spectral", "timbre.filters", "timbre.synthetic_voice"},
     {"timbre.shards", "timbre.denoise", "timbre.models", "timbre.augment", "timbre.schedule"},
-    {"timbre.pcm_wave", "timbre.row_pool", "timbre.remote"},
+    {"timbre.pcm_wave", "timbre.row_pool", "timbre.remote", "timbre.hop_stream"},
     {"timbre.tars"},
     {"timbre.foreign", "timbre.balance", "timbre.alarms"},
     {"timbre.order", "timbre.pairs", "timbre.cache"},
