@@ -8,6 +8,8 @@ from timbre.config import STRICT
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.wave import WaveGenerator
 
+Generator = SpectralGenerator | WaveGenerator
+
 
 @dataclass(config=STRICT)
 class GeneratorConfig:
@@ -21,7 +23,7 @@ class GeneratorConfig:
     noisy_input: bool = False
 
 
-def build_generator(config: GeneratorConfig) -> SpectralGenerator | WaveGenerator:
+def build_generator(config: GeneratorConfig) -> Generator:
     """Return a fresh generator, which starts as the identity.
 
     Either kind maps ``(batch, 1, samples)`` float32 at 48 kHz to the same shape, for any number
