@@ -25,9 +25,10 @@ WORKING_LEVEL_DB = -25.0
 # A silent or nearly silent channel is not raised by more than this.
 MAX_GAIN_DB = 60.0
 
-# New samples that a generator is given at a time: what it hears besides is 2.5 s at most.
-CHUNK_SECONDS = 15.0
-# Samples that go from stage to stage.
+# A generator is given so many times more at a time than what it must hear besides, which is the cost
+# of cutting; up to 25 s.
+CHUNK_CONTEXTS = 10
+# How much goes from stage to stage.
 BLOCK_SECONDS = 5.0
 # Rows that are worked on together. On a CPU more were no faster, and would round otherwise than alone.
 ROWS_ON_CPU, ROWS_ON_GPU = 1, 32
@@ -82,7 +83,10 @@ class Restorer:
         self.device = torch.device(device)
         self.generator = generator.to(self.device) if generator else None
         self.step = DenoiserStep(denoiser).to(self.device).eval() if denoiser else None
-        self.chunk_samples = round(CHUNK_SECONDS * SAMPLE_RATE)
+        self.chunk_samples = block_size(SAMPLE_RATE)
+        if generator:
+            context = generator.history_samples + generator.latency_samples
+            self.chunk_samples = max(self.chunk_samples, CHUNK_CONTEXTS * context)
         self._rows = ROWS_ON_CPU if self.device.type == "cpu" else ROWS_ON_GPU
 
     @classmethod
