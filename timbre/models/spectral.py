@@ -57,7 +57,8 @@ class SpectralGenerator(nn.Module):
     level of the degraded one's last two seconds. Spectra, head and correction are float32 under autocast, which
     only the body's products follow: rounding them to bfloat16 is heard (FACTS.md).
 
-    ``latency_samples`` is exact: ``output[n]`` depends on ``input[: n + latency_samples + 1]``.
+    ``latency_samples`` and ``history_samples`` are exact: ``output[n]`` depends on
+    ``input[n - history_samples : n + latency_samples + 1]``.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class SpectralGenerator(nn.Module):
         self.noisy_path = NoisyPath(self.fourier.bins, shape.width) if noisy_input else None
         ahead = 0 if causal else max(shape.blocks * (KERNEL // 2), self.wide.ahead)
         self.latency_samples = 2 * HOP - 1 + HOP * ahead
+        behind = shape.blocks * (KERNEL - 1 if causal else KERNEL // 2) + LEVEL_FRAMES - 1
+        self.history_samples = 2 * HOP - 1 + HOP * behind
 
     def forward(self, degraded: Tensor, noisy: Tensor | None = None) -> Tensor:
         """Return the restored waveforms, ``(batch, 1, samples)`` like ``degraded``.
