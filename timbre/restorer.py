@@ -141,7 +141,9 @@ class Restorer:
         check_waveform(array)
         rows = array.reshape(-1, array.shape[-1]).astype(np.float32)
         wanted = Wanted(strength, dry, rate)
-        made = self.blocks(lambda: cutting.split(rows, block_size(sample_rate)), sample_rate, wanted)
+        made = self.blocks(
+            lambda: cutting.split(rows, block_size(sample_rate)), sample_rate, wanted
+        )
         result = np.concatenate(list(made), axis=1).reshape(*array.shape[:-1], -1)
         if isinstance(waveform, Tensor):
             return torch.from_numpy(result).to(waveform.device)
@@ -194,9 +196,7 @@ class Restorer:
         for denoised, restored in self._repaired((b[None] for b in blocks), gains, strength != 0):
             yield (denoised + strength * (restored - denoised)).numpy()
 
-    def _repaired(
-        self, blocks: Iterable[Tensor], gains: Tensor, repair: bool
-    ) -> Iterator[Tensor]:
+    def _repaired(self, blocks: Iterable[Tensor], gains: Tensor, repair: bool) -> Iterator[Tensor]:
         """Yield ``(2, rows, samples)``, denoised and restored, of ``(signals, rows, samples)``.
 
         Args:
