@@ -1,6 +1,7 @@
 """DeepFilterNet3 and a causal generator on a live signal, in pieces of any size."""
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ from timbre.hop_stream import HOP, HopStream
 from timbre.levels import gain
 from timbre.models import Generator
 from timbre.models.step import build_step
-from timbre.waveform import Wave
+from timbre.resampling import resample_blocks
+from timbre.waveform import SAMPLE_RATE, Wave
 
 
 class Mix(NamedTuple):
@@ -154,6 +156,40 @@ class StreamingRestorer:
         wet = (base + self._mix.strength * (restored - base)) / self._gain
         result: Wave = ((1 - self._mix.dry) * wet + self._mix.dry * dry).numpy()
         return result
+
+
+def restore_blocks(
+    restorer: StreamingRestorer, blocks: Iterable[Wave], sample_rate: int
+) -> Iterator[Wave]:
+    """Yield a signal restored, of the same rate and length, each part as soon as it can be known.
+
+    Args:
+        restorer: that has not been used yet.
+        blocks: ``(channels, any)`` each.
+        sample_rate: of the blocks. Resampling makes the latency longer, by less than 20 ms.
+
+    Raises:
+        AudioError: the rate has no workable ratio to 48 kHz, or a block cannot be used.
+    """
+    given = sent = 0
+
+    def counted() -> Iterator[Wave]:
+        nonlocal given
+        for block in blocks:
+            given += block.shape[1]
+            yield block
+
+    def restored() -> Iterator[Wave]:
+        for block in resample_blocks(counted(), sample_rate, SAMPLE_RATE):
+            yield restorer.push(block)
+        yield restorer.flush()
+
+    for block in resample_blocks(restored(), SAMPLE_RATE, sample_rate):
+        # There and back may end a sample later.
+        ready = block[:, : given - sent]
+        if ready.shape[1]:
+            sent += ready.shape[1]
+            yield ready
 
 
 def check_mix(mix: Mix) -> None:
