@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from timbre import shipped, storage
+from timbre import shipped, storage, stream_command
 from timbre.command import at_least, command, say, tell_warning
 from timbre.errors import ConfigError, WorkError
 from timbre.new_file import STANDARD
@@ -22,7 +22,8 @@ from timbre.restorer import Wanted
 EPILOG = """\
 A finished file of a folder is left when the command runs again; what failed or is missing is done.
 The output has the input's length, rate, channels and, where its format can, word length. INPUT -
-reads an audio file from standard input, OUTPUT - writes WAV to standard output.
+reads an audio file from standard input, OUTPUT - writes WAV to standard output. A live signal: see
+timbre restore --stream --help.
 """
 
 
@@ -168,7 +169,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Restore ``INPUT OUTPUT``."""
-    given = _parse(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if "--stream" in words:
+        stream_command.run(words)
+        return
+    given = _parse(words)
     if given.input != STANDARD and not storage.exists(given.input):
         raise ConfigError(f"{given.input}: no such file or folder")
     recipe = Recipe(given.checkpoint, not given.no_denoise, given.device)

@@ -127,15 +127,9 @@ class SpectralGenerator(nn.Module):
             imaginary: likewise.
             head: ``(batch, frames, 4 * bins)``: log-gain, rotation in radians, additive term.
         """
-        log_gain, rotation, add_real, add_imaginary = head.chunk(4, dim=2)
-        gain = torch.exp(MAX_LOG_GAIN * torch.tanh(log_gain / MAX_LOG_GAIN))
-        along, across = gain * rotation.cos() - 1, gain * rotation.sin()
         power = real.square() + imaginary.square()
         local = self.near(power) + 0.3 * self.wide(power)
-        return (
-            along * real - across * imaginary + add_real * local,
-            along * imaginary + across * real + add_imaginary * local,
-        )
+        return spectral_change(real, imaginary, head, local)
 
 
 class NoisyPath(nn.Module):
@@ -199,6 +193,19 @@ class LocalLevel(nn.Module):
         mean: Tensor = self.over_frames(self.over_bins(padded))[:, 0]
         # Not zero, where the root has no gradient; clamped for the reason in compression_factor.
         return torch.sqrt(mean.clamp(min=1e-20))
+
+
+def spectral_change(
+    real: Tensor, imaginary: Tensor, head: Tensor, local: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what :meth:`SpectralGenerator.correction` does, given the ``local`` magnitude too."""
+    log_gain, rotation, add_real, add_imaginary = head.chunk(4, dim=2)
+    gain = torch.exp(MAX_LOG_GAIN * torch.tanh(log_gain / MAX_LOG_GAIN))
+    along, across = gain * rotation.cos() - 1, gain * rotation.sin()
+    return (
+        along * real - across * imaginary + add_real * local,
+        along * imaginary + across * real + add_imaginary * local,
+    )
 
 
 def spectral_features(real: Tensor, imaginary: Tensor, level: Tensor) -> Tensor:
