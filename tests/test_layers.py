@@ -15,6 +15,7 @@ LAYERS = [
     {"timbre.listing", "timbre.agreement", "timbre.score", "timbre.waveform", "timbre.kept_errors"},
     {"timbre.levels", "timbre.resampling", "timbre.blocks", "timbre.truncation", "timbre.shipped"},
     {"timbre.raw_pcm"},
+    {"timbre.wanted", "timbre.working_level"},
     {"timbre.command", "timbre.config", "timbre.storage", "timbre.descent"},
     {"timbre.audio", "timbre.new_file"},
     {"timbre.audio_reader", "timbre.audio_writer"},

@@ -13,13 +13,15 @@ import pytest
 import soundfile
 
 from tests.moved_generators import build
-from timbre import audio, checkpoint, cli
+from tests.object_store import s3, s3_bucket  # noqa: F401 - fixtures
+from timbre import audio, checkpoint, cli, storage
 from timbre.audio import Wave
 from timbre.errors import AudioError, ConfigError
 from timbre.models import GeneratorConfig
 from timbre.restore_files import Job, is_below, plan_folder, restore_file
-from timbre.restorer import Restorer, Wanted
+from timbre.restorer import Restorer
 from timbre.synthetic_voice import voice
+from timbre.wanted import Wanted
 
 WHOLE = Wanted()
 DRY = Wanted(dry=1.0)
@@ -159,7 +161,10 @@ def encoded(wave: Wave) -> bytes:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        *((f"cut.{ending}", "breaks off|not readable|lost sync") for ending in ("wav", "flac", "ogg", "mp3", "aiff", "w64")),
+        *(
+            (f"cut.{ending}", "breaks off|not readable|lost sync")
+            for ending in ("wav", "flac", "ogg", "mp3", "aiff", "w64")
+        ),
         ("empty.wav", "not readable as audio"),
         ("text.wav", "not readable as audio"),
         ("nothing.wav", "holds no samples"),
@@ -229,11 +234,26 @@ def test_names_that_lead_out_of_the_folder_are_refused_and_the_rest_goes_on(tmp_
     assert len(plan.refused) == 1 and "leads out of the folder" in plan.refused[0]
 
 
-def test_a_store_is_read_and_written_without_a_local_name(through: Restorer) -> None:
-    fsspec.filesystem("memory").pipe_file("/store/a.wav", encoded(noisy(0.2)))
-    job = Job("memory://store/a.wav", "memory://store/b.flac", 1)
-    restore_file(through, job, WHOLE, lambda _: None)
-    assert audio.info("memory://store/b.flac").samples == 9600
+def test_a_bucket_is_read_and_written(
+    checkpoint_path: str,
+    restorer: Restorer,
+    s3_bucket: str,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    audio.write(tmp_path / "a.ogg", noisy(0.4), 44_100)
+    storage.publish(f"{s3_bucket}/in/deep/a.ogg", (tmp_path / "a.ogg").read_bytes())
+    storage.publish(f"{s3_bucket}/in/bad.wav", b"no audio")
+    words = ["restore", f"{s3_bucket}/in", f"{s3_bucket}/out", "--checkpoint", checkpoint_path]
+    assert cli.main([*words, "--device", "cpu"]) == 1
+    assert f"{s3_bucket}/in/bad.wav: not readable as audio" in capsys.readouterr().err
+    assert list(storage.find_below(f"{s3_bucket}/out")) == ["deep/a.ogg"]
+    restore(restorer, tmp_path / "a.ogg", tmp_path / "b.ogg")
+    made, alone = audio.read(f"{s3_bucket}/out/deep/a.ogg"), audio.read(tmp_path / "b.ogg")
+    np.testing.assert_array_equal(made[0], alone[0])  # the files differ in their serial numbers
+    storage.remove(f"{s3_bucket}/in/bad.wav")
+    assert cli.main([*words, "--device", "cpu"]) == 0
+    assert "there already, and left: 1" in capsys.readouterr().out
 
 
 def test_an_output_in_the_input_folder_or_on_the_input_is_refused(

@@ -16,8 +16,9 @@ from timbre.audio import Wave
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, CheckpointError
 from timbre.models import GeneratorConfig
-from timbre.restorer import Restorer, Wanted
+from timbre.restorer import Restorer
 from timbre.synthetic_voice import voice
+from timbre.wanted import Wanted
 
 
 def noisy(seconds: float, seed: int = 0) -> Wave:
@@ -142,6 +143,7 @@ def test_no_more_is_held_however_long_the_signal_is() -> None:
         ({"dry": float("nan")}, "dry nan"),
         ({"rate": 0}, "0 Hz"),
         ({"sample_rate": -1}, "-1 Hz"),
+        ({"sample_rate": 44_100.0}, "44100.0 Hz: expected a whole number"),
         ({"sample_rate": 44_101}, "44101 Hz"),
     ],
 )

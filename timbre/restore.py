@@ -17,7 +17,7 @@ from timbre.errors import ConfigError, WorkError
 from timbre.new_file import STANDARD
 from timbre.restore_files import Job, plan_folder, refuse_same, restore_file
 from timbre.restore_pool import Progress, Recipe, in_processes, serially, usual_workers
-from timbre.restorer import Wanted
+from timbre.wanted import Wanted
 
 EPILOG = """\
 A finished file of a folder is left when the command runs again; what failed or is missing is done.

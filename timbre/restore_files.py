@@ -7,7 +7,8 @@ from typing import NamedTuple
 from timbre import audio, audio_reader, audio_writer, storage
 from timbre.errors import AudioError, ConfigError
 from timbre.new_file import STANDARD
-from timbre.restorer import Restorer, Wanted, block_size
+from timbre.restorer import Restorer
+from timbre.wanted import Wanted, block_size
 
 # Is told what share of a file is done now; the last time it is 1.
 Told = Callable[[float], None]

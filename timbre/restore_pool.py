@@ -16,7 +16,8 @@ import torch
 
 from timbre.errors import AudioError, WorkError
 from timbre.restore_files import Done, Job, restore_file
-from timbre.restorer import Restorer, Wanted
+from timbre.restorer import Restorer
+from timbre.wanted import Wanted
 
 # A process with both networks and a chunk of stereo: 0.9 GB were measured.
 BYTES_A_PROCESS = 1_500_000_000

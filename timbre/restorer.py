@@ -1,6 +1,5 @@
 """DeepFilterNet3 and a generator as one thing to call: arrays, tensors, and signals in blocks."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import tee
 from typing import NamedTuple, TypeVar
@@ -14,22 +13,15 @@ from timbre import checkpoint, shipped
 from timbre.chunks import denoise_blocks, generate_blocks, window_of
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.step import DenoiserStep
-from timbre.errors import AudioError
-from timbre.levels import ActiveLevel, gain
 from timbre.models import Generator
-from timbre.resampling import check_rates, resample_blocks, resampled_length
+from timbre.resampling import resample_blocks, resampled_length
+from timbre.wanted import Wanted, block_size, check_wanted, check_waveform
 from timbre.waveform import SAMPLE_RATE, Wave
-
-# Both networks see speech at the level that they were trained at.
-WORKING_LEVEL_DB = -25.0
-# A silent or nearly silent channel is not raised by more than this.
-MAX_GAIN_DB = 60.0
+from timbre.working_level import measure
 
 # A generator is given so many times more at a time than what it must hear besides, which is the cost
 # of cutting; up to 25 s.
 CHUNK_CONTEXTS = 10
-# How much goes from stage to stage.
-BLOCK_SECONDS = 5.0
 # Rows that are worked on together. On a CPU more were no faster, and would round otherwise than alone.
 ROWS_ON_CPU, ROWS_ON_GPU = 1, 32
 
@@ -43,19 +35,6 @@ class Restored(NamedTuple):
 
     denoised: Tensor
     restored: Tensor
-
-
-class Wanted(NamedTuple):
-    """What the output is made of.
-
-    strength: the share of the correction; 0 gives the denoiser's output exactly.
-    dry: the share of the input, in phase; 1 gives the input exactly.
-    rate: of the output in Hz; None for that of the input.
-    """
-
-    strength: float = 1.0
-    dry: float = 0.0
-    rate: int | None = None
 
 
 class Restorer:
@@ -237,48 +216,3 @@ class Restorer:
         heard = signals[1][:, None] if self.noisy_input and len(signals) > 1 else None
         restored: Tensor = self.generator(signals[0][:, None], heard)
         return restored[:, 0]
-
-
-def measure(blocks: Iterable[Wave], sample_rate: int) -> tuple[int, Tensor]:
-    """Return a signal's length and the gain ``(rows, 1)`` that brings each row to the working level."""
-    samples = 0
-
-    def counted() -> Iterator[Wave]:
-        nonlocal samples
-        for block in blocks:
-            samples += block.shape[1]
-            yield block
-
-    meter = ActiveLevel()
-    for block in resample_blocks(counted(), sample_rate, SAMPLE_RATE):
-        meter.add(block)
-    raised = [min(WORKING_LEVEL_DB - level, MAX_GAIN_DB) for level in meter.level_db()]
-    return samples, torch.tensor([[gain(decibel)] for decibel in raised])
-
-
-def check_waveform(array: Wave) -> None:
-    """Raise AudioError for what is no waveform."""
-    finite = np.issubdtype(array.dtype, np.floating) and np.isfinite(array).all()
-    if array.ndim not in (1, 2, 3) or array.size == 0 or not finite:
-        raise AudioError(
-            f"waveform of shape {array.shape} and type {array.dtype}: expected finite floats "
-            "(samples,), (channels, samples) or (batch, channels, samples)"
-        )
-
-
-def check_wanted(wanted: Wanted, sample_rate: int) -> None:
-    """Raise AudioError for shares beyond 0 to 1, and for rates that cannot be brought together."""
-    for name, share in (("strength", wanted.strength), ("dry", wanted.dry)):
-        if not 0 <= share <= 1:
-            raise AudioError(f"{name} {share}: expected 0 to 1")
-    rate = sample_rate if wanted.rate is None else wanted.rate
-    for hertz in (sample_rate, rate):
-        if hertz < 1 or not math.isfinite(hertz):
-            raise AudioError(f"sample rate {hertz} Hz: expected a whole number of at least 1")
-        check_rates(hertz, SAMPLE_RATE)
-    check_rates(sample_rate, rate)
-
-
-def block_size(sample_rate: int) -> int:
-    """Return how many samples go from stage to stage at a rate."""
-    return max(round(BLOCK_SECONDS * sample_rate), 1)
