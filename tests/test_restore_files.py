@@ -108,6 +108,16 @@ def test_a_file_gives_what_its_samples_give(restorer: Restorer, tmp_path: Path) 
     np.testing.assert_array_equal(made, restorer(wave, 16_000, 0.7, 0.2, 48_000))
 
 
+@pytest.mark.parametrize("source", ["a.wav", "a.mp3", "a.ogg", "a.opus", "a.flac"])
+def test_every_format_can_become_every_other(
+    through: Restorer, tmp_path: Path, source: str
+) -> None:
+    audio.write(tmp_path / source, noisy(0.1), 48_000)
+    for ending in ("wav", "flac", "ogg", "opus", "mp3", "aiff", "w64"):
+        restore(through, tmp_path / source, tmp_path / f"b.{ending}")
+        assert soundfile.info(tmp_path / f"b.{ending}").frames == 4800
+
+
 def test_vorbis_of_a_minute_can_be_written(through: Restorer, tmp_path: Path) -> None:
     audio.write(tmp_path / "a.wav", np.zeros(60 * 48_000, np.float32), 48_000)
     restore(through, tmp_path / "a.wav", tmp_path / "a.ogg")

@@ -82,7 +82,11 @@ def create(url: str, like: AudioInfo) -> Iterator[Writer]:
 def file_format(url: str, like: AudioInfo) -> tuple[str, str]:
     """Return libsndfile's format and subtype for a file of this name; raises like :func:`create`."""
     format, usual = ("WAV", "PCM_16") if url == STANDARD else audio.output_format(url)
-    subtype = like.subtype if soundfile.check_format(format, like.subtype) else usual
+    subtype = like.subtype
+    # libsndfile takes MP3 inside WAV for writable, and fails later.
+    foreign = subtype.startswith("MPEG") and format != "MP3"
+    if foreign or not soundfile.check_format(format, subtype):
+        subtype = usual
     if format == "WAV":
         word = SAMPLE_BYTES.get(subtype, 4)
         if like.samples * like.channels * word > LONGEST_WAV_BYTES:
