@@ -200,6 +200,22 @@ def test_a_folder_keeps_its_tree_names_the_bad_file_and_continues(
             1,
         ),
         (
+            ["{tmp}/a.wav", "{tmp}/o.wav", "--checkpoint", "{tmp}/hostile.safetensors"],
+            "hostile.safetensors: not a generator of timbre",
+            1,
+        ),
+        (
+            ["{tmp}/a.wav", "{tmp}/o.wav", "--checkpoint", "{tmp}/hostile.pt"],
+            "hostile.pt: not a training state",
+            1,
+        ),
+        (
+            ["{tmp}/a.wav", "{tmp}/o.wav", "--checkpoint", "{ckpt}", "--dry", "-1"],
+            "--dry -1.0: expected 0 to 1",
+            2,
+        ),
+        (["{tmp}", "-", "--checkpoint", "{ckpt}"], "a folder cannot go to standard output", 2),
+        (
             ["{tmp}/a.wav", "{tmp}/o.wav", "--checkpoint", "{ckpt}", "--strength", "2"],
             "--strength 2.0: expected 0 to 1",
             2,
@@ -217,14 +233,17 @@ def test_bad_input_gets_one_clear_error_and_leaves_no_file(
     audio.write(tmp_path / "a.wav", noisy(0.2), 48000)
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "text.pt").write_text("no checkpoint")
+    for ending in ("pt", "safetensors"):
+        torch.save({"config": {}, "gan": Hostile(), "stream": {}}, tmp_path / f"hostile.{ending}")
     other = build_generator(GeneratorConfig(name="wave", size="tiny"))
     checkpoint.save_generator(
         f"{tmp_path}/other.safetensors", other, GeneratorConfig(size="tiny"), {}
     )
     given = [word.format(tmp=tmp_path, ckpt=checkpoint_path) for word in words]
     assert cli.main(["restore", *given]) == code
-    error = capsys.readouterr().err
+    out, error = capsys.readouterr()
     assert error.count("timbre: error:") == 1 and told in error and "Traceback" not in error
+    assert "never run" not in out + error
     assert not list(tmp_path.glob("*o.*"))
 
 

@@ -173,8 +173,8 @@ def test_shipped_checkpoints_go_by_name_and_one_that_lacks_is_told(tmp_path: Pat
 
 
 def test_a_causal_checkpoint_restores_files_too(tmp_path: Path) -> None:
-    path = f"{tmp_path}/causal.safetensors"
+    path = tmp_path / "causal.safetensors"
     config = GeneratorConfig("spectral", "tiny", causal=True)
-    checkpoint.save_generator(path, build("spectral", causal=True, moved=True), config, {})
+    checkpoint.save_generator(str(path), build("spectral", causal=True, moved=True), config, {})
     wave = noisy(0.3)
     assert difference_db(Restorer.load(path, device="cpu")(wave, 48_000), wave) < 10

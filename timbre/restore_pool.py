@@ -55,7 +55,7 @@ def usual_workers(device: str, jobs: Sequence[Job]) -> int:
         places = torch.cuda.device_count() if device == "cuda" else 1
     else:
         room = psutil.virtual_memory().available // BYTES_A_PROCESS
-        places = min(len(os.sched_getaffinity(0)), room)
+        places = min(os.cpu_count() or 1, room)
     worth = sum(job.bytes for job in jobs) // BYTES_WORTH_A_PROCESS
     return max(min(places, len(jobs), worth), 1)
 

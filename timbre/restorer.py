@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import tee
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from timbre.working_level import measure
 # of cutting; up to 25 s.
 CHUNK_CONTEXTS = 10
 # Rows that are worked on together. On a CPU more were no faster, and would round otherwise than alone.
-ROWS_ON_CPU, ROWS_ON_GPU = 1, 32
+ROWS_ON_CPU, ROWS_ON_GPU = 1, 8
 
 W = TypeVar("W", Wave, Tensor)
 # Starts a signal from its beginning: blocks ``(channels, samples)``.
@@ -71,7 +72,7 @@ class Restorer:
     @classmethod
     def load(
         cls,
-        checkpoint_url: str | None = shipped.OFFLINE,
+        checkpoint_url: str | Path | None = shipped.OFFLINE,
         denoise: bool = True,
         denoiser_weights: str | None = None,
         device: str | None = None,
@@ -91,7 +92,7 @@ class Restorer:
         """
         generator, noisy_input = None, False
         if checkpoint_url:
-            generator, config = checkpoint.load_generator(shipped.resolve(checkpoint_url))
+            generator, config = checkpoint.load_generator(shipped.resolve(str(checkpoint_url)))
             noisy_input = config.noisy_input
         denoiser = DeepFilterNet3.load(denoiser_weights) if denoise else None
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
