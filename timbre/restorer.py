@@ -23,6 +23,8 @@ from timbre.working_level import measure
 # A generator is given so many times more at a time than what it must hear besides, which is the cost
 # of cutting; up to 25 s.
 CHUNK_CONTEXTS = 10
+# Of many rows each is given less at a time, for they all wait together.
+MANY_ROWS = 4
 # Rows that are worked on together. On a CPU more were no faster, and would round otherwise than alone.
 ROWS_ON_CPU, ROWS_ON_GPU = 1, 8
 
@@ -191,7 +193,7 @@ class Restorer:
         groups = torch.split(torch.arange(len(gains)), self._rows)
         copies = tee(blocks, len(groups))
         parts = [
-            self._stages(copy, group, gains[group].to(self.device), repair)
+            self._stages(copy, group, gains, repair)
             for copy, group in zip(copies, groups, strict=True)
         ]
         for together in zip(*parts, strict=True):
@@ -200,16 +202,18 @@ class Restorer:
     def _stages(
         self, blocks: Iterable[Tensor], rows: Tensor, gains: Tensor, repair: bool
     ) -> Iterator[Tensor]:
-        signals: Iterable[Tensor] = (block[:, rows].to(self.device) * gains for block in blocks)
+        gain = gains[rows].to(self.device)
+        signals: Iterable[Tensor] = (block[:, rows].to(self.device) * gain for block in blocks)
         if self.step is not None:
             signals = denoise_blocks(self.step, (block[0] for block in signals))
         if self.generator is not None and repair:
+            # Every row holds a chunk.
+            samples = self.chunk_samples // max(len(gains) // MANY_ROWS, 1)
             reach = self.generator.history_samples, self.generator.latency_samples
-            window = window_of(self.chunk_samples, *reach)
-            signals = generate_blocks(self._generate, signals, window)
+            signals = generate_blocks(self._generate, signals, window_of(samples, *reach))
         else:
             signals = (torch.stack([block[0], block[0]]) for block in signals)
-        return ((block / gains).cpu() for block in signals)
+        return ((block / gain).cpu() for block in signals)
 
     @torch.inference_mode()
     def _generate(self, signals: Tensor) -> Tensor:
