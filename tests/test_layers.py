@@ -20,7 +20,7 @@ LAYERS = [
     {"timbre.pcm_wave", "timbre.row_pool", "timbre.remote"},
     {"timbre.tars"},
     {"timbre.foreign", "timbre.balance", "timbre.alarms"},
-    {"timbre.order", "timbre.pairs", "timbre.cache"},
+    {"timbre.order", "timbre.pairs", "timbre.cache", "timbre.rank_log", "timbre.told_once"},
     {"timbre.reader", "timbre.losses", "timbre.metrics", "timbre.signals"},
     {"timbre.batches"},
     {"timbre.stream", "timbre.gan", "timbre.checkpoint", "timbre.whole_pairs"},
