@@ -28,6 +28,8 @@ LAYERS = [
     {"timbre.train_config"},
     {"timbre.training_data"},
     {"timbre.run", "timbre.restore", "timbre.report"},
+    {"timbre.memory"},
+    {"timbre.plan"},
     {"timbre.train", "timbre.evaluate", "timbre.export", "timbre.peek", "timbre.demo"},
     {"timbre.cli"},
     {"timbre.__main__"},

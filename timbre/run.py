@@ -63,22 +63,29 @@ class Run:
         self.best_step: int | None = None
         self.bad_told = 0
         self.taught = False  # whether the discriminator had learned before this run
-        warnings = self._start()
+        self._warnings = self._start()
         self.adversarial_start = resolve_start(
             config.adversarial, self.data.stream.steps_per_epoch, self.taught
         )
         self._refuse_split_start()
-        main = accelerator.is_main_process
-        if main:
-            text = configs.dump(self.config).encode()
-            storage.publish(storage.join(self.config.run_dir, CONFIG_NAME), text)
+
+    def begin(self) -> None:
+        """Write the resolved config, and start to log; nothing has been written before."""
+        config, accelerator = self.config, self.accelerator
+        if accelerator.is_main_process:
+            text = configs.dump(config).encode()
+            storage.publish(storage.join(config.run_dir, CONFIG_NAME), text)
         rank = accelerator.process_index
         self.telemetry = Telemetry(config.run_dir, self.gan.step, config.steps, rank)
         self.telemetry.log.write(
             f"rank {rank} of {accelerator.num_processes} on {place()}, {accelerator.device}"
         )
-        for line in filter(None, [*warnings, self.validation.warning]):
+        for line in self.warnings():
             self.telemetry.say(line)
+
+    def warnings(self) -> list[str]:
+        """Return lines for the user: where the run starts from, and what is not as it could be."""
+        return [line for line in (*self._warnings, self.validation.warning) if line]
 
     def batches(self) -> Iterator[PairBatch]:
         """Yield the batches of the steps that are left."""
@@ -239,8 +246,11 @@ class Run:
         return [*warnings, f"resuming at step {self.gan.step} of {config.steps}: {url}"]
 
 
-def open_run(config: TrainConfig) -> Run:
+def open_run(config: TrainConfig, begin: bool = True) -> Run:
     """Return the run, at its last checkpoint if it has one.
+
+    Args:
+        begin: False for a look at what would be done; nothing is written.
 
     Raises:
         ConfigError: the config contradicts the data or the number of ranks.
@@ -250,7 +260,10 @@ def open_run(config: TrainConfig) -> Run:
     accelerator = Accelerator(mixed_precision="no")
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    return Run(config, accelerator)
+    run = Run(config, accelerator)
+    if begin:
+        run.begin()
+    return run
 
 
 @contextmanager

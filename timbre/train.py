@@ -12,9 +12,10 @@ from timbre import config as configs
 from timbre.alarms import discriminator_accuracy
 from timbre.augment import Sides
 from timbre.batches import PairBatch
-from timbre.command import command, config_parser
+from timbre.command import at_least, command, config_parser, say
 from timbre.errors import ToldError
 from timbre.gan import discriminator_view, frozen, halves
+from timbre.plan import write_plan
 from timbre.run import Run, catch_signals, open_run
 from timbre.schedule import adversarial_share
 from timbre.told_once import told_once
@@ -68,11 +69,15 @@ def train(config: TrainConfig) -> bool:
 
 def train_step(run: Run, batch: PairBatch) -> Metrics:
     """Take one step of each network whose turn it is; return the scalars to be logged."""
-    config, gan, device = run.config, run.gan, run.accelerator.device
+    return descend(run, augmented(batch, run.config))
+
+
+def descend(run: Run, sides: Sides) -> Metrics:
+    """The same, on waveforms that are augmented."""
+    gan = run.gan
     gan.set_learning_rates(run.adversarial_start)
-    sides = augmented(batch, config)
     clean, bandwidth_hz = sides.clean, sides.bandwidth_hz
-    with gan.autocast(device):
+    with gan.autocast(clean.device):
         restored = gan.generator(sides.degraded, sides.noisy).float()
     metrics: Metrics = {}
     if gan.step >= run.adversarial_start:
@@ -162,9 +167,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="exit with 1 where a signal ended the run before its last step, for a scheduler that "
         "takes 0 for finished",
     )
-    given = parser.parse_args(argv)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check config, data and checkpoint, and show what the run would do and need; nothing is "
+        "written",
+    )
+    parser.add_argument(
+        "--ranks",
+        metavar="N",
+        type=at_least(1),
+        default=1,
+        help="for so many ranks (with --dry-run; %(default)s)",
+    )
+    given = parser.parse_intermixed_args(argv)
     with told_once():
-        finished = train(configs.load(TrainConfig, given.config, given.overrides))
+        config = configs.load(TrainConfig, given.config, given.overrides)
+        if given.dry_run:
+            say(write_plan(open_run(config, begin=False), descend, given.ranks))
+            return
+        finished = train(config)
     if given.fail_if_interrupted and not finished:
         raise ToldError("interrupted")
 

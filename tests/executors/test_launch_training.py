@@ -125,7 +125,9 @@ def test_kubernetes_knows_every_field_of_the_manifests(name: str) -> None:
         kubernetes_validate.validate(document, SCHEMAS[0], strict=True)
 
 
-def test_the_pods_of_the_training_job_find_each_other_by_name() -> None:
+def test_the_pods_of_the_training_job_plan_for_all_and_find_each_other_by_name(
+    tmp_path: Path,
+) -> None:
     service, job = documents("train.yaml")
     spec = job["spec"]
     pod = spec["template"]["spec"]
@@ -138,6 +140,12 @@ def test_the_pods_of_the_training_job_find_each_other_by_name() -> None:
     assert variables["MASTER_ADDR"] == f"{name}-0.{subdomain}"
     assert spec["completions"] == spec["parallelism"] == int(variables["NODES"])
     assert variables["GPUS"] == container["resources"]["limits"]["nvidia.com/gpu"]
+    program = tmp_path / "timbre"
+    program.write_text('#!/bin/bash\necho "$@"\n')
+    program.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    planned = subprocess.check_output(plan["command"], env=variables | path, text=True)
+    assert planned.split() == ["train", "/config/train.yaml", "--dry-run", "--ranks", "16"]
     mounted = {each["name"] for each in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["volumes"]}
 
