@@ -16,8 +16,8 @@ from timbre.telemetry import SHOWN_SECONDS
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 LABEL = 12
-# Measured, of 8 s of three sides in noise and in speech.
-PICTURE_BYTES_A_SECOND = 150_000
+# Measured, of three sides of real speech in noise.
+PICTURE_BYTES_A_SECOND = 180_000
 
 
 class Volume(NamedTuple):

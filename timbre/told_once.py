@@ -49,7 +49,7 @@ def told_once() -> Iterator[None]:
         if first:
             raise
         words = f"{type(error).__name__}: {error}".splitlines()[0]
-        say_aside(f"timbre: error: rank {rank}, after another: {words}; its log has more")
+        say_aside(f"timbre: error: rank {rank}, after another: {words}; its log may tell more")
         raise ToldError(words) from error
 
 
