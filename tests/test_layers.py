@@ -24,7 +24,7 @@ LAYERS = [
     {"timbre.pcm_wave", "timbre.row_pool", "timbre.remote", "timbre.hop_stream"},
     {"timbre.tars"},
     {"timbre.foreign", "timbre.balance", "timbre.alarms"},
-    {"timbre.order", "timbre.pairs", "timbre.cache"},
+    {"timbre.order", "timbre.pairs", "timbre.cache", "timbre.rank_log", "timbre.told_once"},
     {"timbre.reader", "timbre.losses", "timbre.metrics", "timbre.signals"},
     {"timbre.batches"},
     {"timbre.stream", "timbre.gan", "timbre.checkpoint", "timbre.whole_pairs"},
@@ -35,6 +35,8 @@ LAYERS = [
     {"timbre.restorer", "timbre.streaming"},
     {"timbre.restore_files"},
     {"timbre.run", "timbre.restore_pool", "timbre.report", "timbre.stream_command"},
+    {"timbre.memory"},
+    {"timbre.plan"},
     {
         "timbre.train",
         "timbre.evaluate",
