@@ -1,7 +1,4 @@
-"""DeepFilterNet3 in real arithmetic, with transforms as matrix products: what ONNX can hold.
-
-ONNX has no complex numbers, and onnxruntime's transform of 960 points is no faster than a product.
-"""
+"""DeepFilterNet3 in real arithmetic, without loops: what an ONNX file can hold."""
 
 import math
 from copy import deepcopy
@@ -11,7 +8,6 @@ from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
 from timbre.denoise.frontend import (
-    BINS,
     DECAY,
     ERB_BANDS,
     FILTERED_BINS,
@@ -21,6 +17,7 @@ from timbre.denoise.frontend import (
 )
 from timbre.denoise.network import FEATURE_LOOKAHEAD, FILTER_ORDER
 from timbre.denoise.step import DenoiserState, DenoiserStep
+from timbre.portable.fourier import FactoredFourier
 from timbre.portable.gru import OnnxGru
 
 # An exact factor for powers. The floor under them in the levels is 1e-10, and onnxruntime drops an
@@ -36,8 +33,6 @@ class PortableDenoiser(nn.Module):
         step: stays as it is; its recurrent layers are copied as `OnnxGru`.
     """
 
-    analysis: Tensor
-    synthesis: Tensor
     band_powers: Tensor
 
     def __init__(self, step: DenoiserStep) -> None:
@@ -46,9 +41,8 @@ class PortableDenoiser(nn.Module):
         network = self.step.network
         for squeezed in (network.enc.emb_gru, network.erb_dec.emb_gru, network.df_dec.df_gru):
             squeezed.gru = OnnxGru(squeezed.gru)  # type: ignore[assignment]
-        analysis, synthesis = _bases(step.frontend.window)
-        self.register_buffer("analysis", analysis)
-        self.register_buffer("synthesis", synthesis)
+        window = step.frontend.window
+        self.fourier = FactoredFourier(window / N_FFT, window)
         self.register_buffer("band_powers", step.frontend.band_means * POWER_SCALE)
 
     def forward(self, hops: Tensor, state: DenoiserState) -> tuple[Tensor, DenoiserState]:
@@ -56,7 +50,7 @@ class PortableDenoiser(nn.Module):
         blocks = torch.cat((state.hop, hops), dim=1).unflatten(1, (-1, HOP))
         count = blocks.shape[1] - 1
         frames = torch.cat((blocks[:, :-1], blocks[:, 1:]), dim=2)
-        spectrum = (frames @ self.analysis).unflatten(2, (2, BINS)).transpose(2, 3)
+        spectrum = torch.stack(self.fourier.spectra(frames), dim=3)
         levels, low, means = self.features(spectrum, state.means)
 
         # As in the step: the first two frames are dropped, features beyond the end are zero.
@@ -73,7 +67,7 @@ class PortableDenoiser(nn.Module):
 
         spectra = torch.cat((state.spectrum, spectrum), dim=1)
         enhanced = self.enhance(spectra, gains, torch.view_as_real(coefficients))
-        waves = enhanced.transpose(2, 3).flatten(2) @ self.synthesis
+        waves = self.fourier.frames(enhanced[..., 0], enhanced[..., 1])
         ends = torch.cat((state.overlap[:, None], waves[..., HOP:]), dim=1)
         denoised = (waves[..., :HOP] + ends[:, :-1]).flatten(1)
         return denoised, DenoiserState(
@@ -136,18 +130,3 @@ def _product(one: Tensor, other: Tensor) -> Tensor:
     real = one[..., 0] * other[..., 0] - one[..., 1] * other[..., 1]
     imaginary = one[..., 0] * other[..., 1] + one[..., 1] * other[..., 0]
     return torch.stack((real, imaginary), dim=-1)
-
-
-def _bases(window: Tensor) -> tuple[Tensor, Tensor]:
-    """Windowed frames (960,) to spectra (2 · 481: real, imaginary) and back, as two matrices.
-
-    The forward one is scaled by 1 / 960. The backward one ignores the imaginary parts of the
-    outermost bins, whose sines are zero.
-    """
-    sample, bin_number = torch.arange(N_FFT), torch.arange(BINS)
-    turns = (sample[:, None] * bin_number % N_FFT).double() * (2 * math.pi / N_FFT)
-    waves = torch.cat((turns.cos(), -turns.sin()), dim=1) * window.double()[:, None]
-    # Every bin but the first and the last stands for two of the full spectrum.
-    weights = torch.full((BINS,), 2.0, dtype=torch.float64)
-    weights[0] = weights[-1] = 1
-    return (waves / N_FFT).float(), (waves * weights.repeat(2)).T.contiguous().float()

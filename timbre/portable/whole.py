@@ -1,0 +1,85 @@
+"""The parts that take whole signals: the generator, and DeepFilterNet3 and generator in a chain."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from timbre.denoise import DeepFilterNet3
+from timbre.denoise.step import LATENCY_HOPS, LATENCY_SAMPLES, DenoiserStep
+from timbre.hop_stream import HOP
+from timbre.models.spectral import SpectralGenerator
+from timbre.models.wave import WaveGenerator
+from timbre.portable.denoiser import PortableDenoiser
+from timbre.portable.part import Part
+
+Generator = SpectralGenerator | WaveGenerator
+Whole = Callable[..., tuple[Tensor, ...]]
+
+
+def whole_generator(generator: Generator, noisy_input: bool) -> Part:
+    """Return the generator as a part; it takes the noisy signal too where it was built so."""
+    return Part(
+        module=generator,
+        signals=("degraded", "noisy") if noisy_input else ("degraded",),
+        outputs=("restored",),
+        state={},
+        length=None,
+        latency_samples=generator.latency_samples,
+        whole=generator_output(generator),
+        about="generator: degraded, which is DeepFilterNet3's output, to restored",
+    )
+
+
+def whole_chain(denoiser: DeepFilterNet3, generator: Generator, noisy_input: bool) -> Part:
+    """Return DeepFilterNet3 and the generator as one part, which gives the outputs of both."""
+    return Part(
+        module=WholeChain(denoiser, generator, noisy_input),
+        signals=("noisy",),
+        outputs=("restored", "denoised"),
+        state={},
+        length=None,
+        latency_samples=LATENCY_SAMPLES + generator.latency_samples,
+        whole=chain_output(denoiser, generator, noisy_input),
+        about="DeepFilterNet3 and generator: noisy to restored, and to denoised on the way",
+    )
+
+
+def generator_output(generator: Generator) -> Whole:
+    """Return what gives restored of degraded, or of degraded and noisy, in PyTorch."""
+
+    def whole(*signals: Tensor) -> tuple[Tensor, ...]:
+        return (generator(*signals),)
+
+    return whole
+
+
+def chain_output(denoiser: DeepFilterNet3, generator: Generator, noisy_input: bool) -> Whole:
+    """Return what gives restored and denoised of noisy in PyTorch."""
+
+    def whole(noisy: Tensor) -> tuple[Tensor, ...]:
+        denoised = denoiser(noisy[:, 0])[:, None]
+        return generator(denoised, noisy if noisy_input else None), denoised
+
+    return whole
+
+
+class WholeChain(nn.Module):
+    """DeepFilterNet3 and a generator, for export."""
+
+    def __init__(self, denoiser: DeepFilterNet3, generator: Generator, noisy_input: bool) -> None:
+        super().__init__()
+        self.denoiser = PortableDenoiser(DenoiserStep(denoiser))
+        self.generator = generator
+        self.noisy_input = noisy_input
+
+    def forward(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
+        """Restored and denoised of noisy, each (batch, 1, samples)."""
+        batch, _, samples = noisy.shape
+        hops = (samples + HOP - 1) // HOP + LATENCY_HOPS
+        state = self.denoiser.step.initial_state(batch)
+        ended = state._replace(length=state.length.new_full((batch,), samples))
+        late, _ = self.denoiser(F.pad(noisy[:, 0], (0, hops * HOP - samples)), ended)
+        denoised = late[:, None, LATENCY_SAMPLES : LATENCY_SAMPLES + samples]
+        restored: Tensor = self.generator(denoised, noisy if self.noisy_input else None)
+        return restored, denoised
