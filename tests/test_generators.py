@@ -128,6 +128,23 @@ def test_gradients_reach_exactly_as_far_ahead_as_the_latency_says(
 
 @BOTH
 @CAUSAL
+def test_gradients_reach_exactly_as_far_back_as_the_history_says(name: str, causal: bool) -> None:
+    generator = build(name, "tiny", causal, moved=True, noisy_input=True).double()
+    generator.requires_grad_(False)
+    samples = 144_000 if name == "spectral" else 48_000
+    inputs = [0.1 * noise(1, 1, samples, seed=seed).double().requires_grad_() for seed in (0, 1)]
+    index = samples - 24_000 - 1  # the last of a hop
+    gradients = torch.autograd.grad(generator(*inputs)[0, 0, index], inputs)
+    reached = [index - g[0, 0].nonzero().min().item() for g in gradients]
+    assert max(reached) <= generator.history_samples
+    if name == "spectral":
+        assert reached[0] == generator.history_samples
+    else:  # a bound, and nearly reached
+        assert max(reached) >= 0.95 * generator.history_samples - 1
+
+
+@BOTH
+@CAUSAL
 def test_all_parameters_learn(name: str, causal: bool) -> None:
     generator = build(name, causal=causal)
     optimizer = torch.optim.SGD(generator.parameters(), lr=1e-3)

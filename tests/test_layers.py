@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; a module imports from lower rows, or from its own.
 LAYERS = [
     {"timbre.errors", "timbre.store_errors", "timbre.ranged_file", "timbre.atomic_write"},
-    {"timbre.listing", "timbre.agreement", "timbre.score"},
+    {"timbre.listing", "timbre.agreement", "timbre.score", "timbre.waveform"},
+    {"timbre.levels", "timbre.resampling"},
     {"timbre.command", "timbre.config", "timbre.storage", "timbre.descent"},
     {"timbre.audio"},
     {"timbre.spectral", "timbre.filters", "timbre.synthetic_voice"},

@@ -1,4 +1,4 @@
-"""Audio files in and out, resampling, levels.
+"""Audio files in and out.
 
 Past this module waveforms are float32 in [-1, 1] at 48 kHz.
 """
@@ -7,41 +7,36 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import soundfile
-import torch
-from numpy.typing import NDArray
-from torchaudio.transforms import Resample
 
 from timbre import storage
 from timbre.errors import AudioError
+from timbre.levels import ACTIVE_RANGE_DB as ACTIVE_RANGE_DB
+from timbre.levels import LEVEL_FRAME as LEVEL_FRAME
+from timbre.levels import SILENCE_DB as SILENCE_DB
+from timbre.levels import active_level_db as active_level_db
+from timbre.levels import gain as gain
+from timbre.levels import level_db as level_db
+from timbre.resampling import RESAMPLER_REACH
+from timbre.resampling import resample as resample
+from timbre.waveform import SAMPLE_RATE as SAMPLE_RATE
+from timbre.waveform import Int16Wave as Int16Wave
+from timbre.waveform import Wave as Wave
+from timbre.waveform import to_int16 as to_int16
 
-SAMPLE_RATE = 48_000
-SILENCE_DB = -200.0
 # Sources are searched for by these endings, in any case.
 ENDINGS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".w64"})
-
-# Frames this far under the loudest do not count towards the level of speech.
-ACTIVE_RANGE_DB = 40.0
-LEVEL_FRAME = 960
-
-# A polyphase resampler holds rate_in/gcd x rate_out/gcd taps; past this a rate is not one in use.
-MAX_RESAMPLER_TAPS = 5_000_000
 
 # What a lossy decoder needs after a jump before it is right again (MP3's bit reservoir: 9 frames).
 PREROLL = 16_384
 # What libsndfile says of a FLAC stream that came out of a pipe.
 UNKNOWN_LENGTH = 1 << 62
-# Samples at the lower rate that a resampled one depends on, on either side.
-RESAMPLER_REACH = 80
 
 T = TypeVar("T")
-Wave = NDArray[np.float32]
-Int16Wave = NDArray[np.int16]
 
 
 class AudioInfo(NamedTuple):
@@ -206,66 +201,6 @@ def output_format(url: str | Path) -> tuple[str, str]:
 def can_hold(url: str | Path, subtype: str) -> bool:
     """Whether the format of the name's ending has this subtype."""
     return bool(soundfile.check_format(output_format(url)[0], subtype))
-
-
-def resample(wave: Wave, rate_in: int, rate_out: int) -> Wave:
-    """Return ``(..., samples)`` at another rate, by a windowed sinc (Kaiser, 64 zero crossings).
-
-    Raises:
-        AudioError: the ratio of the rates is too odd for a polyphase filter.
-    """
-    if rate_in == rate_out:
-        return wave
-    common = math.gcd(rate_in, rate_out)
-    if (rate_in // common) * (rate_out // common) > MAX_RESAMPLER_TAPS:
-        raise AudioError(f"cannot resample from {rate_in} Hz to {rate_out} Hz: no common multiple")
-    result: Wave = _resampler(rate_in, rate_out)(torch.from_numpy(wave)).numpy()
-    return result
-
-
-def level_db(wave: Wave) -> float:
-    """Return the root-mean-square level in dB relative to full scale; digital silence is -200."""
-    power = float(np.mean(np.square(wave, dtype=np.float64))) if wave.size else 0.0
-    return max(10 * math.log10(power), SILENCE_DB) if power > 0 else SILENCE_DB
-
-
-def active_level_db(wave: Wave) -> float:
-    """Return the level of the 20-ms frames of ``(samples,)`` within 40 dB of the loudest, in dBFS.
-
-    It is the level of speech, whatever the pauses in it.
-    """
-    whole = len(wave) // LEVEL_FRAME * LEVEL_FRAME
-    if whole == 0:
-        return level_db(wave)
-    power = np.square(wave[:whole], dtype=np.float64).reshape(-1, LEVEL_FRAME).mean(axis=1)
-    active = power[power > power.max() * 10 ** (-ACTIVE_RANGE_DB / 10)]
-    if not len(active):
-        return SILENCE_DB
-    return max(10 * math.log10(active.mean()), SILENCE_DB)
-
-
-def gain(decibel: float) -> float:
-    """Return the factor that changes a level by ``decibel``."""
-    return float(10 ** (decibel / 20))
-
-
-def to_int16(wave: Wave) -> Int16Wave:
-    """Return the 16-bit samples nearest to ``wave``; what FLAC and WAV shards hold."""
-    scaled: Int16Wave = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
-    return scaled
-
-
-@lru_cache(maxsize=8)
-def _resampler(rate_in: int, rate_out: int) -> Resample:
-    """Return the filter between two rates, which costs more to make than to use."""
-    return Resample(
-        rate_in,
-        rate_out,
-        lowpass_filter_width=64,
-        rolloff=0.9475937167399596,  # "kaiser_best" of librosa/resampy
-        resampling_method="sinc_interp_kaiser",
-        beta=14.769656459379492,
-    )
 
 
 class _Source:
