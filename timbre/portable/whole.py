@@ -8,20 +8,19 @@ from torch import Tensor, nn
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.step import LATENCY_HOPS, LATENCY_SAMPLES, DenoiserStep
 from timbre.hop_stream import HOP
-from timbre.models.spectral import SpectralGenerator
-from timbre.models.wave import WaveGenerator
+from timbre.models import GeneratorConfig
 from timbre.portable.denoiser import PortableDenoiser
+from timbre.portable.generator import Generator, portable_generator
 from timbre.portable.part import Part
 
-Generator = SpectralGenerator | WaveGenerator
 Whole = Callable[..., tuple[Tensor, ...]]
 
 
-def whole_generator(generator: Generator, noisy_input: bool) -> Part:
+def whole_generator(generator: Generator, config: GeneratorConfig) -> Part:
     """Return the generator as a part; it takes the noisy signal too where it was built so."""
     return Part(
-        module=generator,
-        signals=("degraded", "noisy") if noisy_input else ("degraded",),
+        module=portable_generator(generator, config),
+        signals=("degraded", "noisy") if config.noisy_input else ("degraded",),
         outputs=("restored",),
         state={},
         length=None,
@@ -31,16 +30,16 @@ def whole_generator(generator: Generator, noisy_input: bool) -> Part:
     )
 
 
-def whole_chain(denoiser: DeepFilterNet3, generator: Generator, noisy_input: bool) -> Part:
+def whole_chain(denoiser: DeepFilterNet3, generator: Generator, config: GeneratorConfig) -> Part:
     """Return DeepFilterNet3 and the generator as one part, which gives the outputs of both."""
     return Part(
-        module=WholeChain(denoiser, generator, noisy_input),
+        module=WholeChain(denoiser, portable_generator(generator, config), config.noisy_input),
         signals=("noisy",),
         outputs=("restored", "denoised"),
         state={},
         length=None,
         latency_samples=LATENCY_SAMPLES + generator.latency_samples,
-        whole=chain_output(denoiser, generator, noisy_input),
+        whole=chain_output(denoiser, generator, config.noisy_input),
         about="DeepFilterNet3 and generator: noisy to restored, and to denoised on the way",
     )
 
@@ -65,7 +64,7 @@ def chain_output(denoiser: DeepFilterNet3, generator: Generator, noisy_input: bo
 
 
 class WholeChain(nn.Module):
-    """DeepFilterNet3 and a generator, for export."""
+    """DeepFilterNet3 and a portable generator, for export."""
 
     def __init__(self, denoiser: DeepFilterNet3, generator: Generator, noisy_input: bool) -> None:
         super().__init__()
@@ -80,6 +79,8 @@ class WholeChain(nn.Module):
         state = self.denoiser.step.initial_state(batch)
         ended = state._replace(length=state.length.new_full((batch,), samples))
         late, _ = self.denoiser(F.pad(noisy[:, 0], (0, hops * HOP - samples)), ended)
-        denoised = late[:, None, LATENCY_SAMPLES : LATENCY_SAMPLES + samples]
+        # A slice up to a dynamic end has a length that the exporter does not know.
+        beyond = hops * HOP - samples - LATENCY_SAMPLES
+        denoised = late[:, None].split([LATENCY_SAMPLES, samples, beyond], dim=2)[1]
         restored: Tensor = self.generator(denoised, noisy if self.noisy_input else None)
         return restored, denoised
