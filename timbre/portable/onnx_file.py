@@ -29,7 +29,7 @@ def convert(part: Part, facts: dict[str, str]) -> bytes:
         part: what the file holds.
         facts: more for its metadata.
     """
-    batch, samples = torch.export.Dim("batch"), torch.export.Dim("samples")
+    batch, samples = torch.export.Dim("batch"), torch.export.Dim.DYNAMIC
     length = HOP if part.state else EXAMPLE_SAMPLES
     signal: dict[int, Any] = {0: batch} if part.state else {0: batch, 2: samples}
     inputs = [torch.zeros(EXAMPLE_BATCH, 1, length) for _ in part.signals]

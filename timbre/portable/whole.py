@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timbre.denoise import DeepFilterNet3
-from timbre.denoise.step import LATENCY_HOPS, LATENCY_SAMPLES, DenoiserStep
+from timbre.denoise.step import LATENCY_SAMPLES, DenoiserStep
 from timbre.hop_stream import HOP
 from timbre.models import GeneratorConfig
 from timbre.portable.denoiser import PortableDenoiser
@@ -75,12 +76,13 @@ class WholeChain(nn.Module):
     def forward(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
         """Restored and denoised of noisy, each (batch, 1, samples)."""
         batch, _, samples = noisy.shape
-        hops = (samples + HOP - 1) // HOP + LATENCY_HOPS
+        whole_hops = (samples + HOP - 1) // HOP * HOP
+        heard = F.pad(noisy, (0, whole_hops - samples))
         state = self.denoiser.step.initial_state(batch)
         ended = state._replace(length=state.length.new_full((batch,), samples))
-        late, _ = self.denoiser(F.pad(noisy[:, 0], (0, hops * HOP - samples)), ended)
-        # A slice up to a dynamic end has a length that the exporter does not know.
-        beyond = hops * HOP - samples - LATENCY_SAMPLES
-        denoised = late[:, None].split([LATENCY_SAMPLES, samples, beyond], dim=2)[1]
-        restored: Tensor = self.generator(denoised, noisy if self.noisy_input else None)
-        return restored, denoised
+        late, _ = self.denoiser(F.pad(heard[:, 0], (0, LATENCY_SAMPLES)), ended)
+        # The generator hears silence behind the last sample.
+        inside = torch.arange(whole_hops) < samples
+        denoised = (late[:, LATENCY_SAMPLES:] * inside)[:, None]
+        restored: Tensor = self.generator(denoised, heard if self.noisy_input else None)
+        return restored[..., :samples], denoised[..., :samples]
