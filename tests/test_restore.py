@@ -13,7 +13,7 @@ from timbre.audio import Wave
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, CheckpointError
 from timbre.models import GeneratorConfig, build_generator
-from timbre.restore import Restorer
+from timbre.restorer import Restorer
 from timbre.synthetic_voice import voice
 
 
@@ -116,13 +116,13 @@ def test_a_generator_that_hears_the_noisy_side_gets_the_denoisers_input(
         )
         degraded = generator(heard[:, None])[0, 0].numpy() / gain
     assert snr_db(without, with_it) < 40
-    np.testing.assert_allclose(Restorer.load(path, device="cpu")(wave, 48000), with_it, atol=1e-6)
+    assert snr_db(Restorer.load(path, device="cpu")(wave, 48000), with_it) > 90
     # Nothing but the denoiser's output is at hand.
     restored = Restorer.load(path, denoise=False, device="cpu")(wave, 48000)
     np.testing.assert_allclose(restored, degraded, atol=1e-6)
 
 
-@pytest.mark.parametrize("wave", [np.zeros(0), np.zeros((1, 2, 3)), np.array([0.0, np.nan])])
+@pytest.mark.parametrize("wave", [np.zeros(0), np.zeros((1, 1, 2, 3)), np.array([0.0, np.nan])])
 def test_an_unusable_array_is_refused_with_its_shape(restorer: Restorer, wave: Wave) -> None:
     with pytest.raises(AudioError, match="shape"):
         restorer(wave.astype(np.float32), 48000)
@@ -166,7 +166,8 @@ def test_a_folder_keeps_its_tree_names_the_bad_file_and_continues(
         checkpoint_path,
     ]
     assert cli.main(words) == 1
-    assert "1 of 3 files failed" in (error := capsys.readouterr().err) and "deep/bad.wav" in error
+    error = capsys.readouterr().err
+    assert "1 of 3 files failed" in error and "deep/bad.wav" in error
     made = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
     assert made == {"a.wav", "deep/er/b.wav"}
     written = (tmp_path / "out/a.wav").stat().st_mtime_ns

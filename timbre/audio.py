@@ -5,16 +5,17 @@ Past this module waveforms are float32 in [-1, 1] at 48 kHz.
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
 
 from timbre import storage
 from timbre.errors import AudioError
+from timbre.kept_errors import KeptErrors
 from timbre.levels import ACTIVE_RANGE_DB as ACTIVE_RANGE_DB
 from timbre.levels import LEVEL_FRAME as LEVEL_FRAME
 from timbre.levels import SILENCE_DB as SILENCE_DB
@@ -36,8 +37,6 @@ PREROLL = 16_384
 # What libsndfile says of a FLAC stream that came out of a pipe.
 UNKNOWN_LENGTH = 1 << 62
 
-T = TypeVar("T")
-
 
 class AudioInfo(NamedTuple):
     """What a file's header says."""
@@ -52,7 +51,12 @@ class AudioInfo(NamedTuple):
 def find_below(folder: str) -> dict[str, str]:
     """Return every file below a folder that its ending says is audio: its path there, and its URL."""
     found = storage.find_below(folder)
-    return {path: url for path, url in found.items() if Path(path).suffix.lower() in ENDINGS}
+    return {path: url for path, url in found.items() if is_audio_name(path)}
+
+
+def is_audio_name(path: str) -> bool:
+    """Whether a file's ending says that it is audio."""
+    return Path(path).suffix.lower() in ENDINGS
 
 
 def info(url: str | Path) -> AudioInfo:
@@ -103,8 +107,7 @@ def decode(data: bytes, name: str) -> tuple[Wave, int]:
         wave = file.read(dtype="float32", always_2d=True)
     if len(wave) != expected:
         raise AudioError(f"{name}: breaks off after {len(wave)} of {expected} samples")
-    if not np.isfinite(wave).all():
-        raise AudioError(f"{name}: holds NaN or infinite samples")
+    _check_finite(wave, name)
     return np.ascontiguousarray(wave.T), rate
 
 
@@ -144,6 +147,24 @@ def blocks(file: BinaryIO, name: str, seconds: float) -> Iterator[Wave]:
         size = round(seconds * opened.samplerate)
         for first in range(0, opened.frames, size):
             yield _read_mono(opened, name, first, min(size, opened.frames - first))
+
+
+def channel_blocks(file: BinaryIO, name: str, samples: int) -> Iterator[Wave]:
+    """Yield an open file's channels at its own rate, ``(channels, samples)``, so many at a time.
+
+    They are the samples of :func:`read`, bit for bit.
+
+    Raises:
+        AudioError: as :func:`read`.
+    """
+    with _opened(file, name, _Sequential) as opened:
+        read = 0
+        while len(block := opened.read(samples, dtype="float32", always_2d=True)):
+            _check_finite(block, name)
+            read += len(block)
+            yield np.ascontiguousarray(block.T)
+        if read != opened.frames:
+            raise AudioError(f"{name}: breaks off after {read} of {opened.frames} samples")
 
 
 def encode(wave: Wave, sample_rate: int, format: str = "WAV", subtype: str = "PCM_16") -> bytes:
@@ -203,36 +224,21 @@ def can_hold(url: str | Path, subtype: str) -> bool:
     return bool(soundfile.check_format(output_format(url)[0], subtype))
 
 
-class _Source:
-    """A file for libsndfile, which loses what its callbacks raise: the first error is kept."""
+class _Sequential(soundfile.SoundFile):  # type: ignore[misc] # it has no types
+    """Read from the front to the end: soundfile jumps after each read where it can, decoders start anew."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.error: Exception | None = None
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._kept(lambda: self._file.seek(offset, whence), -1)
-
-    def tell(self) -> int:
-        return self._kept(self._file.tell, -1)
-
-    def read(self, size: int = -1) -> bytes:
-        return self._kept(lambda: self._file.read(size), b"")
-
-    def _kept(self, call: Callable[[], T], otherwise: T) -> T:
-        try:
-            return call()
-        except Exception as error:
-            self.error = self.error or error
-            return otherwise
+    def seekable(self) -> bool:
+        return False
 
 
 @contextmanager
-def _opened(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
-    source = _Source(file)
+def _opened(
+    file: BinaryIO, name: str, kind: type[soundfile.SoundFile] = soundfile.SoundFile
+) -> Iterator[soundfile.SoundFile]:
+    source = KeptErrors(file)
     source.seek(0)
     try:
-        with soundfile.SoundFile(source) as opened:
+        with kind(source) as opened:
             if opened.frames == 0 or opened.channels == 0:
                 raise AudioError(f"{name}: holds no samples")
             if opened.frames >= UNKNOWN_LENGTH:
@@ -255,10 +261,14 @@ def _read_mono(opened: soundfile.SoundFile, name: str, first: int, samples: int)
     wave = opened.read(before + samples, dtype="float32", always_2d=True)[before:]
     if len(wave) != samples:
         raise AudioError(f"{name}: breaks off after {first + len(wave)} of {opened.frames} samples")
-    if not np.isfinite(wave).all():
-        raise AudioError(f"{name}: holds NaN or infinite samples")
+    _check_finite(wave, name)
     mono: Wave = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1)
     return mono
+
+
+def _check_finite(wave: Wave, name: str) -> None:
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{name}: holds NaN or infinite samples")
 
 
 def _reason(error: Exception) -> str:

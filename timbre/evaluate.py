@@ -24,7 +24,7 @@ from timbre.metrics import MetricError
 from timbre.order import DataSource, open_corpus
 from timbre.pairs import PairPlace, holds_noisy
 from timbre.report import Direction, Example, Finding, Measured
-from timbre.restore import Restorer
+from timbre.restorer import Restorer
 from timbre.whole_pairs import PairList, load_pair
 
 NO_CHECKPOINT = "none"

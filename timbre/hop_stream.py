@@ -4,18 +4,20 @@ from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from timbre.audio import SAMPLE_RATE
 from timbre.denoise.precision import exact_float32
+from timbre.waveform import SAMPLE_RATE
 
 HOP = SAMPLE_RATE // 100
 
 
 class Step(Protocol):
-    """A network that carries what it needs of the past in a state, a tuple of tensors.
+    """A network that carries what it needs of the past in a state, a named tuple of tensors.
 
-    What it gives is late by ``latency_samples``, a multiple of the hop.
+    What it gives is late by ``latency_samples``, a multiple of the hop. A state with a ``length``
+    is told there, at the end, how many samples the signal had.
     """
 
     latency_samples: int
@@ -23,11 +25,8 @@ class Step(Protocol):
     def initial_state(self, batch: int) -> Any:
         """Return the state before the first hop of ``batch`` streams."""
 
-    def ended(self, state: Any, samples: int) -> Any:
-        """Return the state of streams that are over after so many samples in all."""
-
-    def __call__(self, hops: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Return ``(batch, hops * HOP)`` of the same shape, and the next state."""
+    def __call__(self, hops: Tensor, state: Any, *beside: Tensor) -> tuple[Tensor, Any]:
+        """Return ``(batch, hops * HOP)``, of one or two signals of that shape, and the next state."""
 
 
 class HopStream:
@@ -42,40 +41,48 @@ class HopStream:
     """
 
     def __init__(self, step: Step, batch: int = 1) -> None:
-        self._step = step
+        self._step, self._batch = step, batch
         self._state = step.initial_state(batch)
-        self._rest: Tensor | None = None
+        self._rest: list[Tensor] = []
         self._samples = 0
         self._to_drop = step.latency_samples
 
     @torch.inference_mode()
-    def push(self, piece: Tensor) -> Tensor:
-        """Return what has become ready, ``(batch, any)``, of a next ``(batch, any)`` float32."""
-        self._samples += piece.shape[1]
-        waiting = piece if self._rest is None else torch.cat((self._rest, piece), dim=1)
-        whole = waiting.shape[1] // HOP * HOP
-        self._rest = waiting[:, whole:]
-        return self._run(waiting[:, :whole])
+    def push(self, *pieces: Tensor) -> Tensor:
+        """Return what has become ready, ``(batch, any)``.
+
+        Args:
+            pieces: the next ``(batch, any)`` float32 of each signal that the step takes.
+        """
+        self._samples += pieces[0].shape[1]
+        if self._rest and self._rest[0].shape[1]:
+            pieces = tuple(torch.cat(pair, dim=1) for pair in zip(self._rest, pieces, strict=True))
+        whole = pieces[0].shape[1] // HOP * HOP
+        self._rest = [piece[:, whole:] for piece in pieces]
+        return self._run([piece[:, :whole] for piece in pieces])
 
     @torch.inference_mode()
     def flush(self) -> Tensor:
         """Return the rest, ``(batch, any)``; the stream is over."""
-        rest = torch.zeros(0, 0) if self._rest is None else self._rest
         if self._samples == 0:
-            return rest
-        last = self._run(torch.nn.functional.pad(rest, (0, -rest.shape[1] % HOP)))
-        self._state = self._step.ended(self._state, self._samples)
-        tail = self._run(last.new_zeros(len(last), self._step.latency_samples))
-        padding = -self._samples % HOP
+            return torch.zeros(self._batch, 0)
+        missing = -self._samples % HOP
+        last = self._run([F.pad(rest, (0, missing)) for rest in self._rest])
+        if "length" in self._state._fields:
+            length = torch.full_like(self._state.length, self._samples)
+            self._state = self._state._replace(length=length)
+        silence = last.new_zeros(len(last), self._step.latency_samples)
+        tail = self._run([silence for _ in self._rest])
         whole = torch.cat((last, tail), dim=1)
-        return whole[:, : whole.shape[1] - padding]
+        return whole[:, : whole.shape[1] - missing]
 
-    def _run(self, hops: Tensor) -> Tensor:
+    def _run(self, signals: list[Tensor]) -> Tensor:
+        hops, *beside = signals
         if hops.shape[1] == 0:
             return hops
         # Settings of the process cost some time to change, and a CPU keeps to float32 without.
         with exact_float32() if hops.is_cuda else nullcontext():
-            ready, self._state = self._step(hops, self._state)
+            ready, self._state = self._step(hops, self._state, *beside)
         dropped = min(self._to_drop, ready.shape[1])
         self._to_drop -= dropped
         return ready[:, dropped:]

@@ -29,8 +29,8 @@ MAX_GAIN_DB = 60.0
 CHUNK_SECONDS = 15.0
 # Samples that go from stage to stage.
 BLOCK_SECONDS = 5.0
-# Rows that are worked on together: more need more memory, and are no faster on a CPU.
-ROWS_ON_CPU, ROWS_ON_GPU = 2, 32
+# Rows that are worked on together. On a CPU more were no faster, and would round otherwise than alone.
+ROWS_ON_CPU, ROWS_ON_GPU = 1, 32
 
 W = TypeVar("W", Wave, Tensor)
 # Starts a signal from its beginning: blocks ``(channels, samples)``.
@@ -141,13 +141,15 @@ class Restorer:
         check_waveform(array)
         rows = array.reshape(-1, array.shape[-1]).astype(np.float32)
         wanted = Wanted(strength, dry, rate)
-        made = self.blocks(lambda: cutting.split(rows, block_size(sample_rate)), sample_rate, wanted)
+        made = self.blocks(
+            lambda: cutting.split(rows, block_size(sample_rate)), sample_rate, wanted
+        )
         result = np.concatenate(list(made), axis=1).reshape(*array.shape[:-1], -1)
         if isinstance(waveform, Tensor):
             return torch.from_numpy(result).to(waveform.device)
         return result
 
-    def blocks(self, source: Source, sample_rate: int, wanted: Wanted = Wanted()) -> Iterator[Wave]:
+    def blocks(self, source: Source, sample_rate: int, wanted: Wanted) -> Iterator[Wave]:
         """Yield a signal of any length restored, in blocks ``(channels, samples)``.
 
         It is read twice: the level of the whole comes first. In memory there is a chunk of it, and 8
@@ -186,7 +188,7 @@ class Restorer:
         """
         signals = waves[None] if noisy is None else torch.stack([waves, noisy])
         _, gains = measure([waves.cpu().numpy()], SAMPLE_RATE)
-        blocks = signals.split(block_size(SAMPLE_RATE), dim=2)
+        blocks = torch.split(signals, block_size(SAMPLE_RATE), dim=2)
         return Restored(*torch.cat(list(self._repaired(blocks, gains, True)), dim=2).clone())
 
     def _mixed(self, blocks: Iterable[Tensor], gains: Tensor, strength: float) -> Iterator[Wave]:
@@ -194,9 +196,7 @@ class Restorer:
         for denoised, restored in self._repaired((b[None] for b in blocks), gains, strength != 0):
             yield (denoised + strength * (restored - denoised)).numpy()
 
-    def _repaired(
-        self, blocks: Iterable[Tensor], gains: Tensor, repair: bool
-    ) -> Iterator[Tensor]:
+    def _repaired(self, blocks: Iterable[Tensor], gains: Tensor, repair: bool) -> Iterator[Tensor]:
         """Yield ``(2, rows, samples)``, denoised and restored, of ``(signals, rows, samples)``.
 
         Args:
@@ -204,7 +204,7 @@ class Restorer:
             gains: ``(rows, 1)``.
             repair: False gives the denoised signal twice.
         """
-        groups = torch.arange(len(gains)).split(self._rows)
+        groups = torch.split(torch.arange(len(gains)), self._rows)
         copies = tee(blocks, len(groups))
         parts = [
             self._stages(copy, group, gains[group].to(self.device), repair)
@@ -216,16 +216,16 @@ class Restorer:
     def _stages(
         self, blocks: Iterable[Tensor], rows: Tensor, gains: Tensor, repair: bool
     ) -> Iterator[Tensor]:
-        signals = (block[:, rows].to(self.device) * gains for block in blocks)
+        signals: Iterable[Tensor] = (block[:, rows].to(self.device) * gains for block in blocks)
         if self.step is not None:
             signals = denoise_blocks(self.step, (block[0] for block in signals))
         if self.generator is not None and repair:
             reach = self.generator.history_samples, self.generator.latency_samples
             window = window_of(self.chunk_samples, *reach)
-            both = generate_blocks(self._generate, signals, window)
+            signals = generate_blocks(self._generate, signals, window)
         else:
-            both = (torch.stack([block[0], block[0]]) for block in signals)
-        return ((block / gains).cpu() for block in both)
+            signals = (torch.stack([block[0], block[0]]) for block in signals)
+        return ((block / gains).cpu() for block in signals)
 
     @torch.inference_mode()
     def _generate(self, signals: Tensor) -> Tensor:

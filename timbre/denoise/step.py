@@ -92,8 +92,8 @@ class DenoiserStep(nn.Module):
         """Denoised (batch, hops · 480), late by `latency_samples`, and the next state.
 
         `hops` (batch, hops · 480): at least one. What comes out before the signal's first sample
-        means nothing. Behind its last sample come zeros, up to the end of that hop; then, with a
-        state from `ended`, LATENCY_HOPS hops of zeros give the end exactly.
+        means nothing. Behind its last sample come zeros, up to the end of that hop; then, with the
+        signal's `length` in the state, LATENCY_HOPS hops of zeros give the end exactly.
         """
         count = hops.shape[1] // HOP
         frames = torch.cat((state.hop, hops), dim=1).unfold(1, 2 * HOP, HOP)
@@ -128,10 +128,6 @@ class DenoiserStep(nn.Module):
             seen=state.seen + count,
             length=state.length,
         )
-
-    def ended(self, state: DenoiserState, samples: int) -> DenoiserState:
-        """The state of streams that are over after so many samples in all."""
-        return state._replace(length=torch.full_like(state.length, samples))
 
     def decode(
         self, levels: Tensor, low: Tensor, started: Tensor, state: DenoiserState
