@@ -47,7 +47,7 @@ class PortableDenoiser(nn.Module):
 
     def forward(self, hops: Tensor, state: DenoiserState) -> tuple[Tensor, DenoiserState]:
         """Denoised (batch, hops · 480) and the next state, as of `DenoiserStep.forward`."""
-        blocks = torch.cat((state.hop, hops), dim=1).unflatten(1, (-1, HOP))
+        blocks = torch.unflatten(torch.cat((state.hop, hops), dim=1), 1, (-1, HOP))
         count = blocks.shape[1] - 1
         frames = torch.cat((blocks[:, :-1], blocks[:, 1:]), dim=2)
         spectrum = torch.stack(self.fourier.spectra(frames), dim=3)
@@ -61,9 +61,7 @@ class PortableDenoiser(nn.Module):
         low = low * started[..., None, None]
         all_levels = torch.cat((state.levels, levels), dim=1)
         all_low = torch.cat((state.low, low), dim=1)
-        gains, coefficients, taps, recurrent = self.step.decode(
-            all_levels, all_low, started, state
-        )
+        gains, coefficients, taps, recurrent = self.step.decode(all_levels, all_low, started, state)
 
         spectra = torch.cat((state.spectrum, spectrum), dim=1)
         enhanced = self.enhance(spectra, gains, torch.view_as_real(coefficients))

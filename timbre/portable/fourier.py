@@ -53,10 +53,10 @@ class FactoredFourier(nn.Module):
 
     def spectra(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Real and imaginary parts (batch, frames, 481) of (batch, frames, 960)."""
-        squares = (frames * self.before).unflatten(2, (ROWS, COLUMNS))
+        squares = torch.unflatten(frames * self.before, 2, (ROWS, COLUMNS))
         rows = squares.transpose(2, 3) @ self.over_rows  # (batch, frames, columns, 2 · steps)
-        steps = rows.unflatten(3, (2, ROWS)).permute(0, 4, 1, 3, 2).flatten(3)
-        bands = (steps @ self.over_columns).unflatten(3, (2, BANDS))
+        steps = torch.unflatten(rows, 3, (2, ROWS)).permute(0, 4, 1, 3, 2).flatten(3)
+        bands = torch.unflatten(steps @ self.over_columns, 3, (2, BANDS))
         bins = bands.permute(0, 2, 3, 4, 1).flatten(3)[..., :BINS]
         return bins[:, :, 0], bins[:, :, 1]
 
@@ -66,10 +66,10 @@ class FactoredFourier(nn.Module):
         The imaginary parts of the first and the last bin have no part in them.
         """
         spare = nn.functional.pad(torch.stack((real, imaginary), dim=2), (0, ROWS * BANDS - BINS))
-        bands = spare.unflatten(3, (BANDS, ROWS)).permute(0, 4, 1, 2, 3).flatten(3)
-        steps = (bands @ self.back_over_columns).unflatten(3, (2, COLUMNS))
+        bands = torch.unflatten(spare, 3, (BANDS, ROWS)).permute(0, 4, 1, 2, 3).flatten(3)
+        steps = torch.unflatten(bands @ self.back_over_columns, 3, (2, COLUMNS))
         rows = steps.permute(0, 2, 4, 3, 1).flatten(3)  # (batch, frames, columns, 2 · steps)
-        squares = (rows @ self.over_rows.T).transpose(2, 3)
+        squares: Tensor = (rows @ self.over_rows.T).transpose(2, 3)
         return squares.flatten(2) * self.behind
 
 

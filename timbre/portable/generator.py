@@ -5,17 +5,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timbre.hop_stream import HOP
-from timbre.models import GeneratorConfig, build_generator
+from timbre.models import Generator, GeneratorConfig, build_generator
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.spectral_step import SCALE, SpectralStep
 from timbre.models.wave import WaveGenerator
 from timbre.models.wave_step import WaveStep
 from timbre.portable.fourier import N_FFT, FactoredFourier
 
-Generator = SpectralGenerator | WaveGenerator
 
-
-def portable_generator(generator: nn.Module, config: GeneratorConfig) -> Generator:
+def portable_generator(generator: Generator, config: GeneratorConfig) -> Generator:
     """Return a copy of a generator, which gives the same output, for export."""
     # Built anew: a deep copy shares the class whose weight norm is taken off here.
     plain = build_generator(config)
@@ -61,7 +59,7 @@ class PortableFourier(nn.Module):
 
     def spectra(self, waves: Tensor) -> tuple[Tensor, Tensor]:
         """Real and imaginary parts (batch, hops - 1, 481) of (batch, hops · 480)."""
-        blocks = waves.unflatten(1, (-1, HOP))
+        blocks = torch.unflatten(waves, 1, (-1, HOP))
         return self.fourier.spectra(torch.cat((blocks[:, :-1], blocks[:, 1:]), dim=2))
 
 

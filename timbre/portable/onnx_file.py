@@ -29,6 +29,7 @@ def convert(part: Part, facts: dict[str, str]) -> bytes:
         part: what the file holds.
         facts: more for its metadata.
     """
+    # Without a name, as torch fails to say in words what it requires of a named one.
     batch, samples = torch.export.Dim("batch"), torch.export.Dim.DYNAMIC
     length = HOP if part.state else EXAMPLE_SAMPLES
     signal: dict[int, Any] = {0: batch} if part.state else {0: batch, 2: samples}
@@ -49,6 +50,10 @@ def convert(part: Part, facts: dict[str, str]) -> bytes:
             verbose=False,
         )
     assert program is not None  # None only without dynamo
+    if not part.state:
+        for value in (*program.model.graph.inputs, *program.model.graph.outputs):
+            assert value.shape is not None
+            value.shape[2] = "samples"
     program.model.doc_string = _described(part)
     program.model.metadata_props.update(
         facts,
@@ -112,8 +117,7 @@ class OnnxPart:
 
 def _state(part: Part, batch: int) -> dict[str, Tensor]:
     return {
-        name: tensor.repeat(batch, *[1] * (tensor.dim() - 1))
-        for name, tensor in part.state.items()
+        name: tensor.repeat(batch, *[1] * (tensor.dim() - 1)) for name, tensor in part.state.items()
     }
 
 

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.step import LATENCY_HOPS, LATENCY_SAMPLES, DenoiserState, DenoiserStep
 from timbre.hop_stream import HOP
-from timbre.models import GeneratorConfig
+from timbre.models import Generator, GeneratorConfig
 from timbre.models.spectral_step import SpectralState, SpectralStep
 from timbre.models.wave_step import WaveState, WaveStep
 from timbre.portable.denoiser import PortableDenoiser
-from timbre.portable.generator import Generator, portable_generator, portable_step
+from timbre.portable.generator import portable_generator, portable_step
 from timbre.portable.part import Part
 from timbre.portable.whole import chain_output, generator_output
 
@@ -105,9 +105,7 @@ class ChainHop(nn.Module):
         denoised = late * ((sample >= 0) & (sample < before.length[:, None]))
         noisy = torch.cat((state[middle], signals[0]), dim=1)
         heard = noisy[:, :HOP] if self.noisy_input else None
-        restored, following = self.step(
-            denoised, type(self.first[1])(*state[last:middle]), heard
-        )
+        restored, following = self.step(denoised, type(self.first[1])(*state[last:middle]), heard)
         waiting = torch.cat((*state[middle + 1 :], denoised), dim=1)
         rest = [waiting[:, HOP:]] if self.step.latency_samples else []
         return (

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.step import LATENCY_SAMPLES, DenoiserStep
 from timbre.hop_stream import HOP
-from timbre.models import GeneratorConfig
+from timbre.models import Generator, GeneratorConfig
 from timbre.portable.denoiser import PortableDenoiser
-from timbre.portable.generator import Generator, portable_generator
+from timbre.portable.generator import portable_generator
 from timbre.portable.part import Part
 
 Whole = Callable[..., tuple[Tensor, ...]]
