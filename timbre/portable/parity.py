@@ -9,8 +9,8 @@ from timbre.portable.onnx_file import OnnxPart
 from timbre.portable.part import Part
 from timbre.synthetic_voice import voice
 
-# (batch, samples) of the comparison: the shortest, a hop, odd, whole hops, 10 s less a sample.
-SHAPES = ((1, 1), (1, 480), (3, 4799), (2, 48_000), (1, 479_999))
+# (batch, samples) of the comparison: the shortest, a hop, odd, whole hops, 4 s less a sample.
+SHAPES = ((1, 1), (1, 480), (3, 4799), (2, 48_000), (1, 191_999))
 NOISE = 0.01  # about 15 dB below the voice
 
 
