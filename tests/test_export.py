@@ -129,10 +129,12 @@ def test_a_row_whose_state_is_zeroed_begins_anew_and_leaves_the_others_alone() -
     np.testing.assert_allclose(both[1:, :, 7 * HOP :], alone[..., : 13 * HOP], atol=1e-4, rtol=0)
 
 
-def test_digital_silence_stays_silence() -> None:
+def test_digital_silence_gives_what_pytorch_gives() -> None:
+    # A level of silence is finite thanks to an added constant, which onnxruntime might drop.
     silence = np.zeros((1, 1, 48_000), np.float32)
-    for output in session_of("chain").run(None, {"noisy": silence}):
-        assert np.abs(output).max() < 1e-3  # what the moved biases of the generator add
+    expected = by_pytorch("chain", {"noisy": silence, "degraded": silence})
+    found = session_of("chain").run(None, {"noisy": silence})
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", CASES)
