@@ -10,12 +10,13 @@ from torch import Tensor
 
 from timbre import checkpoint, shipped
 from timbre.denoise import DeepFilterNet3
+from timbre.denoise.fast_step import FastDenoiserStep
 from timbre.denoise.step import DenoiserStep
 from timbre.errors import AudioError, CheckpointError
 from timbre.hop_stream import HOP, HopStream
 from timbre.levels import gain
 from timbre.models import Generator
-from timbre.models.step import build_step
+from timbre.models.step import build_fast_step
 from timbre.resampling import resample_blocks
 from timbre.waveform import SAMPLE_RATE, Wave
 
@@ -74,8 +75,8 @@ class StreamingRestorer:
         self._mix, self._gain = mix, gain(mix.input_gain_db)
         self._channels = channels
         self._hears_noisy = noisy_input and denoiser is not None
-        denoise = DenoiserStep(denoiser).eval() if denoiser else None
-        repair = build_step(generator).eval() if generator else None
+        denoise = FastDenoiserStep(DenoiserStep(denoiser).eval()) if denoiser else None
+        repair = build_fast_step(generator) if generator else None
         self._denoise = HopStream(denoise, channels) if denoise else None
         self._repair = HopStream(repair, channels) if repair else None
         late = [step.latency_samples for step in (denoise, repair) if step is not None]

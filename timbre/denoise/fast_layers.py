@@ -105,4 +105,3 @@ def padded_relu(maps: Tensor) -> Tensor:
     padded = maps.new_zeros(batch, bins + 2, channels)
     torch.clamp_min(maps, 0.0, out=padded[:, 1:-1])
     return padded
-

@@ -38,19 +38,20 @@ class FastSpectralStep:
         levels, real, imaginary = generator.embed.weight.detach().chunk(3, dim=1)
         # Real and imaginary parts side by side, as complex numbers lie in memory.
         columns = [levels, torch.stack((real, imaginary), dim=2).flatten(1)]
-        rows, biases = [generator.head.weight], [generator.head.bias]
+        rows, biases = [generator.head.weight.detach()], [generator.head.bias.detach()]
         self._hears_noisy = path is not None
         if path is not None:
             columns.append(path.embed.weight.detach())
-            rows.append(path.share.weight)
-            biases.append(path.share.bias)
+            rows.append(path.share.weight.detach())
+            biases.append(path.share.bias.detach())
         self._embed = RowProduct(torch.cat(columns, dim=1), generator.embed.bias)
         self._head = RowProduct(torch.cat(rows), torch.cat(biases))
         self._embed_norm, self._head_norm = _norm(generator.embed_norm), _norm(generator.head_norm)
         blocks: list[ConvNextBlock] = list(generator.blocks)  # type: ignore[arg-type]
         weights = [block.depthwise.weight.detach()[:, 0].T for block in blocks]
         self._past = torch.stack([weight[:-1] for weight in weights])
-        self._past_bias = torch.stack([block.depthwise.bias for block in blocks]).detach()  # type: ignore[arg-type]
+        biases = [bias.detach() for block in blocks if (bias := block.depthwise.bias) is not None]
+        self._past_bias = torch.stack(biases)
         self._blocks = [FastBlock(block) for block in blocks]
 
     def initial_state(self, batch: int) -> SpectralState:
@@ -93,7 +94,7 @@ class FastSpectralStep:
             powers=frame_powers[:, 1:],
             near=near_past,
             wide=wide_past,
-            blocks=blocks * (state.seen >= 0)[:, None, None, None],
+            blocks=blocks,
             overlap=wave[:, HOP:],
             seen=state.seen + 1,
         )
