@@ -21,7 +21,7 @@ LAYERS = [
     {"timbre.spectral", "timbre.filters", "timbre.synthetic_voice", "timbre.row_product"},
     {"timbre.shards", "timbre.denoise", "timbre.models", "timbre.augment", "timbre.schedule"},
     {"timbre.pcm_wave", "timbre.row_pool", "timbre.remote", "timbre.hop_stream"},
-    {"timbre.tars"},
+    {"timbre.tars", "timbre.portable"},
     {"timbre.foreign", "timbre.balance", "timbre.alarms"},
     {"timbre.order", "timbre.pairs", "timbre.cache"},
     {"timbre.reader", "timbre.losses", "timbre.metrics", "timbre.signals"},
