@@ -92,7 +92,7 @@ def time_hops(sides: dict[str, Run], rounds: int) -> dict[str, list[Took]]:
     """Return what each side took for each hop of a signal, those of the first round left out."""
     took: dict[str, list[Took]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
-        hops = noisy_voice(HOPS_A_TURN * HOP, turn)[None].split(HOP, dim=1)
+        hops = torch.split(noisy_voice(HOPS_A_TURN * HOP, turn)[None], HOP, dim=1)
         for name, run in sides.items():
             calls = [timed(run, hop) for hop in hops]
             if turn:
@@ -109,7 +109,7 @@ def timed(run: Run, signal: Tensor) -> Took:
 
 def report_whole(name: str, calls: list[Took], seconds: int) -> float:
     """Print a side's speed on whole signals; return that in CPU time."""
-    wall, cpu = (seconds / statistics.median(side) for side in zip(*calls, strict=True))
+    wall, cpu = (seconds / statistics.median(map(float, side)) for side in zip(*calls, strict=True))
     print_figure(BENCH, f"file/{name}", "speed", wall, "x real time on one core")
     print_figure(BENCH, f"file/{name}", "speed in CPU time", cpu, "x real time on one core")
     return cpu
@@ -123,7 +123,7 @@ def report_hops(name: str, calls: list[Took]) -> float:
     print_figure(BENCH, case, "99th percentile per hop", float(np.percentile(wall, 99)), "ms")
     print_figure(BENCH, case, "median per hop", float(np.median(wall)), "ms")
     print_figure(BENCH, case, "mean CPU time per hop", float(cpu.mean()), "ms")
-    speed = 1e3 / HOPS_A_SECOND / float(cpu.mean())
+    speed: float = 1e3 / HOPS_A_SECOND / float(cpu.mean())
     print_figure(BENCH, case, "speed in CPU time", speed, "x real time on one core")
     return speed
 

