@@ -18,7 +18,7 @@ LAYERS = [
     {"timbre.command", "timbre.config", "timbre.storage", "timbre.descent"},
     {"timbre.audio", "timbre.new_file"},
     {"timbre.audio_reader", "timbre.audio_writer"},
-    {"timbre.spectral", "timbre.filters", "timbre.synthetic_voice"},
+    {"timbre.spectral", "timbre.filters", "timbre.synthetic_voice", "timbre.products"},
     {"timbre.shards", "timbre.denoise", "timbre.models", "timbre.augment", "timbre.schedule"},
     {"timbre.pcm_wave", "timbre.row_pool", "timbre.remote", "timbre.hop_stream"},
     {"timbre.tars", "timbre.portable"},
