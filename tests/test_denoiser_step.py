@@ -8,8 +8,9 @@ from torch import Tensor
 
 from tests.denoise_inputs import noisy_voice, si_sdr_db
 from timbre.denoise import DeepFilterNet3
+from timbre.denoise.fast_step import FastDenoiserStep
 from timbre.denoise.step import LATENCY_SAMPLES, DenoiserStep
-from timbre.hop_stream import HOP, HopStream
+from timbre.hop_stream import HOP, HopStream, Step
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def cut(signal: Tensor, sizes: list[int]) -> Iterator[Tensor]:
         first, turn = first + size, turn + 1
 
 
-def in_pieces(step: DenoiserStep, signal: Tensor, sizes: list[int]) -> Tensor:
+def in_pieces(step: Step, signal: Tensor, sizes: list[int]) -> Tensor:
     stream = HopStream(step, len(signal))
     return torch.cat([*map(stream.push, cut(signal, sizes)), stream.flush()], dim=1)
 
@@ -53,9 +54,18 @@ def test_any_cutting_equals_the_whole(model: DeepFilterNet3, sizes: list[int]) -
 @pytest.mark.parametrize("samples", [1, 479, 480, 481, 959, 960, 1439, 1440, 1441, 2880, 3001])
 def test_any_length_ends_like_the_whole(model: DeepFilterNet3, samples: int) -> None:
     signal = noisy_voice(samples, 3)[None]
-    for sizes in ([HOP], [331, 1000]):
-        pieces = in_pieces(DenoiserStep(model), signal, sizes)
+    step = DenoiserStep(model)
+    for kind, sizes in ((step, [HOP]), (step, [331, 1000]), (FastDenoiserStep(model), [HOP, 1000])):
+        pieces = in_pieces(kind, signal, sizes)
         torch.testing.assert_close(pieces, model(signal), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_fast_way_of_single_hops_agrees(model: DeepFilterNet3, channels: int) -> None:
+    signal = torch.stack([noisy_voice(40_123, seed) for seed in range(channels)])
+    signal[:, 10_000:14_000] = 0
+    pieces = in_pieces(FastDenoiserStep(model), signal, [HOP, HOP, HOP, 2 * HOP])
+    torch.testing.assert_close(pieces, model(signal), atol=1e-6, rtol=0)
 
 
 def test_a_sample_depends_on_no_hop_past_the_latency(model: DeepFilterNet3) -> None:

@@ -6,19 +6,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.moved_generators import NAMES, build, noise
-from timbre.hop_stream import HOP
-from timbre.models.spectral_step import SpectralStep
-from timbre.models.step import build_step
-from timbre.models.wave_step import WaveStep
+from timbre.hop_stream import HOP, Step
+from timbre.models.step import build_fast_step, build_step
 
 BOTH = pytest.mark.parametrize("name", NAMES)
 HEARING = pytest.mark.parametrize("noisy", [False, True], ids=["alone", "noisy"])
-Step = SpectralStep | WaveStep
+FAST = pytest.mark.parametrize("fast", [False, True], ids=["general", "fast"])
 
 
-def step_of(name: str, noisy: bool = False, size: str = "tiny") -> tuple[torch.nn.Module, Step]:
+def step_of(
+    name: str, noisy: bool = False, size: str = "tiny", fast: bool = False
+) -> tuple[torch.nn.Module, Step]:
     generator = build(name, size, causal=True, moved=True, noisy_input=noisy).eval()
-    return generator, build_step(generator)  # type: ignore[arg-type]
+    return generator, (build_fast_step if fast else build_step)(generator)  # type: ignore[operator]
 
 
 def signals(samples: int, noisy: bool) -> tuple[Tensor, Tensor | None]:
@@ -46,9 +46,10 @@ def in_hops(step: Step, degraded: Tensor, noisy: Tensor | None, counts: list[int
 
 @BOTH
 @HEARING
+@FAST
 @pytest.mark.parametrize("seed", range(4))
-def test_any_cutting_equals_the_whole(name: str, noisy: bool, seed: int) -> None:
-    generator, step = step_of(name, noisy)
+def test_any_cutting_equals_the_whole(name: str, noisy: bool, fast: bool, seed: int) -> None:
+    generator, step = step_of(name, noisy, fast=fast)
     # One remembers two seconds, the other a third of one.
     degraded, heard = signals(122_957 if name == "spectral" else 24_077, noisy)
     drawn = torch.randint(1, 12, (40,), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -62,9 +63,10 @@ def test_any_cutting_equals_the_whole(name: str, noisy: bool, seed: int) -> None
 
 @BOTH
 @HEARING
+@FAST
 @pytest.mark.parametrize("samples", [1, 479, 480, 481, 959, 960, 961, 5000])
-def test_any_length_ends_like_the_whole(name: str, noisy: bool, samples: int) -> None:
-    generator, step = step_of(name, noisy)
+def test_any_length_ends_like_the_whole(name: str, noisy: bool, fast: bool, samples: int) -> None:
+    generator, step = step_of(name, noisy, fast=fast)
     degraded, heard = signals(samples, noisy)
     with torch.inference_mode():
         whole = generator(degraded, heard)[:, 0]
@@ -72,8 +74,9 @@ def test_any_length_ends_like_the_whole(name: str, noisy: bool, samples: int) ->
 
 
 @BOTH
-def test_the_size_that_is_trained_by_default_agrees_too(name: str) -> None:
-    generator, step = step_of(name, True, "small")
+@FAST
+def test_the_size_that_is_trained_by_default_agrees_too(name: str, fast: bool) -> None:
+    generator, step = step_of(name, True, "small", fast)
     degraded, heard = signals(9_600, True)
     with torch.inference_mode():
         whole = generator(degraded, heard)[:, 0]
@@ -83,7 +86,7 @@ def test_the_size_that_is_trained_by_default_agrees_too(name: str) -> None:
 
 @BOTH
 def test_silent_hops_before_the_signal_leave_no_trace(name: str) -> None:
-    _, step = step_of(name)
+    step = build_step(step_of(name)[0])  # type: ignore[arg-type]
     degraded = 0.05 * noise(2, 20 * HOP)
     with torch.inference_mode():
         state = step.initial_state(2, wait_hops=3)

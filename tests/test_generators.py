@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -252,27 +250,3 @@ def test_removing_weight_norm_leaves_the_output_equal_bit_for_bit(causal: bool, 
         generator.remove_weight_norm()
         assert torch.equal(generator(degraded, noisy), before)
     assert not any("parametrizations" in name for name in generator.state_dict())
-
-
-@BOTH
-def test_exported_to_onnx_with_one_input_it_gives_the_same_output_at_any_length(
-    name: str, tmp_path: Path
-) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    # One that could take the noisy input too; test_noisy_input.py exports it with both.
-    generator = build(name, moved=True, noisy_input=True).eval()
-    if name == "wave":
-        generator.remove_weight_norm()
-    dynamic = {0: torch.export.Dim("batch"), 2: torch.export.Dim("samples")}
-    program = torch.onnx.export(
-        generator, (noise(2, 1, 4800),), dynamo=True, dynamic_shapes=(dynamic,), verbose=False
-    )
-    program.save(tmp_path / "generator.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "generator.onnx")
-    assert len(session.get_inputs()) == 1
-    for degraded in (*(0.1 * noise(*s) for s in SHAPES), torch.zeros(1, 1, 1000)):
-        (exported,) = session.run(None, {session.get_inputs()[0].name: degraded.numpy()})
-        with torch.no_grad():
-            expected = generator(degraded)
-        torch.testing.assert_close(torch.from_numpy(exported), expected, atol=1e-4, rtol=0)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from tests.moved_generators import build, noise
 from tests.test_streaming import live, noisy
 from timbre import audio, checkpoint, cli
+from timbre.errors import AudioError
 from timbre.hop_stream import HOP
 from timbre.models import GeneratorConfig
+from timbre.raw_pcm import PcmSource, to_bytes
 from timbre.streaming import StreamingRestorer
 from timbre.waveform import to_int16
 
@@ -72,16 +75,26 @@ def test_a_listener_that_leaves_ends_it_without_a_word(causal: str) -> None:
     assert process.returncode == 0
 
 
-def test_an_end_within_a_sample_is_told_after_all_else_is_written(causal: str) -> None:
-    data = to_int16(noisy(1_000, 1)).tobytes()
-    ended = subprocess.run(
-        [*COMMAND, "-", "-", "--checkpoint", causal, "--no-denoise"],
-        input=data + b"\0",
-        capture_output=True,
-        check=False,
-    )
-    assert ended.returncode == 1 and len(ended.stdout) == len(data)
-    assert b"ends with 1 of 2 bytes" in ended.stderr
+@pytest.mark.parametrize(("encoding", "size"), [("s16le", 2), ("f32le", 4)])
+def test_an_end_within_a_sample_is_told_after_all_else_was_given(
+    tmp_path: Path, encoding: str, size: int
+) -> None:
+    signal = noisy(40_000)
+    path = tmp_path / "raw"
+    path.write_bytes(to_bytes(signal, encoding) + bytes(size + 1))
+    with FileIO(path) as file:
+        source = PcmSource(file, encoding, 2)
+        result = np.concatenate(list(source), axis=1)
+        np.testing.assert_allclose(result, signal, atol=1 / 32768)
+        with pytest.raises(AudioError, match=f"ends with {size + 1} of {2 * size} bytes"):
+            source.check_end()
+
+
+def test_a_sample_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "raw"
+    path.write_bytes(np.array([0, np.nan], "<f4").tobytes())
+    with FileIO(path) as file, pytest.raises(AudioError, match="NaN"):
+        list(PcmSource(file, "f32le", 1))
 
 
 def test_a_file_comes_back_in_its_layout(causal: str, tmp_path: Path) -> None:

@@ -25,8 +25,13 @@ class Step(Protocol):
     def initial_state(self, batch: int) -> Any:
         """Return the state before the first hop of ``batch`` streams."""
 
-    def __call__(self, hops: Tensor, state: Any, *beside: Tensor) -> tuple[Tensor, Any]:
-        """Return ``(batch, hops * HOP)``, of one or two signals of that shape, and the next state."""
+    def __call__(self, *given: Any, **named: Any) -> tuple[Tensor, Any]:
+        """Return what it makes of hops ``(batch, hops * HOP)``, of that shape, and the next state.
+
+        Args:
+            given: the hops, the state, and for some steps a second signal of the same shape.
+            named: none; that says no more than that these differ from step to step.
+        """
 
 
 class HopStream:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from timbre import checkpoint, shipped
 from timbre.denoise import DeepFilterNet3
-from timbre.denoise.step import DenoiserStep
+from timbre.denoise.fast_step import FastDenoiserStep
 from timbre.errors import AudioError, CheckpointError
 from timbre.hop_stream import HOP, HopStream
 from timbre.levels import gain
 from timbre.models import Generator
-from timbre.models.step import build_step
+from timbre.models.step import build_fast_step
 from timbre.resampling import resample_blocks
 from timbre.waveform import SAMPLE_RATE, Wave
 
@@ -74,8 +74,8 @@ class StreamingRestorer:
         self._mix, self._gain = mix, gain(mix.input_gain_db)
         self._channels = channels
         self._hears_noisy = noisy_input and denoiser is not None
-        denoise = DenoiserStep(denoiser).eval() if denoiser else None
-        repair = build_step(generator).eval() if generator else None
+        denoise = FastDenoiserStep(denoiser) if denoiser else None
+        repair = build_fast_step(generator) if generator else None
         self._denoise = HopStream(denoise, channels) if denoise else None
         self._repair = HopStream(repair, channels) if repair else None
         late = [step.latency_samples for step in (denoise, repair) if step is not None]
@@ -139,7 +139,8 @@ class StreamingRestorer:
 
     @torch.inference_mode()
     def _advance(self, given: Tensor, ended: bool) -> Wave:
-        raised = given * self._gain
+        # Most hops come with nothing to raise and nothing to mix.
+        raised = given if self._gain == 1 else given * self._gain
         denoised = raised
         if self._denoise is not None:
             denoised = _through(self._denoise, [raised], ended)
@@ -150,11 +151,15 @@ class StreamingRestorer:
         restored = denoised
         if self._repair is not None:
             restored = _through(self._repair, signals, ended)
-        samples = restored.shape[1]
-        base, self._denoised = _take(self._denoised, denoised, samples)
-        dry, self._given = _take(self._given, given, samples)
-        wet = (base + self._mix.strength * (restored - base)) / self._gain
-        result: Wave = ((1 - self._mix.dry) * wet + self._mix.dry * dry).numpy()
+        if self._mix.strength != 1:
+            base, self._denoised = _take(self._denoised, denoised, restored.shape[1])
+            restored = base + self._mix.strength * (restored - base)
+        if self._gain != 1:
+            restored = restored / self._gain
+        if self._mix.dry:
+            dry, self._given = _take(self._given, given, restored.shape[1])
+            restored = (1 - self._mix.dry) * restored + self._mix.dry * dry
+        result: Wave = restored.numpy()
         return result
 
 

@@ -1,175 +1,202 @@
-"""DeepFilterNet3 of a single hop on a CPU, with as few and as cheap operations as possible.
+"""DeepFilterNet3 hop by hop on a CPU, as fast as one frame at a time goes."""
 
-At one frame, what counts is the number of operations, and how fast weights come from memory. So
-convolutions are products of patches, weights lie in the order in which they are read, and nothing is
-done that only matters to longer pieces.
-"""
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
-from torch.nn import functional as F
 
+from timbre.denoise.fast_front import FrontHop
 from timbre.denoise.fast_layers import (
-    Product,
+    Affine,
+    BoundRecurrence,
+    Convolution,
+    Doubling,
+    Patched,
     Recurrence,
-    convolution_product,
-    convolve,
-    double,
-    doubling_product,
-    grouped,
-    padded_relu,
+    convolved,
+    doubled,
+    padded_maps,
+    rectify_into,
 )
-from timbre.denoise.frontend import DECAY, ERB_BANDS, FILTERED_BINS, HOP, INNOVATION
-from timbre.denoise.network import CHANNELS, FEATURE_LOOKAHEAD, FILTER_ORDER, ChannelAffine
-from timbre.denoise.step import TAP_FRAMES, TAPS, DenoiserState, DenoiserStep
+from timbre.denoise.frontend import ERB_BANDS, FILTERED_BINS, HOP
+from timbre.denoise.model import DeepFilterNet3
+from timbre.denoise.network import CHANNELS, FEATURE_LOOKAHEAD
+from timbre.denoise.step import ENDLESS, LATENCY_SAMPLES, TAP_FRAMES, TAPS
+from timbre.products import Array, GroupProduct, PatchProduct, sigmoid, through
+
+
+class FastDenoiserState(NamedTuple):
+    """The streams, which change from call to call, and the signal's samples, once they are known."""
+
+    streams: "list[DenoiserHop]"
+    length: Tensor
 
 
 class FastDenoiserStep:
-    """`DenoiserStep` with another way for single hops; states are the same.
+    """`DenoiserStep` for single hops; longer pieces are taken hop by hop.
 
-    Takes the weights as they are now, and copies most of them.
+    Takes the weights as they are now. A state can be used once, as the call changes it.
     """
 
-    def __init__(self, step: DenoiserStep) -> None:
-        self.step, self.latency_samples = step, step.latency_samples
-        network = step.network
-        encoder, gains, filters = network.enc, network.erb_dec, network.df_dec
-        self._levels = convolution_product(encoder.erb_conv0)
-        self._low = convolution_product(encoder.df_conv0)
-        erb = (encoder.erb_conv1, encoder.erb_conv2, encoder.erb_conv3)
-        self._down = [convolution_product(layer) for layer in erb]
-        self._low_down = convolution_product(encoder.df_conv1)
-        self._low_embedding = encoder.df_fc_emb.weight.detach()
-        self._encode = Recurrence(encoder.emb_gru)
-        self._gains = Recurrence(gains.emb_gru)
-        self._affines = [
-            _affine(layer) for layer in (gains.conv3p, gains.conv2p, gains.conv1p, gains.conv0p)
-        ]
-        self._same = convolution_product(gains.convt3)
-        self._up = [doubling_product(layer) for layer in (gains.convt2, gains.convt1)]
-        self._gain_out = convolution_product(gains.conv0_out)
-        self._filters = Recurrence(filters.df_gru)
-        self._skip, self._out = filters.df_skip.weight.detach(), filters.df_out.weight.detach()
-        self._taps = _tap_product(filters.df_convp.weight.detach(), filters.df_convp.bias)
+    latency_samples = LATENCY_SAMPLES
 
-    def initial_state(self, batch: int) -> DenoiserState:
+    def __init__(self, model: DeepFilterNet3) -> None:
+        self._weights = Weights(model)
+
+    def initial_state(self, batch: int) -> FastDenoiserState:
         """The state before the first hop of `batch` streams."""
-        return self.step.initial_state(batch)
+        streams = [DenoiserHop(self._weights) for _ in range(batch)]
+        return FastDenoiserState(streams, torch.full((batch,), ENDLESS))
 
-    def __call__(self, hops: Tensor, state: DenoiserState) -> tuple[Tensor, DenoiserState]:
-        """What `DenoiserStep.forward` returns, to rounding."""
-        if hops.shape[1] != HOP:
-            result: tuple[Tensor, DenoiserState] = self.step(hops, state)
-            return result
-        frontend, batch = self.step.frontend, len(hops)
-        frame = torch.cat((state.hop, hops), dim=1)
-        spectrum = torch.view_as_real(torch.fft.rfft(frame * frontend.window, norm="forward"))
-        levels, low, means = self._features(spectrum, state.means)
-        started = state.seen >= 0
-        counts = (started & (state.seen < state.length // HOP))[:, None]
-        # Beyond the end the low bins are zero anyway.
-        all_levels = torch.cat((state.levels, (levels * counts)[:, None]), dim=1)
-        all_low = torch.cat((state.low, (low * counts[..., None])[:, None]), dim=1)
+    def __call__(self, hops: Tensor, state: FastDenoiserState) -> tuple[Tensor, FastDenoiserState]:
+        """Denoised (batch, hops · 480), late by `latency_samples`, and the next state."""
+        denoised = np.empty(hops.shape, np.float32)
+        lengths = state.length.tolist()
+        for row, (stream, length) in enumerate(zip(state.streams, lengths, strict=True)):
+            for first in range(0, hops.shape[1], HOP):
+                hop = slice(first, first + HOP)
+                denoised[row, hop] = stream(hops[row, hop].numpy(), length)
+        return torch.from_numpy(denoised), state
 
-        recurrent: list[Tensor] = []
-        before = list(state.recurrent.unbind(1))
-        pyramid, low_map, encoding = self._encoded(all_levels, all_low)
-        embedding = self._encode(encoding, before, recurrent)
-        coarse = self._gains(embedding, before, recurrent).view(batch, -1, CHANNELS)
-        hidden = self._filters(embedding, before, recurrent) + grouped(embedding, self._skip)
-        detail, taps = self._detail(low_map, state.taps)
-        taps_now = grouped(hidden, self._out).tanh_().view(batch, FILTERED_BINS, TAPS).add_(detail)
-        gain = self._decoded(coarse, pyramid)
 
-        spectra = torch.cat((state.spectrum, spectrum[:, None]), dim=1)
-        enhanced = self._enhanced(spectra, gain, taps_now)
-        wave = torch.fft.irfft(enhanced, 2 * HOP, norm="forward").mul_(frontend.window)
-        mask = started[:, None, None]
-        return wave[:, :HOP] + state.overlap, DenoiserState(
-            hop=hops,
-            means=means,
-            spectrum=spectra[:, 1:],
-            levels=all_levels[:, 1:],
-            low=all_low[:, 1:],
-            taps=taps * mask[..., None],
-            recurrent=torch.stack(recurrent, dim=1) * mask,
-            overlap=wave[:, HOP:],
-            seen=state.seen + 1,
-            length=state.length,
+class Weights:
+    """The network's weights, in the order in which single frames read them."""
+
+    def __init__(self, model: DeepFilterNet3) -> None:
+        encoder, gains, filters = model.network.enc, model.network.erb_dec, model.network.df_dec
+        self.window: Array = model.frontend.window.numpy()
+        self.start_means: Array = model.frontend.start_means.numpy()
+        self.levels, self.low = Convolution(encoder.erb_conv0), Convolution(encoder.df_conv0)
+        down = ((encoder.erb_conv1, 2), (encoder.erb_conv2, 2), (encoder.erb_conv3, 1))
+        self.down = [Convolution(layer, stride) for layer, stride in down]
+        self.low_down = Convolution(encoder.df_conv1, 2)
+        self.low_embedding = GroupProduct(encoder.df_fc_emb.weight)
+        self.encode, self.gains = Recurrence(encoder.emb_gru), Recurrence(gains.emb_gru)
+        affines = (gains.conv3p, gains.conv2p, gains.conv1p, gains.conv0p)
+        self.affines = [Affine.of(layer) for layer in affines]
+        self.same, self.gain_out = Convolution(gains.convt3), Convolution(gains.conv0_out)
+        self.up = [Doubling(gains.convt2), Doubling(gains.convt1)]
+        self.filters = Recurrence(filters.df_gru)
+        self.skip, self.out = (
+            GroupProduct(filters.df_skip.weight),
+            GroupProduct(filters.df_out.weight),
         )
-
-    def _features(self, spectrum: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Levels (batch, 32), low bins (batch, 96, 2) and running means (batch, 128)."""
-        power = (spectrum * spectrum).sum(2)
-        levels = torch.log10((power @ self.step.frontend.band_means).add_(1e-10)).mul_(10)
-        low = spectrum[:, :FILTERED_BINS]
-        values = torch.cat((levels, power[:, :FILTERED_BINS].sqrt()), dim=1)
-        # Operation by operation as in `running_means`, for its rounding.
-        means = (before * DECAY).add_(values.mul_(INNOVATION))
-        size = means[:, ERB_BANDS:].sqrt().clamp_min_(1e-12)
-        return (levels - means[:, :ERB_BANDS]).div_(40), low / size[..., None], means
-
-    def _encoded(self, levels: Tensor, low: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Padded ERB maps, low-bin map (batch, 96, 64) and encoding (batch, 512)."""
-        maps = [padded_relu(_spread(levels[..., None], self._levels))]
-        for layer, stride in zip(self._down, (2, 2, 1), strict=True):
-            maps.append(padded_relu(convolve(maps[-1], layer, stride)))
-        low_map = padded_relu(_spread(low, self._low))
-        rows = convolve(low_map, self._low_down, 2).relu_().flatten(1)
-        encoding = grouped(rows, self._low_embedding).relu_() + maps[-1][:, 1:-1].flatten(1)
-        return maps, low_map[:, 1:-1], encoding
-
-    def _detail(self, low_map: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-        """What `DenoiserStep.detail` returns, of one frame: (batch, 96, 10), (batch, 4, 96, 10)."""
-        rows = torch.addmm(self._taps.bias, low_map.reshape(-1, CHANNELS), self._taps.weight)
-        sums = rows.view(len(low_map), FILTERED_BINS, TAP_FRAMES + 1, TAPS).transpose(1, 2)
-        detail = (sums[:, 0] + carried[:, 0]).relu_()
-        return detail, torch.cat((sums[:, 1:-1] + carried[:, 1:], sums[:, -1:]), dim=1)
-
-    def _decoded(self, coarse: Tensor, pyramid: list[Tensor]) -> Tensor:
-        """Gains (batch, 32)."""
-        erb0, erb1, erb2, erb3 = pyramid
-        conv3p, conv2p, conv1p, conv0p = self._affines
-        up = convolve(_joined(conv3p, erb3, coarse), self._same).relu_()
-        up = double(_joined(conv2p, erb2, up), self._up[0]).relu_()
-        up = double(_joined(conv1p, erb1, up), self._up[1]).relu_()
-        return convolve(_joined(conv0p, erb0, up), self._gain_out).squeeze(2).sigmoid_()
-
-    def _enhanced(self, spectra: Tensor, gain: Tensor, taps: Tensor) -> Tensor:
-        """Spectrum (batch, 481), complex, of the last five frames' spectra."""
-        coefficients = torch.view_as_complex(taps.view(len(taps), FILTERED_BINS, FILTER_ORDER, 2))
-        low = torch.view_as_complex(spectra[:, :, :FILTERED_BINS])
-        filtered = (low * coefficients.transpose(1, 2)).sum(1)
-        scale = gain @ self.step.network.high_band_membership
-        high = spectra[:, FEATURE_LOOKAHEAD, FILTERED_BINS:] * scale[..., None]
-        return torch.view_as_complex(torch.cat((torch.view_as_real(filtered), high), dim=1))
+        # To the taps of a frame itself, and of the next four.
+        by_delay = filters.df_convp.weight[..., 0].flip(2).permute(1, 2, 0)
+        bias = torch.zeros(TAP_FRAMES + 1, TAPS)
+        assert filters.df_convp.bias is not None
+        bias[0] = filters.df_convp.bias.detach()
+        self.taps = PatchProduct(by_delay.flatten(1), bias.flatten())
 
 
-def _spread(features: Tensor, layer: Product) -> Tensor:
-    """(batch, bins, 64) of three frames of features (batch, 3, bins, channels)."""
-    batch, _, bins, _ = features.shape
-    patches = F.pad(features, (0, 0, 1, 1)).unfold(2, 3, 1).permute(0, 2, 1, 4, 3)
-    rows = torch.addmm(layer.bias, patches.reshape(batch * bins, -1), layer.weight)
-    return rows.view(batch, bins, CHANNELS)
+class DenoiserHop:
+    """One stream: its past, and the places of all that is computed."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._seen = -FEATURE_LOOKAHEAD
+        self._front = FrontHop(weights.window, weights.start_means)
+        self._encoder, self._decoder = EncoderHop(weights), GainHop(weights)
+        self._filters = BoundRecurrence(weights.filters)
+        self._skip, self._out = weights.skip.bind(), weights.out.bind()
+        self._tap_sums = weights.taps.bind(FILTERED_BINS)
+        self._carried = np.zeros((TAP_FRAMES + 1, FILTERED_BINS, TAPS), np.float32)
+
+    def __call__(self, hop: Array, length: int) -> Array:
+        """Denoised (480,) of (480,) of a signal of `length` samples; valid until the next call."""
+        front, encoder = self._front, self._encoder
+        front.analyse(hop)
+        index, self._seen = self._seen, self._seen + 1
+        if index < 0:
+            # The features of these frames are dropped, and nothing that comes out now is used.
+            return np.zeros(HOP, np.float32)
+        if index >= length // HOP:
+            # Beyond the end features are zero, not those of silence.
+            front.levels[:] = 0
+        embedding = encoder(front.levels, front.low)
+        hidden = self._filters(embedding) + through(self._skip, embedding)
+        taps = np.tanh(through(self._out, hidden)).reshape(FILTERED_BINS, TAPS)
+        taps += self._detail(encoder.low_map)
+        gains = self._decoder(embedding, encoder.maps)
+        return front.synthesise(gains, taps.view(np.complex64).T)
+
+    def _detail(self, low_map: Array) -> Array:
+        """The convolution part of the taps (96, 10); what later frames get of it is kept."""
+        carried = self._carried
+        sums = through(self._tap_sums, low_map).reshape(FILTERED_BINS, TAP_FRAMES + 1, TAPS)
+        carried[:-1] = carried[1:]
+        carried[-1] = 0
+        carried += sums.transpose(1, 0, 2)
+        detail: Array = np.maximum(carried[0], 0)
+        return detail
 
 
-def _joined(affine: Product, padded: Tensor, up: Tensor) -> Tensor:
-    """Padded maps: what `ChannelAffine` and a rectifier make of padded ones, and `up` added."""
-    batch, bins, channels = padded.shape
-    joined = padded.new_zeros(batch, bins, channels)
-    changed = torch.addcmul(affine.bias, padded[:, 1:-1], affine.weight).relu_()
-    torch.add(changed, up, out=joined[:, 1:-1])
-    return joined
+class EncoderHop:
+    """Features to an embedding; keeps the last frames' features.
+
+    maps, low_map: those of the last call, padded (bins + 2, 64) and not padded (96, 64).
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self._levels = np.zeros((3, ERB_BANDS + 2), np.float32)
+        self._low = np.zeros((3, FILTERED_BINS + 2, 2), np.float32)
+        # (bin, frame, tap) and (bin, frame, tap, part)
+        levels = sliding_window_view(self._levels, 3, axis=1).transpose(1, 0, 2)
+        low = sliding_window_view(self._low, 3, axis=1).transpose(1, 0, 3, 2)
+        self._from_levels = Patched(weights.levels.product.bind(ERB_BANDS), levels)
+        self._from_low = Patched(weights.low.product.bind(FILTERED_BINS), low)
+        self.maps = [padded_maps(bins) for bins in (32, 16, 8, 8)]
+        padded_low = padded_maps(FILTERED_BINS)
+        self._padded_low, self.low_map = padded_low, padded_low[1:-1]
+        self._down = [
+            convolved(layer, padded)
+            for layer, padded in zip(weights.down, self.maps[:-1], strict=True)
+        ]
+        self._low_down = convolved(weights.low_down, padded_low)
+        self._low_embedding = weights.low_embedding.bind()
+        self._encode = BoundRecurrence(weights.encode)
+
+    def __call__(self, levels: Array, low: Array) -> Array:
+        """The embedding (512,) of levels (32,) and low bins (96, 2); valid until the next call."""
+        self._levels[:-1] = self._levels[1:]
+        self._levels[-1, 1:-1] = levels
+        self._low[:-1] = self._low[1:]
+        self._low[-1, 1:-1] = low
+        rectify_into(self.maps[0], self._from_levels())
+        for padded, layer in zip(self.maps[1:], self._down, strict=True):
+            rectify_into(padded, layer())
+        rectify_into(self._padded_low, self._from_low())
+        rows = np.maximum(self._low_down(), 0)
+        encoding = through(self._low_embedding, rows.reshape(-1))
+        np.maximum(encoding, 0, out=encoding)
+        encoding += self.maps[-1][1:-1].reshape(-1)
+        return self._encode(encoding)
 
 
-def _affine(layer: ChannelAffine) -> Product:
-    return Product(layer.weight.detach().flatten(), layer.bias.detach().flatten())
+class GainHop:
+    """The embedding to a gain for each band."""
 
+    def __init__(self, weights: Weights) -> None:
+        self._coarse = BoundRecurrence(weights.gains)
+        self._affines = weights.affines
+        self._joined = [padded_maps(bins) for bins in (8, 8, 16, 32)]
+        self._layers = [
+            convolved(weights.same, self._joined[0]),
+            doubled(weights.up[0], self._joined[1]),
+            doubled(weights.up[1], self._joined[2]),
+            convolved(weights.gain_out, self._joined[3]),
+        ]
 
-def _tap_product(weight: Tensor, bias: Tensor | None) -> Product:
-    """The convolution over five frames as a product: to the taps of its own frame and of the next four."""
-    assert bias is not None
-    by_delay = weight[..., 0].flip(2).permute(1, 2, 0)  # (inputs, delay, outputs)
-    biases = torch.zeros(TAP_FRAMES + 1, TAPS)
-    biases[0] = bias.detach()
-    return Product(by_delay.flatten(1).contiguous(), biases.flatten())
+    def __call__(self, embedding: Array, maps: list[Array]) -> Array:
+        """Gains (32,), from the encoder's maps too; valid until the next call."""
+        up = self._coarse(embedding)
+        steps = zip(self._affines, self._joined, self._layers, reversed(maps), strict=True)
+        for affine, joined, layer, beside in steps:
+            affine.join(beside, up.reshape(-1, CHANNELS), joined)
+            up = layer()
+            if layer is not self._layers[-1]:
+                np.maximum(up, 0, out=up)
+        gains: Array = up[:, 0]
+        sigmoid(gains)
+        return gains

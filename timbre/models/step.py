@@ -1,5 +1,7 @@
 """The step of any causal generator."""
 
+from timbre.models.fast_spectral import FastSpectralStep
+from timbre.models.fast_wave import FastWaveStep
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.spectral_step import SpectralStep
 from timbre.models.wave import WaveGenerator
@@ -15,3 +17,16 @@ def build_step(generator: SpectralGenerator | WaveGenerator) -> SpectralStep | W
     if isinstance(generator, SpectralGenerator):
         return SpectralStep(generator)
     return WaveStep(generator)
+
+
+def build_fast_step(
+    generator: SpectralGenerator | WaveGenerator,
+) -> FastSpectralStep | FastWaveStep:
+    """Return a step for a hop or a few at a time on a CPU, with the generator's weights of now.
+
+    Raises:
+        ValueError: the generator looks ahead.
+    """
+    if isinstance(generator, SpectralGenerator):
+        return FastSpectralStep(generator)
+    return FastWaveStep(WaveStep(generator))
