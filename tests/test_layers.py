@@ -22,7 +22,7 @@ LAYERS = [
     {"timbre.foreign", "timbre.balance", "timbre.alarms"},
     {"timbre.order", "timbre.pairs", "timbre.cache"},
     {"timbre.reader", "timbre.losses", "timbre.metrics", "timbre.signals"},
-    {"timbre.batches"},
+    {"timbre.batches", "timbre.dnsmos", "timbre.speaker"},
     {"timbre.stream", "timbre.gan", "timbre.checkpoint", "timbre.whole_pairs"},
     {"timbre.device_loader", "timbre.validate", "timbre.telemetry", "timbre.fine_tuning"},
     {"timbre.train_config"},
