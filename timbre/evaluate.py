@@ -18,7 +18,9 @@ from timbre.evaluation import cases, figures, intervals, jobs, summary, tables
 from timbre.evaluation.cases import Data
 from timbre.evaluation.figures import FIGURES
 from timbre.evaluation.jobs import HARM, HARM_ALONE, MAIN, Job, Row, Store
-from timbre.evaluation.systems import describe, parse_systems, with_noisy
+from timbre.evaluation.systems import BASELINE, CLEAN, describe, parse_systems, with_noisy
+from timbre.report import Content, to_html
+from timbre.report.shown import Example
 from timbre.whole_pairs import spread
 
 TITLES = {
@@ -26,6 +28,8 @@ TITLES = {
     HARM: "Do no harm: clean speech through the whole chain, DeepFilterNet3 included",
     HARM_ALONE: "Do no harm: clean speech through the checkpoint alone, without the denoiser",
 }
+# Pairs that the report shows from either end of the ranking, and sides of each beside the clean one.
+SHOWN, MOST_SIDES = 3, 6
 # Of what went wrong so many are told in full.
 TOLD = 10
 
@@ -56,6 +60,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="of so many, spread evenly, clean speech goes through every system (%(default)s)",
     )
     parser.add_argument(
+        "--figures",
+        metavar="NAME,...",
+        help="only these are measured; the slowest are dnsmos_* (by far), mel_distance, pesq",
+    )
+    parser.add_argument(
         "--speaker-pattern",
         metavar="REGEX",
         help="its (group) in a folder's file names is the speaker; without it, the folder in noisy/",
@@ -77,21 +86,50 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = cases.open_data(given.data, given.split, given.speaker_pattern)
     systems = with_noisy(parsed, data)
     told = list(describe(systems, jobs.loaded_chains(tuple(systems), data.denoise), data))
+    names = _usable_figures(given.figures)
     _check_writable(given.out)
     wanted = _some(data, given.max_pairs)
-    job = Job(tuple(systems), data.denoise, tuple(_usable_figures()))
+    job = Job(tuple(systems), data.denoise, tuple(names))
     store = Store(given.out, f"{data.version} {told} {job.figures} {given.speaker_pattern}")
     harmed = frozenset(wanted[n].key for n in spread(len(wanted), given.harm_pairs))
     workers = given.workers or len(os.sched_getaffinity(0))
     rows = jobs.measure_all(job, wanted, harmed, workers, store)
     facts = {**data.facts, "systems_measured": told, **_count(rows)}
-    _publish(given.out, rows, facts)
+    ranked_by = next((system.name for system in systems if system.url), BASELINE)
+    shown = list(_examples(job, wanted, rows, ranked_by))
+    _publish(given.out, rows, facts, shown, ranked_by)
     store.remove()
     say(f"written: {given.out}")
     _raise_unreadable(rows)
 
 
-def _publish(folder: str, rows: Sequence[Row], facts: Mapping[str, Any]) -> None:
+def _examples(
+    job: Job, wanted: Sequence[cases.Case], rows: Sequence[Row], ranked_by: str
+) -> Iterator[Example]:
+    """Yield the pairs that gained least and most, run once more."""
+    by_key = {case.key: case for case in wanted}
+    chains = jobs.loaded_chains(job.systems, job.denoise)
+    ranked = summary.rank((row for row in rows if row.error is None), ranked_by)
+    worst, best = ranked[:SHOWN], ranked[max(SHOWN, len(ranked) - SHOWN) :][::-1]
+    what = "minus mel distance" if ranked_by == BASELINE else f"mel distance gained by {ranked_by}"
+    for end, (gain, row) in [*(("worst", w) for w in worst), *(("best", b) for b in best)]:
+        pair = cases.load(by_key[row.key])
+        made = {name: wave.numpy() for name, wave in chains.outputs(pair).items()}
+        # All checkpoints of a long list would make a page of hundreds of megabytes.
+        shown = dict(list(made.items())[:MOST_SIDES])
+        labels = {name: value for name, value in row.labels._asdict().items() if value is not None}
+        told = ", ".join(f"{name} {value}" for name, value in labels.items())
+        title = f"{row.key}: among the {end}, {what} {gain:.3f} dB"
+        yield Example(title, told, {**shown, CLEAN: pair.clean.numpy()})
+
+
+def _publish(
+    folder: str,
+    rows: Sequence[Row],
+    facts: Mapping[str, Any],
+    examples: Sequence[Example],
+    ranked_by: str,
+) -> None:
     """Write all results, and show the most important ones."""
     measured = [row for row in rows if row.error is None]
     conditions = {
@@ -101,9 +139,12 @@ def _publish(folder: str, rows: Sequence[Row], facts: Mapping[str, Any]) -> None
         group: {value: summary.summarise(some, MAIN) for value, some in values.items()}
         for group, values in summary.groups(measured).items()
     }
+    titled = {TITLES[name]: findings for name, findings in conditions.items()}
+    content = Content(list(_lines(facts)), titled, groups, measured, examples, ranked_by)
     texts = {
         "pairs.csv": tables.pairs_csv(measured),
         "groups.csv": tables.groups_csv(groups),
+        "report.html": to_html(content),
     }
     for name, text in texts.items():
         storage.publish(storage.join(folder, name), text.encode())
@@ -150,12 +191,21 @@ def _count(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _usable_figures() -> list[str]:
-    """Return the figures whose packages are installed, and say what the others need."""
+def _usable_figures(asked: str | None) -> list[str]:
+    """Return the figures that are to be measured, and say which packages the others need.
+
+    Raises:
+        ConfigError: one is asked for that there is not, or whose package is missing.
+    """
+    names = list(FIGURES) if asked is None else asked.split(",")
+    if unknown := [name for name in names if name not in FIGURES]:
+        raise ConfigError(f"--figures {unknown[0]}: expected some of {', '.join(FIGURES)}")
     missing = figures.gaps()
+    if asked is not None and (lacking := [name for name in names if name in missing]):
+        raise ConfigError(f"--figures {lacking[0]}: {missing[lacking[0]]}")
     for gap in dict.fromkeys(missing.values()):
         say(f"left out: {gap}")
-    return [name for name in FIGURES if name not in missing]
+    return [name for name in FIGURES if name in names and name not in missing]
 
 
 def _some(data: Data, most: int | None) -> list[cases.Case]:

@@ -155,7 +155,8 @@ def measure_alone(wave: Tensor, names: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for meter in _wanted(names):
         if not meter.reference:
-            found |= dict(zip(meter.names, meter.measure(wave, wave, TOP_HZ), strict=True))
+            values = zip(meter.names, meter.measure(wave, wave, TOP_HZ), strict=True)
+            found |= {name: value for name, value in values if name in names}
     return found
 
 

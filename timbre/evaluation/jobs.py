@@ -157,7 +157,8 @@ def measure_case(job: Job, case: Case, harm: bool) -> Row:
             found, bad = figures.measure(wave, pair.clean, pair.counted_hz, names)
             values[condition][system] = found
             troubles += [f"{case.key}: {system} ({condition}): {trouble}" for trouble in bad]
-    values[MAIN][CLEAN] = figures.measure_alone(pair.clean, job.figures)
+    if highest := figures.measure_alone(pair.clean, job.figures):
+        values[MAIN][CLEAN] = highest
     return Row(case.key, len(pair.clean) / SAMPLE_RATE, pair.labels, values, troubles)
 
 
