@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from tests.made_shards import change_manifest, make_shards, rewrite_shard, spoil
 from timbre import audio, dnsmos, evaluate, shards, signals, speaker
 from timbre.audio import SAMPLE_RATE, Wave
 from timbre.checkpoint import save_generator
+from timbre.errors import WorkError
 from timbre.evaluation import jobs
 from timbre.evaluation.cases import noise_kind
 from timbre.evaluation.intervals import Estimate
+from timbre.evaluation.systems import System
 from timbre.models import GeneratorConfig, build_generator
 from timbre.models.spectral import SpectralGenerator
 
@@ -298,6 +301,37 @@ def test_running_again_continues_where_it_was_cut_short(
     assert not (tmp_path / "unfinished.json").exists()
 
 
+class Bomb(jobs.Case):
+    """A pair that ends the process it comes to, as C code that fails does."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (1,)
+
+
+def test_a_process_that_dies_is_told_and_what_was_done_is_kept(
+    manifest: str, tmp_path: Path
+) -> None:
+    data = evaluate.cases.open_data(manifest, "val")
+    job = jobs.Job((System("df3"),), False, ("si_sdr",))
+    wanted = [data.cases[0], Bomb("the bomb")]
+    store = jobs.Store(str(tmp_path), "one")
+    jobs.measure_all(job, wanted[:1], frozenset(), 1, store)
+    with pytest.raises(WorkError, match=r"a worker process died.* one of .*the bomb"):
+        jobs.measure_all(job, [*wanted, Bomb("another")], frozenset(), 2, store)
+    assert list(jobs.Store(str(tmp_path), "one").rows) == [data.cases[0].key]
+
+
+def test_fresh_processes_take_over_and_nothing_is_lost(
+    manifest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "LIFE", 5)
+    data = evaluate.cases.open_data(manifest, "val")
+    job = jobs.Job((System("df3"),), False, ("si_sdr",))
+    rows = jobs.measure_all(job, data.cases, frozenset(), 1, jobs.Store(str(tmp_path), "one"))
+    assert [row.key for row in rows] == [case.key for case in data.cases]
+    assert all(math.isfinite(row.values["main"]["df3"]["si_sdr"]) for row in rows)
+
+
 def test_rows_of_another_checkpoint_are_not_continued(tmp_path: Path) -> None:
     store = jobs.Store(str(tmp_path), "one")
     labels = jobs.Labels("someone", 3.0, None, "dry", 20_000.0)
@@ -368,7 +402,7 @@ def test_the_terminal_shows_every_system_and_verdict(
     run(str(improved.parent / "g.safetensors"), manifest, tmp_path)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     head = next(line for line in lines if line[:1] == ["figure"])
-    assert head[-6:] == ["df3", "restored", "restored", "-", "df3", "restored", "is"][-6:]
+    assert head[-7:] == ["df3", "restored", "restored", "-", "df3", "restored", "is"]
     rows = [line for line in lines if line[:1] == ["lsd_0_8k"]]
     assert rows and rows[0][-1] == "better"
 

@@ -15,7 +15,7 @@ from timbre import storage
 from timbre.command import at_least, command, say
 from timbre.errors import ConfigError, WorkError
 from timbre.evaluation import cases, figures, intervals, jobs, summary, tables
-from timbre.evaluation.cases import Data
+from timbre.evaluation.cases import Data, Labels
 from timbre.evaluation.figures import FIGURES
 from timbre.evaluation.jobs import HARM, HARM_ALONE, MAIN, Job, Row, Store
 from timbre.evaluation.systems import BASELINE, CLEAN, describe, parse_systems, with_noisy
@@ -117,10 +117,15 @@ def _examples(
         made = {name: wave.numpy() for name, wave in chains.outputs(pair).items()}
         # All checkpoints of a long list would make a page of hundreds of megabytes.
         shown = dict(list(made.items())[:MOST_SIDES])
-        labels = {name: value for name, value in row.labels._asdict().items() if value is not None}
-        told = ", ".join(f"{name} {value}" for name, value in labels.items())
+        told = ", ".join(_known(row.labels))
         title = f"{row.key}: among the {end}, {what} {gain:.3f} dB"
         yield Example(title, told, {**shown, CLEAN: pair.clean.numpy()})
+
+
+def _known(labels: Labels) -> Iterator[str]:
+    for name, value in labels._asdict().items():
+        if value is not None:
+            yield f"{name} {value:.1f}" if isinstance(value, float) else f"{name} {value}"
 
 
 def _publish(
@@ -154,6 +159,9 @@ def _publish(
     for value, findings in groups.get("bandwidth", {}).items():
         say(f"\nOf voices {value}:\n{tables.to_text(tables.to_table(findings))}")
     say("\n" + "\n".join(_lines(facts)))
+    few, fewest = len(_speakers(measured)), intervals.FEWEST_SPEAKERS
+    if few < fewest:
+        say(f"no verdicts: {few} speakers, and they need {fewest}; prep's val_ratio sets how many")
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -175,12 +183,11 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
 def _count(rows: Sequence[Row]) -> dict[str, Any]:
     """Return what the intervals rest on, and what went wrong."""
     measured = [row for row in rows if row.error is None]
-    speakers = {row.labels.speaker for row in measured} - {None}
     unknown = sum(row.labels.speaker is None for row in measured)
     return {
         "pairs": len(measured),
         "seconds": sum(row.seconds for row in measured),
-        "speakers": len(speakers),
+        "speakers": len({row.labels.speaker for row in measured} - {None}),
         "pairs_of_unknown_speakers": unknown,
         "pairs_with_clean_input": sum(HARM in row.values for row in measured),
         "confidence": intervals.CONFIDENCE,
@@ -189,6 +196,11 @@ def _count(rows: Sequence[Row]) -> dict[str, Any]:
         "troubles": [trouble for row in measured for trouble in row.troubles],
         "unreadable": [row.error for row in rows if row.error is not None],
     }
+
+
+def _speakers(rows: Sequence[Row]) -> set[str]:
+    """Return who is told apart: pairs of unknown speakers count as one each."""
+    return {summary.speaker_of(row) for row in rows}
 
 
 def _usable_figures(asked: str | None) -> list[str]:

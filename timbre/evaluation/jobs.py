@@ -29,6 +29,9 @@ UNFINISHED = "unfinished.json"
 # Counts changes of what figures mean: rows of an older one are not continued.
 SCHEMA = 1
 SAVE_SECONDS = 30.0
+# Pairs that a worker measures before a fresh one takes over: oneDNN keeps code and memory for each
+# length of waveform that it meets, some 7 MB a pair with two systems.
+LIFE = 100
 # So many pairs wait for each worker, so that none idles.
 AHEAD = 2
 
@@ -173,23 +176,25 @@ Task = tuple[Job, Case, bool]
 
 def _run(tasks: Sequence[Task], workers: int) -> Iterator[Row]:
     """Yield the rows of all tasks as they are done."""
-    if workers <= 1 or len(tasks) <= 1:
+    if workers <= 1 and len(tasks) <= LIFE:
         for task in tasks:
             with _one_thread():
                 row = measure_case(*task)
             yield row
         return
-    pool = ProcessPoolExecutor(
-        min(workers, len(tasks)), multiprocessing.get_context("spawn"), _begin
-    )
-    waiting = iter(tasks)
+    for start in range(0, len(tasks), LIFE * workers):
+        yield from _run_in_pool(tasks[start : start + LIFE * workers], workers)
+
+
+def _run_in_pool(tasks: Sequence[Task], workers: int) -> Iterator[Row]:
+    processes = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), processes, _begin)
     begun: dict[Future[Row], str] = {}
     try:
-        for task in waiting:
+        for task in tasks:
             begun[pool.submit(measure_case, *task)] = task[1].key
-            if len(begun) < AHEAD * workers:
-                continue
-            yield from _finished(begun)
+            if len(begun) >= AHEAD * workers:
+                yield from _finished(begun)
         while begun:
             yield from _finished(begun)
     except BrokenProcessPool:

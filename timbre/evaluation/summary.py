@@ -36,7 +36,7 @@ def summarise(rows: Sequence[Row], condition: str) -> list[Finding]:
     Differences are pair by pair, of pairs that have the figure on both sides.
     """
     rows = [row for row in rows if condition in row.values]
-    speakers = [row.labels.speaker or f"{UNKNOWN}{row.key}" for row in rows]
+    speakers = [speaker_of(row) for row in rows]
     systems = list(dict.fromkeys(name for row in rows for name in row.values[condition]))
     findings = []
     for name in FIGURES:
@@ -56,6 +56,11 @@ def summarise(rows: Sequence[Row], condition: str) -> list[Finding]:
         verdicts = {s: intervals.judge(change, better) for s, change in differences.items()}
         findings.append(Finding(name, means, differences, verdicts))
     return findings
+
+
+def speaker_of(row: Row) -> str:
+    """Return who speaks in a pair; unknown speakers are taken for different ones."""
+    return row.labels.speaker or f"{UNKNOWN}{row.key}"
 
 
 def groups(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:

@@ -4,37 +4,57 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from timbre.evaluation.figures import FIGURES
+from timbre.evaluation.intervals import Estimate
 from timbre.evaluation.jobs import Row
 from timbre.evaluation.summary import Finding
-from timbre.evaluation.systems import BASELINE
+from timbre.evaluation.systems import BASELINE, CLEAN, MIX, NOISY
 
+# What a cell says, and what it is sorted by.
+Cell = tuple[str, float | str | None]
+Pick = Callable[[Finding], Cell]
 # Name of a set of findings -> the findings: "main", "harm", or a group's value.
 Findings = Mapping[str, Sequence[Finding]]
 
 
 def to_table(findings: Sequence[Finding]) -> list[list[str]]:
-    """Return the cells that terminal and page show, the head first."""
-    systems = list(dict.fromkeys(s for finding in findings for s in finding.systems))
-    compared = list(dict.fromkeys(s for finding in findings for s in finding.differences))
-    head = ["figure", "unit", "better if", "pairs", *systems]
-    for system in compared:
-        head += [f"{system} - {BASELINE}", f"{system} is"]
-    table = [head]
+    """Return the cells that terminal and page show, the head first; see :func:`columns`."""
+    head, picks = columns(findings)
+    table = [["figure", "unit", "better if", "pairs", *head]]
     for finding in findings:
         figure = FIGURES[finding.name]
         pairs = min(estimate.pairs for estimate in finding.systems.values())
-        cells = [finding.name, figure.unit, figure.better, str(pairs)]
-        cells += [_cell(finding.systems.get(system)) for system in systems]
-        for system in compared:
-            cells += [
-                _cell(finding.differences.get(system)), finding.verdicts.get(system, "")
-            ]  # fmt: skip
-        table.append(cells)
+        told = [figure.unit, figure.better, str(pairs)]
+        table.append([finding.name, *told, *(pick(finding)[0] for pick in picks)])
     return table
+
+
+def columns(findings: Sequence[Finding]) -> tuple[list[str], list[Pick]]:
+    """Return the heads of what is told of systems, and what picks the cell under each.
+
+    DF3 first, then each system with its difference and verdict, checkpoints before mixes; last what
+    is there to compare with, the noisy input and clean speech.
+    """
+    systems = list(dict.fromkeys(s for finding in findings for s in finding.systems))
+    judged = [s for s in systems if s not in (BASELINE, NOISY, CLEAN)]
+    judged.sort(key=lambda name: bool(MIX.fullmatch(name)))
+    head: list[str] = []
+    picks: list[Pick] = []
+    for name in [*(s for s in systems if s == BASELINE), *judged]:
+        head.append(name)
+        picks.append(partial(_mean, name))
+        if name != BASELINE and any(name in finding.differences for finding in findings):
+            head += [f"{name} - {BASELINE}", f"{name} is"]
+            picks += [partial(_difference, name), partial(_verdict, name)]
+    for name in systems:
+        if name in (NOISY, CLEAN):
+            head.append(name)
+            picks.append(partial(_mean, name))
+    return head, picks
 
 
 def to_text(table: Sequence[Sequence[str]]) -> str:
@@ -120,8 +140,21 @@ def _measured(rows: Iterable[Row]) -> Iterable[tuple[tuple[str, str], dict[str, 
                 yield (condition, system), found
 
 
-def _cell(estimate: object) -> str:
-    return "" if estimate is None else str(estimate)
+def _mean(system: str, finding: Finding) -> Cell:
+    return _cell(finding.systems.get(system))
+
+
+def _difference(system: str, finding: Finding) -> Cell:
+    return _cell(finding.differences.get(system))
+
+
+def _verdict(system: str, finding: Finding) -> Cell:
+    verdict = finding.verdicts.get(system, "")
+    return verdict, verdict or None
+
+
+def _cell(estimate: Estimate | None) -> Cell:
+    return ("", None) if estimate is None else (str(estimate), estimate.mean)
 
 
 def _csv(lines: Sequence[Sequence[str]]) -> str:

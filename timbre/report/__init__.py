@@ -18,7 +18,7 @@ from timbre.evaluation.intervals import CONFIDENCE, FEWEST_SPEAKERS
 from timbre.evaluation.jobs import MAIN, Row
 from timbre.evaluation.summary import Finding, rank
 from timbre.evaluation.systems import BASELINE, CLEAN
-from timbre.evaluation.tables import Findings, to_table
+from timbre.evaluation.tables import Findings, columns, to_table
 from timbre.report import plots
 from timbre.report.shown import Example, case_html
 
@@ -71,23 +71,13 @@ def to_html(content: Content) -> str:
 
 
 def _condition(title: str, findings: Sequence[Finding]) -> str:
-    return f"<h3>{escape(title)}</h3>\n{_findings_table(to_table(findings), findings)}"
-
-
-def _findings_table(table: Sequence[Sequence[str]], findings: Sequence[Finding]) -> str:
-    head, *rows = table
+    head, *rows = to_table(findings)
+    _, picks = columns(findings)
     lines = []
     for cells, finding in zip(rows, findings, strict=True):
-        values: list[float | str | None] = [*cells[:4]]
-        values[3] = float(cells[3])
-        systems = [finding.systems.get(name) for name in head[4:] if name in finding.systems]
-        means = {name: e.mean for name, e in finding.systems.items()}
-        changes = {f"{name} - {BASELINE}": e.mean for name, e in finding.differences.items()}
-        known = means | changes
-        values += [known.get(name, cell) for name, cell in zip(head[4:], cells[4:], strict=True)]
-        assert systems
+        values = [*cells[:3], float(cells[3]), *(pick(finding)[1] for pick in picks)]
         lines.append(_row(cells, values, FIGURES[finding.name].meaning))
-    return _table(head, lines)
+    return f"<h3>{escape(title)}</h3>\n{_table(head, lines)}"
 
 
 def _row(cells: Sequence[str], values: Sequence[float | str | None], title: str = "") -> str:
@@ -145,11 +135,9 @@ def _group_tree(groups: Mapping[str, Findings]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for group, values in groups.items():
         for value, findings in values.items():
+            head, picks = columns(findings)
             for finding in findings:
-                cells = {name: [str(e), e.mean] for name, e in finding.systems.items()}
-                for name, change in finding.differences.items():
-                    cells[f"{name} - {BASELINE}"] = [str(change), change.mean]
-                    cells[f"{name} is"] = [finding.verdicts[name], finding.verdicts[name]]
+                cells = {name: pick(finding) for name, pick in zip(head, picks, strict=True)}
                 pairs = max(e.pairs for e in finding.systems.values())
                 speakers = max(e.speakers for e in finding.systems.values())
                 line = {"value": value, "pairs": pairs, "speakers": speakers, "cells": cells}
