@@ -2,9 +2,11 @@
 
 Pairs of one speaker are alike, so speakers are drawn and not pairs: a draw takes all pairs of so many
 speakers, each as often as it was drawn. As few speakers make plain percentile intervals too narrow
-(five hold the truth 82 times in 100 instead of 95), the percentiles are moved outwards as Student's
-t is wider than a normal distribution (Hesterberg 2015, "expanded percentile"): 90 in 100 with five
-speakers, 94 with eight or more, measured on simulated data.
+(of six, they hold the truth 85 times in 100 instead of 95), the percentiles are moved outwards as
+Student's t is wider than a normal distribution (Hesterberg 2015, "expanded percentile"). No draw lies
+outside what the speakers span, and of five or fewer that is not wide enough: their interval is
+Student's, from how far the speakers lie apart. On simulated data, with 2 to 30 pairs a speaker, they
+hold the truth 92 times in 100 with four to six speakers, 94 with eight or more.
 """
 
 import math
@@ -19,8 +21,10 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.95
 RESAMPLES = 4000
 SEED = 0
-# Fewer, even if all agree, are no evidence at 5 %: a sign test of five has p = 2 / 2**5.
-FEWEST_SPEAKERS = 6
+# Fewer give intervals, but no verdict.
+FEWEST_SPEAKERS = 4
+# Fewer are not drawn from: of five, a draw of nothing but the lowest has p = 1 / 2**5 and not 2.5 %.
+FEWEST_DRAWN = 6
 # Nor is a difference that the table shows as zero, however sure it is: rounding does that.
 NEGLIGIBLE = 5e-4
 
@@ -115,14 +119,25 @@ def _student_below(t: float, degrees: int) -> float:
     return 0.5 + area / 2
 
 
-def _interval(
-    sums: NDArray[np.float64], counts: NDArray[np.float64]
-) -> tuple[float | None, float | None]:
+def _interval(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> tuple[float, float]:
+    if len(sums) < FEWEST_DRAWN:
+        return _student_interval(sums, counts)
     draws = _draws(len(sums))
     means = (draws @ sums) / (draws @ counts)
     outside = tail(len(sums))
     low, high = np.quantile(means, [outside, 1 - outside])
     return float(low), float(high)
+
+
+def _student_interval(
+    sums: NDArray[np.float64], counts: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Return the mean and what the spread of speakers around it allows, each by its pairs."""
+    speakers, mean = len(sums), sums.sum() / counts.sum()
+    spread = np.square(sums - mean * counts).sum() * speakers / (speakers - 1)
+    error = math.sqrt(spread) / counts.sum()
+    reach = student_quantile(1 - (1 - CONFIDENCE) / 2, speakers - 1) * error
+    return float(mean - reach), float(mean + reach)
 
 
 @lru_cache(maxsize=4)

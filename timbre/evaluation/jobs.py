@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -218,6 +219,8 @@ def _finished(begun: dict[Future[Row], str]) -> Iterator[Row]:
 def _begin() -> None:
     """Set up a worker: one thread, and no life after its parent's, however that ends."""
     torch.set_num_threads(1)
+    # An interrupt from the keyboard comes to all processes; the parent sees to it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent,), daemon=True).start()

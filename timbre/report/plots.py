@@ -109,21 +109,21 @@ def by_class(groups: Findings, name: str, systems: Sequence[str]) -> str:
             )
     for number, system in enumerate(systems):
         points = []
-        for column, found in enumerate(columns):
+        for column, (value, found) in enumerate(zip(groups, columns, strict=True)):
             estimate = found.get(system)
             if estimate is None or estimate.mean is None:
                 continue
             # Side by side, so that intervals do not hide each other.
             x = LEFT + step * (column + 0.5 + 0.5 * ((number + 0.5) / len(systems) - 0.5))
             points.append(f"{x:.1f},{frame.y(estimate.mean):.1f}")
-            marks.append(_mark(x, frame, estimate, f"{system}, {value_of(groups, column)}", number))
+            marks.append(_mark(x, frame, estimate, f"{system}, {value}", number))
         marks.append(f'<polyline class="s{number}" points="{" ".join(points)}"/>')
     return _svg(WIDTH, HEIGHT, f"{name} by signal-to-noise ratio", marks)
 
 
 def scatter(rows: Sequence[Row], name: str, system: str, number: int) -> str:
     """Return a figure pair by pair: DF3's across, a system's up, and the line of no change."""
-    points = []
+    points: list[tuple[float, float, str]] = []
     for row in rows:
         main = row.values[MAIN]
         x, y = (main.get(side, {}).get(name, math.nan) for side in (BASELINE, system))
@@ -132,7 +132,8 @@ def scatter(rows: Sequence[Row], name: str, system: str, number: int) -> str:
     if not points:
         return ""
     points = points[:: -(-len(points) // MOST_POINTS)]
-    low, high = (pick(min_or_max) for pick, min_or_max in ((min, [min(p[:2]) for p in points]), (max, [max(p[:2]) for p in points])))  # fmt: skip
+    both = [value for point in points for value in point[:2]]
+    low, high = min(both), max(both)
     frame = _Frame(low, high)
     better = "above" if FIGURES[name].better == "higher" else "below"
     marks = frame.axis(f"{name}: better {better} the line")
@@ -150,11 +151,6 @@ def scatter(rows: Sequence[Row], name: str, system: str, number: int) -> str:
             f'<text x="{frame.x(value):.1f}" y="{HEIGHT - 22}" text-anchor="{anchor}">{value:.3g}</text>'
         )
     return _svg(WIDTH, HEIGHT, f"{name} pair by pair", marks)
-
-
-def value_of(groups: Findings, column: int) -> str:
-    """Return the name of a class by its number."""
-    return list(groups)[column]
 
 
 class _Frame:
