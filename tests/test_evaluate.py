@@ -12,6 +12,8 @@ import pytest
 import soundfile
 
 from tests.made_shards import change_manifest, make_shards, rewrite_shard, spoil_pair
+from tests.test_foreign import pairs as foreign_pairs
+from tests.test_foreign import write as write_foreign
 from timbre import audio, dnsmos, evaluate, shards, signals, speaker
 from timbre.audio import SAMPLE_RATE, Wave
 from timbre.checkpoint import save_generator
@@ -247,6 +249,15 @@ def test_speakers_of_a_folder_are_its_folders_or_what_a_pattern_finds(tmp_path: 
     assert metrics["speakers"] == 2 and metrics["pairs_of_unknown_speakers"] == 0
 
 
+def test_tars_of_others_are_measured_though_little_is_known_of_them(tmp_path: Path) -> None:
+    pairs = [{**pair, "pair.json": {"alignment_offset": 3}} for pair in foreign_pairs(0, 2)]
+    write_foreign(tmp_path / "val" / "a.tar", pairs)
+    metrics = run("none", str(tmp_path), tmp_path / "out")
+    assert metrics["pairs"] == metrics["pairs_of_unknown_speakers"] == 2
+    assert metrics["main"]["systems"]["df3"]["si_sdr"]["speakers"] == 2
+    assert set(metrics["groups"]) <= {"bandwidth"}
+
+
 def test_without_a_checkpoint_the_denoiser_alone_is_measured(manifest: str, tmp_path: Path) -> None:
     metrics = run("none", manifest, tmp_path, "--max-pairs", "1")
     assert list(metrics["main"]["systems"]) == ["df3"] and metrics["main"]["minus_df3"] == {}
@@ -261,12 +272,13 @@ def test_a_limited_number_of_pairs_is_spread_over_all(manifest: str, tmp_path: P
     ]
 
 
-def test_rows_are_the_same_whatever_the_number_of_processes(
-    manifest: str, improved: Path, tmp_path: Path
+def test_rows_are_the_same_whatever_the_number_of_processes_and_their_age(
+    manifest: str, improved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Two at a time, and another two for the second half of the pairs."""
+    monkeypatch.setattr(jobs, "LIFE", PAIRS // 4)
     checkpoint = str(improved.parent / "g.safetensors")
-    more = ("--workers", "2", "--harm-pairs", "2")
-    run(checkpoint, manifest, tmp_path, *more)
+    run(checkpoint, manifest, tmp_path, "--workers", "2", "--harm-pairs", "2")
     for name in ("pairs.csv", "metrics.json"):
         assert (tmp_path / name).read_bytes() == (improved / name).read_bytes()
 
@@ -319,17 +331,6 @@ def test_a_process_that_dies_is_told_and_what_was_done_is_kept(
     with pytest.raises(WorkError, match=r"a worker process died.* one of .*the bomb"):
         jobs.measure_all(job, [*wanted, Bomb("another")], frozenset(), 2, store)
     assert list(jobs.Store(str(tmp_path), "one").rows) == [data.cases[0].key]
-
-
-def test_fresh_processes_take_over_and_nothing_is_lost(
-    manifest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "LIFE", 5)
-    data = evaluate.cases.open_data(manifest, "val")
-    job = jobs.Job((System("df3"),), False, ("si_sdr",))
-    rows = jobs.measure_all(job, data.cases, frozenset(), 1, jobs.Store(str(tmp_path), "one"))
-    assert [row.key for row in rows] == [case.key for case in data.cases]
-    assert all(math.isfinite(row.values["main"]["df3"]["si_sdr"]) for row in rows)
 
 
 def test_rows_of_another_checkpoint_are_not_continued(tmp_path: Path) -> None:

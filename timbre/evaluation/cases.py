@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from timbre import audio, metrics, shards, storage, tars
+from timbre import audio, metrics, storage, tars
 from timbre.audio import SAMPLE_RATE
 from timbre.errors import AudioError, ConfigError
 from timbre.order import DataSource, open_corpus
@@ -83,11 +83,13 @@ def open_data(url: str, split: str, speaker_pattern: str | None = None) -> Data:
     """
     if storage.is_folder(storage.join(url, "noisy")):
         return _open_folder(url, speaker_pattern)
-    if not storage.exists(shards.manifest_url(url)):
+    try:
+        corpus = open_corpus(DataSource(url), split)
+    except FileNotFoundError:
         raise ConfigError(
-            f"{url}: expected a manifest, its folder, or a folder that holds noisy and clean"
-        )
-    corpus = open_corpus(DataSource(url), split)
+            f"{url}: expected a manifest, a folder that holds manifest.json or tars, or one that "
+            "holds noisy and clean"
+        ) from None
     places = list(PairList([corpus]))
     facts = {"data": url, "split": split, "data_sha256": corpus.manifest_sha256}
     return Data(
