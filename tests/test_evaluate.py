@@ -250,7 +250,11 @@ def test_speakers_of_a_folder_are_its_folders_or_what_a_pattern_finds(tmp_path: 
 
 
 def test_tars_of_others_are_measured_though_little_is_known_of_them(tmp_path: Path) -> None:
-    pairs = [{**pair, "pair.json": {"alignment_offset": 3}} for pair in foreign_pairs(0, 2)]
+    said = [{}, {"speaker": 7, "snr_db": "loud", "noises": ["rain.wav"]}]
+    pairs = [
+        {**pair, "pair.json": {"alignment_offset": 3, **more}}
+        for pair, more in zip(foreign_pairs(0, 2), said, strict=True)
+    ]
     write_foreign(tmp_path / "val" / "a.tar", pairs)
     metrics = run("none", str(tmp_path), tmp_path / "out")
     assert metrics["pairs"] == metrics["pairs_of_unknown_speakers"] == 2
@@ -362,6 +366,25 @@ def test_a_pair_that_cannot_be_read_is_named_and_counted_and_the_rest_go_on(
         "val-000000-0000",
         "val-000000-0002",
     }
+
+
+def test_a_system_that_fails_on_a_pair_costs_that_pair(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = make_shards(tmp_path / "shards", (1,), (3,))
+    real = jobs.Chains.outputs
+
+    def failing(self: jobs.Chains, pair: Any) -> Any:
+        if len(pair.clean) == 12_007:  # the second pair
+            raise RuntimeError("too odd")
+        return real(self, pair)
+
+    monkeypatch.setattr(jobs.Chains, "outputs", failing)
+    out = tmp_path / "out"
+    words = ["none", "--data", manifest, "--out", str(out), "--workers", "1", *QUICK]
+    assert evaluate.main([*words, "--harm-pairs", "0"]) == 1
+    assert "val-000000-0001: RuntimeError: too odd" in capsys.readouterr().err
+    assert json.loads((out / "metrics.json").read_text())["pairs"] == 2
 
 
 def test_files_of_different_length_are_refused_by_name_where_none_is_left(

@@ -142,13 +142,17 @@ def _meta(place: PairPlace) -> dict[str, Any]:
 
 
 def _labels(meta: Mapping[str, Any], bandwidth_hz: float) -> Labels:
-    noises = meta.get("noises") or []
+    """Return what of a pair's meta can be used; what others wrote under our names may be anything."""
+    speaker, noises = meta.get("speaker"), meta.get("noises")
+    snr = meta.get("snr_reached_db", meta.get("snr_db"))
+    first = noises[0] if isinstance(noises, list) and noises else None
+    path = first.get("path") if isinstance(first, dict) else None
     # All that tells a dry pair from one of which nothing is known.
     told = "rir" in meta
     return Labels(
-        speaker=meta.get("speaker") or None,
-        snr_db=meta.get("snr_reached_db", meta.get("snr_db")),
-        noise=noise_kind(noises[0]["path"]) if noises else None,
+        speaker=speaker if isinstance(speaker, str) and speaker else None,
+        snr_db=float(snr) if isinstance(snr, int | float) and math.isfinite(snr) else None,
+        noise=noise_kind(path) if isinstance(path, str) else None,
         room=("reverberant" if meta["rir"] else "dry") if told else None,
         bandwidth_hz=bandwidth_hz,
     )

@@ -142,11 +142,27 @@ def measure_all(
 
 
 def measure_case(job: Job, case: Case, harm: bool) -> Row:
-    """Return what is found of one pair, or why nothing is."""
+    """Return what is found of one pair, or why nothing is.
+
+    Whatever fails, it costs this pair and no other; a run that only fails ends with an error.
+    """
     try:
-        pair = cases.load(case)
+        return _measure(job, case, harm)
     except (TimbreError, OSError) as error:
-        return Row(case.key, 0.0, Labels(case.speaker, *[None] * 4), {}, [], str(error))
+        told = str(error)
+    except Exception as error:
+        told = f"{case.key}: {type(error).__name__}: {error}"
+    return Row(case.key, 0.0, Labels(case.speaker, *[None] * 4), {}, [], told)
+
+
+@lru_cache(maxsize=1)
+def loaded_chains(systems: tuple[System, ...], denoise: bool) -> Chains:
+    """Return the systems, loaded once in each process."""
+    return Chains(systems, denoise)
+
+
+def _measure(job: Job, case: Case, harm: bool) -> Row:
+    pair = cases.load(case)
     chains = loaded_chains(job.systems, job.denoise)
     conditions = {MAIN: chains.outputs(pair)}
     if harm:
@@ -164,12 +180,6 @@ def measure_case(job: Job, case: Case, harm: bool) -> Row:
     if highest := figures.measure_alone(pair.clean, job.figures):
         values[MAIN][CLEAN] = highest
     return Row(case.key, len(pair.clean) / SAMPLE_RATE, pair.labels, values, troubles)
-
-
-@lru_cache(maxsize=1)
-def loaded_chains(systems: tuple[System, ...], denoise: bool) -> Chains:
-    """Return the systems, loaded once in each process."""
-    return Chains(systems, denoise)
 
 
 Task = tuple[Job, Case, bool]
