@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,8 +18,11 @@ from timbre import audio, signals
 from timbre.audio import SAMPLE_RATE
 from timbre.evaluation import summary
 from timbre.evaluation.cases import Labels
+from timbre.evaluation.intervals import Estimate
 from timbre.evaluation.jobs import MAIN, Row
+from timbre.evaluation.summary import Finding
 from timbre.report import MOST_ROWS, Content, to_html
+from timbre.report.plots import by_class
 from timbre.report.shown import LEVELS, SHOWN_SECONDS, Example, cut, palette, picture, png
 
 HOSTILE = "</script><script>alert('&\"')</script>@@"
@@ -157,6 +161,19 @@ def test_six_pairs_of_seven_sides_stay_under_thirty_megabytes() -> None:
     size = len(to_html(content([row(n) for n in range(9)], examples, [])))
     empty = len(to_html(content([row(n) for n in range(9)], [], [])))
     assert 6 * (size - empty) + empty < 31e6
+
+
+def test_an_interval_of_two_speakers_does_not_flatten_a_plot() -> None:
+    wide = Estimate(2.0, -100.0, 104.0, 5, 2, 0)
+    sure = Estimate(3.0, 2.5, 3.5, 9, 8, 0)
+    classes = {
+        name: [Finding("pesq", {"df3": found}, {}, {})]
+        for name, found in [("0 to 5 dB", wide), ("5 to 10 dB", sure)]
+    }
+    drawn = by_class(classes, "pesq", ["df3"])
+    low, high = (float(y) for y in re.findall(r'y1="([\d.]+)" y2="([\d.]+)"/><circle', drawn)[1])
+    assert low - high > 50  # of 138 pixels
+    assert "-100.000" in drawn
 
 
 def test_a_long_list_of_pairs_is_cut_in_the_middle() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 
 from timbre.evaluation.figures import FIGURES
-from timbre.evaluation.intervals import Estimate
+from timbre.evaluation.intervals import FEWEST_SPEAKERS, Estimate
 from timbre.evaluation.jobs import MAIN, Row
 from timbre.evaluation.summary import Finding
 from timbre.evaluation.systems import BASELINE, CLEAN, NOISY
@@ -93,7 +93,7 @@ def by_class(groups: Findings, name: str, systems: Sequence[str]) -> str:
     columns = [
         next((f.systems for f in findings if f.name == name), {}) for findings in groups.values()
     ]
-    ends = [value for column in columns for e in column.values() for value in _ends(e)]
+    ends = [value for column in columns for e in column.values() for value in _scaled_by(e)]
     if not ends:
         return ""
     frame = _Frame(min(ends), max(ends))
@@ -161,7 +161,8 @@ class _Frame:
         self.low, self.high = low - room, high + room
 
     def _share(self, value: float) -> float:
-        return (value - self.low) / (self.high - self.low)
+        """Return where a value lies, 0 to 1; beyond the ends, at the end."""
+        return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
     def x(self, value: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * self._share(value)
@@ -195,6 +196,13 @@ def _ends(estimate: Estimate) -> list[float]:
     """Return an estimate's interval, or its mean where it has none, in order."""
     known = [x for x in (estimate.low, estimate.mean, estimate.high) if x is not None]
     return sorted(known)
+
+
+def _scaled_by(estimate: Estimate) -> list[float]:
+    """Return what a plot must have room for; intervals of very few speakers may run out of it."""
+    if estimate.speakers >= FEWEST_SPEAKERS:
+        return _ends(estimate)
+    return [] if estimate.mean is None else [estimate.mean]
 
 
 def _two_lines(text: str) -> tuple[str, str]:
