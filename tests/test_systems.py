@@ -122,3 +122,10 @@ def test_pairs_of_a_folder_are_denoised_first(tmp_path: Path) -> None:
     both = Restorer.load(url, device="cpu").process(pair.noisy[None])
     torch.testing.assert_close(made["df3"], both.denoised[0])
     torch.testing.assert_close(made["restored"], both.restored[0])
+
+
+def test_checkpoints_that_come_with_timbre_go_by_their_names() -> None:
+    systems = {s.name: s.url for s in parse_systems(["offline", "causal", "mine=offline"]) if s.url}
+    assert list(systems) == ["offline", "causal", "mine"]
+    assert all(Path(url).is_file() for url in systems.values())
+    assert systems["mine"] == systems["offline"] != systems["causal"]

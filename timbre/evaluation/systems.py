@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from timbre import shards, storage
+from timbre import shards, shipped, storage
 from timbre.errors import ConfigError
 from timbre.evaluation.cases import Data, Loaded
 from timbre.restorer import Restorer
@@ -169,16 +169,19 @@ def _share(word: str, percent: str) -> float:
 
 
 def _checkpoints(words: Sequence[str]) -> list[System]:
-    """Return checkpoints under the names they were given, or else those of their runs' folders."""
+    """Return checkpoints under the names they were given, or else those of their runs' folders.
+
+    Those that come with timbre go by their own.
+    """
     systems = []
     for word in words:
         named = NAMED.fullmatch(word)
-        if named:
-            name, url = named[1], named[2]
-        else:
-            url = word
-            name = RESTORED if len(words) == 1 else PurePosixPath(url).parent.name or url
+        name, url = (named[1], named[2]) if named else ("", word)
+        if not name and len(words) == 1:
+            name = RESTORED
+        elif not name:
+            name = url if url in shipped.NAMES else PurePosixPath(url).parent.name or url
         if name in (NOISY, BASELINE, CLEAN, NO_CHECKPOINT):
             raise ConfigError(f"{word}: {name} names another system; choose a name of its own")
-        systems.append(System(name, url))
+        systems.append(System(name, shipped.resolve(url)))
     return systems
