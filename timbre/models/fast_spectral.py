@@ -22,7 +22,7 @@ from timbre.models.spectral import (
     SpectralGenerator,
 )
 from timbre.models.spectral_step import BINS, LOOKS_AHEAD, SCALE, frames_of, sine_window
-from timbre.products import Array, RowProduct
+from timbre.products import Array, RowProduct, tanh
 from timbre.spectral import COMPRESSION
 
 N_FFT = 2 * HOP
@@ -203,7 +203,8 @@ class SpectralHop:
         """Compute ``spectral_change``, and the noisy signal's share, from the head's outputs."""
         change = self._change
         log_gain, rotation, add_real, add_imaginary, *share = self._head.outputs.reshape(-1, BINS)
-        gain = np.tanh(log_gain * np.float32(1 / MAX_LOG_GAIN))
+        gain = log_gain * np.float32(1 / MAX_LOG_GAIN)
+        tanh(gain)
         gain *= np.float32(MAX_LOG_GAIN)
         np.exp(gain, out=gain)
         np.multiply(gain, np.cos(rotation), out=change.real)
