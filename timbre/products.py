@@ -100,11 +100,15 @@ class GroupProduct:
 
 
 def sigmoid(x: Array) -> None:
-    """Replace by its logistic function, which NumPy lacks; this form of it never overflows."""
-    np.multiply(x, 0.5, out=x)
-    np.tanh(x, out=x)
-    np.multiply(x, 0.5, out=x)
-    np.add(x, 0.5, out=x)
+    """Replace by the logistic function, which NumPy lacks."""
+    tensor = torch.from_numpy(x)
+    torch.sigmoid(tensor, out=tensor)
+
+
+def tanh(x: Array) -> None:
+    """Replace by the hyperbolic tangent; NumPy's may be four roundings off, torch's is one."""
+    tensor = torch.from_numpy(x)
+    torch.tanh(tensor, out=tensor)
 
 
 def through(product: Bound, x: Array) -> Array:

@@ -28,7 +28,7 @@ class FrontHop:
 
     def __init__(self, window: Array, start_means: Array) -> None:
         widths = np.array(erb_band_widths())
-        self._starts, self._widths = np.cumsum(widths) - widths, widths.astype(np.float32)
+        self._starts, self._widths = np.cumsum(widths) - widths, widths
         bands = np.repeat(np.arange(ERB_BANDS), widths)
         self._high_bands = bands[FILTERED_BINS:]
         self._window, self._means = window, start_means.copy()
@@ -53,9 +53,9 @@ class FrontHop:
         power = spectrum.real * spectrum.real + spectrum.imag * spectrum.imag
         values = np.empty_like(self._means)
         levels, magnitudes = values[:ERB_BANDS], values[ERB_BANDS:]
-        np.divide(np.add.reduceat(power, self._starts), self._widths, out=levels)
-        np.log10(levels + np.float32(1e-10), out=levels)
-        levels *= 10
+        # In float64, as sums one by one round worse than the product with `band_means`.
+        sums = np.add.reduceat(power.astype(np.float64), self._starts)
+        levels[:] = 10 * np.log10(sums / self._widths + 1e-10)
         np.sqrt(power[:FILTERED_BINS], out=magnitudes)
         means = self._means
         # Operation by operation as in `running_means`, for its rounding.

@@ -17,6 +17,7 @@ from timbre.products import (
     PatchProduct,
     RowProduct,
     sigmoid,
+    tanh,
     through,
     windows,
 )
@@ -147,7 +148,7 @@ def _advance(of_input: Bound, of_state: Bound, x: Array) -> Array:
     reset, update = gates[:HIDDEN], gates[HIDDEN:]
     np.multiply(reset, of_state.outputs[both:], out=reset)
     np.add(new, reset, out=new)
-    np.tanh(new, out=new)
+    tanh(new)
     # new + update · (state - new)
     np.subtract(state, new, out=state)
     np.multiply(state, update, out=state)

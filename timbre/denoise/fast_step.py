@@ -24,7 +24,7 @@ from timbre.denoise.frontend import ERB_BANDS, FILTERED_BINS, HOP
 from timbre.denoise.model import DeepFilterNet3
 from timbre.denoise.network import CHANNELS, FEATURE_LOOKAHEAD
 from timbre.denoise.step import ENDLESS, LATENCY_SAMPLES, TAP_FRAMES, TAPS
-from timbre.products import Array, GroupProduct, PatchProduct, sigmoid, through
+from timbre.products import Array, GroupProduct, PatchProduct, sigmoid, tanh, through
 
 
 class FastDenoiserState(NamedTuple):
@@ -116,7 +116,8 @@ class DenoiserHop:
             front.levels[:] = 0
         embedding = encoder(front.levels, front.low)
         hidden = self._filters(embedding) + through(self._skip, embedding)
-        taps = np.tanh(through(self._out, hidden)).reshape(FILTERED_BINS, TAPS)
+        taps = through(self._out, hidden).reshape(FILTERED_BINS, TAPS)
+        tanh(taps)
         taps += self._detail(encoder.low_map)
         gains = self._decoder(embedding, encoder.maps)
         return front.synthesise(gains, taps.view(np.complex64).T)

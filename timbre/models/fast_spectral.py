@@ -21,8 +21,8 @@ from timbre.models.spectral import (
     LocalLevel,
     SpectralGenerator,
 )
-from timbre.models.spectral_step import BINS, SCALE, SpectralStep, frames_of
-from timbre.products import Array, RowProduct
+from timbre.models.spectral_step import BINS, LOOKS_AHEAD, SCALE, frames_of, sine_window
+from timbre.products import Array, RowProduct, tanh
 from timbre.spectral import COMPRESSION
 
 N_FFT = 2 * HOP
@@ -72,9 +72,12 @@ class Weights:
     """The generator's weights, in the order in which single frames read them."""
 
     def __init__(self, generator: SpectralGenerator) -> None:
-        step, path = SpectralStep(generator), generator.noisy_path
-        self.analysis: Array = (step.window / SCALE).numpy()
-        self.synthesis: Array = (step.window * SCALE).numpy()
+        if generator.latency_samples >= N_FFT:
+            raise ValueError(LOOKS_AHEAD)
+        path = generator.noisy_path
+        # In double precision for the reason in `SpectralStep.analyse`.
+        self.analysis: NDArray[np.float64] = (sine_window() / SCALE).numpy()
+        self.synthesis: Array = (sine_window() * SCALE).float().numpy()
         self.hears_noisy = path is not None
         levels, real, imaginary = generator.embed.weight.detach().chunk(3, dim=1)
         # Real and imaginary parts side by side, as complex numbers lie in memory.
@@ -200,7 +203,8 @@ class SpectralHop:
         """Compute ``spectral_change``, and the noisy signal's share, from the head's outputs."""
         change = self._change
         log_gain, rotation, add_real, add_imaginary, *share = self._head.outputs.reshape(-1, BINS)
-        gain = np.tanh(log_gain * np.float32(1 / MAX_LOG_GAIN))
+        gain = log_gain * np.float32(1 / MAX_LOG_GAIN)
+        tanh(gain)
         gain *= np.float32(MAX_LOG_GAIN)
         np.exp(gain, out=gain)
         np.multiply(gain, np.cos(rotation), out=change.real)
@@ -216,20 +220,20 @@ class SpectralHop:
 class Analysis:
     """Spectra of one signal's hops; ``past`` is the hop before the last."""
 
-    def __init__(self, window: Array) -> None:
+    def __init__(self, window: NDArray[np.float64]) -> None:
         self._window, self._frame = window, np.zeros(N_FFT, np.float32)
-        self._windowed = torch.zeros(N_FFT)
-        self._spectrum = torch.zeros(BINS, dtype=torch.complex64)
+        self._windowed = torch.zeros(N_FFT, dtype=torch.float64)
+        self._exact = torch.zeros(BINS, dtype=torch.complex128)
         self.past: Array = self._frame[:HOP]
 
     def __call__(self, hop: Array) -> Spectrum:
-        """Return the spectrum (481,) of the last two hops; it stands until the next call."""
+        """Return the spectrum (481,) of the last two hops."""
         frame = self._frame
         frame[:HOP] = frame[HOP:]
         frame[HOP:] = hop
         np.multiply(frame, self._window, out=self._windowed.numpy())
-        torch.fft.rfft(self._windowed, out=self._spectrum)
-        spectrum: Spectrum = self._spectrum.numpy()
+        torch.fft.rfft(self._windowed, out=self._exact)
+        spectrum: Spectrum = self._exact.numpy().astype(np.complex64)
         return spectrum
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timbre.models.spectral_step import LOOKS_AHEAD
 from timbre.models.wave import (
     INPUT_GAIN,
     STRIDE,
@@ -42,7 +43,7 @@ class WaveStep(nn.Module):
     def __init__(self, generator: WaveGenerator) -> None:
         super().__init__()
         if generator.latency_samples >= STRIDE:
-            raise ValueError("this generator looks ahead; expected one built with causal true")
+            raise ValueError(LOOKS_AHEAD)
         self.generator = generator
 
     def initial_state(self, batch: int = 1, wait_hops: int = 0) -> WaveState:
