@@ -26,8 +26,9 @@ peers: .venv-peers/.made
 demo: venv
 	$(BIN)/timbre demo
 
+# Two files at a time, in their sequence: the slow ones, which start servers, come first.
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: venv
 	$(BIN)/ruff check .

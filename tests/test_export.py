@@ -70,7 +70,8 @@ def test_a_whole_file_equals_pytorch_for_any_batch_and_length(
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
     heard = expected[-1] if len(expected) == 2 else given["degraded"]
-    assert np.abs(found[0] - heard).max() > 1e-4  # not merely the identity
+    if samples > 1:  # not merely the identity
+        assert np.abs(found[0] - heard).max() > 1e-4
 
 
 @pytest.mark.parametrize("name", STREAMS)

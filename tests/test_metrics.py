@@ -9,17 +9,30 @@ from timbre.audio import SAMPLE_RATE
 from timbre.losses import ReconstructionLoss
 from timbre.metrics import (
     MetricError,
+    compare,
     estoi,
     leak_db,
     log_spectral_distance,
+    lost_share_in,
     mel_distance,
-    over_suppressed_share,
     perceptual_gap,
     pesq_wideband,
     si_sdr,
 )
 
 FULL_HZ = 24000.0
+
+
+def over_suppressed_share(
+    estimate: Tensor,
+    reference: Tensor,
+    low_hz: float,
+    high_hz: float,
+    bandwidth_hz: float | Tensor,
+    drop_db: float = 6.0,
+) -> Tensor:
+    """The share of active bins that the estimate lost."""
+    return lost_share_in(compare(estimate, reference, bandwidth_hz), low_hz, high_hz, drop_db)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

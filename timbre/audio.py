@@ -219,11 +219,6 @@ def output_format(url: str | Path) -> tuple[str, str]:
     return format, "OPUS" if ending == "OPUS" else soundfile.default_subtype(format)
 
 
-def can_hold(url: str | Path, subtype: str) -> bool:
-    """Whether the format of the name's ending has this subtype."""
-    return bool(soundfile.check_format(output_format(url)[0], subtype))
-
-
 class _Sequential(soundfile.SoundFile):  # type: ignore[misc] # it has no types
     """Read from the front to the end: soundfile jumps after each read where it can, decoders start anew."""
 

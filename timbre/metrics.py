@@ -79,7 +79,10 @@ def distance_in(comparison: Comparison, low_hz: float, high_hz: float) -> Tensor
 def lost_share_in(
     comparison: Comparison, low_hz: float, high_hz: float, drop_db: float = 6.0
 ) -> Tensor:
-    """Return :func:`over_suppressed_share` of one band."""
+    """Return the share, 0 to 1, of the reference's active bins in a band that the estimate lost.
+
+    Lost is what is more than ``drop_db`` under the reference.
+    """
     active = comparison.in_band(low_hz, high_hz)
     lost = ((comparison.ratio_db < -drop_db) & active).sum(dim=(1, 2))
     return (lost.double() / active.sum(dim=(1, 2))).reshape(comparison.shape)
@@ -118,27 +121,6 @@ def log_spectral_distance(
         bandwidth_hz: of the reference, one or ``(batch,)``; bins above it do not count.
     """
     return distance_in(compare(estimate, reference, bandwidth_hz), low_hz, high_hz)
-
-
-def over_suppressed_share(
-    estimate: Tensor,
-    reference: Tensor,
-    low_hz: float,
-    high_hz: float,
-    bandwidth_hz: float | Tensor,
-    drop_db: float = 6.0,
-) -> Tensor:
-    """Return the share, 0 to 1, of the reference's active bins that the estimate lost.
-
-    Args:
-        estimate: ``(samples,)`` or ``(batch, samples)``.
-        reference: likewise.
-        low_hz: lower edge of the bins that count.
-        high_hz: upper edge.
-        bandwidth_hz: of the reference, one or ``(batch,)``; bins above it do not count.
-        drop_db: a bin is lost if it lies further than this below the reference.
-    """
-    return lost_share_in(compare(estimate, reference, bandwidth_hz), low_hz, high_hz, drop_db)
 
 
 def mel_distance(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -> Tensor:

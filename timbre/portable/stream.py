@@ -15,6 +15,7 @@ from timbre.portable.part import Part
 from timbre.portable.whole import chain_output, generator_output
 
 Step = SpectralStep | WaveStep
+State = DenoiserState | SpectralState | WaveState
 Tensors = list[Tensor]
 
 # The name of the state's first tensor: 1 from the second hop on.
@@ -114,10 +115,13 @@ class ChainHop(nn.Module):
         )
 
 
+Hop = GeneratorHop | ChainHop
+
+
 class ZeroStart(nn.Module):
     """A hop module for export, its state all zeros to begin with, whatever the module's own."""
 
-    def __init__(self, module: GeneratorHop | ChainHop, signals: int) -> None:
+    def __init__(self, module: Hop, signals: int) -> None:
         super().__init__()
         self.module = module
         self.signals = signals
@@ -143,5 +147,5 @@ def _begun(started: Tensor, tensor: Tensor, first: Tensor) -> Tensor:
     return torch.where(rows > 0, tensor, first)
 
 
-def _named(prefix: str, state: DenoiserState | SpectralState | WaveState) -> dict[str, Tensor]:
+def _named(prefix: str, state: State) -> dict[str, Tensor]:
     return {f"{prefix}_{name}": t for name, t in zip(state._fields, state, strict=True)}

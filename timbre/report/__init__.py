@@ -27,6 +27,9 @@ MOST_ROWS = 2000
 # What the table of pairs shows of each system.
 PAIR_FIGURES = ("mel_distance", "pesq", "lsd_0_8k", "lsd_8_24k", "over_suppressed", "dnsmos_sig")
 
+# What a cell of a table may hold.
+Cell = float | str | None
+
 
 class Content(NamedTuple):
     """All that a page shows.
@@ -115,7 +118,7 @@ def _pairs_table(rows: Sequence[Row], ranked_by: str) -> str:
     for gained, row in ranked:
         labels = row.labels
         bandwidth = None if labels.bandwidth_hz is None else labels.bandwidth_hz / 1000
-        values: list[float | str | None] = [row.key, labels.speaker, labels.snr_db, labels.noise]
+        values: list[Cell] = [row.key, labels.speaker, labels.snr_db, labels.noise]
         values += [bandwidth, gained]
         main = row.values[MAIN]
         values += [main.get(s, {}).get(name, math.nan) for name in names for s in systems]
@@ -124,7 +127,7 @@ def _pairs_table(rows: Sequence[Row], ranked_by: str) -> str:
     return told + _table(head, lines)
 
 
-def _text(value: float | str | None) -> str:
+def _text(value: Cell) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return value if isinstance(value, str) else f"{round(value, 3) + 0.0:.3f}"
