@@ -30,8 +30,8 @@ def command(run: Callable[[Sequence[str] | None], None]) -> Main:
             run(argv)
         except ConfigError as error:
             return tell(error, USAGE)
-        except ToldError:
-            return FAILED
+        except ToldError as error:
+            return USAGE if isinstance(error.__cause__, ConfigError) else FAILED
         except (TimbreError, OSError) as error:
             return tell(error, FAILED)
         except KeyboardInterrupt:
@@ -79,5 +79,10 @@ def say(message: str) -> None:
 
 def tell(error: object, code: int) -> int:
     """Print what went wrong as every command does; return the exit code."""
-    print(f"timbre: error: {error}", file=sys.stderr)  # noqa: T201 - errors go to standard error
+    say_aside(f"timbre: error: {error}")
     return code
+
+
+def say_aside(message: str) -> None:
+    """Print a line that is no result."""
+    print(message, file=sys.stderr)  # noqa: T201 - errors go to standard error

@@ -144,6 +144,11 @@ class SampleOrder:
                 )
         self._epoch_of = lru_cache(KEPT_EPOCHS * len(corpora))(self._open_epoch)
 
+    @property
+    def pairs_of_each(self) -> list[int]:
+        """How many of an epoch's pairs come from each corpus."""
+        return self._quotas(self.pairs)
+
     def rows(self, epoch: int, start: int, stop: int) -> Order:
         """Return the rows ``start`` to ``stop`` of an epoch: ``(stop - start, 3)``.
 

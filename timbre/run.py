@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from timbre import checkpoint, storage
+from timbre import checkpoint, rank_log, storage
 from timbre import config as configs
 from timbre.alarms import Alarms
 from timbre.balance import Balancer
@@ -21,6 +21,7 @@ from timbre.fine_tuning import refuse_other, start_from
 from timbre.gan import Gan
 from timbre.losses import ReconstructionLoss
 from timbre.order import open_corpus
+from timbre.rank_log import peak_memory, place
 from timbre.schedule import resolve_start
 from timbre.telemetry import Meter, Telemetry, to_wave
 from timbre.train_config import TrainConfig
@@ -60,19 +61,31 @@ class Run:
         )
         self.best_score = float("inf")
         self.best_step: int | None = None
+        self.bad_told = 0
         self.taught = False  # whether the discriminator had learned before this run
-        warnings = self._start()
+        self._warnings = self._start()
         self.adversarial_start = resolve_start(
             config.adversarial, self.data.stream.steps_per_epoch, self.taught
         )
         self._refuse_split_start()
-        main = accelerator.is_main_process
-        if main:
-            text = configs.dump(self.config).encode()
-            storage.publish(storage.join(self.config.run_dir, CONFIG_NAME), text)
-        self.telemetry = Telemetry(config.run_dir, self.gan.step, config.steps, main)
-        for line in filter(None, [*warnings, self.validation.warning]):
+
+    def begin(self) -> None:
+        """Write the resolved config, and start to log; nothing has been written before."""
+        config, accelerator = self.config, self.accelerator
+        if accelerator.is_main_process:
+            text = configs.dump(config).encode()
+            storage.publish(storage.join(config.run_dir, CONFIG_NAME), text)
+        rank = accelerator.process_index
+        self.telemetry = Telemetry(config.run_dir, self.gan.step, config.steps, rank)
+        self.telemetry.log.write(
+            f"rank {rank} of {accelerator.num_processes} on {place()}, {accelerator.device}"
+        )
+        for line in self.warnings():
             self.telemetry.say(line)
+
+    def warnings(self) -> list[str]:
+        """Return lines for the user: where the run starts from, and what is not as it could be."""
+        return [line for line in (*self._warnings, self.validation.warning) if line]
 
     def batches(self) -> Iterator[PairBatch]:
         """Yield the batches of the steps that are left."""
@@ -80,7 +93,7 @@ class Run:
             return
         for batch in self.data.batches():
             for bad in batch.replaced:
-                self.telemetry.warn(f"replaced by the next pair: {bad}")
+                self.telemetry.say(f"replaced by the next pair: {bad}")
             yield batch
             if self.gan.step >= self.config.steps:
                 return
@@ -106,6 +119,7 @@ class Run:
             scalars[f"{name}/learning_rate"] = descent.optimizer.param_groups[0]["lr"]
         scalars |= told
         self.telemetry.scalars(scalars, self.gan.step)
+        self._log_own(scalars)
         return f"loss {scalars['g/loss']:.3f}"
 
     def validate(self) -> None:
@@ -182,6 +196,18 @@ class Run:
         self.accelerator.wait_for_everyone()  # nobody leaves while another still talks to it
         self.accelerator.end_training()
 
+    def _log_own(self, scalars: dict[str, float]) -> None:
+        """Log what this rank has seen: which of many is it that the others wait for?"""
+        steps = f"step {self.gan.step} of {self.config.steps}"
+        waited = f"waited {self.data.waited_seconds:.4f} s a step for data"
+        loss = f"loss {scalars['g/loss']:.4f} (of all ranks)"
+        self.telemetry.log.write(f"{steps}: {loss}, {waited}, {peak_memory()}")
+        bad = int(scalars["data/bad_pairs"])
+        if bad > self.bad_told and self.accelerator.num_processes > 1:
+            where = storage.join(self.config.run_dir, rank_log.FOLDER)
+            self.telemetry.say(f"{bad} pairs replaced so far on all ranks; {where} names them")
+        self.bad_told = bad
+
     def _sum(self, value: float) -> float:
         """Return the sum over all ranks."""
         mine = torch.tensor(float(value), device=self.accelerator.device)
@@ -217,11 +243,14 @@ class Run:
             self.balancer.load_state_dict(state["balancer"])
         self.best_score, self.best_step = state["best_score"], state["best_step"]
         self.taught = state["taught"]
-        return warnings
+        return [*warnings, f"resuming at step {self.gan.step} of {config.steps}: {url}"]
 
 
-def open_run(config: TrainConfig) -> Run:
+def open_run(config: TrainConfig, begin: bool = True) -> Run:
     """Return the run, at its last checkpoint if it has one.
+
+    Args:
+        begin: False for a look at what would be done; nothing is written.
 
     Raises:
         ConfigError: the config contradicts the data or the number of ranks.
@@ -231,7 +260,10 @@ def open_run(config: TrainConfig) -> Run:
     accelerator = Accelerator(mixed_precision="no")
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    return Run(config, accelerator)
+    run = Run(config, accelerator)
+    if begin:
+        run.begin()
+    return run
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from timbre.audio import SAMPLE_RATE, Wave
+from timbre.rank_log import RankLog
 
 # A colour map from black over purple and orange to white, for levels from -90 to 0 dB.
 COLOURS = np.array(
@@ -52,15 +53,17 @@ class Meter:
 
 
 class Telemetry:
-    """The main process's writer and progress bar; on the other ranks it does nothing.
+    """The main process's writer and progress bar, and each rank's log.
 
     Args:
         run_dir: event files go to ``RUN/tensorboard``.
         first, steps: where the run is and where it ends.
-        main: whether this is the main process.
+        rank: of this process; 0 is the main one.
     """
 
-    def __init__(self, run_dir: str, first: int, steps: int, main: bool) -> None:
+    def __init__(self, run_dir: str, first: int, steps: int, rank: int) -> None:
+        main = rank == 0
+        self.log = RankLog(run_dir, rank)
         self.writer = (
             SummaryWriter(f"{run_dir}/tensorboard", purge_step=first + 1) if main else None
         )
@@ -91,13 +94,10 @@ class Telemetry:
         self.writer.add_image(title, triple(list(shown.values())), step, dataformats="HWC")
 
     def say(self, message: str) -> None:
-        """Print a line above the bar, on the main process only."""
+        """Print a line above the bar on the main process, and log it on every rank that says it."""
+        self.log.write(message)
         if self.writer:
             self.bar.write(message, file=sys.stderr)
-
-    def warn(self, message: str) -> None:
-        """Print a line above the bar, on whatever rank this is."""
-        self.bar.write(message, file=sys.stderr)
 
     def advance(self, message: str | None = None) -> None:
         """Move the bar one step on."""
@@ -113,6 +113,7 @@ class Telemetry:
     def close(self) -> None:
         """Flush everything."""
         self.bar.close()
+        self.log.close()
         if self.writer:
             self.writer.close()
 

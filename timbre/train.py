@@ -12,10 +12,13 @@ from timbre import config as configs
 from timbre.alarms import discriminator_accuracy
 from timbre.augment import Sides
 from timbre.batches import PairBatch
-from timbre.command import command, config_parser
+from timbre.command import at_least, command, config_parser, say
+from timbre.errors import ToldError
 from timbre.gan import discriminator_view, frozen, halves
+from timbre.plan import write_plan
 from timbre.run import Run, catch_signals, open_run
 from timbre.schedule import adversarial_share
+from timbre.told_once import told_once
 from timbre.train_config import TrainConfig
 
 Metrics = dict[str, Tensor]
@@ -23,8 +26,11 @@ Metrics = dict[str, Tensor]
 ADVERSARIAL = ("adversarial", "feature_matching")
 
 
-def train(config: TrainConfig) -> None:
+def train(config: TrainConfig) -> bool:
     """Train from the run's last checkpoint, or from the start, to ``config.steps``.
+
+    Returns:
+        Whether it got there; False: a signal has ended it before.
 
     Raises:
         ConfigError: the config contradicts the data, the number of ranks, or the run so far.
@@ -37,7 +43,7 @@ def train(config: TrainConfig) -> None:
         run.telemetry.say(
             f"{config.run_dir}: finished at step {run.gan.step}; raise steps, or choose another run_dir"
         )
-    with closing(run.data), catch_signals() as interrupted:
+    with run.telemetry.log.recording(), closing(run.data), catch_signals() as interrupted:
         for batch in run.batches():
             run.watch(train_step(run, batch))
             step = run.gan.step
@@ -58,15 +64,20 @@ def train(config: TrainConfig) -> None:
                 run.telemetry.say(f"interrupted: {how}; the same command continues")
                 break
     run.close()
+    return run.gan.step >= config.steps
 
 
 def train_step(run: Run, batch: PairBatch) -> Metrics:
     """Take one step of each network whose turn it is; return the scalars to be logged."""
-    config, gan, device = run.config, run.gan, run.accelerator.device
+    return descend(run, augmented(batch, run.config))
+
+
+def descend(run: Run, sides: Sides) -> Metrics:
+    """The same, on waveforms that are augmented."""
+    gan = run.gan
     gan.set_learning_rates(run.adversarial_start)
-    sides = augmented(batch, config)
     clean, bandwidth_hz = sides.clean, sides.bandwidth_hz
-    with gan.autocast(device):
+    with gan.autocast(clean.device):
         restored = gan.generator(sides.degraded, sides.noisy).float()
     metrics: Metrics = {}
     if gan.step >= run.adversarial_start:
@@ -149,8 +160,35 @@ def descend_generator(
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Train by ``CONFIG [section.key=value ...]``."""
-    given = config_parser("train", "Train the restorer.", "configs/train.yaml").parse_args(argv)
-    train(configs.load(TrainConfig, given.config, given.overrides))
+    parser = config_parser("train", "Train the restorer.", "configs/train.yaml")
+    parser.add_argument(
+        "--fail-if-interrupted",
+        action="store_true",
+        help="exit with 1 where a signal ended the run before its last step, for a scheduler that "
+        "takes 0 for finished",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check config, data and checkpoint, and show what the run would do and need; nothing is "
+        "written",
+    )
+    parser.add_argument(
+        "--ranks",
+        metavar="N",
+        type=at_least(1),
+        default=1,
+        help="for so many ranks (with --dry-run; %(default)s)",
+    )
+    given = parser.parse_intermixed_args(argv)
+    with told_once():
+        config = configs.load(TrainConfig, given.config, given.overrides)
+        if given.dry_run:
+            say(write_plan(open_run(config, begin=False), descend, given.ranks))
+            return
+        finished = train(config)
+    if given.fail_if_interrupted and not finished:
+        raise ToldError("interrupted")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,9 @@ class _Figures(NamedTuple):
 class TrainingData:
     """One rank's batches; all ranks must build it from the same config.
 
+    ``waited_seconds`` is what a step of this rank waited for its batch before the last
+    :meth:`settle`.
+
     Raises:
         ConfigError: the config contradicts the data or the number of ranks.
         ShardError, OSError: a manifest cannot be read, or with ``generator.noisy_input`` the first
@@ -73,6 +76,7 @@ class TrainingData:
         self.loader = DeviceLoader(self.stream, accelerator)
         self._failure: ShardError | StoreError | None = None
         self._waited_before, self._steps = 0.0, 0
+        self.waited_seconds = 0.0
 
     def batches(self) -> Iterator[PairBatch]:
         """Yield batches on this rank's device, for ever.
@@ -114,6 +118,7 @@ class TrainingData:
         waited = self.loader.waited_seconds - self._waited_before
         failed = self._failure is not None
         mine = _Figures(failed, stream.served, stream.replaced, waited, self._steps)
+        self.waited_seconds = waited / max(self._steps, 1)
         self._waited_before, self._steps = self.loader.waited_seconds, 0
         row = torch.tensor([[*mine, *stream.took]], dtype=torch.float64)
         rows = self._accelerator.gather(row.to(self._accelerator.device)).cpu()

@@ -127,8 +127,12 @@ def test_gradients_that_are_not_finite_stop_all_ranks_alike(url: str, tmp_path: 
     finished = launch(2, "-m", "timbre.train", write_config(tmp_path, url, *given))
     assert finished.returncode != 0
     told = "step 3: the gradient of the generator was not finite for 2 steps in a row"
-    assert told in finished.stderr
+    assert finished.stderr.count(told) == 1
     assert not (tmp_path / "run/checkpoints").exists()
+    for rank in range(2):
+        log = (tmp_path / f"run/logs/rank-0000{rank}.log").read_text()
+        assert f"rank {rank} of 2 on " in log and "step 2 of 5: loss " in log
+        assert f"WorkError: {told}" in log
 
 
 def test_ranks_train_a_generator_that_never_hears_its_noisy_side(tmp_path: Path) -> None:
@@ -151,35 +155,45 @@ def test_shards_without_a_noisy_side_are_refused_on_all_ranks(url: str, tmp_path
     assert "store_noisy: true" in finished.stderr
 
 
-def test_an_indivisible_global_batch_is_refused_on_all_ranks(url: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        AssertionError, match="global_batch 5 does not divide over 2 ranks; near it are 4 and 6"
-    ):
-        torchrun(2, "-m", "timbre.train", write_config(tmp_path, url, "global_batch=5"))
+def test_an_indivisible_global_batch_is_refused_on_all_ranks_and_told_once(
+    url: str, tmp_path: Path
+) -> None:
+    finished = accelerate("one_node.yaml", 2, write_config(tmp_path, url, "global_batch=5"))
+    assert finished.returncode == 1
+    told = "timbre: error: global_batch 5 does not divide over 2 ranks; near it are 4 and 6"
+    assert finished.stderr.count(told) == 1
+    assert "exitcode  : 2" in finished.stderr  # of a rank, as of the command
+    assert not (tmp_path / "run").exists()
 
 
 def test_accelerate_launch_is_the_same_function_as_the_command(url: str, tmp_path: Path) -> None:
-    words = {
-        "command": [sys.executable, "-m", "timbre", "train"],
-        "launch": [
-            sys.executable,
-            "-m",
-            "accelerate.commands.launch",
-            "--cpu",
-            "-m",
-            "timbre.train",
-        ],
-    }
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for name, start in words.items():
+    for name in ("command", "launch"):
         config = write_config(tmp_path / name, url, "workers=0")
-        subprocess.run([*start, config], cwd=ROOT, env=environment, check=True, timeout=300)
+        if name == "launch":
+            finished = accelerate("one_gpu.yaml", 1, config)
+            assert finished.returncode == 0, finished.stderr[-3000:]
+        else:
+            words = [sys.executable, "-m", "timbre", "train", config]
+            variables = os.environ | {"OMP_NUM_THREADS": "1"}
+            subprocess.run(words, cwd=ROOT, env=variables, check=True, timeout=300)
     one, other = (
-        checkpoint.load(f"{tmp_path}/{name}/run/checkpoints/step-00000005.pt") for name in words
+        checkpoint.load(f"{tmp_path}/{name}/run/checkpoints/step-00000005.pt")
+        for name in ("command", "launch")
     )
     assert one["stream"] == other["stream"]
     for name, tensor in one["gan"]["generator"].items():
         assert tensor.equal(other["gan"]["generator"][name]), name
+
+
+def accelerate(name: str, ranks: int, config: str) -> "subprocess.CompletedProcess[str]":
+    """Train by one of the configs in launch/accelerate, on processors where it says GPUs."""
+    words = [sys.executable, "-m", "accelerate.commands.launch"]
+    words += ["--config_file", f"launch/accelerate/{name}", f"--num_processes={ranks}"]
+    words += ["--main_process_port=0", "-m", "timbre.train", config]
+    variables = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        words, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -188,4 +202,4 @@ def test_accelerate_launch_is_the_same_function_as_the_command(url: str, tmp_pat
 def test_accelerate_reads_the_launch_configs(path: Path) -> None:
     config = load_config_from_file(str(path))
     assert config.mixed_precision == "no"  # the training config says it
-    assert config.num_machines == 1
+    assert config.num_machines == (2 if path.name == "many_nodes.yaml" else 1)

@@ -43,7 +43,8 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf
 KillWait=1
 JobRequeue=1
 ReturnToService=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs={processors} RealMemory=64000 State=UNKNOWN
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={processors} RealMemory=64000 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=10 State=UP
 """
 
@@ -69,12 +70,14 @@ class Slurm(NamedTuple):
 
     def wait(self, job: int) -> dict[int, str]:
         """Return the state of every task of a job array once all of them have ended."""
+        tasks = self.wait_for(job)
+        return {int(told["ArrayTaskId"]): told["JobState"] for told in tasks}
+
+    def wait_for(self, job: int) -> list[dict[str, str]]:
+        """Return what Slurm tells of a job, or of each task of an array, once it has ended."""
         self.run("srun", "--quiet", f"--dependency=afterany:{job}", "true")
-        states = {}
-        for line in self.run("scontrol", "--oneliner", "show", "job", job).splitlines():
-            told = dict(word.split("=", 1) for word in line.split() if "=" in word)
-            states[int(told["ArrayTaskId"])] = told["JobState"]
-        return states
+        lines = self.run("scontrol", "--oneliner", "show", "job", job).splitlines()
+        return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
 
 
 def missing_programs() -> str | None:
@@ -95,8 +98,8 @@ def why_skipped() -> str | None:
 
 
 @contextmanager
-def slurm_cluster(folder: Path, processors: int = 4) -> Iterator[Slurm]:
-    """Give a cluster of one node that believes it has ``processors``; end it and its jobs."""
+def slurm_cluster(folder: Path, processors: int = 4, gpus: int = 2) -> Iterator[Slurm]:
+    """Give a cluster of one node that believes it has these; end it and its jobs."""
     if missing := missing_programs():
         pytest.fail(missing)
     for name in ("state", "spool", "jobs"):
@@ -105,6 +108,9 @@ def slurm_cluster(folder: Path, processors: int = 4) -> Iterator[Slurm]:
     controller_port, node_port = _free_ports()
     host = socket.gethostname()
     config.write_text(CONFIG.format(**locals()))
+    # Devices that are there: Slurm asks for no more of a GPU.
+    devices = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"][:gpus]
+    (folder / "gres.conf").write_text("".join(f"Name=gpu File={path}\n" for path in devices))
     slurm = Slurm(folder / "jobs", config)
     environment = os.environ | {"SLURM_CONF": str(config), "PATH": _search_path()}
     munged = _munged(folder)

@@ -1,4 +1,4 @@
-"""launch/slurm/prep.sbatch in a real Slurm cluster, and what Kubernetes' indexed job runs.
+"""launch/slurm/prep.sbatch in a real Slurm cluster, and what Kubernetes' indexed job and Ray run.
 
 Instead of timbre, a program that writes down its arguments and its environment is run.
 """
@@ -9,8 +9,11 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import jsonschema
 import pytest
 import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.scripts.scripts import start
 
 from shard_tools.executors import Share, find_share
 from tests.executors.slurm_cluster import Slurm, needs_slurm
@@ -20,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 SBATCH = ROOT / "launch/slurm/prep.sbatch"
 KUBERNETES = ROOT / "launch/kubernetes/prep.yaml"
 RAY = ROOT / "launch/ray/prep.sh"
+RAY_CLUSTER = ROOT / "launch/ray/cluster.yaml"
 
 # The first run of the task that HOLD names says so and then lasts until it is killed.
 STAND_IN = """#!/bin/bash
@@ -159,3 +163,18 @@ def test_the_ray_launcher_passes_its_arguments_on(
     subprocess.run([RAY, "a folder/prep.yaml", "workers=64"], env=environment, check=True)
     (run,) = read_runs(tmp_path).values()
     assert run.words == ["prep", "a folder/prep.yaml", "workers=64", "--executor", "ray"]
+
+
+def test_ray_knows_every_field_of_the_cluster_and_every_option_of_its_commands() -> None:
+    given = yaml.safe_load(RAY_CLUSTER.read_text())
+    config = prepare_config(given)
+    validate_config(config)
+    assert config["max_workers"] == len(given["provider"]["worker_ips"])
+    for kind in ("head", "worker"):
+        stop, words = (line.split() for line in config[f"{kind}_start_ray_commands"])
+        assert stop == ["ray", "stop"] and words[:2] == ["ray", "start"]
+        options = start.make_context("start", words[2:]).params
+        assert options["head"] == (kind == "head")
+        assert options["address"] == (None if kind == "head" else "$RAY_HEAD_IP:6379")
+    with pytest.raises(jsonschema.ValidationError, match="worker_iips"):
+        validate_config(prepare_config({**given, "worker_iips": []}))
