@@ -21,6 +21,7 @@ LAYERS = [
     {"timbre.tars"},
     {"timbre.foreign", "timbre.balance", "timbre.alarms"},
     {"timbre.order", "timbre.pairs", "timbre.cache", "timbre.rank_log", "timbre.told_once"},
+    {"timbre.ranks"},
     {"timbre.reader", "timbre.losses", "timbre.metrics", "timbre.signals"},
     {"timbre.batches"},
     {"timbre.stream", "timbre.gan", "timbre.checkpoint", "timbre.whole_pairs"},
