@@ -44,7 +44,10 @@ def open_accelerator(config: RanksConfig) -> Accelerator:
         mixed_precision="no",
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=timedelta(seconds=config.timeout_seconds)),
-            DistributedDataParallelKwargs(comm_hook=HOOKS[config.gradients]),
+            # All buffers are constants, which each rank makes itself.
+            DistributedDataParallelKwargs(
+                broadcast_buffers=False, comm_hook=HOOKS[config.gradients]
+            ),
         ],
     )
 

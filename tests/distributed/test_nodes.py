@@ -1,6 +1,7 @@
 """Training over three hosts on a network, with the shards in a store on a fourth."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ LAUNCH = ROOT / "launch/accelerate/many_nodes.yaml"
 STORE_PORT = 9000
 # Under load a host may take this long to start; nothing waits for it when all is well.
 PATIENCE_SECONDS = 120
-STEPS = 14
+STEPS = 18
 # All phases of the schedule, with a checkpoint every 3 steps.
 GIVEN = (
     f"steps={STEPS}",
@@ -32,9 +33,11 @@ GIVEN = (
     "validate_every=1000",
     "save_every=3",
     "workers=1",
-    "reading={deadline_seconds: 4}",
+    "reading={deadline_seconds: 14}",
     "ranks={timeout_seconds: 15}",
 )
+# Less than deadline_seconds, and so that the tries that double their waits come after it.
+AWAY_SECONDS = 5
 # Two hosts add other numbers than three: the last bits of a sum differ, and Adam makes more of them.
 TOLERANCE = 1e-3
 
@@ -82,9 +85,11 @@ def wait_until(happened: Callable[[], object], job: Job) -> None:
         time.sleep(0.05)  # files tell nobody that they have grown
 
 
-def reached(folder: Path, step: int) -> Callable[[], bool]:
+def logged(folder: Path) -> dict[int, float]:
+    """Return the loss of each step that the main rank has logged so far."""
     log = folder / "run/logs/rank-00000.log"
-    return lambda: log.exists() and f"step {step} of" in log.read_text()
+    found = re.findall(r"step (\d+) of .*: loss ([0-9.]+)", log.read_text() if log.exists() else "")
+    return {int(step): float(loss) for step, loss in found}
 
 
 def losses(folder: Path) -> dict[str, list[float]]:
@@ -128,7 +133,11 @@ def expected(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     config = write_config(folder, bucket.local_url, *GIVEN)
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     subprocess.run(
-        [sys.executable, "-m", "timbre.train", config], cwd=ROOT, env=environment, check=True, capture_output=True
+        [sys.executable, "-m", "timbre.train", config],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
     )
     return losses(folder)
 
@@ -141,7 +150,7 @@ def test_a_host_is_lost_and_two_go_on_as_if_nothing_had_happened(
     config = write_config(tmp_path, bucket.url, *GIVEN)
     hosts[2].slow_down("20mbit")
     job = Job(hosts, store, config)
-    wait_until(reached(tmp_path, 7), job)
+    wait_until(lambda: 7 in logged(tmp_path), job)
     hosts[2].unplug()
     hosts[2].kill()
     assert 0 not in job.codes()
@@ -154,3 +163,43 @@ def test_a_host_is_lost_and_two_go_on_as_if_nothing_had_happened(
     assert job.told().count("resuming at step") == 1
     for name, curve in losses(tmp_path).items():
         assert curve == pytest.approx(expected[name], rel=TOLERANCE), name
+
+
+def test_a_store_is_waited_for_and_if_it_stays_away_all_end_with_one_message(
+    network: list[Host], bucket: Bucket, expected: dict[str, list[float]], tmp_path: Path
+) -> None:
+    *hosts, store = network
+    config = write_config(tmp_path, bucket.url, *GIVEN)
+    job = Job(hosts, store, config)
+    wait_until(lambda: 2 in logged(tmp_path), job)
+    bucket.close()
+    return_time = time.monotonic() + AWAY_SECONDS
+    wait_until(lambda: time.monotonic() > return_time, job)
+    read_ahead = max(logged(tmp_path))
+    bucket.open()
+    wait_until(lambda: read_ahead + 1 in logged(tmp_path), job)
+    bucket.close()
+    codes = job.codes()
+    bucket.open()
+
+    assert read_ahead < max(logged(tmp_path)) < STEPS
+    for step, loss in logged(tmp_path).items():
+        assert loss == pytest.approx(expected["g/loss"][step - 1], rel=TOLERANCE), step
+    assert 0 not in codes
+    assert job.told().count("timbre: error:") == 1, job.told()
+    assert "timbre: error: s3://bucket/shards/train/shard-" in job.told()
+    saved = checkpoint.latest(f"{tmp_path}/run")
+    assert saved is not None and checkpoint.load(saved)["gan"]["step"] >= 3
+
+
+def test_a_host_that_never_comes_is_told_in_time(
+    network: list[Host], bucket: Bucket, tmp_path: Path
+) -> None:
+    """The launchers tell it: no rank is started before all of them are there."""
+    *hosts, store = network
+    config = write_config(tmp_path, bucket.url, *GIVEN)
+    three = ["--num_machines", "3", "--num_processes", "3"]
+    job = Job(hosts[:2], store, config, *three, "--rdzv_conf", "timeout=3")
+    assert job.codes() == [1, 1]
+    assert "waiting for clients. 2/3 clients joined." in job.told()
+    assert not (tmp_path / "run").exists()
