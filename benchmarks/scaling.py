@@ -2,7 +2,7 @@
 
 Run as root, for every rank gets a network namespace with a cable of its own, whose bytes the kernel
 counts: `python -m benchmarks.scaling [--quick]`. Three parts: steps and traffic by number of ranks; ways
-for gradients to travel, over cables of several speeds; what reading from a store brings over the cable.
+for gradients to travel, over a fast and a slow cable; what reading from a store brings over the cable.
 docs/scaling.md explains the model that follows from them. Ranks beyond the machine's cores share them:
 their times tell nothing, their bytes do.
 """
@@ -45,10 +45,11 @@ class Size(NamedTuple):
     batches: int
 
 
-FULL = Size("small", "light", (1, 2, 4), rounds=5, steps=2, pairs=512, batches=24)
+FULL = Size("small", "light", (1, 2, 4), rounds=3, steps=1, pairs=512, batches=24)
 QUICK = Size("tiny", "light", (2,), rounds=1, steps=1, pairs=64, batches=2)
-# Slow cables, so that travelling is longer than a step on a CPU.
-RATES = ("400mbit", "100mbit")
+# A slow cable, so that travelling is a good part of a step on a CPU.
+RATE = "200mbit"
+SECONDS = 0.25
 
 
 def main() -> None:
@@ -70,7 +71,7 @@ def main() -> None:
             for audio_format in ("flac", "wav")
         }
     wire = statistics.median(point["sent"] / point["ideal"] for point in points if point["ideal"])
-    exposed = exposed_share(travelling, size)
+    exposed = exposed_share(travelling)
     fitted = scaling_model.Fitted(
         wire, exposed, travelling["fp32"]["buckets"], reading["flac"], reading["wav"]
     )
@@ -115,13 +116,9 @@ def ways(hosts: list[Host], size: Size, folder: Path) -> dict[str, dict[str, flo
         Setting("gradient as bucket view", wrapper={"gradient_as_bucket_view": True}),
         Setting("buffers broadcast", wrapper={"broadcast_buffers": True}),
     ]
-    slow = [
-        setting._replace(name=f"{setting.name}, {rate}", rate=rate)
-        for rate in RATES
-        for setting in settings
-    ]
     if size is QUICK:
-        settings, slow = settings[:2], [settings[0]._replace(name="fp32, 100mbit", rate="100mbit")]
+        settings = settings[:2]
+    slow = [each._replace(name=f"{each.name}, {RATE}", rate=RATE) for each in settings]
     steps: dict[str, dict[str, float]] = train(hosts, size, settings + slow, folder)[0]["settings"]
     for name, step in steps.items():
         print_figure(BENCH, f"2 ranks, {name}", "step", 1e3 * step["seconds"], "ms")
@@ -130,12 +127,11 @@ def ways(hosts: list[Host], size: Size, folder: Path) -> dict[str, dict[str, flo
     return steps
 
 
-def exposed_share(steps: dict[str, dict[str, float]], size: Size) -> float:
-    """How much of the time that gradients travel is added to a step, over the slowest cable."""
-    rate = RATES[-1]
-    slow = steps[f"fp32, {rate}"]
-    travelling = 8 * slow["sent"] / (1e6 * float(rate.removesuffix("mbit")))
-    return max(slow["seconds"] - steps["fp32"]["seconds"], 0.0) / travelling
+def exposed_share(steps: dict[str, dict[str, float]]) -> float:
+    """How much of the time that gradients travel is added to a step, over the slow cable."""
+    slow = steps[f"fp32, {RATE}"]
+    travelling = 8 * slow["sent"] / (1e6 * float(RATE.removesuffix("mbit")))
+    return min(max(slow["seconds"] - steps["fp32"]["seconds"], 0.0) / travelling, 1.0)
 
 
 def train(
@@ -143,12 +139,12 @@ def train(
 ) -> list[dict[str, Any]]:
     """Return what every rank, one on each host, tells of its steps."""
     count = len(hosts)
-    url = make_shards(folder / "shards", [8 * count], [1], seconds=0.5)
+    url = make_shards(folder / "shards", [8 * count], [1], seconds=SECONDS)
     config = {
         "data": [{"manifest": url}],
         "steps": 10**6,
         "global_batch": count,
-        "segment_seconds": 0.5,
+        "segment_seconds": SECONDS,
         "precision": "fp32",
         "generator": {"size": size.generator},
         "discriminator": {"preset": size.preset},
@@ -172,9 +168,7 @@ def train(
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(count)]
 
 
-def read(
-    hosts: list[Host], size: Size, audio_format: str, folder: Path
-) -> scaling_model.Reading:
+def read(hosts: list[Host], size: Size, audio_format: str, folder: Path) -> scaling_model.Reading:
     """Print, and return for a pair, what a reading host of two gets from a store on a third."""
     *readers, store = hosts[:3]
     clips = stream_data.draw_clips(None, quick=True)
