@@ -97,10 +97,7 @@ def by_ranks(hosts: list[Host], size: Size, folder: Path) -> dict[str, float]:
     step = told["settings"]["fp32"]
     case = f"{count} ranks, {os.cpu_count()} cores"
     parameters = sum(told["parameters"].values())
-    print_figure(BENCH, case, "step", 1e3 * step["seconds"], "ms")
-    print_figure(BENCH, case, "gradients handed over", step["summed"] / 1e6, "MB a step")
-    print_figure(BENCH, case, "buckets", step["buckets"], "a step")
-    print_figure(BENCH, case, "sent by a host", step["sent"] / 1e6, "MB a step")
+    print_step(case, step)
     ideal = 2 * (count - 1) / count * 4 * parameters
     return {"ranks": count, "sent": step["sent"], "ideal": ideal, "seconds": step["seconds"]}
 
@@ -121,10 +118,16 @@ def ways(hosts: list[Host], size: Size, folder: Path) -> dict[str, dict[str, flo
     slow = [each._replace(name=f"{each.name}, {RATE}", rate=RATE) for each in settings]
     steps: dict[str, dict[str, float]] = train(hosts, size, settings + slow, folder)[0]["settings"]
     for name, step in steps.items():
-        print_figure(BENCH, f"2 ranks, {name}", "step", 1e3 * step["seconds"], "ms")
-        print_figure(BENCH, f"2 ranks, {name}", "sent by a host", step["sent"] / 1e6, "MB a step")
-        print_figure(BENCH, f"2 ranks, {name}", "buckets", step["buckets"], "a step")
+        print_step(f"2 ranks, {name}", step)
     return steps
+
+
+def print_step(case: str, step: dict[str, float]) -> None:
+    """Print what a step took on the first rank."""
+    print_figure(BENCH, case, "step", 1e3 * step["seconds"], "ms")
+    print_figure(BENCH, case, "gradients handed over", step["summed"] / 1e6, "MB a step")
+    print_figure(BENCH, case, "buckets", step["buckets"], "a step")
+    print_figure(BENCH, case, "sent by a host", step["sent"] / 1e6, "MB a step")
 
 
 def exposed_share(steps: dict[str, dict[str, float]]) -> float:

@@ -51,4 +51,5 @@ def bytes_when_idle() -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5])  # type: ignore[arg-type]
+    url, rank, world, batches, out = sys.argv[1:]
+    main(url, int(rank), int(world), int(batches), out)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
@@ -62,7 +61,7 @@ class Counted:
         self._hook: Any = HOOKS[gradients]
         self._bytes_each = 4 if gradients == "fp32" else 2
 
-    def __call__(self, group: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    def __call__(self, group: Any, bucket: Any) -> torch.futures.Future[torch.Tensor]:
         """Count a bucket, and sum it as the setting says."""
         self.bytes += bucket.buffer().numel() * self._bytes_each
         self.buckets += 1
