@@ -45,7 +45,7 @@ class Size(NamedTuple):
     batches: int
 
 
-FULL = Size("small", "light", (1, 2, 4), rounds=3, steps=1, pairs=512, batches=24)
+FULL = Size("small", "light", (1, 2, 4), rounds=5, steps=1, pairs=512, batches=24)
 QUICK = Size("tiny", "light", (2,), rounds=1, steps=1, pairs=64, batches=2)
 # A slow cable, so that travelling is a good part of a step on a CPU.
 RATE = "200mbit"
@@ -111,6 +111,7 @@ def ways(hosts: list[Host], size: Size, folder: Path) -> dict[str, dict[str, flo
         Setting("bucket 1 MB", wrapper={"bucket_cap_mb": 1}),
         Setting("bucket 100 MB", wrapper={"bucket_cap_mb": 100}),
         Setting("gradient as bucket view", wrapper={"gradient_as_bucket_view": True}),
+        Setting("static graph", wrapper={"static_graph": True}),
         Setting("buffers broadcast", wrapper={"broadcast_buffers": True}),
     ]
     if size is QUICK:
