@@ -40,3 +40,4 @@ bench: venv
 	$(BIN)/python -m benchmarks.prep
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.restore

@@ -1,29 +1,34 @@
-import base64
 import csv
 import io
 import json
 import math
+import os
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from PIL import Image
 
-from tests.made_shards import make_shards
-from timbre import audio, evaluate, report, signals
+from tests.made_shards import change_manifest, make_shards, rewrite_shard, spoil_pair
+from tests.test_foreign import pairs as foreign_pairs
+from tests.test_foreign import write as write_foreign
+from timbre import audio, dnsmos, evaluate, shards, signals, speaker
 from timbre.audio import SAMPLE_RATE, Wave
 from timbre.checkpoint import save_generator
-from timbre.errors import TimbreError
+from timbre.errors import WorkError
+from timbre.evaluation import jobs
+from timbre.evaluation.cases import noise_kind
+from timbre.evaluation.intervals import Estimate
+from timbre.evaluation.systems import System
 from timbre.models import GeneratorConfig, build_generator
 from timbre.models.spectral import SpectralGenerator
-from timbre.report import Estimate, Example, Measured
 
-PAIRS = 6
+PAIRS = 8
 GAIN_OF_TWO = math.log(2)
+# Quick ones; the others have tests of their own.
+QUICK = ("--figures", "si_sdr,lsd_0_8k,lsd_8_24k,mel_distance,over_suppressed_0_4k")
 
 
 def save_with_gain(url: Path, log_gain: float) -> str:
@@ -36,10 +41,19 @@ def save_with_gain(url: Path, log_gain: float) -> str:
     return str(url)
 
 
-def run(checkpoint: str, data: str, out: Path, *more: str) -> dict[str, Any]:
-    assert evaluate.main([checkpoint, "--data", data, "--out", str(out), *more]) == 0
+def run(systems: str | list[str], data: str, out: Path, *more: str) -> dict[str, Any]:
+    words = [systems] if isinstance(systems, str) else systems
+    if "--figures" not in more:
+        more = (*more, *QUICK)
+    if "--harm-pairs" not in more:
+        more = (*more, "--harm-pairs", "0")
+    assert evaluate.main([*words, "--data", data, "--out", str(out), "--workers", "1", *more]) == 0
     metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text())
     return metrics
+
+
+def lines_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
 def write_stereo(path: Path, wave: Wave, sample_rate: int) -> None:
@@ -58,71 +72,91 @@ def noisy_folder(folder: Path, files: int = 1) -> str:
     return str(folder)
 
 
-class Page(HTMLParser):
-    """What a report holds: table cells, text, addresses, and whether every tag is closed."""
+def several_speakers(manifest: str) -> str:
+    """Make each pair of the validation shards that of a speaker of its own, at an SNR of its own."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.addresses: list[str] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(path.read_text())
-        self.close()
+    def change(pair: Any) -> Any:
+        number = int(pair.meta.key.rpartition("-")[2])
+        meta = pair.meta
+        meta = type(meta)(
+            **{
+                **meta.__dict__,
+                "speaker": f"speaker {pair.meta.key}",
+                "snr_reached_db": 4.0 * number,
+                "bandwidth_hz": 21_000.0 if number % 2 else 15_000.0,
+                "rir": "hall.wav" if number % 2 else None,
+                "noises": (shards.Source("noise/rain_01.wav" if number < 2 else "babble-val-1"),),
+            }
+        )
+        return pair._replace(meta=meta)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "data")]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self.open and self.open[-1] in ("td", "th"):
-            self.rows[-1].append(data)
+    for shard in shards.load_manifest(manifest).shards("val"):
+        rewrite_shard(manifest, shard.path, change)
+    return manifest
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return make_shards(tmp_path_factory.mktemp("shards"), (1,), (PAIRS - 2, 2))
+    folder = tmp_path_factory.mktemp("shards")
+    return several_speakers(make_shards(folder, (1,), (PAIRS - 2, 2)))
 
 
 @pytest.fixture(scope="module")
 def improved(manifest: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An evaluation of the checkpoint that undoes the damage of the made shards."""
     folder = tmp_path_factory.mktemp("improved")
-    run(save_with_gain(folder / "g.safetensors", GAIN_OF_TWO), manifest, folder / "out")
+    run(
+        save_with_gain(folder / "g.safetensors", GAIN_OF_TWO),
+        manifest,
+        folder / "out",
+        "--harm-pairs",
+        "2",
+    )
     return folder / "out"
 
 
 def test_an_identity_checkpoint_changes_no_figure_and_is_undecided(
     manifest: str, tmp_path: Path
 ) -> None:
-    metrics = run(save_with_gain(tmp_path / "g.safetensors", 0.0), manifest, tmp_path / "out")
-    assert metrics["systems"]["restored"] == metrics["systems"]["degraded"]
-    differences = metrics["restored_minus_degraded"]
-    assert differences["mel_distance"]["mean"] == 0
+    main = run(save_with_gain(tmp_path / "g.safetensors", 0.0), manifest, tmp_path / "out")["main"]
+    differences = main["minus_df3"]["restored"]
+    for name, figure in main["systems"]["restored"].items():
+        assert figure["mean"] == pytest.approx(main["systems"]["df3"][name]["mean"], rel=1e-6)
+        assert differences[name]["mean"] == pytest.approx(0, abs=1e-4)
     assert {figure["verdict"] for figure in differences.values()} == {"undecided"}
 
 
 def test_a_checkpoint_that_undoes_the_damage_is_judged_better(improved: Path) -> None:
-    differences = json.loads((improved / "metrics.json").read_text())["restored_minus_degraded"]
+    main = json.loads((improved / "metrics.json").read_text())["main"]
+    differences = main["minus_df3"]["restored"]
     for name in ("lsd_0_8k", "lsd_8_24k", "mel_distance", "over_suppressed_0_4k"):
         assert differences[name]["verdict"] == "better", name
         assert differences[name]["high"] < 0
+        assert differences[name]["speakers"] == PAIRS
     assert differences["lsd_0_8k"]["mean"] == pytest.approx(-20 * math.log10(2), abs=0.1)
 
 
-def test_a_checkpoint_that_adds_to_the_damage_is_judged_worse(
+def test_several_checkpoints_are_measured_beside_each_other_and_judged(
     manifest: str, tmp_path: Path
 ) -> None:
-    metrics = run(save_with_gain(tmp_path / "g.safetensors", -1.0), manifest, tmp_path / "out")
+    worse = save_with_gain(tmp_path / "worse.safetensors", -1.0)
+    better = save_with_gain(tmp_path / "better.safetensors", GAIN_OF_TWO)
+    metrics = run([f"good={better}", f"bad={worse}"], manifest, tmp_path / "out")
+    assert [system["name"] for system in metrics["systems_measured"]] == ["df3", "good", "bad"]
+    assert metrics["systems_measured"][2]["sha256"] == shards.sha256(Path(worse).read_bytes())
     for name in ("lsd_0_8k", "lsd_8_24k", "mel_distance"):
-        assert metrics["restored_minus_degraded"][name]["verdict"] == "worse", name
+        verdicts = {s: found[name]["verdict"] for s, found in metrics["main"]["minus_df3"].items()}
+        assert verdicts == {"good": "better", "bad": "worse"}
+
+
+def test_clean_input_that_is_changed_is_told_under_harm(improved: Path) -> None:
+    """A generator that doubles everything makes clean speech 6 dB wrong; DF3 alone does not."""
+    metrics = json.loads((improved / "metrics.json").read_text())
+    assert metrics["pairs_with_clean_input"] == 2
+    alone = metrics["harm_alone"]["systems"]["restored"]["lsd_0_8k"]
+    assert alone["mean"] == pytest.approx(20 * math.log10(2), abs=0.1) and alone["pairs"] == 2
+    assert set(metrics["harm"]["systems"]) == {"df3", "restored"}
+    assert "lsd_0_8k" in metrics["harm"]["minus_df3"]["restored"]
 
 
 def test_a_generator_that_hears_the_noisy_side_is_given_it_where_it_is_stored(
@@ -138,157 +172,232 @@ def test_a_generator_that_hears_the_noisy_side_is_given_it_where_it_is_stored(
     stored = make_shards(tmp_path / "shards", (1,), (2,), noisy=True)
     for data, distance_db in [(stored, 0.0), (manifest, 20 * math.log10(2))]:
         metrics = run(url, data, tmp_path / "out")
-        distance = metrics["systems"]["restored"]["lsd_0_8k"]["mean"]
+        distance = metrics["main"]["systems"]["restored"]["lsd_0_8k"]["mean"]
         assert distance == pytest.approx(distance_db, abs=0.1)
-        assert metrics["heard_noisy"] == (data == stored)
+        assert metrics["systems_measured"][-1]["heard_noisy"] == (data == stored)
 
 
-@pytest.mark.parametrize(("better", "good"), [("higher", 1.0), ("lower", -1.0)])
-def test_a_verdict_takes_the_direction_of_the_figure_into_account(
-    better: report.Direction, good: float
-) -> None:
-    noise = np.random.default_rng(0).normal(0, 0.1, 50)
-    assert report.judge(report.estimate(good + noise), better) == "better"
-    assert report.judge(report.estimate(-good + noise), better) == "worse"
-    assert report.judge(report.estimate(noise - noise.mean()), better) == "undecided"
+def test_df3_with_a_share_of_the_noisy_input_is_a_system(tmp_path: Path) -> None:
+    """Half of clean, and three quarters of it: a fifth of the way is 0.55."""
+    stored = make_shards(tmp_path / "shards", (1,), (2,), noisy=True)
+    systems = run("df3+20%", stored, tmp_path / "out")["main"]["systems"]
+    assert list(systems) == ["noisy", "df3", "df3+20%"]
+    expected = -20 * math.log10(0.55)
+    assert systems["df3+20%"]["lsd_0_8k"]["mean"] == pytest.approx(expected, abs=0.1)
 
 
-def test_too_few_pairs_give_no_verdict_even_if_they_agree() -> None:
-    assert report.judge(report.estimate(np.array([1.0, 1.1, 0.9, 1.2, 1.0])), "higher") == (
-        "undecided"
-    )
-    assert report.judge(report.estimate(np.array([1.0, 1.1, 0.9, 1.2, 1.0, 1.0])), "higher") == (
-        "better"
-    )
-
-
-def test_a_difference_as_small_as_rounding_gives_no_verdict_however_sure_it_is() -> None:
-    rounding = 1e-5 + np.random.default_rng(0).normal(0, 1e-7, 50)
-    assert report.judge(report.estimate(rounding), "lower") == "undecided"
-    assert report.judge(report.estimate(1000 * rounding), "lower") == "worse"
-    assert str(report.estimate(-rounding)) == "0.000 [0.000, 0.000]"
-
-
-def test_an_interval_covers_its_mean_and_is_the_same_every_time() -> None:
-    values = np.random.default_rng(1).exponential(1.0, 30)
-    found = report.estimate(values)
-    assert found.low is not None and found.mean is not None and found.high is not None
-    assert found.low < found.mean < found.high
-    assert report.estimate(values) == found
-
-
-def test_an_interval_holds_the_true_mean_about_95_times_in_100() -> None:
-    rng = np.random.default_rng(2)
-    held = 0
-    for _ in range(100):
-        found = report.estimate(rng.normal(3.0, 1.0, 40))
-        assert found.low is not None and found.high is not None
-        held += found.low <= 3.0 <= found.high
-    assert 88 <= held <= 99
-
-
-def test_pairs_without_a_figure_are_left_out_and_counted() -> None:
-    assert report.estimate(np.array([1.0, np.nan, 3.0])) == report.estimate(
-        np.array([1.0, 3.0])
-    )._replace(left_out=1)
-    assert report.estimate(np.array([np.nan])) == Estimate(None, None, None, 0, 1)
-
-
-def test_json_table_and_page_agree_with_the_figures_of_the_pairs(improved: Path) -> None:
-    metrics = json.loads((improved / "metrics.json").read_text())
-    pairs = list(csv.DictReader(io.StringIO((improved / "pairs.csv").read_text())))
-    assert len(pairs) == 2 * PAIRS == 2 * metrics["pairs"]
-    head, *rows = Page(improved / "report.html").rows
-    assert [row[0] for row in rows] == list(metrics["systems"]["degraded"])
-    for row in rows:
-        cells = dict(zip(head, row, strict=True))
-        for system, estimates in metrics["systems"].items():
-            estimate = Estimate(**estimates[row[0]])
-            values = [pair[row[0]] for pair in pairs if pair["system"] == system]
+def test_json_and_csv_agree(improved: Path) -> None:
+    main = json.loads((improved / "metrics.json").read_text())["main"]
+    pairs = [line for line in lines_of(improved / "pairs.csv") if line["condition"] == "main"]
+    for system, estimates in main["systems"].items():
+        for name, told in estimates.items():
+            estimate = Estimate(**told)
+            values = [pair[name] for pair in pairs if pair["system"] == system]
             found = [float(value) for value in values if value]
-            assert len(found) == estimate.pairs == PAIRS - estimate.left_out
+            assert len(values) == PAIRS and len(found) == estimate.pairs
             if found:
                 assert estimate.mean == pytest.approx(np.mean(found), rel=1e-9)
-            assert cells[system] == str(estimate)
-        difference = metrics["restored_minus_degraded"][row[0]]
-        assert cells["verdict"] == difference.pop("verdict")
-        assert cells["difference"] == str(Estimate(**difference))
 
 
-def test_the_terminal_shows_the_table_of_the_page(
-    manifest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run("none", manifest, tmp_path, "--max-pairs", "1")
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    for row in Page(tmp_path / "report.html").rows:
-        assert " ".join(row).split() in lines
+def test_pairs_are_told_apart_by_what_is_known_of_them(improved: Path) -> None:
+    groups = json.loads((improved / "metrics.json").read_text())["groups"]
+    assert list(groups["snr"]) == ["0 to 5 dB", "5 to 10 dB", "10 to 15 dB", "15 to 20 dB", "20 to 30 dB"]  # fmt: skip
+    assert list(groups["bandwidth"]) == ["of 20 kHz and more", "under 20 kHz"]
+    assert set(groups["noise"]) == {"babble", "rain"} and set(groups["room"]) == {
+        "dry",
+        "reverberant",
+    }
+    assert len(groups["speaker"]) == PAIRS
+    counted = {
+        value: found["systems"]["df3"]["si_sdr"]["pairs"] + found["systems"]["df3"]["si_sdr"]["left_out"]
+        for value, found in groups["noise"].items()
+    }  # fmt: skip
+    assert counted == {"rain": 4, "babble": PAIRS - 4}
+    lines = lines_of(improved / "groups.csv")
+    (line,) = (
+        one
+        for one in lines
+        if one["value"] == "babble" and one["system"] == "restored" and one["figure"] == "lsd_0_8k"
+    )
+    found = groups["noise"]["babble"]
+    assert float(line["mean"]) == found["systems"]["restored"]["lsd_0_8k"]["mean"]
+    change = found["minus_df3"]["restored"]["lsd_0_8k"]
+    assert float(line["difference"]) == change["mean"] and line["verdict"] == change["verdict"]
 
 
-def test_the_page_shows_every_waveform_and_loads_nothing(improved: Path) -> None:
-    page = Page(improved / "report.html")
-    assert page.open == []
-    kinds = [address.partition(",")[0] for address in page.addresses]
-    shown = 3 * PAIRS  # degraded, restored, clean
-    assert kinds.count("data:image/png;base64") == kinds.count("data:audio/wav;base64") == shown
-    assert len(kinds) == 2 * shown
-    source = (improved / "report.html").read_text()
-    assert "http:" not in source and "https:" not in source and "<script" not in source
-    for address in page.addresses[:6]:
-        kind, _, data = address.partition(",")
-        if "image" in kind:
-            Image.open(io.BytesIO(base64.b64decode(data))).verify()
-        else:
-            _, rate = audio.decode(base64.b64decode(data), "sound")
-            assert rate == SAMPLE_RATE
-
-
-def test_a_png_holds_the_picture_it_was_made_of() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    np.testing.assert_array_equal(Image.open(io.BytesIO(report.png(picture))), picture)
-
-
-def test_names_are_escaped_in_the_page(tmp_path: Path) -> None:
-    hostile = "<script>alert('&\"')</script>"
-    example = Example(hostile, {hostile: np.zeros(4800, np.float32)})
-    path = tmp_path / "report.html"
-    path.write_text(report.to_html([hostile], [[hostile], [hostile]], [example]))
-    assert "<script" not in path.read_text()
-    assert Page(path).text.count(hostile) == 5
-
-
-def test_the_worst_pairs_come_first_and_none_is_shown_without_a_distance() -> None:
-    def row(key: str, before: float, after: float) -> Measured:
-        figures = {"degraded": {"mel_distance": before}, "restored": {"mel_distance": after}}
-        return Measured(key, 1.0, figures)
-
-    rows = [row("gains", 5.0, 3.0), row("loses", 5.0, 6.0), row("silent", math.nan, math.nan)]
-    assert evaluate.rank(rows) == [(-1.0, 1), (2.0, 0)]
+def test_noises_are_called_by_their_folder_or_by_their_name_without_a_number() -> None:
+    assert noise_kind("babble-val-0003") == "babble"
+    assert noise_kind("noise/amb_trade_20.flac") == "amb_trade"
+    assert noise_kind("noise/PRESTO/ch01.wav") == "PRESTO"
+    assert noise_kind("17.wav") == "17"
 
 
 def test_a_folder_of_stereo_files_at_44_khz_is_denoised_and_measured(tmp_path: Path) -> None:
     data = noisy_folder(tmp_path / "data", files=2)
     checkpoint = save_with_gain(tmp_path / "g.safetensors", -1.0)
-    systems = run(checkpoint, data, tmp_path / "out")["systems"]
-    assert list(systems) == ["noisy", "degraded", "restored"]
-    assert systems["degraded"]["si_sdr"]["mean"] > systems["noisy"]["si_sdr"]["mean"] + 1
-    assert systems["restored"]["lsd_0_8k"]["mean"] > systems["degraded"]["lsd_0_8k"]["mean"]
+    systems = run(checkpoint, data, tmp_path / "out")["main"]["systems"]
+    assert list(systems) == ["noisy", "df3", "restored"]
+    assert systems["df3"]["si_sdr"]["mean"] > systems["noisy"]["si_sdr"]["mean"] + 1
+    assert systems["restored"]["lsd_0_8k"]["mean"] > systems["df3"]["lsd_0_8k"]["mean"]
+
+
+def test_speakers_of_a_folder_are_its_folders_or_what_a_pattern_finds(tmp_path: Path) -> None:
+    data = noisy_folder(tmp_path / "data", files=2)
+    si_sdr = ("--figures", "si_sdr")
+    assert run("none", data, tmp_path / "out", *si_sdr)["speakers"] == 1
+    metrics = run("none", data, tmp_path / "out", *si_sdr, "--speaker-pattern", r"/(\d)\.wav")
+    assert metrics["speakers"] == 2 and metrics["pairs_of_unknown_speakers"] == 0
+
+
+def test_tars_of_others_are_measured_though_little_is_known_of_them(tmp_path: Path) -> None:
+    said = [{}, {"speaker": 7, "snr_db": "loud", "noises": ["rain.wav"]}]
+    pairs = [
+        {**pair, "pair.json": {"alignment_offset": 3, **more}}
+        for pair, more in zip(foreign_pairs(0, 2), said, strict=True)
+    ]
+    write_foreign(tmp_path / "val" / "a.tar", pairs)
+    metrics = run("none", str(tmp_path), tmp_path / "out")
+    assert metrics["pairs"] == metrics["pairs_of_unknown_speakers"] == 2
+    assert metrics["main"]["systems"]["df3"]["si_sdr"]["speakers"] == 2
+    assert set(metrics["groups"]) <= {"bandwidth"}
 
 
 def test_without_a_checkpoint_the_denoiser_alone_is_measured(manifest: str, tmp_path: Path) -> None:
-    metrics = run("none", manifest, tmp_path)
-    assert list(metrics["systems"]) == ["degraded"]
-    assert metrics["checkpoint"] is None
-    assert metrics["restored_minus_degraded"] == {}
+    metrics = run("none", manifest, tmp_path, "--max-pairs", "1")
+    assert list(metrics["main"]["systems"]) == ["df3"] and metrics["main"]["minus_df3"] == {}
 
 
 def test_a_limited_number_of_pairs_is_spread_over_all(manifest: str, tmp_path: Path) -> None:
     assert run("none", manifest, tmp_path, "--max-pairs", "3")["pairs"] == 3
-    lines = (tmp_path / "pairs.csv").read_text().splitlines()[1:]
-    assert [line.partition(",")[0] for line in lines] == [
+    assert [line["pair"] for line in lines_of(tmp_path / "pairs.csv")] == [
+        "val-000000-0001",
+        "val-000000-0004",
+        "val-000001-0000",
+    ]
+
+
+def test_rows_are_the_same_whatever_the_number_of_processes_and_their_age(
+    manifest: str, improved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at a time, and another two for the second half of the pairs."""
+    monkeypatch.setattr(jobs, "LIFE", PAIRS // 4)
+    checkpoint = str(improved.parent / "g.safetensors")
+    run(checkpoint, manifest, tmp_path, "--workers", "2", "--harm-pairs", "2")
+    for name in ("pairs.csv", "metrics.json"):
+        assert (tmp_path / name).read_bytes() == (improved / name).read_bytes()
+
+
+def test_running_again_continues_where_it_was_cut_short(
+    manifest: str, improved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = str(improved.parent / "g.safetensors")
+    measured: list[str] = []
+    real = jobs.measure_case
+
+    def counting(job: jobs.Job, case: Any, harm: bool) -> jobs.Row:
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        measured.append(case.key)
+        return real(job, case, harm)
+
+    monkeypatch.setattr(jobs, "measure_case", counting)
+    words = [checkpoint, "--data", manifest, "--out", str(tmp_path), "--workers", "1", *QUICK]
+    assert evaluate.main([*words, "--harm-pairs", "2"]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["unfinished.json"]
+    monkeypatch.setattr(jobs, "measure_case", real)
+    again: list[str] = []
+    monkeypatch.setattr(
+        jobs,
+        "measure_case",
+        lambda job, case, harm: again.append(case.key) or real(job, case, harm),
+    )
+    assert evaluate.main([*words, "--harm-pairs", "2"]) == 0
+    assert len(measured) == 3 and len(again) == PAIRS - 3 and not set(again) & set(measured)
+    assert (tmp_path / "pairs.csv").read_bytes() == (improved / "pairs.csv").read_bytes()
+    assert not (tmp_path / "unfinished.json").exists()
+
+
+class Bomb(jobs.Case):
+    """A pair that ends the process it comes to, as C code that fails does."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (1,)
+
+
+def test_a_process_that_dies_is_told_and_what_was_done_is_kept(
+    manifest: str, tmp_path: Path
+) -> None:
+    data = evaluate.cases.open_data(manifest, "val")
+    job = jobs.Job((System("df3"),), False, ("si_sdr",))
+    wanted = [data.cases[0], Bomb("the bomb")]
+    store = jobs.Store(str(tmp_path), "one")
+    jobs.measure_all(job, wanted[:1], frozenset(), 1, store)
+    with pytest.raises(WorkError, match=r"a worker process died.* one of .*the bomb"):
+        jobs.measure_all(job, [*wanted, Bomb("another")], frozenset(), 2, store)
+    assert list(jobs.Store(str(tmp_path), "one").rows) == [data.cases[0].key]
+
+
+def test_rows_of_another_checkpoint_are_not_continued(tmp_path: Path) -> None:
+    store = jobs.Store(str(tmp_path), "one")
+    labels = jobs.Labels("someone", 3.0, None, "dry", 20_000.0)
+    row = jobs.Row(
+        "key", 1.0, labels, {"main": {"df3": {"pesq": math.nan, "si_sdr": 3.0}}}, ["bad"]
+    )
+    store.add("key", row)
+    store.add("lost", jobs.Row("lost", 0.0, labels, {}, [], "cannot be read"))
+    store.save()
+    assert str(jobs.Store(str(tmp_path), "one").rows) == str({"key": row})
+    assert jobs.Store(str(tmp_path), "another").rows == {}
+
+
+def test_a_pair_that_cannot_be_read_is_named_and_counted_and_the_rest_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = make_shards(tmp_path / "shards", (1,), (3,))
+    spoil_pair(manifest, 1)
+    out = tmp_path / "out"
+    words = ["none", "--data", manifest, "--out", str(out), "--workers", "1", *QUICK]
+    assert evaluate.main([*words, "--harm-pairs", "0"]) == 1
+    error = capsys.readouterr().err
+    assert "1 of 3 pairs could not be read" in error and "val/shard-000000.tar" in error
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["pairs"] == 2 and "val-000000-0001" in metrics["unreadable"][0]
+    assert {line["pair"] for line in lines_of(out / "pairs.csv")} == {
         "val-000000-0000",
         "val-000000-0002",
-        "val-000001-0001",
-    ]
+    }
+
+
+def test_a_system_that_fails_on_a_pair_costs_that_pair(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = make_shards(tmp_path / "shards", (1,), (3,))
+    real = jobs.Chains.outputs
+
+    def failing(self: jobs.Chains, pair: Any) -> Any:
+        if len(pair.clean) == 12_007:  # the second pair
+            raise RuntimeError("too odd")
+        return real(self, pair)
+
+    monkeypatch.setattr(jobs.Chains, "outputs", failing)
+    out = tmp_path / "out"
+    words = ["none", "--data", manifest, "--out", str(out), "--workers", "1", *QUICK]
+    assert evaluate.main([*words, "--harm-pairs", "0"]) == 1
+    assert "val-000000-0001: RuntimeError: too odd" in capsys.readouterr().err
+    assert json.loads((out / "metrics.json").read_text())["pairs"] == 2
+
+
+def test_files_of_different_length_are_refused_by_name_where_none_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = noisy_folder(tmp_path / "data")
+    write_stereo(tmp_path / "data/clean/a/0.wav", np.zeros(44_099, np.float32), 44_100)
+    out = tmp_path / "out"
+    assert evaluate.main(["none", "--data", data, "--out", str(out), *QUICK]) == 1
+    error = capsys.readouterr().err
+    assert "none of 1 pairs could be measured" in error
+    assert "noisy/a/0.wav: 48000 samples" in error and "47999" in error
+    assert not (out / "metrics.json").exists()
 
 
 def test_figures_whose_package_is_missing_are_left_out_and_named_once(
@@ -297,54 +406,43 @@ def test_figures_whose_package_is_missing_are_left_out_and_named_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pesq", None)
-    figures = run("none", manifest, tmp_path)["systems"]["degraded"]
-    assert "pesq" not in figures and "estoi" in figures
-    assert capsys.readouterr().out.count("pip install 'timbre[eval]'") == 1
+    for package in ("pesq", "pystoi"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for module in (dnsmos, speaker):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    words = ["none", "--data", manifest, "--out", str(tmp_path), "--max-pairs", "1"]
+    assert evaluate.main([*words, "--workers", "1", "--harm-pairs", "0"]) == 0
+    figures = json.loads((tmp_path / "metrics.json").read_text())["main"]["systems"]["df3"]
+    assert "pesq" not in figures and "dnsmos_sig" not in figures and "si_sdr" in figures
+    told = capsys.readouterr().out
+    assert told.count("pip install 'timbre[eval]'") == told.count("pip install 'timbre[mos]'") == 2
+    assert evaluate.main([*words, "--figures", "pesq"]) == 2
+    assert "pesq: PESQ needs the package" in capsys.readouterr().err
 
 
-def test_files_of_different_length_are_refused_by_name_and_nothing_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_terminal_shows_every_system_and_verdict(
+    manifest: str, improved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = noisy_folder(tmp_path / "data")
-    write_stereo(tmp_path / "data/clean/a/0.wav", np.zeros(44_099, np.float32), 44_100)
-    out = tmp_path / "out"
-    assert evaluate.main(["none", "--data", data, "--out", str(out)]) == 1
-    error = capsys.readouterr().err
-    assert "noisy/a/0.wav: 48000 samples" in error and "47999" in error
-    assert not out.exists()
-
-
-def test_a_file_without_a_partner_is_refused_by_name(tmp_path: Path) -> None:
-    data = noisy_folder(tmp_path / "data")
-    (tmp_path / "data/clean/a/0.wav").rename(tmp_path / "data/clean/a/1.wav")
-    with pytest.raises(TimbreError, match=r"only one of noisy and clean: a/0\.wav and 1 more"):
-        evaluate.open_data(data, "val")
-
-
-def test_a_damaged_shard_is_named_and_nothing_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    manifest = make_shards(tmp_path / "shards", (1,), (1,))
-    tar = tmp_path / "shards/val/shard-000000.tar"
-    data = bytearray(tar.read_bytes())
-    data[2000] ^= 1
-    tar.write_bytes(data)
-    out = tmp_path / "out"
-    assert evaluate.main(["none", "--data", manifest, "--out", str(out)]) == 1
-    assert "val/shard-000000.tar" in capsys.readouterr().err
-    assert list(out.iterdir()) == []
+    run(str(improved.parent / "g.safetensors"), manifest, tmp_path)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    head = next(line for line in lines if line[:1] == ["figure"])
+    assert head[-7:] == ["df3", "restored", "restored", "-", "df3", "restored", "is"]
+    rows = [line for line in lines if line[:1] == ["lsd_0_8k"]]
+    assert rows and rows[0][-1] == "better"
 
 
 @pytest.mark.parametrize(
     ("changed", "refusal"),
     [
-        ({"checkpoint": "nothing.safetensors"}, (1, "nothing.safetensors")),
-        ({"checkpoint": "foreign.safetensors"}, (1, "not a generator of timbre")),
+        ({"systems": "nothing.safetensors"}, (1, "nothing.safetensors")),
+        ({"systems": "foreign.safetensors"}, (1, "not a generator of timbre")),
+        ({"systems": "noisy"}, (2, "holds no noisy side, which noisy need")),
         ({"--data": "nowhere"}, (2, "nowhere: expected a manifest")),
         ({"--split": "test"}, (1, "no shards in split 'test'")),
-        ({"--max-pairs": "0"}, (2, "--max-pairs 0: expected at least 1")),
         ({"--out": "foreign.safetensors/out"}, (1, "foreign.safetensors")),
+        ({"--figures": "si_sdr,loudness"}, (2, "--figures loudness: expected some of pesq")),
+        ({"--speaker-pattern": "("}, (2, "--speaker-pattern (")),
+        ({"--speaker-pattern": "p"}, (2, "expected a (group)")),
     ],
 )
 def test_bad_usage_is_refused_with_its_exit_code(
@@ -357,10 +455,27 @@ def test_bad_usage_is_refused_with_its_exit_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("foreign.safetensors").write_bytes(b"no such thing")
-    given = {"checkpoint": "none", "--data": manifest, "--out": "out", **changed}
-    checkpoint = given.pop("checkpoint")
-    argv = [checkpoint, *(word for option in given.items() for word in option)]
+    given = {"systems": "none", "--data": manifest, "--out": "out", **changed}
+    systems = given.pop("systems")
+    argv = [systems, *(word for option in given.items() for word in option)]
     code, told = refusal
     assert evaluate.main(argv) == code
     assert told in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+def test_a_file_without_a_partner_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = noisy_folder(tmp_path / "data")
+    (tmp_path / "data/clean/a/0.wav").rename(tmp_path / "data/clean/a/1.wav")
+    assert evaluate.main(["none", "--data", data, "--out", str(tmp_path / "out")]) == 2
+    assert "only one of noisy and clean: a/0.wav and 1 more" in capsys.readouterr().err
+
+
+def test_changed_data_is_noticed(tmp_path: Path) -> None:
+    """A manifest that is another is another version of the data."""
+    manifest = make_shards(tmp_path / "shards", (1,), (2,))
+    before = evaluate.cases.open_data(manifest, "val").version
+    change_manifest(manifest, version=2)
+    assert evaluate.cases.open_data(manifest, "val").version != before

@@ -1,7 +1,5 @@
 """The second input: what the denoiser heard, which a generator may use and can do without."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -145,34 +143,3 @@ def test_it_brings_back_what_the_denoiser_cut(name: str) -> None:
         return total.item()
 
     assert after_training(noisy) < 0.7 * after_training(None)
-
-
-@BOTH
-def test_exported_to_onnx_with_two_inputs_it_gives_the_same_output_at_any_length(
-    name: str, tmp_path: Path
-) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    generator = build(name, causal=True, moved=True, noisy_input=True).eval()
-    if name == "wave":
-        generator.remove_weight_norm()
-    batch, samples = torch.export.Dim("batch"), torch.export.Dim("samples")
-    program = torch.onnx.export(
-        generator,
-        (noise(2, 1, 4800), noise(2, 1, 4800, seed=1)),
-        input_names=["degraded", "noisy"],
-        dynamo=True,
-        dynamic_shapes=({0: batch, 2: samples}, {0: batch, 2: samples}),
-        verbose=False,
-    )
-    program.save(tmp_path / "generator.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "generator.onnx")
-    assert [given.name for given in session.get_inputs()] == ["degraded", "noisy"]
-    for shape in ((1, 1, 1), (1, 1, 480), (3, 1, 7777)):
-        degraded, noisy = 0.1 * noise(*shape), 0.1 * noise(*shape, seed=1)
-        for second in (noisy, torch.zeros_like(noisy)):
-            feed = {"degraded": degraded.numpy(), "noisy": second.numpy()}
-            (exported,) = session.run(None, feed)
-            with torch.no_grad():
-                expected = generator(degraded, second)
-            torch.testing.assert_close(torch.from_numpy(exported), expected, atol=1e-4, rtol=0)

@@ -1,47 +1,41 @@
-"""Audio files in and out, resampling, levels.
+"""Audio files in and out.
 
 Past this module waveforms are float32 in [-1, 1] at 48 kHz.
 """
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
-import torch
-from numpy.typing import NDArray
-from torchaudio.transforms import Resample
 
 from timbre import storage
 from timbre.errors import AudioError
+from timbre.kept_errors import KeptErrors
+from timbre.levels import ACTIVE_RANGE_DB as ACTIVE_RANGE_DB
+from timbre.levels import LEVEL_FRAME as LEVEL_FRAME
+from timbre.levels import SILENCE_DB as SILENCE_DB
+from timbre.levels import active_level_db as active_level_db
+from timbre.levels import gain as gain
+from timbre.levels import level_db as level_db
+from timbre.resampling import RESAMPLER_REACH
+from timbre.resampling import resample as resample
+from timbre.waveform import SAMPLE_RATE as SAMPLE_RATE
+from timbre.waveform import Int16Wave as Int16Wave
+from timbre.waveform import Wave as Wave
+from timbre.waveform import to_int16 as to_int16
 
-SAMPLE_RATE = 48_000
-SILENCE_DB = -200.0
 # Sources are searched for by these endings, in any case.
 ENDINGS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".w64"})
-
-# Frames this far under the loudest do not count towards the level of speech.
-ACTIVE_RANGE_DB = 40.0
-LEVEL_FRAME = 960
-
-# A polyphase resampler holds rate_in/gcd x rate_out/gcd taps; past this a rate is not one in use.
-MAX_RESAMPLER_TAPS = 5_000_000
 
 # What a lossy decoder needs after a jump before it is right again (MP3's bit reservoir: 9 frames).
 PREROLL = 16_384
 # What libsndfile says of a FLAC stream that came out of a pipe.
 UNKNOWN_LENGTH = 1 << 62
-# Samples at the lower rate that a resampled one depends on, on either side.
-RESAMPLER_REACH = 80
-
-T = TypeVar("T")
-Wave = NDArray[np.float32]
-Int16Wave = NDArray[np.int16]
 
 
 class AudioInfo(NamedTuple):
@@ -57,7 +51,12 @@ class AudioInfo(NamedTuple):
 def find_below(folder: str) -> dict[str, str]:
     """Return every file below a folder that its ending says is audio: its path there, and its URL."""
     found = storage.find_below(folder)
-    return {path: url for path, url in found.items() if Path(path).suffix.lower() in ENDINGS}
+    return {path: url for path, url in found.items() if is_audio_name(path)}
+
+
+def is_audio_name(path: str) -> bool:
+    """Whether a file's ending says that it is audio."""
+    return Path(path).suffix.lower() in ENDINGS
 
 
 def info(url: str | Path) -> AudioInfo:
@@ -108,8 +107,7 @@ def decode(data: bytes, name: str) -> tuple[Wave, int]:
         wave = file.read(dtype="float32", always_2d=True)
     if len(wave) != expected:
         raise AudioError(f"{name}: breaks off after {len(wave)} of {expected} samples")
-    if not np.isfinite(wave).all():
-        raise AudioError(f"{name}: holds NaN or infinite samples")
+    _check_finite(wave, name)
     return np.ascontiguousarray(wave.T), rate
 
 
@@ -149,6 +147,24 @@ def blocks(file: BinaryIO, name: str, seconds: float) -> Iterator[Wave]:
         size = round(seconds * opened.samplerate)
         for first in range(0, opened.frames, size):
             yield _read_mono(opened, name, first, min(size, opened.frames - first))
+
+
+def channel_blocks(file: BinaryIO, name: str, samples: int) -> Iterator[Wave]:
+    """Yield an open file's channels at its own rate, ``(channels, samples)``, so many at a time.
+
+    They are the samples of :func:`read`, bit for bit.
+
+    Raises:
+        AudioError: as :func:`read`.
+    """
+    with _opened(file, name, _Sequential) as opened:
+        read = 0
+        while len(block := opened.read(samples, dtype="float32", always_2d=True)):
+            _check_finite(block, name)
+            read += len(block)
+            yield np.ascontiguousarray(block.T)
+        if read != opened.frames:
+            raise AudioError(f"{name}: breaks off after {read} of {opened.frames} samples")
 
 
 def encode(wave: Wave, sample_rate: int, format: str = "WAV", subtype: str = "PCM_16") -> bytes:
@@ -208,96 +224,21 @@ def can_hold(url: str | Path, subtype: str) -> bool:
     return bool(soundfile.check_format(output_format(url)[0], subtype))
 
 
-def resample(wave: Wave, rate_in: int, rate_out: int) -> Wave:
-    """Return ``(..., samples)`` at another rate, by a windowed sinc (Kaiser, 64 zero crossings).
+class _Sequential(soundfile.SoundFile):  # type: ignore[misc] # it has no types
+    """Read from the front to the end: soundfile jumps after each read where it can, decoders start anew."""
 
-    Raises:
-        AudioError: the ratio of the rates is too odd for a polyphase filter.
-    """
-    if rate_in == rate_out:
-        return wave
-    common = math.gcd(rate_in, rate_out)
-    if (rate_in // common) * (rate_out // common) > MAX_RESAMPLER_TAPS:
-        raise AudioError(f"cannot resample from {rate_in} Hz to {rate_out} Hz: no common multiple")
-    result: Wave = _resampler(rate_in, rate_out)(torch.from_numpy(wave)).numpy()
-    return result
-
-
-def level_db(wave: Wave) -> float:
-    """Return the root-mean-square level in dB relative to full scale; digital silence is -200."""
-    power = float(np.mean(np.square(wave, dtype=np.float64))) if wave.size else 0.0
-    return max(10 * math.log10(power), SILENCE_DB) if power > 0 else SILENCE_DB
-
-
-def active_level_db(wave: Wave) -> float:
-    """Return the level of the 20-ms frames of ``(samples,)`` within 40 dB of the loudest, in dBFS.
-
-    It is the level of speech, whatever the pauses in it.
-    """
-    whole = len(wave) // LEVEL_FRAME * LEVEL_FRAME
-    if whole == 0:
-        return level_db(wave)
-    power = np.square(wave[:whole], dtype=np.float64).reshape(-1, LEVEL_FRAME).mean(axis=1)
-    active = power[power > power.max() * 10 ** (-ACTIVE_RANGE_DB / 10)]
-    if not len(active):
-        return SILENCE_DB
-    return max(10 * math.log10(active.mean()), SILENCE_DB)
-
-
-def gain(decibel: float) -> float:
-    """Return the factor that changes a level by ``decibel``."""
-    return float(10 ** (decibel / 20))
-
-
-def to_int16(wave: Wave) -> Int16Wave:
-    """Return the 16-bit samples nearest to ``wave``; what FLAC and WAV shards hold."""
-    scaled: Int16Wave = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
-    return scaled
-
-
-@lru_cache(maxsize=8)
-def _resampler(rate_in: int, rate_out: int) -> Resample:
-    """Return the filter between two rates, which costs more to make than to use."""
-    return Resample(
-        rate_in,
-        rate_out,
-        lowpass_filter_width=64,
-        rolloff=0.9475937167399596,  # "kaiser_best" of librosa/resampy
-        resampling_method="sinc_interp_kaiser",
-        beta=14.769656459379492,
-    )
-
-
-class _Source:
-    """A file for libsndfile, which loses what its callbacks raise: the first error is kept."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.error: Exception | None = None
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._kept(lambda: self._file.seek(offset, whence), -1)
-
-    def tell(self) -> int:
-        return self._kept(self._file.tell, -1)
-
-    def read(self, size: int = -1) -> bytes:
-        return self._kept(lambda: self._file.read(size), b"")
-
-    def _kept(self, call: Callable[[], T], otherwise: T) -> T:
-        try:
-            return call()
-        except Exception as error:
-            self.error = self.error or error
-            return otherwise
+    def seekable(self) -> bool:
+        return False
 
 
 @contextmanager
-def _opened(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
-    source = _Source(file)
+def _opened(
+    file: BinaryIO, name: str, kind: type[soundfile.SoundFile] = soundfile.SoundFile
+) -> Iterator[soundfile.SoundFile]:
+    source = KeptErrors(file)
     source.seek(0)
     try:
-        with soundfile.SoundFile(source) as opened:
+        with kind(source) as opened:
             if opened.frames == 0 or opened.channels == 0:
                 raise AudioError(f"{name}: holds no samples")
             if opened.frames >= UNKNOWN_LENGTH:
@@ -320,10 +261,14 @@ def _read_mono(opened: soundfile.SoundFile, name: str, first: int, samples: int)
     wave = opened.read(before + samples, dtype="float32", always_2d=True)[before:]
     if len(wave) != samples:
         raise AudioError(f"{name}: breaks off after {first + len(wave)} of {opened.frames} samples")
-    if not np.isfinite(wave).all():
-        raise AudioError(f"{name}: holds NaN or infinite samples")
+    _check_finite(wave, name)
     mono: Wave = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1)
     return mono
+
+
+def _check_finite(wave: Wave, name: str) -> None:
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{name}: holds NaN or infinite samples")
 
 
 def _reason(error: Exception) -> str:

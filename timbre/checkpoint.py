@@ -21,7 +21,7 @@ from torch import nn
 from timbre import config as configs
 from timbre import storage
 from timbre.errors import CheckpointError, ConfigError
-from timbre.models import GeneratorConfig, build_generator
+from timbre.models import Generator, GeneratorConfig, build_generator
 
 FOLDER = "checkpoints"
 BEST = "best.safetensors"
@@ -118,7 +118,7 @@ def save_generator(url: str, generator: nn.Module, config: GeneratorConfig, note
     storage.publish(url, save_safetensors(tensors, metadata))
 
 
-def load_generator(url: str) -> tuple[nn.Module, GeneratorConfig]:
+def load_generator(url: str) -> tuple[Generator, GeneratorConfig]:
     """Return the generator in a ``.safetensors`` file or in a training state, ready to use.
 
     Raises:

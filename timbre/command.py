@@ -77,6 +77,11 @@ def say(message: str) -> None:
     print(message)  # noqa: T201 - results go to standard output
 
 
+def tell_warning(message: object) -> None:
+    """Print what a user should know though the work went on."""
+    print(f"timbre: warning: {message}", file=sys.stderr)  # noqa: T201 - as errors
+
+
 def tell(error: object, code: int) -> int:
     """Print what went wrong as every command does; return the exit code."""
     say_aside(f"timbre: error: {error}")

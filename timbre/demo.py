@@ -79,15 +79,22 @@ def demo(folder: Path) -> None:
             "Restore noisy speech of voices that were in no shard",
             "restore unheard/noisy unheard/restored --checkpoint run/best.safetensors",
         ),
-        ("Measure it", "evaluate run/best.safetensors --data unheard --out report"),
+        (
+            "Restore it with the generator that comes with timbre, trained on real speech",
+            "restore unheard/noisy unheard/shipped",
+        ),
+        (
+            "Measure both",
+            "evaluate trained=run/best.safetensors shipped=offline --data unheard --out report",
+        ),
     ]:
         say(f"\n{meaning}:\n$ timbre {words}")
         if subprocess.run([sys.executable, "-m", "timbre", *words.split()], cwd=folder).returncode:
             raise WorkError(f"demo: timbre {words} failed in {folder}")
     say(
         f"\nDone in {time.monotonic() - begun:.0f} s. A few minutes of training show the way, "
-        "not the quality.\n"
-        f"Listen:  {folder}/unheard/noisy, restored, clean\n"
+        "not the quality,\nand the voices here are made up.\n"
+        f"Listen:  {folder}/unheard/noisy, restored, shipped, clean\n"
         f"Report:  {folder}/report/report.html\n"
         f"Curves:  tensorboard --logdir {folder}/run/tensorboard"
     )

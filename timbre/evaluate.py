@@ -1,223 +1,237 @@
-"""Measure a checkpoint against DeepFilterNet3 alone, over shards or a folder of pairs.
+"""Measure checkpoints against DeepFilterNet3 alone, over shards or a folder of pairs.
 
-A pair is measured whole, as ``timbre restore`` would give it. Writes ``pairs.csv``,
-``report.html`` and, last, ``metrics.json``.
+A pair is measured whole, as ``timbre restore`` would give it. Writes ``pairs.csv``, ``groups.csv``,
+``report.html`` and, last, ``metrics.json``. What a cut-short run has done is kept: run it again.
 """
 
 import argparse
-import math
+import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-from tqdm import tqdm
+from timbre import storage
+from timbre.command import at_least, command, say
+from timbre.errors import ConfigError, WorkError
+from timbre.evaluation import cases, figures, intervals, jobs, summary, tables
+from timbre.evaluation.cases import Data, Labels
+from timbre.evaluation.figures import FIGURES
+from timbre.evaluation.jobs import HARM, HARM_ALONE, MAIN, Job, Row, Store
+from timbre.evaluation.systems import BASELINE, CLEAN, describe, parse_systems, with_noisy
+from timbre.report import Content, to_html
+from timbre.report.shown import Example
+from timbre.whole_pairs import spread
 
-from timbre import audio, metrics, report, shards, storage
-from timbre.audio import SAMPLE_RATE
-from timbre.command import command, say
-from timbre.errors import AudioError, ConfigError
-from timbre.metrics import MetricError
-from timbre.order import DataSource, open_corpus
-from timbre.pairs import PairPlace, holds_noisy
-from timbre.report import Direction, Example, Finding, Measured
-from timbre.restore import Restorer
-from timbre.whole_pairs import PairList, load_pair
-
-NO_CHECKPOINT = "none"
-NOISY, DEGRADED, RESTORED = "noisy", "degraded", "restored"
-# Nothing is known of a folder's clean files: all bins count.
-FOLDER_BANDWIDTH_HZ = 24_000.0
-# Pairs that the report shows from either end of the ranking by mel distance.
-SHOWN = 3
-
-Measure = Callable[[Tensor, Tensor, float], Tensor]
-
-
-class Pair(NamedTuple):
-    """Waveforms ``(samples,)`` of every system and of the clean side, and the latter's bandwidth."""
-
-    key: str
-    systems: dict[str, Tensor]
-    clean: Tensor
-    bandwidth_hz: float
-
-
-class Data(NamedTuple):
-    """How each pair is loaded, whether the denoiser is still to run, what to tell of them all.
-
-    ``noisy`` is whether the denoiser's input is at hand.
-    """
-
-    loaders: Sequence[Callable[[Restorer], Pair]]
-    denoise: bool
-    noisy: bool
-    facts: Mapping[str, object]
-
-
-class Figure(NamedTuple):
-    """How (estimate, clean, bandwidth_hz) is measured, in which unit, and what is better."""
-
-    measure: Measure
-    unit: str
-    better: Direction
-
-
-def _in_band(measure: Callable[..., Tensor], low_hz: float, high_hz: float) -> Measure:
-    return lambda estimate, clean, bandwidth_hz: measure(
-        estimate, clean, low_hz, high_hz, bandwidth_hz
-    )
-
-
-FIGURES = {
-    "pesq": Figure(lambda x, clean, _: metrics.pesq_wideband(x, clean), "MOS", "higher"),
-    "estoi": Figure(lambda x, clean, _: metrics.estoi(x, clean), "share", "higher"),
-    "si_sdr": Figure(lambda x, clean, _: metrics.si_sdr(x, clean), "dB", "higher"),
-    "lsd_0_8k": Figure(_in_band(metrics.log_spectral_distance, 0, 8000), "dB", "lower"),
-    "lsd_8_24k": Figure(_in_band(metrics.log_spectral_distance, 8000, 24_000), "dB", "lower"),
-    "mel_distance": Figure(metrics.mel_distance, "dB", "lower"),
-    "over_suppressed_0_4k": Figure(
-        _in_band(metrics.over_suppressed_share, 0, 4000), "share", "lower"
-    ),
-    "over_suppressed_8_16k": Figure(
-        _in_band(metrics.over_suppressed_share, 8000, 16_000), "share", "lower"
-    ),
-    "leak_db": Figure(metrics.leak_db, "dB", "lower"),
+TITLES = {
+    MAIN: "All pairs",
+    HARM: "Do no harm: clean speech through the whole chain, DeepFilterNet3 included",
+    HARM_ALONE: "Do no harm: clean speech through the checkpoint alone, without the denoiser",
 }
+# Pairs that the report shows from either end of the ranking, and sides of each beside the clean one.
+SHOWN, MOST_SIDES = 3, 6
+# Of what went wrong so many are told in full.
+TOLD = 10
 
 
-def open_data(url: str, split: str) -> Data:
-    """Return the pairs of a manifest's split, or of a folder that holds ``noisy`` and ``clean``.
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("timbre evaluate", description=__doc__)
+    parser.add_argument(
+        "systems",
+        metavar="CHECKPOINT|none",
+        nargs="+",
+        help="best.safetensors or step-*.pt of a training run, or NAME=CHECKPOINT; several are "
+        "compared; none or df3: DeepFilterNet3 alone, which is always measured; df3+3%%: that much "
+        "of the noisy input mixed into it; noisy: the input, measured wherever it is stored",
+    )
+    parser.add_argument(
+        "--data", required=True, help="a manifest, or a folder that holds noisy and clean"
+    )
+    parser.add_argument("--out", required=True, help="the folder to write to")
+    parser.add_argument("--split", default="val", help="which of a manifest (%(default)s)")
+    parser.add_argument(
+        "--max-pairs", type=at_least(1), metavar="N", help="so many, spread evenly, instead of all"
+    )
+    parser.add_argument(
+        "--harm-pairs",
+        type=at_least(0),
+        default=200,
+        metavar="N",
+        help="of so many, spread evenly, clean speech goes through every system (%(default)s)",
+    )
+    parser.add_argument(
+        "--figures",
+        metavar="NAME,...",
+        help="only these are measured; the slowest are dnsmos_* (by far), mel_distance, pesq",
+    )
+    parser.add_argument(
+        "--speaker-pattern",
+        metavar="REGEX",
+        help="its (group) in a folder's file names is the speaker; without it, the folder in noisy/",
+    )
+    parser.add_argument(
+        "--workers", type=at_least(1), metavar="N", help="processes (one for each processor)"
+    )
+    given = parser.parse_args(argv)
+    if given.speaker_pattern is not None:
+        _check_pattern(given.speaker_pattern)
+    return given
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate ``CHECKPOINT|none ... --data MANIFEST|FOLDER --out DIR``."""
+    given = _parse(argv)
+    parsed = parse_systems(given.systems)
+    data = cases.open_data(given.data, given.split, given.speaker_pattern)
+    systems = with_noisy(parsed, data)
+    told = list(describe(systems, jobs.loaded_chains(tuple(systems), data.denoise), data))
+    names = _usable_figures(given.figures)
+    _check_writable(given.out)
+    wanted = _some(data, given.max_pairs)
+    job = Job(tuple(systems), data.denoise, tuple(names))
+    store = Store(given.out, f"{data.version} {told} {job.figures} {given.speaker_pattern}")
+    harmed = frozenset(wanted[n].key for n in spread(len(wanted), given.harm_pairs))
+    workers = given.workers or os.cpu_count() or 1
+    rows = jobs.measure_all(job, wanted, harmed, workers, store)
+    facts = {**data.facts, "systems_measured": told, **_count(rows)}
+    ranked_by = next((system.name for system in systems if system.url), BASELINE)
+    shown = list(_examples(job, wanted, rows, ranked_by))
+    _publish(given.out, rows, facts, shown, ranked_by)
+    store.remove()
+    say(f"written: {given.out}")
+    _raise_unreadable(rows)
+
+
+def _examples(
+    job: Job, wanted: Sequence[cases.Case], rows: Sequence[Row], ranked_by: str
+) -> Iterator[Example]:
+    """Yield the pairs that gained least and most, run once more."""
+    by_key = {case.key: case for case in wanted}
+    chains = jobs.loaded_chains(job.systems, job.denoise)
+    ranked = summary.rank((row for row in rows if row.error is None), ranked_by)
+    worst, best = ranked[:SHOWN], ranked[max(SHOWN, len(ranked) - SHOWN) :][::-1]
+    what = "minus mel distance" if ranked_by == BASELINE else f"mel distance gained by {ranked_by}"
+    for end, (gain, row) in [*(("worst", w) for w in worst), *(("best", b) for b in best)]:
+        pair = cases.load(by_key[row.key])
+        made = {name: wave.numpy() for name, wave in chains.outputs(pair).items()}
+        # All checkpoints of a long list would make a page of hundreds of megabytes.
+        shown = dict(list(made.items())[:MOST_SIDES])
+        told = ", ".join(_known(row.labels))
+        title = f"{row.key}: among the {end}, {what} {gain:.3f} dB"
+        yield Example(title, told, {**shown, CLEAN: pair.clean.numpy()})
+
+
+def _known(labels: Labels) -> Iterator[str]:
+    for name, value in labels._asdict().items():
+        if value is not None:
+            yield f"{name} {value:.1f}" if isinstance(value, float) else f"{name} {value}"
+
+
+def _publish(
+    folder: str,
+    rows: Sequence[Row],
+    facts: Mapping[str, Any],
+    examples: Sequence[Example],
+    ranked_by: str,
+) -> None:
+    """Write all results, and show the most important ones."""
+    measured = [row for row in rows if row.error is None]
+    conditions = {
+        name: findings for name in TITLES if (findings := summary.summarise(measured, name))
+    }
+    groups = {
+        group: {value: summary.summarise(some, MAIN) for value, some in values.items()}
+        for group, values in summary.groups(measured).items()
+    }
+    titled = {TITLES[name]: findings for name, findings in conditions.items()}
+    content = Content(list(_lines(facts)), titled, groups, measured, examples, ranked_by)
+    texts = {
+        "pairs.csv": tables.pairs_csv(measured),
+        "groups.csv": tables.groups_csv(groups),
+        "report.html": to_html(content),
+    }
+    for name, text in texts.items():
+        storage.publish(storage.join(folder, name), text.encode())
+    storage.publish(storage.join(folder, "metrics.json"), tables.to_json(facts, conditions, groups))
+    for name, findings in conditions.items():
+        say(f"\n{TITLES[name]}:\n{tables.to_text(tables.to_table(findings))}")
+    for value, findings in groups.get("bandwidth", {}).items():
+        say(f"\nOf voices {value}:\n{tables.to_text(tables.to_table(findings))}")
+    say("\n" + "\n".join(_lines(facts)))
+    few, fewest = len(_speakers(measured)), intervals.FEWEST_SPEAKERS
+    if few < fewest:
+        say(f"no verdicts: {few} speakers, and they need {fewest}; prep's val_ratio sets how many")
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is to be told of the evaluation, a line each."""
+    for name, value in facts.items():
+        if name == "systems_measured":
+            for system in value:
+                yield "system " + ", ".join(f"{key} {told}" for key, told in system.items())
+        elif isinstance(value, list):
+            if value:
+                yield f"{name}: {len(value)}"
+                yield from (f"  {text}" for text in value[:TOLD])
+                if value[TOLD:]:
+                    yield f"  and {len(value) - TOLD} more, in metrics.json"
+        else:
+            yield f"{name}: {value}"
+
+
+def _count(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what the intervals rest on, and what went wrong."""
+    measured = [row for row in rows if row.error is None]
+    unknown = sum(row.labels.speaker is None for row in measured)
+    return {
+        "pairs": len(measured),
+        "seconds": sum(row.seconds for row in measured),
+        "speakers": len({row.labels.speaker for row in measured} - {None}),
+        "pairs_of_unknown_speakers": unknown,
+        "pairs_with_clean_input": sum(HARM in row.values for row in measured),
+        "confidence": intervals.CONFIDENCE,
+        "resamples": intervals.RESAMPLES,
+        "fewest_speakers_for_a_verdict": intervals.FEWEST_SPEAKERS,
+        "troubles": [trouble for row in measured for trouble in row.troubles],
+        "unreadable": [row.error for row in rows if row.error is not None],
+    }
+
+
+def _speakers(rows: Sequence[Row]) -> set[str]:
+    """Return who is told apart: pairs of unknown speakers count as one each."""
+    return {summary.speaker_of(row) for row in rows}
+
+
+def _usable_figures(asked: str | None) -> list[str]:
+    """Return the figures that are to be measured, and say which packages the others need.
 
     Raises:
-        ConfigError: it is neither, or the folder's files are not in pairs.
-        ShardError: the manifest is damaged, or has no such split.
-        AudioError: the two files of a pair differ in length.
+        ConfigError: one is asked for that there is not, or whose package is missing.
     """
-    if storage.is_folder(storage.join(url, "noisy")):
-        return _open_folder(url)
-    if not storage.exists(shards.manifest_url(url)):
-        raise ConfigError(
-            f"{url}: expected a manifest, its folder, or a folder that holds noisy and clean"
-        )
-    corpus = open_corpus(DataSource(url), split)
-    places = list(PairList([corpus]))
-    loaders = [partial(_load_place, place) for place in places]
-    facts = {"data": url, "split": split, "data_sha256": corpus.manifest_sha256}
-    return Data(loaders, denoise=False, noisy=holds_noisy(places[0].entry), facts=facts)
+    names = list(FIGURES) if asked is None else asked.split(",")
+    if unknown := [name for name in names if name not in FIGURES]:
+        raise ConfigError(f"--figures {unknown[0]}: expected some of {', '.join(FIGURES)}")
+    missing = figures.gaps()
+    if asked is not None and (lacking := [name for name in names if name in missing]):
+        raise ConfigError(f"--figures {lacking[0]}: {missing[lacking[0]]}")
+    for gap in dict.fromkeys(missing.values()):
+        say(f"left out: {gap}")
+    return [name for name in FIGURES if name in names and name not in missing]
 
 
-def measure_pair(pair: Pair, names: Sequence[str]) -> Measured:
-    """Return the figures of every system."""
-    values = {
-        system: {
-            name: float(FIGURES[name].measure(estimate, pair.clean, pair.bandwidth_hz))
-            for name in names
-        }
-        for system, estimate in pair.systems.items()
-    }
-    return Measured(pair.key, len(pair.clean) / SAMPLE_RATE, values)
+def _some(data: Data, most: int | None) -> list[cases.Case]:
+    """Return at most so many cases, evenly spread over all of them."""
+    numbers = spread(len(data.cases), len(data.cases) if most is None else most)
+    return [data.cases[number] for number in numbers]
 
 
-def summarise(rows: Sequence[Measured]) -> list[Finding]:
-    """Return what all pairs say of each figure."""
-    findings = []
-    for name in rows[0].figures[DEGRADED]:
-        unit, better = FIGURES[name].unit, FIGURES[name].better
-        columns = {
-            system: np.array([row.figures[system][name] for row in rows])
-            for system in rows[0].figures
-        }
-        systems = {system: report.estimate(column) for system, column in columns.items()}
-        difference = verdict = None
-        if RESTORED in columns:
-            difference = report.estimate(columns[RESTORED] - columns[DEGRADED])
-            verdict = report.judge(difference, better)
-        findings.append(Finding(name, unit, better, systems, difference, verdict))
-    return findings
-
-
-def rank(rows: Sequence[Measured]) -> list[tuple[float, int]]:
-    """Return (mel distance gained, number) of every pair that has one, the worst first.
-
-    Without a restored side it is the degraded side's own mel distance, negated.
-    """
-    gains = []
-    for number, row in enumerate(rows):
-        before = row.figures[DEGRADED]["mel_distance"]
-        gain = (
-            before - row.figures[RESTORED]["mel_distance"] if RESTORED in row.figures else -before
-        )
-        if math.isfinite(gain):
-            gains.append((gain, number))
-    return sorted(gains)
-
-
-def usable_figures() -> list[str]:
-    """Return the figures whose packages are installed, and say what the others need."""
-    names = []
-    silence = torch.zeros(SAMPLE_RATE // 10)
-    for name, figure in FIGURES.items():
-        try:
-            figure.measure(silence, silence, FOLDER_BANDWIDTH_HZ)
-            names.append(name)
-        except MetricError as error:
-            say(f"left out: {error}")
-    return names
-
-
-def _load_place(place: PairPlace, restorer: Restorer) -> Pair:
-    pair = load_pair(place, torch.device("cpu"), restorer.noisy_input)
-    systems = _systems(restorer, pair.degraded[0], None if pair.noisy is None else pair.noisy[0])
-    return Pair(place.entry.key, systems, pair.clean[0, 0], place.entry.bandwidth_hz)
-
-
-def _load_files(name: str, noisy_url: str, clean_url: str, restorer: Restorer) -> Pair:
-    noisy, clean = (torch.from_numpy(audio.read_mono(url)) for url in (noisy_url, clean_url))
-    return Pair(name, {NOISY: noisy, **_systems(restorer, noisy[None])}, clean, FOLDER_BANDWIDTH_HZ)
-
-
-def _systems(restorer: Restorer, wave: Tensor, noisy: Tensor | None = None) -> dict[str, Tensor]:
-    """Return each system's output ``(samples,)`` of ``(1, samples)``; see ``Restorer.process``."""
-    both = restorer.process(wave, noisy)
-    restored = {} if restorer.generator is None else {RESTORED: both.restored[0]}
-    return {DEGRADED: both.denoised[0], **restored}
-
-
-def _open_folder(url: str) -> Data:
-    noisy, clean = (audio.find_below(storage.join(url, side)) for side in ("noisy", "clean"))
-    if not noisy:
-        raise ConfigError(f"{url}: no audio in noisy")
-    if alone := sorted(noisy.keys() ^ clean.keys()):
-        more = f" and {len(alone) - 1} more" if alone[1:] else ""
-        raise ConfigError(f"{url}: in only one of noisy and clean: {alone[0]}{more}")
-    for name in noisy:
-        lengths = [_length_at_48_khz(side[name]) for side in (noisy, clean)]
-        if lengths[0] != lengths[1]:
-            raise AudioError(
-                f"{noisy[name]}: {lengths[0]} samples at 48 kHz, but {lengths[1]} in "
-                f"{clean[name]}; expected equal lengths"
-            )
-    loaders = [partial(_load_files, name, noisy[name], clean[name]) for name in noisy]
-    facts = {"data": url, "assumed_bandwidth_hz": FOLDER_BANDWIDTH_HZ}
-    return Data(loaders, denoise=True, noisy=True, facts=facts)
-
-
-def _length_at_48_khz(url: str) -> int:
-    header = audio.info(url)
-    return math.ceil(header.samples * SAMPLE_RATE / header.sample_rate)
-
-
-def _spread(data: Data, most: int | None) -> Data:
-    """Return at most so many pairs, evenly spread over all of them."""
-    total = len(data.loaders)
-    if most is None or most >= total:
-        return data
-    numbers = np.linspace(0, total - 1, most).round().astype(int)
-    return data._replace(loaders=[data.loaders[number] for number in numbers])
+def _raise_unreadable(rows: Sequence[Row]) -> None:
+    unreadable = [row.error for row in rows if row.error is not None]
+    if unreadable:
+        more = f"\nand {len(unreadable) - TOLD} more" if unreadable[TOLD:] else ""
+        shown = "\n".join(unreadable[:TOLD])
+        raise WorkError(f"{len(unreadable)} of {len(rows)} pairs could not be read:\n{shown}{more}")
 
 
 def _check_writable(folder: str) -> None:
@@ -227,69 +241,13 @@ def _check_writable(folder: str) -> None:
     storage.remove(probe)
 
 
-def _examples(data: Data, rows: Sequence[Measured], restorer: Restorer) -> list[Example]:
-    ranked = rank(rows)
-    worst, best = ranked[:SHOWN], ranked[max(SHOWN, len(ranked) - SHOWN) :]
-    what = "minus mel distance" if restorer.generator is None else "gain in mel distance"
-    examples = []
-    for end, (gain, number) in [*(("worst", w) for w in worst), *(("best", b) for b in best)]:
-        pair = data.loaders[number](restorer)
-        waves = {name: wave.numpy() for name, wave in pair.systems.items()}
-        title = f"{pair.key}: among the {end}, {what} {gain:.3f} dB"
-        examples.append(Example(title, {**waves, "clean": pair.clean.numpy()}))
-    return examples
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("timbre evaluate", description=__doc__)
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT|none",
-        help="best.safetensors or step-*.pt of a training run; none: DeepFilterNet3 alone",
-    )
-    parser.add_argument(
-        "--data", required=True, help="a manifest, or a folder that holds noisy and clean"
-    )
-    parser.add_argument("--out", required=True, help="the folder to write to")
-    parser.add_argument("--split", default="val", help="which of a manifest (%(default)s)")
-    parser.add_argument("--max-pairs", type=int, help="so many, spread evenly, instead of all")
-    given = parser.parse_args(argv)
-    if given.max_pairs is not None and given.max_pairs < 1:
-        raise ConfigError(f"--max-pairs {given.max_pairs}: expected at least 1")
-    return given
-
-
-@command
-def main(argv: Sequence[str] | None = None) -> None:
-    """Evaluate ``CHECKPOINT|none --data MANIFEST|FOLDER --out DIR``."""
-    given = _parse(argv)
-    data = _spread(open_data(given.data, given.split), given.max_pairs)
-    url = None if given.checkpoint == NO_CHECKPOINT else given.checkpoint
-    restorer = Restorer.load(url, denoise=data.denoise)
-    _check_writable(given.out)
-    names = usable_figures()
-    rows = [
-        measure_pair(load(restorer), names)
-        for load in tqdm(data.loaders, "evaluate", unit="pair", disable=None)
-    ]
-    findings = summarise(rows)
-    facts = {
-        "checkpoint": url,
-        "checkpoint_sha256": shards.sha256(storage.read(url)) if url else None,
-        **data.facts,
-        # With it and without it a generator is two systems.
-        "heard_noisy": data.noisy if restorer.noisy_input else None,
-        "pairs": len(rows),
-        "confidence": report.CONFIDENCE,
-        "resamples": report.RESAMPLES,
-    }
-    table = report.to_table(findings)
-    told = [f"{name}: {value}" for name, value in facts.items() if value is not None]
-    page = report.to_html(told, table, _examples(data, rows, restorer))
-    storage.publish(storage.join(given.out, "pairs.csv"), report.to_csv(rows).encode())
-    storage.publish(storage.join(given.out, "report.html"), page.encode())
-    storage.publish(storage.join(given.out, "metrics.json"), report.to_json(findings, facts))
-    say("\n".join([*told, report.to_text(table), f"written: {given.out}"]))
+def _check_pattern(pattern: str) -> None:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ConfigError(f"--speaker-pattern {pattern}: {error}") from None
+    if groups < 1:
+        raise ConfigError(f"--speaker-pattern {pattern}: expected a (group) that is the speaker")
 
 
 if __name__ == "__main__":

@@ -1,43 +1,45 @@
-"""Write the generator of a checkpoint as ONNX, checked against PyTorch, or as safetensors."""
+"""Write a checkpoint as ONNX, checked against PyTorch, or as safetensors."""
 
 import argparse
 import json
 import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
-import torch
-from torch import nn
-
 from timbre import config as configs
-from timbre import storage
+from timbre import shipped, storage
 from timbre.audio import SAMPLE_RATE
 from timbre.checkpoint import load_generator, save_generator
 from timbre.command import command, say
+from timbre.denoise import DeepFilterNet3
 from timbre.errors import ConfigError, WorkError
-from timbre.models import GeneratorConfig, build_generator
-from timbre.models.wave import WaveGenerator
+from timbre.hop_stream import HOP
+from timbre.models import Generator, GeneratorConfig
+from timbre.portable.onnx_file import LEVEL, OPSET, convert
+from timbre.portable.parity import parity
+from timbre.portable.part import Part
+from timbre.portable.stream import streamed_chain, streamed_generator
+from timbre.portable.whole import whole_chain, whole_generator
 
-OPSET = 20
 TOLERANCE = 1e-4
-# (batch, samples) at which both runtimes are compared: the shortest, whole hops, odd, a second.
-SHAPES = ((1, 1), (1, 480), (3, 4799), (2, 48_000))
-EXAMPLE = (2, 4800)
-# Noise at about the -25 dBFS that generators are trained at.
-LEVEL = 0.05
-ABOUT = (
-    "timbre's generator: degraded -> restored, (batch, 1, samples) float32 at 48 kHz; "
-    "degraded is DeepFilterNet3's output, its speech at about -25 dBFS"
-)
+ABOUT = f"""ONNX files have opset {OPSET} and take and give (batch, 1, samples) float32 at
+{SAMPLE_RATE} Hz, {LEVEL}: apply a gain before, and take it back behind. The generator takes
+"degraded", DeepFilterNet3's output, and where it was built with noisy_input also "noisy", what
+the denoiser was given (zeros where that is unknown), and gives "restored". The chain takes "noisy" and
+gives "restored" and, in time with it, "denoised". Without --stream a file takes signals of any length
+and outputs are not late. With --stream it takes hops of {HOP} samples and a state: inputs that are
+zeros to begin with, and then the outputs "next_NAME" of the call before; outputs are late by the
+metadata's latency_samples: {HOP} of a spectral generator, 0 of a wave generator, {3 * HOP} more of the
+chain. For the exact end of a chain set denoiser_length to the number of all samples, then give
+zeros. The metadata also hold opset, sample_rate, level, state and the generator's architecture."""
 
 
-def to_onnx(generator: nn.Module, config: GeneratorConfig) -> bytes:
-    """Return the generator as one ONNX file, weights included, for any batch and any length.
+def to_onnx(part: Part, facts: dict[str, str]) -> bytes:
+    """Return a part as one ONNX file, weights included, that agrees with PyTorch.
 
     Raises:
-        WorkError: a package is missing, or onnxruntime's output differs from the generator's.
+        WorkError: a package is missing, or onnxruntime's output differs from PyTorch's.
     """
     for package in ("onnxscript", "onnxruntime"):
         try:
@@ -46,8 +48,8 @@ def to_onnx(generator: nn.Module, config: GeneratorConfig) -> bytes:
             raise WorkError(
                 f"ONNX needs the package {package}: pip install 'timbre[export]'"
             ) from None
-    data = _convert(generator, config)
-    difference = parity(data, generator)
+    data = convert(part, facts)
+    difference = parity(data, part)
     if not difference <= TOLERANCE:  # NaN is refused as well
         raise WorkError(
             f"onnxruntime and PyTorch differ by {difference:.2g}, at most {TOLERANCE} is allowed"
@@ -55,76 +57,70 @@ def to_onnx(generator: nn.Module, config: GeneratorConfig) -> bytes:
     return data
 
 
-def parity(data: bytes, generator: nn.Module) -> float:
-    """Return the largest difference between an ONNX file's output and the generator's on noise."""
-    import onnxruntime
+def build_part(generator: Generator, config: GeneratorConfig, chain: bool, stream: bool) -> Part:
+    """Return the part that is asked for: the generator or the chain, whole or as a stream.
 
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    rng = torch.Generator().manual_seed(0)
-    differences = []
-    for batch, samples in SHAPES:
-        degraded = LEVEL * torch.randn(batch, 1, samples, generator=rng)
-        (restored,) = session.run(["restored"], {"degraded": degraded.numpy()})
-        with torch.inference_mode():
-            differences.append((generator(degraded) - torch.from_numpy(restored)).abs().max())
-    return float(torch.stack(differences).max())
-
-
-def _convert(generator: nn.Module, config: GeneratorConfig) -> bytes:
-    # Built anew: a deep copy shares the class whose weight norm is taken off here.
-    plain = build_generator(config)
-    plain.load_state_dict(generator.state_dict())
-    if isinstance(plain, WaveGenerator):
-        plain.remove_weight_norm()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's exporter about itself
-        program = torch.onnx.export(
-            plain.eval(),
-            (torch.zeros(EXAMPLE[0], 1, EXAMPLE[1]),),
-            input_names=["degraded"],
-            output_names=["restored"],
-            opset_version=OPSET,
-            dynamic_shapes=({0: torch.export.Dim("batch"), 2: torch.export.Dim("samples")},),
-            dynamo=True,
-            verbose=False,
+    Raises:
+        ConfigError: a stream is asked for and the generator looks ahead.
+    """
+    if stream and not config.causal:
+        raise ConfigError(
+            "--stream: this generator looks ahead; expected one trained with generator.causal=true"
         )
-    assert program is not None  # None only without dynamo
-    program.model.doc_string = ABOUT
-    program.model.metadata_props.update(
-        generator=json.dumps(configs.to_tree(config)),
-        opset=str(program.model.opset_imports[""]),
-        sample_rate=str(SAMPLE_RATE),
-        latency_samples=str(plain.latency_samples),
-    )
-    data: bytes = program.model_proto.SerializeToString()
-    return data
+    if chain:
+        build_chain = streamed_chain if stream else whole_chain
+        return build_chain(DeepFilterNet3.load(), generator, config)
+    build = streamed_generator if stream else whole_generator
+    return build(generator, config)
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Export ``CHECKPOINT`` to ``OUT.onnx`` or ``OUT.safetensors``."""
-    parser = argparse.ArgumentParser(
-        "timbre export",
-        description=__doc__,
-        epilog="The ONNX file takes the degraded signal alone, whatever noisy_input the generator was "
-        "built with: one with it runs as without a noisy signal. The safetensors keep everything.",
-    )
-    parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="best.safetensors or step-*.pt of a training run"
-    )
-    parser.add_argument("out", metavar="OUT", help="a name that ends in .onnx or .safetensors")
-    given = parser.parse_args(argv)
+    given = _parser().parse_args(argv)
     if not given.out.endswith((".onnx", ".safetensors")):
         raise ConfigError(f"{given.out}: expected a name that ends in .onnx or .safetensors")
-    generator, config = load_generator(given.checkpoint)
-    if given.out.endswith(".safetensors"):
+    as_tensors = given.out.endswith(".safetensors")
+    if as_tensors and (given.part != "generator" or given.stream):
+        raise ConfigError(f"{given.out}: --part and --stream are for ONNX; expected OUT.onnx")
+    generator, config = load_generator(shipped.resolve(given.checkpoint))
+    if as_tensors:
         save_generator(given.out, generator, config, {"exported_from": given.checkpoint})
         say(f"written: {given.out}")
         return
     # It warns that torchvision, which nothing here needs, is missing.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    storage.publish(given.out, to_onnx(generator, config))
-    say(f"written: {given.out}, opset {OPSET}, within {TOLERANCE} of PyTorch")
+    part = build_part(generator, config, given.part == "chain", given.stream)
+    data = to_onnx(part, {"generator": json.dumps(configs.to_tree(config))})
+    storage.publish(given.out, data)
+    late = f", late by {part.latency_samples} samples" if given.stream else ""
+    say(
+        f"written: {given.out}, {len(data) / 1e6:.1f} MB, opset {OPSET}{late}, "
+        f"within {TOLERANCE} of PyTorch"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("timbre export", description=__doc__, epilog=ABOUT)
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="best.safetensors or step-*.pt of a training run, or a shipped one: "
+        + " or ".join(shipped.NAMES),
+    )
+    parser.add_argument("out", metavar="OUT", help="a name that ends in .onnx or .safetensors")
+    parser.add_argument(
+        "--part",
+        choices=("generator", "chain"),
+        default="generator",
+        help="the chain is DeepFilterNet3 and the generator behind it (%(default)s)",
+    )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help=f"hop by hop ({HOP} samples) with a state; the generator must be causal",
+    )
+    return parser
 
 
 if __name__ == "__main__":

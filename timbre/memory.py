@@ -76,7 +76,9 @@ def parameter_bytes(network: nn.Module) -> int:
 
 
 def _activations(run: Run, step: Step, batch: int) -> int:
-    config, device, former = run.config, run.accelerator.device, run.gan
+    config, former = run.config, run.gan
+    # Not the accelerator's, which may be cpu:0 where theirs is cpu.
+    device = next(former.average.parameters()).device
     with former.eager(), FakeTensorMode(allow_non_fake_inputs=True) as fake, Living() as living:
         run = _faked(run, fake)
         waves = [

@@ -8,6 +8,7 @@ leave the pair out.
 
 import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +29,60 @@ PERCEPTUAL_RATE = 16_000
 
 class MetricError(RuntimeError):
     """A metric whose optional package is not installed."""
+
+
+class Comparison(NamedTuple):
+    """What spectral metrics share, so that several bands cost one transform of each side.
+
+    ``ratio_db`` is estimate over reference and ``active`` where the reference sounds, both
+    ``(batch, bins, frames)``; ``shape`` is that of the results.
+    """
+
+    ratio_db: Tensor
+    active: Tensor
+    frequencies_hz: Tensor
+    shape: torch.Size
+
+    def in_band(self, low_hz: float, high_hz: float) -> Tensor:
+        """Return the active bins within ``low_hz ≤ f ≤ high_hz``."""
+        inside = (self.frequencies_hz >= low_hz) & (self.frequencies_hz <= high_hz)
+        return self.active & inside[:, None]
+
+
+def compare(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -> Comparison:
+    """Return what :func:`distance_in` and :func:`lost_share_in` look at.
+
+    Args:
+        estimate: ``(samples,)`` or ``(batch, samples)``.
+        reference: likewise.
+        bandwidth_hz: of the reference, one or ``(batch,)``; bins above it do not count.
+    """
+    stft = Stft(N_FFT, HOP).to(reference.device)
+    power, reference_power = (power_of(stft(_rows(x))) for x in (estimate, reference))
+    counted = stft.counted(0.0, _bandwidths(bandwidth_hz, reference))
+    peak = (reference_power * counted).amax(dim=(1, 2), keepdim=True)
+    active = active_bins(reference_power, counted)
+    power = power.maximum(peak * 10 ** (-ESTIMATE_FLOOR_DB / 10))
+    ratio = torch.where(active, power / reference_power, 1.0)
+    return Comparison(10 * torch.log10(ratio), active, stft.frequencies_hz, reference.shape[:-1])
+
+
+def distance_in(comparison: Comparison, low_hz: float, high_hz: float) -> Tensor:
+    """Return :func:`log_spectral_distance` of one band."""
+    active = comparison.in_band(low_hz, high_hz)
+    per_frame = active.sum(dim=1)
+    frames = (comparison.ratio_db.square() * active).sum(dim=1) / per_frame.clamp(min=1)
+    distance = frames.sqrt().sum(dim=1) / (per_frame > 0).sum(dim=1)
+    return distance.reshape(comparison.shape)
+
+
+def lost_share_in(
+    comparison: Comparison, low_hz: float, high_hz: float, drop_db: float = 6.0
+) -> Tensor:
+    """Return :func:`over_suppressed_share` of one band."""
+    active = comparison.in_band(low_hz, high_hz)
+    lost = ((comparison.ratio_db < -drop_db) & active).sum(dim=(1, 2))
+    return (lost.double() / active.sum(dim=(1, 2))).reshape(comparison.shape)
 
 
 def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
@@ -62,11 +117,7 @@ def log_spectral_distance(
         high_hz: upper edge.
         bandwidth_hz: of the reference, one or ``(batch,)``; bins above it do not count.
     """
-    log_ratio, active = _active_ratio(estimate, reference, low_hz, high_hz, bandwidth_hz)
-    per_frame = active.sum(dim=1)
-    frames = (log_ratio.square() * active).sum(dim=1) / per_frame.clamp(min=1)
-    distance = frames.sqrt().sum(dim=1) / (per_frame > 0).sum(dim=1)
-    return distance.reshape(reference.shape[:-1])
+    return distance_in(compare(estimate, reference, bandwidth_hz), low_hz, high_hz)
 
 
 def over_suppressed_share(
@@ -87,9 +138,7 @@ def over_suppressed_share(
         bandwidth_hz: of the reference, one or ``(batch,)``; bins above it do not count.
         drop_db: a bin is lost if it lies further than this below the reference.
     """
-    log_ratio, active = _active_ratio(estimate, reference, low_hz, high_hz, bandwidth_hz)
-    lost = ((log_ratio < -drop_db) & active).sum(dim=(1, 2))
-    return (lost.double() / active.sum(dim=(1, 2))).reshape(reference.shape[:-1])
+    return lost_share_in(compare(estimate, reference, bandwidth_hz), low_hz, high_hz, drop_db)
 
 
 def mel_distance(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -> Tensor:
@@ -151,7 +200,7 @@ def pesq_wideband(estimate: Tensor, reference: Tensor) -> Tensor:
         except NoUtterancesError:
             return torch.nan
 
-    return _at_16_khz(score, estimate, reference)
+    return at_16_khz(score, estimate, reference)
 
 
 def estoi(estimate: Tensor, reference: Tensor) -> Tensor:
@@ -162,22 +211,12 @@ def estoi(estimate: Tensor, reference: Tensor) -> Tensor:
     Raises:
         MetricError: the package ``pystoi`` is not installed.
     """
-    try:
-        from pystoi import stoi
-    except ImportError:
-        raise MetricError("ESTOI needs the package pystoi: pip install 'timbre[eval]'") from None
+    return _intelligibility(estimate, reference, extended=True)
 
-    def score(estimate_wave: Tensor, reference_wave: Tensor) -> float:
-        with warnings.catch_warnings():
-            # Too little speech is a warning and a score of 1e-5 there.
-            warnings.simplefilter("error", RuntimeWarning)
-            try:
-                waves = (reference_wave.numpy(), estimate_wave.numpy())
-                return float(stoi(*waves, PERCEPTUAL_RATE, extended=True))
-            except RuntimeWarning:
-                return torch.nan
 
-    return _at_16_khz(score, estimate, reference)
+def stoi(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Return short-time intelligibility (Taal et al. 2011); otherwise like :func:`estoi`."""
+    return _intelligibility(estimate, reference, extended=False)
 
 
 def perceptual_gap() -> str | None:
@@ -192,44 +231,7 @@ def perceptual_gap() -> str | None:
     return "; ".join(gaps) or None
 
 
-def _active_ratio(
-    estimate: Tensor,
-    reference: Tensor,
-    low_hz: float,
-    high_hz: float,
-    bandwidth_hz: float | Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Return estimate over reference in dB, and which bins count: ``(batch, bins, frames)``."""
-    stft = Stft(N_FFT, HOP).to(reference.device)
-    power, reference_power = (power_of(stft(_rows(x))) for x in (estimate, reference))
-    bandwidths = _bandwidths(bandwidth_hz, reference)
-    counted = stft.counted(0.0, bandwidths)
-    peak = (reference_power * counted).amax(dim=(1, 2), keepdim=True)
-    active = active_bins(reference_power, counted)
-    active &= stft.counted(low_hz, bandwidths.clamp(max=high_hz))
-    power = power.maximum(peak * 10 ** (-ESTIMATE_FLOOR_DB / 10))
-    ratio = torch.where(active, power / reference_power, 1.0)
-    return 10 * torch.log10(ratio), active
-
-
-def _decibels(power: Tensor, relative_to: Tensor) -> Tensor:
-    """Return ``10 log10(power / relative_to)`` within ±100; 0/0 is -100."""
-    tiny = torch.finfo(power.dtype).tiny
-    ratio = power / relative_to.clamp(min=tiny)
-    return (10 * torch.log10(ratio.clamp(min=tiny))).clamp(-LIMIT_DB, LIMIT_DB)
-
-
-def _rows(waves: Tensor) -> Tensor:
-    return waves.double().reshape(-1, waves.shape[-1])
-
-
-def _bandwidths(bandwidth_hz: float | Tensor, reference: Tensor) -> Tensor:
-    """Return one bandwidth per row, ``(batch,)``."""
-    bandwidths = torch.as_tensor(bandwidth_hz, dtype=torch.float64, device=reference.device)
-    return bandwidths.reshape(-1).expand(len(_rows(reference)))
-
-
-def _at_16_khz(
+def at_16_khz(
     score: Callable[[Tensor, Tensor], float], estimate: Tensor, reference: Tensor
 ) -> Tensor:
     """Return ``score(estimate, reference)`` of each pair of ``(samples,)`` at 16 kHz.
@@ -245,3 +247,39 @@ def _at_16_khz(
         for pair in zip(*rows, strict=True)
     ]
     return torch.tensor(scores, dtype=torch.float64).reshape(reference.shape[:-1])
+
+
+def _decibels(power: Tensor, relative_to: Tensor) -> Tensor:
+    """Return ``10 log10(power / relative_to)`` within ±100; 0/0 is -100."""
+    tiny = torch.finfo(power.dtype).tiny
+    ratio = power / relative_to.clamp(min=tiny)
+    return (10 * torch.log10(ratio.clamp(min=tiny))).clamp(-LIMIT_DB, LIMIT_DB)
+
+
+def _intelligibility(estimate: Tensor, reference: Tensor, extended: bool) -> Tensor:
+    try:
+        from pystoi import stoi as pystoi
+    except ImportError:
+        raise MetricError("STOI needs the package pystoi: pip install 'timbre[eval]'") from None
+
+    def score(estimate_wave: Tensor, reference_wave: Tensor) -> float:
+        with warnings.catch_warnings():
+            # Too little speech is a warning and a score of 1e-5 there.
+            warnings.simplefilter("error", RuntimeWarning)
+            try:
+                waves = (reference_wave.numpy(), estimate_wave.numpy())
+                return float(pystoi(*waves, PERCEPTUAL_RATE, extended=extended))
+            except RuntimeWarning:
+                return torch.nan
+
+    return at_16_khz(score, estimate, reference)
+
+
+def _rows(waves: Tensor) -> Tensor:
+    return waves.double().reshape(-1, waves.shape[-1])
+
+
+def _bandwidths(bandwidth_hz: float | Tensor, reference: Tensor) -> Tensor:
+    """Return one bandwidth per row, ``(batch,)``."""
+    bandwidths = torch.as_tensor(bandwidth_hz, dtype=torch.float64, device=reference.device)
+    return bandwidths.reshape(-1).expand(len(_rows(reference)))

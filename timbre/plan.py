@@ -165,7 +165,7 @@ def _memory(memory: StepMemory, batch: int, ranks: int) -> list[tuple[str, str]]
          f"{size(memory.average)} + gradients {size(memory.gradients)} + moments "
          f"{size(memory.moments)}{exchanged} + activations {size(memory.activations)}"),
         ("", f"activations: {size(memory.activations / batch)} a pair, counted in the very step; "
-         "beside it, CUDA's own: see docs/operations.md"),
+         "CUDA takes up to a tenth more, and 1 GiB: docs/operations.md"),
     ]  # fmt: skip
 
 

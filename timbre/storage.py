@@ -193,23 +193,19 @@ def publish(url: str | Path, data: bytes) -> None:
             tells of too few or too many bytes that arrived in its place.
     """
     file_system, path = _resolve(url)
-
-    def put() -> None:
-        file_system.pipe_file(path, data)
-        try:
-            arrived = _size(file_system, path)
-        except FileNotFoundError:
-            raise OSError("what was written is not there") from None
-        if arrived != len(data):
-            raise OSError(f"{arrived} of {len(data)} written bytes arrived, and are there now")
-
     if not _is_a("file", file_system):
-        _retrying(url, file_system, put)
+        _put(url, lambda: file_system.pipe_file(path, data), len(data))
         return
     try:
         atomic_write.write(Path(path), data)
     except OSError as error:
         raise type(error)(f"{url}: cannot be written: {error.strerror}") from None
+
+
+def publish_from(url: str | Path, source: Path) -> None:
+    """Make a local file's content appear under a remote ``url``, however large; as :func:`publish`."""
+    file_system, path = _resolve(url)
+    _put(url, lambda: file_system.put_file(str(source), path), source.stat().st_size)
 
 
 def remove(url: str | Path) -> None:
@@ -226,6 +222,21 @@ def remove_stale_temporaries(folder: str | Path) -> int:
     """
     # An object is put whole.
     return atomic_write.remove_stale(local_path(folder)) if is_local(folder) else 0
+
+
+def _put(url: str | Path, send: Callable[[], object], expected: int) -> None:
+    file_system, path = _resolve(url)
+
+    def put() -> None:
+        send()
+        try:
+            arrived = _size(file_system, path)
+        except FileNotFoundError:
+            raise OSError("what was written is not there") from None
+        if arrived != expected:
+            raise OSError(f"{arrived} of {expected} written bytes arrived, and are there now")
+
+    _retrying(url, file_system, put)
 
 
 def _resolve(url: str | Path) -> tuple[Any, str]:

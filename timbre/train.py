@@ -178,15 +178,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--ranks",
         metavar="N",
         type=at_least(1),
-        default=1,
-        help="for so many ranks (with --dry-run; %(default)s)",
+        help="for so many ranks (with --dry-run; by default those that there are, one without a launcher)",
     )
     given = parser.parse_intermixed_args(argv)
     with told_once():
         config = configs.load(TrainConfig, given.config, given.overrides)
         with naming_lost_ranks(config.ranks):
             if given.dry_run:
-                say(write_plan(open_run(config, begin=False), descend, given.ranks))
+                run = open_run(config, begin=False)
+                plan = write_plan(run, descend, given.ranks or run.accelerator.num_processes)
+                if run.accelerator.is_main_process:
+                    say(plan)
                 return
             finished = train(config)
     if given.fail_if_interrupted and not finished:

@@ -62,13 +62,22 @@ class Frontend(nn.Module):
         The levels are dB minus their running mean, over 40; the low bins (batch, frames, 96, 2:
         real, imaginary) are divided by the square root of their running mean magnitude.
         """
+        levels, low, _ = self.continued_features(spectrum, self.start_means)
+        return levels, low
+
+    def continued_features(self, spectrum: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The two features of a later part of a signal, and the running means after it.
+
+        `before` (batch, 128) or (128,): the running means after what came earlier.
+        """
         power = spectrum.real.square() + spectrum.imag.square()
         levels = 10 * torch.log10(power @ self.band_means + 1e-10)
         low = spectrum[..., :FILTERED_BINS]
-        means = running_means(torch.cat((levels, low.abs()), dim=2), self.start_means)
+        means = running_means(torch.cat((levels, low.abs()), dim=2), before)
         # After minutes of digital silence the mean magnitude is 0 too.
         size = means[..., ERB_BANDS:].sqrt().clamp_min(1e-12)
-        return (levels - means[..., :ERB_BANDS]) / 40, torch.view_as_real(low) / size[..., None]
+        scaled = torch.view_as_real(low) / size[..., None]
+        return (levels - means[..., :ERB_BANDS]) / 40, scaled, means[:, -1]
 
     def synthesise(self, spectrum: Tensor) -> Tensor:
         """Waveform (batch, frames · HOP) of spectrum (batch, frames, BINS); overwrites its edges.
@@ -86,7 +95,7 @@ class Frontend(nn.Module):
 def running_means(values: Tensor, start: Tensor) -> Tensor:
     """m[t] = DECAY · m[t-1] + (1 - DECAY) · values[t] over dim 1 of (batch, frames, bands).
 
-    `start` (bands,) is m[-1]. Frame by frame in float32 because libdf does so: its rounding errors
+    `start` (bands,) or (batch, bands) is m[-1]. Frame by frame in float32 because libdf does so: its rounding errors
     add up to 1e-4 dB, and on nearly clean input the network turns that into a difference at -80 dB.
     A blocked scan is 5 times as fast, but this loop takes 1 % of the time of the whole.
     """

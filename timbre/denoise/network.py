@@ -167,7 +167,11 @@ class FilterDecoder(nn.Module):
 
     def forward(self, embedding: Tensor, detail: Tensor) -> Tensor:
         """Complex coefficients (batch, frames, 96, 5) from the embedding and the convolution part."""
-        state = self.df_gru(embedding) + self.df_skip(embedding)
+        return self.combine(self.df_gru(embedding), embedding, detail)
+
+    def combine(self, state: Tensor, embedding: Tensor, detail: Tensor) -> Tensor:
+        """What `forward` returns, from the output of `df_gru` (batch, frames, 256) too."""
+        state = state + self.df_skip(embedding)
         coarse = torch.unflatten(self.df_out(state).tanh_(), 2, (FILTERED_BINS, -1))
         return torch.view_as_complex(torch.unflatten(coarse + detail, 3, (FILTER_ORDER, 2)))
 

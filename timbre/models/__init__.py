@@ -8,6 +8,8 @@ from timbre.config import STRICT
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.wave import WaveGenerator
 
+Generator = SpectralGenerator | WaveGenerator
+
 
 @dataclass(config=STRICT)
 class GeneratorConfig:
@@ -21,11 +23,11 @@ class GeneratorConfig:
     noisy_input: bool = False
 
 
-def build_generator(config: GeneratorConfig) -> SpectralGenerator | WaveGenerator:
+def build_generator(config: GeneratorConfig) -> Generator:
     """Return a fresh generator, which starts as the identity.
 
     Either kind maps ``(batch, 1, samples)`` float32 at 48 kHz to the same shape, for any number
-    of samples from 1, and states its ``latency_samples``. One with ``noisy_input`` takes
+    of samples from 1, and states its ``latency_samples`` and ``history_samples``. One with ``noisy_input`` takes
     ``forward(degraded, noisy)`` as well: ``noisy`` is the denoiser's input at the gain of its
     output and in time with it, and rows of zeros give what leaving it out gives.
     """

@@ -57,7 +57,8 @@ class SpectralGenerator(nn.Module):
     level of the degraded one's last two seconds. Spectra, head and correction are float32 under autocast, which
     only the body's products follow: rounding them to bfloat16 is heard (FACTS.md).
 
-    ``latency_samples`` is exact: ``output[n]`` depends on ``input[: n + latency_samples + 1]``.
+    ``latency_samples`` and ``history_samples`` are exact: ``output[n]`` depends on
+    ``input[n - history_samples : n + latency_samples + 1]``.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class SpectralGenerator(nn.Module):
         self.noisy_path = NoisyPath(self.fourier.bins, shape.width) if noisy_input else None
         ahead = 0 if causal else max(shape.blocks * (KERNEL // 2), self.wide.ahead)
         self.latency_samples = 2 * HOP - 1 + HOP * ahead
+        behind = shape.blocks * (KERNEL - 1 if causal else KERNEL // 2) + LEVEL_FRAMES - 1
+        self.history_samples = 2 * HOP - 1 + HOP * behind
 
     def forward(self, degraded: Tensor, noisy: Tensor | None = None) -> Tensor:
         """Return the restored waveforms, ``(batch, 1, samples)`` like ``degraded``.
@@ -124,15 +127,9 @@ class SpectralGenerator(nn.Module):
             imaginary: likewise.
             head: ``(batch, frames, 4 * bins)``: log-gain, rotation in radians, additive term.
         """
-        log_gain, rotation, add_real, add_imaginary = head.chunk(4, dim=2)
-        gain = torch.exp(MAX_LOG_GAIN * torch.tanh(log_gain / MAX_LOG_GAIN))
-        along, across = gain * rotation.cos() - 1, gain * rotation.sin()
         power = real.square() + imaginary.square()
         local = self.near(power) + 0.3 * self.wide(power)
-        return (
-            along * real - across * imaginary + add_real * local,
-            along * imaginary + across * real + add_imaginary * local,
-        )
+        return spectral_change(real, imaginary, head, local)
 
 
 class NoisyPath(nn.Module):
@@ -196,6 +193,19 @@ class LocalLevel(nn.Module):
         mean: Tensor = self.over_frames(self.over_bins(padded))[:, 0]
         # Not zero, where the root has no gradient; clamped for the reason in compression_factor.
         return torch.sqrt(mean.clamp(min=1e-20))
+
+
+def spectral_change(
+    real: Tensor, imaginary: Tensor, head: Tensor, local: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what :meth:`SpectralGenerator.correction` does, given the ``local`` magnitude too."""
+    log_gain, rotation, add_real, add_imaginary = head.chunk(4, dim=2)
+    gain = torch.exp(MAX_LOG_GAIN * torch.tanh(log_gain / MAX_LOG_GAIN))
+    along, across = gain * rotation.cos() - 1, gain * rotation.sin()
+    return (
+        along * real - across * imaginary + add_real * local,
+        along * imaginary + across * real + add_imaginary * local,
+    )
 
 
 def spectral_features(real: Tensor, imaginary: Tensor, level: Tensor) -> Tensor:

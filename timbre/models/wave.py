@@ -44,8 +44,8 @@ class WaveGenerator(nn.Module):
     Unlike the spectral generator it is not indifferent to level: it expects voices near the
     -25 dBFS of the training pairs. The last convolution and the sum are float32 under autocast.
 
-    ``latency_samples`` is an upper bound: ``output[n]`` depends on no input past
-    ``n + latency_samples``.
+    ``latency_samples`` and ``history_samples`` are upper bounds: ``output[n]`` depends on no input
+    past ``n + latency_samples``, nor on any before ``n - history_samples``.
     """
 
     def __init__(
@@ -72,11 +72,14 @@ class WaveGenerator(nn.Module):
         )
 
         self.latency_samples = self.first.ahead + self.last.ahead
+        self.history_samples = self.first.behind + self.last.behind
         step = 1  # samples between two activations
         for down, up, stride in zip(encoder, decoder, STRIDES, strict=True):
             self.latency_samples += step * (down.ahead + up.ahead)
+            self.history_samples += step * (down.behind + up.behind)
             step *= stride
         self.latency_samples += step * sum(block.ahead for block in middle)
+        self.history_samples += step * sum(block.behind for block in middle)
 
     def forward(self, degraded: Tensor, noisy: Tensor | None = None) -> Tensor:
         """Return the restored waveforms, ``(batch, 1, samples)`` like ``degraded``.
@@ -115,7 +118,8 @@ class WaveGenerator(nn.Module):
 class Convolution(nn.Module):
     """Weight-normed convolution with exactly one output per ``stride`` inputs.
 
-    ``ahead`` is how many inputs past its own first one an output depends on.
+    ``ahead`` and ``behind`` are how many inputs past its own first one, and before it, an output
+    depends on.
     """
 
     def __init__(
@@ -132,7 +136,7 @@ class Convolution(nn.Module):
         padding = span - (stride - 1)
         left = padding if causal else padding // 2
         self.padding = (left, padding - left)
-        self.ahead = span - left
+        self.ahead, self.behind = span - left, left
         self.convolution = weight_norm(
             nn.Conv1d(*channels, kernel, stride, dilation=dilation, bias=bias)
         )
@@ -162,6 +166,7 @@ class TransposedConvolution(nn.Module):
             )
         self.stride = stride
         self.ahead = 0 if causal else (kernel - stride) // 2
+        self.behind = kernel - 1 - self.ahead
         self.convolution = weight_norm(nn.ConvTranspose1d(*channels, kernel, stride), dim=1)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -176,7 +181,7 @@ class Residual(nn.Module):
     def __init__(self, channels: int, dilation: int, causal: bool) -> None:
         super().__init__()
         dilated = Convolution((channels, channels), 3, causal, dilation=dilation)
-        self.ahead = dilated.ahead
+        self.ahead, self.behind = dilated.ahead, dilated.behind
         self.layers = nn.Sequential(
             nn.PReLU(channels),
             dilated,
@@ -199,6 +204,7 @@ class EncoderLevel(nn.Module):
         down = Convolution(channels, 2 * stride, causal, stride=stride)
         self.layers = nn.Sequential(*residuals, nn.PReLU(channels[0]), down)
         self.ahead = sum(block.ahead for block in residuals) + down.ahead
+        self.behind = sum(block.behind for block in residuals) + down.behind
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return ``(batch, channels[1], time / stride)`` of ``(batch, channels[0], time)``."""
@@ -216,6 +222,7 @@ class DecoderLevel(nn.Module):
         self.up = nn.Sequential(nn.PReLU(channels[0]), up)
         self.residuals = nn.Sequential(*residuals)
         self.ahead = up.ahead + sum(block.ahead for block in residuals)
+        self.behind = up.behind + sum(block.behind for block in residuals)
 
     def forward(self, hidden: Tensor, skip: Tensor) -> Tensor:
         """Return ``(batch, channels[1], time * stride)``, the shape of ``skip``."""

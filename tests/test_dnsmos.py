@@ -1,0 +1,51 @@
+"""Opinions without a reference are those of the package whose weights they use."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torchaudio.functional import resample
+
+from timbre import dnsmos, signals
+from timbre.audio import SAMPLE_RATE
+from timbre.metrics import MetricError
+
+
+def voice(seconds: float, noise: float = 0.0) -> torch.Tensor:
+    rng = np.random.default_rng(3)
+    clean = signals.voice(seconds, rng)
+    return torch.from_numpy(clean + noise * signals.noise("pink", seconds, rng))
+
+
+@pytest.mark.parametrize("seconds", [3.0, 11.2])
+def test_scores_are_those_of_speechmos(seconds: float) -> None:
+    pytest.importorskip("speechmos")
+    package = pytest.importorskip("speechmos.dnsmos")
+    wave = voice(seconds, 0.2)
+    told = package.run(resample(wave, SAMPLE_RATE, 16_000).clamp(-1, 1).numpy(), sr=16_000)
+    found = dnsmos.opinion(wave)
+    assert found.signal == pytest.approx(told["sig_mos"], abs=1e-4)
+    assert found.background == pytest.approx(told["bak_mos"], abs=1e-4)
+    assert found.overall == pytest.approx(told["ovrl_mos"], abs=1e-4)
+
+
+def test_noise_is_heard_in_the_background_and_silence_is_nan() -> None:
+    pytest.importorskip("speechmos")
+    assert dnsmos.opinion(voice(2.0)).background > dnsmos.opinion(voice(2.0, 0.5)).background + 0.3
+    for wave in (torch.zeros(SAMPLE_RATE), torch.full((SAMPLE_RATE,), torch.nan)):
+        assert np.isnan(dnsmos.opinion(wave)).all()
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dnsmos, "find_spec", lambda name: None)
+    with pytest.raises(MetricError, match=r"speechmos.*timbre\[mos\]"):
+        dnsmos.opinion(voice(1.0))
+    assert "speechmos" in (dnsmos.gap() or "")
+
+
+def test_a_missing_runtime_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("speechmos")
+    dnsmos._session.cache_clear()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "onnxruntime" in (dnsmos.gap() or "")

@@ -1,0 +1,128 @@
+"""Intervals over speakers: as wide as theory has them, and as sure as they say."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from timbre.evaluation import intervals
+from timbre.evaluation.intervals import CONFIDENCE, Estimate, estimate, judge
+
+
+def alone(values: object) -> Estimate:
+    """The estimate of pairs that each have a speaker of their own."""
+    column = np.asarray(values, dtype=np.float64)
+    return estimate(column, [f"{n:04d}" for n in range(len(column))])
+
+
+def grouped(speakers: int, each: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+    """Values that speakers differ in, and pairs of one speaker a little."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 1, (speakers, 1)) + rng.normal(0, 0.3, (speakers, each))
+    return values.ravel(), [f"s{n:03d}" for n in range(speakers) for _ in range(each)]
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 20, 399])
+@pytest.mark.parametrize("share", [0.9, 0.975, 0.9995])
+def test_quantiles_of_student_are_those_of_scipy(share: float, degrees: int) -> None:
+    found = intervals.student_quantile(share, degrees)
+    assert found == pytest.approx(stats.t.ppf(share, degrees), rel=1e-6)
+
+
+@pytest.mark.parametrize("speakers", [2, 3, 5, 8, 40, 300])
+def test_an_interval_is_as_wide_as_that_of_the_t_distribution(speakers: int) -> None:
+    """Equal numbers of pairs: the mean over pairs is that over speakers, which theory knows."""
+    values, names = grouped(speakers, each=5)
+    found = estimate(values, names)
+    means = values.reshape(speakers, 5).mean(axis=1)
+    low, high = stats.t.interval(CONFIDENCE, speakers - 1, means.mean(), stats.sem(means))
+    assert found.mean == pytest.approx(means.mean())
+    assert found.low is not None and found.high is not None
+    exact = speakers < intervals.FEWEST_DRAWN
+    assert found.high - found.low == pytest.approx(high - low, rel=1e-6 if exact else 0.12)
+
+
+def test_plain_percentiles_of_the_draws_are_those_of_scipy() -> None:
+    values = np.random.default_rng(4).exponential(1.0, 60)
+    draws = intervals._draws(60) @ values / 60
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1)
+    interval = theirs.confidence_interval
+    width = interval.high - interval.low
+    ours = np.quantile(draws, [0.025, 0.975])
+    np.testing.assert_allclose(ours, [interval.low, interval.high], atol=0.06 * width)
+    assert draws.std() == pytest.approx(values.std() / 60**0.5, rel=0.05)
+
+
+def test_more_pairs_of_the_same_speakers_are_little_more_evidence() -> None:
+    few, many = (estimate(*grouped(12, each)) for each in (2, 50))
+    assert few.low is not None and few.high is not None
+    assert many.low is not None and many.high is not None
+    assert many.high - many.low > 0.6 * (few.high - few.low)
+    # As if pairs were independent it would be a fifth.
+    values, _ = grouped(12, 50)
+    naive = alone(values)
+    assert naive.low is not None and naive.high is not None
+    assert naive.high - naive.low < 0.4 * (many.high - many.low)
+
+
+@pytest.mark.parametrize("speakers", [4, 6, 12])
+def test_an_interval_holds_the_true_mean_about_95_times_in_100(speakers: int) -> None:
+    held = 0
+    for seed in range(200):
+        found = estimate(*grouped(speakers, 4, seed))
+        assert found.low is not None and found.high is not None
+        held += found.low <= 0 <= found.high
+    assert 176 <= held <= 199
+
+
+def test_speakers_with_more_pairs_weigh_more() -> None:
+    names = [*"abcdefg", *"hhh"]
+    found = estimate(np.array([0.0] * 7 + [4.0] * 3), names)
+    assert found.mean == pytest.approx(1.2) and found.speakers == 8 and found.pairs == 10
+    # No draw lies outside of what the speakers span.
+    assert found.low == 0.0 and found.high is not None and found.high <= 4.0
+
+
+def test_one_speaker_has_a_mean_and_no_interval() -> None:
+    found = estimate(np.array([1.0, 2.0]), ["a", "a"])
+    assert found == Estimate(1.5, None, None, 2, 1, 0)
+    assert str(found) == "1.500" and judge(found, "higher") == "undecided"
+
+
+def test_pairs_without_a_figure_are_left_out_and_counted() -> None:
+    assert alone([1.0, np.nan, 3.0]) == alone([1.0, 3.0])._replace(left_out=1)
+    assert alone([np.nan]) == Estimate(None, None, None, 0, 0, 1)
+    assert str(alone([np.nan])) == "none"
+
+
+def test_an_interval_is_the_same_every_time_and_for_any_order_of_pairs() -> None:
+    values, names = grouped(9, 3)
+    first = estimate(values, names)
+    intervals._draws.cache_clear()
+    assert estimate(values, names) == first
+    backwards = estimate(values[::-1], names[::-1])
+    assert backwards.low == pytest.approx(first.low) and backwards.mean == pytest.approx(first.mean)
+
+
+@pytest.mark.parametrize(("better", "good"), [("higher", 1.0), ("lower", -1.0)])
+def test_a_verdict_takes_the_direction_of_the_figure_into_account(
+    better: intervals.Direction, good: float
+) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 50)
+    assert judge(alone(good + noise), better) == "better"
+    assert judge(alone(-good + noise), better) == "worse"
+    assert judge(alone(noise - noise.mean()), better) == "undecided"
+
+
+def test_too_few_speakers_give_no_verdict_even_if_they_agree() -> None:
+    agreed = [1.0, 1.1, 0.9, 1.2, 1.0, 1.05]
+    assert judge(alone(agreed), "higher") == "better"
+    assert judge(alone(agreed[:4]), "higher") == "better"
+    assert judge(alone(agreed[:3]), "higher") == "undecided"
+    assert judge(estimate(np.array(agreed), [*"aabbcc"]), "higher") == "undecided"
+
+
+def test_a_difference_as_small_as_rounding_gives_no_verdict_however_sure_it_is() -> None:
+    rounding = 1e-5 + np.random.default_rng(0).normal(0, 1e-7, 50)
+    assert judge(alone(rounding), "lower") == "undecided"
+    assert judge(alone(1000 * rounding), "lower") == "worse"
+    assert str(alone(-rounding)) == "0.000 [0.000, 0.000]"

@@ -1,0 +1,148 @@
+"""How sure a mean over pairs is: bootstrap intervals over speakers, and verdicts.
+
+Pairs of one speaker are alike, so speakers are drawn and not pairs: a draw takes all pairs of so many
+speakers, each as often as it was drawn. As few speakers make plain percentile intervals too narrow
+(of six, they hold the truth 85 times in 100 instead of 95), the percentiles are moved outwards as
+Student's t is wider than a normal distribution (Hesterberg 2015, "expanded percentile"). No draw lies
+outside what the speakers span, and of five or fewer that is not wide enough: their interval is
+Student's, from how far the speakers lie apart. On simulated data, with 2 to 30 pairs a speaker, they
+hold the truth 92 times in 100 with four to six speakers, 94 with eight or more.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+RESAMPLES = 4000
+SEED = 0
+# Fewer give intervals, but no verdict.
+FEWEST_SPEAKERS = 4
+# Fewer are not drawn from: of five, a draw of nothing but the lowest has p = 1 / 2**5 and not 2.5 %.
+FEWEST_DRAWN = 6
+# Nor is a difference that the table shows as zero, however sure it is: rounding does that.
+NEGLIGIBLE = 5e-4
+
+Direction = Literal["higher", "lower"]
+Verdict = Literal["better", "worse", "undecided"]
+
+
+class Estimate(NamedTuple):
+    """A mean over pairs and its confidence interval.
+
+    The mean is None where no pair has the figure, the interval where only one speaker has.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    pairs: int
+    speakers: int
+    left_out: int
+
+    def __str__(self) -> str:
+        """Return ``mean [low, high]``."""
+        if self.mean is None:
+            return "none"
+        # Adding 0.0 turns -0.0 into 0.0.
+        mean, low, high = (None if x is None else round(x, 3) + 0.0 for x in self[:3])
+        return f"{mean:.3f}" if low is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def estimate(values: NDArray[np.float64], speakers: Sequence[str]) -> Estimate:
+    """Return the mean of ``(pairs,)`` values and its interval; what is not finite is left out.
+
+    Args:
+        values: one number a pair.
+        speakers: who speaks in each.
+    """
+    found = np.isfinite(values)
+    left_out = int((~found).sum())
+    if not found.any():
+        return Estimate(None, None, None, 0, 0, left_out)
+    names, numbers = np.unique(np.asarray(speakers)[found], return_inverse=True)
+    sums = np.bincount(numbers, values[found]).astype(np.float64)
+    counts = np.bincount(numbers).astype(np.float64)
+    mean = math.fsum(values[found]) / int(found.sum())
+    low, high = _interval(sums, counts) if len(names) > 1 else (None, None)
+    return Estimate(mean, low, high, int(found.sum()), len(names), left_out)
+
+
+def judge(difference: Estimate, better: Direction) -> Verdict:
+    """Return whether a paired difference is for the better, as far as its interval tells."""
+    if difference.low is None or difference.high is None:
+        return "undecided"
+    if difference.speakers < FEWEST_SPEAKERS:
+        return "undecided"
+    if difference.low <= NEGLIGIBLE and difference.high >= -NEGLIGIBLE:
+        return "undecided"
+    return "better" if (difference.low > 0) == (better == "higher") else "worse"
+
+
+def tail(speakers: int) -> float:
+    """Return the share of draws that lies beyond either end of an interval."""
+    degrees = speakers - 1
+    wider = math.sqrt(speakers / degrees) * student_quantile(1 - (1 - CONFIDENCE) / 2, degrees)
+    return NormalDist().cdf(-wider)
+
+
+@lru_cache(maxsize=64)
+def student_quantile(share: float, degrees: int) -> float:
+    """Return Student's t below which ``share`` (over 0.5) lies, by bisection of its distribution."""
+    low, high = 0.0, 1e3
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_below(middle, degrees) < share else (low, middle)
+    return high
+
+
+def _student_below(t: float, degrees: int) -> float:
+    """Return the share of Student's distribution below ``t``, in closed form (Abramowitz 26.7.3)."""
+    angle = math.atan(t / math.sqrt(degrees))
+    cosine = math.cos(angle)
+    odd = degrees % 2
+    term, total = (cosine if odd else 1.0), 0.0
+    for k in range(2 + odd, degrees + 1, 2):
+        total += term
+        term *= cosine**2 * (k - 1) / k
+    if degrees == 1:
+        area = 2 * angle / math.pi
+    elif odd:
+        area = 2 / math.pi * (angle + math.sin(angle) * total)
+    else:
+        area = math.sin(angle) * total
+    return 0.5 + area / 2
+
+
+def _interval(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> tuple[float, float]:
+    if len(sums) < FEWEST_DRAWN:
+        return _student_interval(sums, counts)
+    draws = _draws(len(sums))
+    means = (draws @ sums) / (draws @ counts)
+    outside = tail(len(sums))
+    low, high = np.quantile(means, [outside, 1 - outside])
+    return float(low), float(high)
+
+
+def _student_interval(
+    sums: NDArray[np.float64], counts: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Return the mean and what the spread of speakers around it allows, each by its pairs."""
+    speakers, mean = len(sums), sums.sum() / counts.sum()
+    spread = np.square(sums - mean * counts).sum() * speakers / (speakers - 1)
+    error = math.sqrt(spread) / counts.sum()
+    reach = student_quantile(1 - (1 - CONFIDENCE) / 2, speakers - 1) * error
+    return float(mean - reach), float(mean + reach)
+
+
+@lru_cache(maxsize=4)
+def _draws(speakers: int) -> NDArray[np.float32]:
+    """Return how often each speaker is drawn, ``(RESAMPLES, speakers)``: the same for all figures."""
+    rng = np.random.default_rng(SEED)
+    even = np.full(speakers, 1 / speakers)
+    return rng.multinomial(speakers, even, size=RESAMPLES).astype(np.float32)

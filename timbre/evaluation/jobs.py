@@ -1,0 +1,252 @@
+"""All pairs measured, in parallel processes; what is done is kept if the work is cut short."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from timbre import storage
+from timbre.audio import SAMPLE_RATE
+from timbre.errors import TimbreError, WorkError
+from timbre.evaluation import cases, figures
+from timbre.evaluation.cases import Case, Labels
+from timbre.evaluation.systems import CLEAN, Chains, System
+
+# The pair itself; clean speech through each whole chain; clean speech through the generator alone.
+MAIN, HARM, HARM_ALONE = "main", "harm", "harm_alone"
+UNFINISHED = "unfinished.json"
+# Counts changes of what figures mean: rows of an older one are not continued.
+SCHEMA = 1
+SAVE_SECONDS = 30.0
+# Pairs that a worker measures before a fresh one takes over: oneDNN keeps code and memory for each
+# length of waveform that it meets, some 7 MB a pair with two systems.
+LIFE = 100
+# So many pairs wait for each worker, so that none idles.
+AHEAD = 2
+
+Values = dict[str, dict[str, dict[str, float]]]
+
+
+class Job(NamedTuple):
+    """What is done to every pair."""
+
+    systems: tuple[System, ...]
+    denoise: bool
+    figures: tuple[str, ...]
+
+
+class Row(NamedTuple):
+    """What was found of one pair: condition -> system -> figure -> value, NaN where there is none.
+
+    ``troubles`` are what went wrong; ``error`` says why nothing could be measured.
+    """
+
+    key: str
+    seconds: float
+    labels: Labels
+    values: Values
+    troubles: list[str]
+    error: str | None = None
+
+
+class Store:
+    """The rows so far, kept in a folder until they are complete.
+
+    Args:
+        folder: where the results go.
+        version: changes when anything does that rows depend on.
+    """
+
+    def __init__(self, folder: str, version: str) -> None:
+        self.url = storage.join(folder, UNFINISHED)
+        self.version = hashlib.sha256(f"{SCHEMA} {version}".encode()).hexdigest()
+        self.rows: dict[str, Row] = {}
+        self._saved = time.monotonic()
+        if storage.exists(self.url):
+            self._load()
+
+    def add(self, name: str, row: Row) -> None:
+        """Keep a row, and from time to time save all."""
+        self.rows[name] = row
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write all rows but those of pairs that could not be read."""
+        rows = {name: row._asdict() for name, row in self.rows.items() if row.error is None}
+        text = json.dumps({"version": self.version, "rows": rows})
+        storage.publish(self.url, text.encode())
+        self._saved = time.monotonic()
+
+    def remove(self) -> None:
+        """Forget what was saved."""
+        if storage.exists(self.url):
+            storage.remove(self.url)
+
+    def _load(self) -> None:
+        try:
+            tree = json.loads(storage.read(self.url))
+        except ValueError:
+            return
+        if isinstance(tree, dict) and tree.get("version") == self.version:
+            for name, row in tree["rows"].items():
+                self.rows[name] = Row(**{**row, "labels": Labels(*row["labels"])})
+
+
+def measure_all(
+    job: Job, wanted: Sequence[Case], harmed: frozenset[str], workers: int, store: Store
+) -> list[Row]:
+    """Return a row for every case, in order; those in the store are not measured again.
+
+    Args:
+        job: what is done to each.
+        wanted: the cases.
+        harmed: keys of those whose clean side goes through every system as well.
+        workers: processes of one thread each; 1 works in this one.
+        store: keeps rows, so that running again continues.
+
+    Raises:
+        WorkError: a process died, or no pair could be measured.
+    """
+    names = {case.key: f"{case.key}{' and harm' if case.key in harmed else ''}" for case in wanted}
+    tasks = [
+        (job, case, case.key in harmed) for case in wanted if names[case.key] not in store.rows
+    ]
+    bar = tqdm(
+        total=len(wanted), initial=len(wanted) - len(tasks), desc="evaluate", unit="pair",
+        disable=None,
+    )  # fmt: skip
+    try:
+        with bar:
+            for row in _run(tasks, workers):
+                store.add(names[row.key], row)
+                bar.update()
+    finally:
+        store.save()
+    rows = [store.rows[names[case.key]] for case in wanted]
+    if rows and all(row.error for row in rows):
+        raise WorkError(f"none of {len(rows)} pairs could be measured, first {rows[0].error}")
+    return rows
+
+
+def measure_case(job: Job, case: Case, harm: bool) -> Row:
+    """Return what is found of one pair, or why nothing is.
+
+    Whatever fails, it costs this pair and no other; a run that only fails ends with an error.
+    """
+    try:
+        return _measure(job, case, harm)
+    except (TimbreError, OSError) as error:
+        told = str(error)
+    except Exception as error:
+        told = f"{case.key}: {type(error).__name__}: {error}"
+    return Row(case.key, 0.0, Labels(case.speaker, *[None] * 4), {}, [], told)
+
+
+@lru_cache(maxsize=1)
+def loaded_chains(systems: tuple[System, ...], denoise: bool) -> Chains:
+    """Return the systems, loaded once in each process."""
+    return Chains(systems, denoise)
+
+
+def _measure(job: Job, case: Case, harm: bool) -> Row:
+    pair = cases.load(case)
+    chains = loaded_chains(job.systems, job.denoise)
+    conditions = {MAIN: chains.outputs(pair)}
+    if harm:
+        conditions[HARM] = chains.on_clean(pair.clean)
+        conditions[HARM_ALONE] = chains.alone_on_clean(pair.clean)
+    values: Values = {}
+    troubles: list[str] = []
+    for condition, outputs in conditions.items():
+        names = [n for n in job.figures if condition == MAIN or n in figures.HARM]
+        values[condition] = {}
+        for system, wave in outputs.items():
+            found, bad = figures.measure(wave, pair.clean, pair.counted_hz, names)
+            values[condition][system] = found
+            troubles += [f"{case.key}: {system} ({condition}): {trouble}" for trouble in bad]
+    if highest := figures.measure_alone(pair.clean, job.figures):
+        values[MAIN][CLEAN] = highest
+    return Row(case.key, len(pair.clean) / SAMPLE_RATE, pair.labels, values, troubles)
+
+
+Task = tuple[Job, Case, bool]
+
+
+def _run(tasks: Sequence[Task], workers: int) -> Iterator[Row]:
+    """Yield the rows of all tasks as they are done."""
+    if workers <= 1 and len(tasks) <= LIFE:
+        for task in tasks:
+            with _one_thread():
+                row = measure_case(*task)
+            yield row
+        return
+    for start in range(0, len(tasks), LIFE * workers):
+        yield from _run_in_pool(tasks[start : start + LIFE * workers], workers)
+
+
+def _run_in_pool(tasks: Sequence[Task], workers: int) -> Iterator[Row]:
+    processes = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), processes, _begin)
+    begun: dict[Future[Row], str] = {}
+    try:
+        for task in tasks:
+            begun[pool.submit(measure_case, *task)] = task[1].key
+            if len(begun) >= AHEAD * workers:
+                yield from _finished(begun)
+        while begun:
+            yield from _finished(begun)
+    except BrokenProcessPool:
+        keys = ", ".join(begun.values())
+        raise WorkError(
+            f"a worker process died (out of memory, or in a package's C code) at one of {keys}; "
+            "run the same command again to continue, with fewer --workers if memory was short"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finished(begun: dict[Future[Row], str]) -> Iterator[Row]:
+    done, _ = wait(begun, return_when=FIRST_COMPLETED)
+    for future in done:
+        row = future.result()
+        del begun[future]
+        yield row
+
+
+def _begin() -> None:
+    """Set up a worker: one thread, and no life after its parent's, however that ends."""
+    torch.set_num_threads(1)
+    # An interrupt from the keyboard comes to all processes; the parent sees to it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Measure on one thread, as workers do: sums in the same order, the same bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,1 @@
+"""The networks as ONNX files hold them: without complex numbers, loops or Python around them."""
