@@ -84,7 +84,8 @@ def serve_s3(folder: Path, fresh: bool = True) -> Iterator[Server]:
     """
     for _ in range(3):  # another process may take the port between its choice and its use
         port = _free_port()
-        process = subprocess.Popen(_command(folder, port, fresh), stderr=subprocess.DEVNULL)
+        command = serve_command(folder, f"127.0.0.1:{port}", fresh)
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         if _answers(port, process):
             break
     else:
@@ -112,15 +113,16 @@ def s3_bucket(s3: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     forget_connections()
 
 
-def _command(folder: Path, port: int, fresh: bool) -> list[str]:
+def serve_command(folder: Path, address: str, fresh: bool) -> list[str]:
+    """Return the server's command line; skips where there is no server."""
     beside = Path(sys.executable).with_name("rclone")
     rclone = str(beside) if beside.exists() else shutil.which("rclone")
     if rclone is None:
         pytest.skip("rclone is not installed")
-    address = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}"]
+    listener = ["--addr", address, "--auth-key", f"{KEY},{SECRET}"]
     # With 0 every request would read all folders again, one second and more each.
     listings = ["--dir-cache-time", "1ms" if fresh else "24h", "--config", "/dev/null"]
-    return [rclone, "serve", "s3", str(folder), *address, *listings]
+    return [rclone, "serve", "s3", str(folder), *listener, *listings]
 
 
 def _free_port() -> int:

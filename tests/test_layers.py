@@ -25,6 +25,7 @@ LAYERS = [
     {"timbre.tars", "timbre.portable"},
     {"timbre.foreign", "timbre.balance", "timbre.alarms"},
     {"timbre.order", "timbre.pairs", "timbre.cache", "timbre.rank_log", "timbre.told_once"},
+    {"timbre.ranks"},
     {"timbre.reader", "timbre.losses", "timbre.metrics", "timbre.signals"},
     {"timbre.batches", "timbre.dnsmos", "timbre.speaker"},
     {"timbre.stream", "timbre.gan", "timbre.checkpoint", "timbre.whole_pairs"},

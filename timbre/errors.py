@@ -25,5 +25,9 @@ class WorkError(TimbreError):
     """Work that could not be finished; what was done is kept, and running again continues."""
 
 
+class LostRankError(WorkError):
+    """Work that could not go on, for another rank was not there any more."""
+
+
 class ToldError(TimbreError):
     """Work that failed on several ranks together; the main one has told why."""

@@ -22,6 +22,7 @@ from timbre.gan import Gan
 from timbre.losses import ReconstructionLoss
 from timbre.order import open_corpus
 from timbre.rank_log import peak_memory, place
+from timbre.ranks import open_accelerator
 from timbre.schedule import resolve_start
 from timbre.telemetry import Meter, Telemetry, to_wave
 from timbre.train_config import TrainConfig
@@ -256,8 +257,7 @@ def open_run(config: TrainConfig, begin: bool = True) -> Run:
         ConfigError: the config contradicts the data or the number of ranks.
         CheckpointError: the run's checkpoint is damaged or of another architecture.
     """
-    # It places the ranks; precision is gan.py's, whatever the launcher's environment says.
-    accelerator = Accelerator(mixed_precision="no")
+    accelerator = open_accelerator(config.ranks)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     run = Run(config, accelerator)

@@ -10,7 +10,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from timbre.command import say_aside
-from timbre.errors import TimbreError, ToldError
+from timbre.errors import LostRankError, TimbreError, ToldError
 
 # A store that does not answer must not keep an error from being told.
 PATIENCE = timedelta(seconds=10)
@@ -34,13 +34,18 @@ def told_once() -> Iterator[None]:
 
     Raises:
         ToldError: in place of an error that another rank has told. Of a fault of timbre's own, whose
-            words differ from rank to rank, one line remains.
+            words differ from rank to rank, one line remains; of a lost rank, that came of it, none.
     """
     try:
         yield
     except ToldError:
         raise
+    except LostRankError as error:
+        if not turn(FAULT).first:
+            raise ToldError(str(error)) from error
+        raise
     except (TimbreError, OSError) as error:
+        turn(FAULT)  # if others end by it, that need not be told
         if not turn(str(error)).first:
             raise ToldError(str(error)) from error
         raise

@@ -16,6 +16,7 @@ from timbre.command import at_least, command, config_parser, say
 from timbre.errors import ToldError
 from timbre.gan import discriminator_view, frozen, halves
 from timbre.plan import write_plan
+from timbre.ranks import naming_lost_ranks
 from timbre.run import Run, catch_signals, open_run
 from timbre.schedule import adversarial_share
 from timbre.told_once import told_once
@@ -182,13 +183,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_intermixed_args(argv)
     with told_once():
         config = configs.load(TrainConfig, given.config, given.overrides)
-        if given.dry_run:
-            run = open_run(config, begin=False)
-            plan = write_plan(run, descend, given.ranks or run.accelerator.num_processes)
-            if run.accelerator.is_main_process:
-                say(plan)
-            return
-        finished = train(config)
+        with naming_lost_ranks(config.ranks):
+            if given.dry_run:
+                run = open_run(config, begin=False)
+                plan = write_plan(run, descend, given.ranks or run.accelerator.num_processes)
+                if run.accelerator.is_main_process:
+                    say(plan)
+                return
+            finished = train(config)
     if given.fail_if_interrupted and not finished:
         raise ToldError("interrupted")
 

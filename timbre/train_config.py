@@ -14,6 +14,7 @@ from timbre.losses import LossWeights
 from timbre.models import GeneratorConfig
 from timbre.models.discriminators import DiscriminatorConfig
 from timbre.order import DataSource
+from timbre.ranks import RanksConfig
 from timbre.reader import ReadingConfig
 from timbre.schedule import AdversarialConfig
 from timbre.validate import ValidationConfig
@@ -48,6 +49,7 @@ class TrainConfig:
     workers: Natural = 2
     shuffle_window: Count = 8
     reading: ReadingConfig = field(default_factory=ReadingConfig)
+    ranks: RanksConfig = field(default_factory=RanksConfig)
     # More pairs than this share that cannot be read end the run.
     max_bad_fraction: Share = 0.02
     # More steps in a row of one network whose gradient is not finite end the run.
@@ -66,6 +68,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("data []: expected at least one {manifest, weight}")
+        if self.ranks.timeout_seconds <= self.reading.deadline_seconds:
+            raise ValueError(
+                f"ranks.timeout_seconds {self.ranks.timeout_seconds:g} must be more than "
+                f"reading.deadline_seconds {self.reading.deadline_seconds:g}: a rank may wait for the "
+                "store that long, and the others for it"
+            )
         if self.optimizer.warmup_steps >= self.steps:
             raise ValueError(
                 f"optimizer.warmup_steps {self.optimizer.warmup_steps} must be less than "

@@ -203,3 +203,10 @@ def test_accelerate_reads_the_launch_configs(path: Path) -> None:
     config = load_config_from_file(str(path))
     assert config.mixed_precision == "no"  # the training config says it
     assert config.num_machines == (2 if path.name == "many_nodes.yaml" else 1)
+
+
+def test_a_rank_that_does_not_answer_is_lost_after_the_timeout() -> None:
+    finished = launch(2, "-m", "tests.distributed.report_lost_rank", "4")
+    told = "another rank has gone, or has not answered for 4 s (ranks.timeout_seconds): "
+    assert told in finished.stdout, finished.stderr[-3000:]
+    assert "the same command goes on from it, at another number of ranks, too" in finished.stdout
