@@ -46,7 +46,7 @@ class Size(NamedTuple):
 
 
 FULL = Size("small", "light", (1, 2, 4), rounds=5, steps=1, pairs=512, batches=24)
-QUICK = Size("tiny", "light", (2,), rounds=1, steps=1, pairs=64, batches=2)
+QUICK = Size("tiny", "light", (), rounds=1, steps=1, pairs=128, batches=8)
 # A slow cable, so that travelling is a good part of a step on a CPU.
 RATE = "200mbit"
 SECONDS = 0.25
@@ -60,17 +60,18 @@ def main() -> None:
     print_machine(BENCH)
     with ExitStack() as stack:
         try:
-            hosts = stack.enter_context(connected_hosts(1 + max(size.ranks)))
+            hosts = stack.enter_context(connected_hosts(max((3, *size.ranks))))
         except OSError as error:
             sys.exit(f"benchmarks.scaling: {error}")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        points = [by_ranks(hosts[:count], size, folder / f"{count}") for count in size.ranks]
+        wires = [by_ranks(hosts[:count], size, folder / f"{count}") for count in size.ranks]
         travelling = ways(hosts[:2], size, folder / "ways")
+        wires.append(sent_to_ideal(2, travelling["fp32"]))
         reading = {
             audio_format: read(hosts, size, audio_format, folder / audio_format)
             for audio_format in ("flac", "wav")
         }
-    wire = statistics.median(point["sent"] / point["ideal"] for point in points if point["ideal"])
+    wire = statistics.median(wire for wire in wires if wire)
     exposed = exposed_share(travelling)
     fitted = scaling_model.Fitted(
         wire, exposed, travelling["fp32"]["buckets"], reading["flac"], reading["wav"]
@@ -87,19 +88,16 @@ def main() -> None:
     )
 
 
-def by_ranks(hosts: list[Host], size: Size, folder: Path) -> dict[str, float]:
-    """Print what a step takes with a rank on each host; return the bytes that each has sent in it.
+def by_ranks(hosts: list[Host], size: Size, folder: Path) -> float:
+    """Print what a step takes with a rank on each host; return the same as :func:`sent_to_ideal`."""
+    step = train(hosts, size, [Setting("fp32")], folder)[0]["settings"]["fp32"]
+    print_step(f"{len(hosts)} ranks, {os.cpu_count()} cores", step)
+    return sent_to_ideal(len(hosts), step)
 
-    ``ideal`` is what a ring sends of the same gradients and no more: 2 (n - 1) / n of them.
-    """
-    count = len(hosts)
-    told = train(hosts, size, [Setting("fp32")], folder)[0]
-    step = told["settings"]["fp32"]
-    case = f"{count} ranks, {os.cpu_count()} cores"
-    parameters = sum(told["parameters"].values())
-    print_step(case, step)
-    ideal = 2 * (count - 1) / count * 4 * parameters
-    return {"ranks": count, "sent": step["sent"], "ideal": ideal, "seconds": step["seconds"]}
+
+def sent_to_ideal(ranks: int, step: dict[str, float]) -> float:
+    """What a host has sent for each byte that a ring has to: 2 (n - 1) / n of the gradients; 0 if alone."""
+    return step["sent"] / (2 * (ranks - 1) / ranks * step["summed"]) if ranks > 1 else 0.0
 
 
 def ways(hosts: list[Host], size: Size, folder: Path) -> dict[str, dict[str, float]]:
@@ -173,8 +171,8 @@ def train(
 
 
 def read(hosts: list[Host], size: Size, audio_format: str, folder: Path) -> scaling_model.Reading:
-    """Print, and return for a pair, what a reading host of two gets from a store on a third."""
-    *readers, store = hosts[:3]
+    """Print, and return for a pair, what each reading host gets from a store on another."""
+    *readers, store = hosts[: 2 if size is QUICK else 3]
     clips = stream_data.draw_clips(None, quick=True)
     stream_data.write_ours(f"{folder}/served/bucket", clips, size.pairs, audio_format)  # type: ignore[arg-type]
     address = f"{store.address}:{STORE}"

@@ -22,7 +22,6 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from tests.distributed.hosts import INTERFACE
 from timbre import config as configs
 from timbre.batches import PairBatch
-from timbre.gan import unwrap
 from timbre.run import Run
 from timbre.train import train_step
 from timbre.train_config import TrainConfig
@@ -121,16 +120,7 @@ def main(path: str) -> None:
         for side in sides:
             side.round(batches, job.steps)
     rank = sides[0].run.accelerator.process_index
-    told = {
-        "parameters": {
-            name: sum(p.numel() for p in unwrap(network).parameters())
-            for name, network in [
-                ("generator", sides[0].run.gan.generator),
-                ("discriminator", sides[0].run.gan.discriminator),
-            ]
-        },
-        "settings": {side.setting.name: side.medians() for side in sides},
-    }
+    told = {"settings": {side.setting.name: side.medians() for side in sides}}
     Path(job.out, f"rank{rank}.json").write_text(json.dumps(told))
     sides[0].run.data.close()
     sides[0].run.accelerator.end_training()
