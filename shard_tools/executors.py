@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from timbre.errors import ConfigError, WorkError
+from timbre.one_thread import one_thread
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -79,7 +80,7 @@ def run_local(
     if workers <= 1:
         while waiting:
             task = tasks[waiting.popleft()]
-            with _one_thread():
+            with one_thread():
                 result = work(task)
             yield task, result
         return
@@ -226,17 +227,6 @@ def _portable(error: Exception) -> Exception:
     except Exception:  # whatever the error's own methods raise
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread meanwhile: another number may give other bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -12,10 +12,18 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; a module imports from lower rows, or from its own.
 LAYERS = [
     {"timbre.errors", "timbre.store_errors", "timbre.ranged_file", "timbre.atomic_write"},
-    {"timbre.listing", "timbre.agreement", "timbre.score", "timbre.waveform", "timbre.kept_errors"},
+    {
+        "timbre.listing",
+        "timbre.agreement",
+        "timbre.score",
+        "timbre.waveform",
+        "timbre.kept_errors",
+        "timbre.one_thread",
+    },
     {"timbre.levels", "timbre.resampling", "timbre.blocks", "timbre.truncation", "timbre.shipped"},
     {"timbre.raw_pcm"},
     {"timbre.wanted", "timbre.working_level"},
+    {"timbre.retries"},
     {"timbre.command", "timbre.config", "timbre.storage", "timbre.descent"},
     {"timbre.audio", "timbre.new_file"},
     {"timbre.audio_reader", "timbre.audio_writer"},
@@ -51,6 +59,7 @@ LAYERS = [
 ]
 PREP_MAY_USE = {
     "timbre.errors",
+    "timbre.one_thread",
     "timbre.command",
     "timbre.config",
     "timbre.storage",

@@ -12,7 +12,7 @@ import fsspec
 import pytest
 
 from tests import object_store
-from timbre import storage, store_errors
+from timbre import retries, storage, store_errors
 from timbre.errors import ConfigError
 
 s3, s3_bucket = object_store.s3, object_store.s3_bucket
@@ -42,7 +42,7 @@ def test_what_is_published_is_read_back_whole_and_in_ranges(folder: str) -> None
 def test_a_range_past_the_end_is_an_error_not_a_short_answer(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.0)
     url = storage.join(folder, "b.bin")
     storage.publish(url, bytes(10))
     with pytest.raises(OSError, match=r"b\.bin"):
@@ -101,7 +101,7 @@ def test_an_unknown_scheme_is_told_by_name() -> None:
 
 
 def test_a_remote_failure_is_tried_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.0)
     memory = fsspec.filesystem("memory")
     storage.publish("memory://bucket/key", b"data")
     original, failures = type(memory).cat_file, []
@@ -126,7 +126,7 @@ def test_a_remote_failure_is_tried_again_and_then_told(monkeypatch: pytest.Monke
 def test_a_librarys_own_errors_are_tried_again_and_told_as_oserror(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(storage, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.0)
 
     class ClientPayloadError(Exception):
         """As aiohttp's: no OSError."""
@@ -142,7 +142,7 @@ def test_a_librarys_own_errors_are_tried_again_and_told_as_oserror(
     told = r"^memory://bucket/key: Response payload is not completed \(tried 8 times\)$"
     with pytest.raises(OSError, match=told):
         storage.read("memory://bucket/key")
-    assert len(tries) == storage.ATTEMPTS
+    assert len(tries) == retries.ATTEMPTS
 
 
 def test_an_outage_of_a_minute_is_outlived_by_waits_that_grow(

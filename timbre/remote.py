@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from timbre import storage
-from timbre.storage import Patience
+from timbre.retries import Patience
 from timbre.store_errors import StoreError
 
 # Bytes that are fetched and thrown away, rather than asking twice.

@@ -6,14 +6,11 @@ now, and no listing is remembered.
 """
 
 import io
-import random
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import count
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -21,23 +18,10 @@ from fsspec.core import url_to_fs
 from timbre import atomic_write, listing, ranged_file, store_errors
 from timbre.errors import ConfigError
 from timbre.listing import FileStat as FileStat
-from timbre.store_errors import EndOfFileError, StoreError
+from timbre.retries import Patience, retrying
+from timbre.store_errors import EndOfFileError
 
 T = TypeVar("T")
-
-# A minute or more in all: a store that is away for that long does not end a job of days.
-ATTEMPTS = 8
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
-
-
-class Patience(NamedTuple):
-    """For how long a failing store is tried again, instead of ``ATTEMPTS`` times.
-
-    ``pause`` waits so many seconds before each further try. What it raises ends the tries.
-    """
-
-    seconds: float
-    pause: Callable[[float], None]
 
 
 def join(base: str | Path, *parts: str) -> str:
@@ -297,29 +281,8 @@ def _retrying(
     attempt: Callable[[], T],
     patience: Patience | None = None,
 ) -> T:
-    """Return ``attempt()``, tried again after jittered, doubling waits when a remote store fails."""
-    remote = not _is_a("file", file_system)
-    begun = time.monotonic()
-    for number in count(1):
+    def fresh() -> T:
         file_system.invalidate_cache()  # of listings: another process may have written
-        try:
-            return attempt()
-        except Exception as error:
-            if not store_errors.is_failure(error, remote):
-                raise
-            if told := store_errors.permanent(url, error, remote):
-                raise told from None
-            if not remote:
-                raise OSError(f"{url}: {store_errors.reason(error)}") from error
-            doubled = FIRST_WAIT_SECONDS * 2 ** min(number - 1, ATTEMPTS)
-            wait = min(doubled * random.uniform(1.0, 1.5), LONGEST_WAIT_SECONDS)
-            tried = time.monotonic() - begun
-            if patience is None:
-                over, during = number == ATTEMPTS, ""
-            else:
-                over, during = tried + wait > patience.seconds, f" in {tried:.0f} s"
-            if over:
-                reason = store_errors.reason(error)
-                raise StoreError(f"{url}: {reason} (tried {number} times{during})") from error
-        (patience.pause if patience else time.sleep)(wait)
-    raise AssertionError("unreachable")
+        return attempt()
+
+    return retrying(url, fresh, remote=not _is_a("file", file_system), patience=patience)

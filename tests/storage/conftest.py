@@ -9,7 +9,7 @@ from tests import object_store
 from tests.object_store import Server, environment, forget_connections, use_environment
 from tests.storage.faulty_bucket import DATA, Bucket
 from tests.storage.faulty_proxy import Proxy, faulty_proxy
-from timbre import storage
+from timbre import retries
 
 s3 = object_store.s3
 
@@ -28,7 +28,7 @@ def proxy(s3: Server) -> Iterator[Proxy]:
 @pytest.fixture
 def bucket(s3: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """A new bucket; no fault yet."""
-    monkeypatch.setattr(storage, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.001)
     name = s3.make_bucket()
     (s3.folder / name / "a").mkdir()
     (s3.folder / name / "a" / "x").write_bytes(DATA)

@@ -10,7 +10,7 @@ from fsspec.core import url_to_fs
 
 from tests.storage.faulty_bucket import DATA, OPERATIONS, Bucket
 from tests.storage.faulty_proxy import Fault, Kind
-from timbre import storage
+from timbre import retries, storage
 
 FAULTS: dict[str, Fault] = {
     "503": Fault("status"),
@@ -51,7 +51,7 @@ def test_the_libraries_below_do_not_try_again_on_their_own(bucket: Bucket, kind:
     bucket.proxy.fail(Fault(kind, "GET"))
     with pytest.raises(OSError, match="tried 8 times"):
         storage.read_range(f"{bucket.url}/a/x", 100, 4000)
-    assert bucket.proxy.count("GET") == storage.ATTEMPTS == 8
+    assert bucket.proxy.count("GET") == retries.ATTEMPTS == 8
 
 
 @pytest.mark.usefixtures("new_connections")
@@ -84,7 +84,7 @@ def test_a_failed_put_leaves_the_old_object_or_none(
     with pytest.raises(OSError, match=f"{bucket.url}/new"):
         storage.publish(f"{bucket.url}/new", DATA)
     assert (target.read_bytes() if target.exists() else None) == old
-    assert bucket.proxy.count("PUT") >= storage.ATTEMPTS
+    assert bucket.proxy.count("PUT") >= retries.ATTEMPTS
 
 
 def test_an_object_that_arrived_damaged_is_put_again(
@@ -115,7 +115,7 @@ def test_an_object_that_arrived_damaged_is_put_again(
 def test_a_large_object_is_put_in_parts_whole_or_not_at_all(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "ATTEMPTS", 2)
+    monkeypatch.setattr(retries, "ATTEMPTS", 2)
     data = random.Random(2).randbytes(1000) * 105_000
     bucket.proxy.fail(Fault("reset before", "PUT", "partNumber=3"))
     with pytest.raises(OSError, match=f"{bucket.url}/large"):

@@ -10,7 +10,7 @@ import soundfile
 from tests.object_store import environment, serve_s3, use_environment
 from tests.storage.faulty_bucket import DATA, OPERATIONS, Bucket
 from tests.storage.faulty_proxy import Fault
-from timbre import storage
+from timbre import retries, storage
 from timbre.command import FAILED, command
 
 
@@ -87,7 +87,7 @@ def test_an_empty_object_is_read_as_empty(bucket: Bucket) -> None:
 def test_a_dead_server_is_told_with_the_name(
     operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.001)
     use_environment(monkeypatch, environment("http://127.0.0.1:1"))
     with pytest.raises(OSError, match=r"^s3://bucket.*: Could not connect .*\(tried 8 times\)"):
         OPERATIONS[operation][0]("s3://bucket")
@@ -97,7 +97,7 @@ def test_a_dead_server_is_told_with_the_name(
 def test_a_server_that_dies_meanwhile_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.001)
     with serve_s3(tmp_path) as server:
         use_environment(monkeypatch, server.environment)
         url = f"s3://{server.make_bucket()}/a"

@@ -200,7 +200,8 @@ def test_two_ranks_with_two_processes_each_fetch_every_file_once(
         for ending in ("tar", "index"):
             assert proxy.count("GET", rf"shard-{number:06d}\.{ending}") == 1, (number, ending)
     fetched = sum(rank.took.cache_fetches for rank in ranks)
-    assert fetched == 2 * len(COUNTS)
+    # What a batch fetched that was read ahead and not taken is told by nobody.
+    assert len(COUNTS) < fetched <= 2 * len(COUNTS)
     assert sum(rank.took.cache_hits for rank in ranks) > 2 * len(COUNTS)
 
 

@@ -100,15 +100,7 @@ class DenoiserStep(nn.Module):
         spectrum = torch.fft.rfft(frames * self.frontend.window, norm="forward")
         levels, low, means = self.frontend.continued_features(spectrum, state.means)
 
-        # The two frames at the start are dropped, and beyond the end features are zero, not those
-        # of silence.
-        index = state.seen[:, None] + torch.arange(count, device=hops.device)
-        started = index >= 0
-        last = state.length[:, None] // HOP
-        levels = levels * (started & (index < last))[..., None]
-        low = low * started[..., None, None]
-        all_levels = torch.cat((state.levels, levels), dim=1)
-        all_low = torch.cat((state.low, low), dim=1)
+        all_levels, all_low, started = self.continued(levels, low, state)
         gains, coefficients, taps, recurrent = self.decode(all_levels, all_low, started, state)
 
         spectra = torch.cat((state.spectrum, torch.view_as_real(spectrum)), dim=1)
@@ -128,6 +120,22 @@ class DenoiserStep(nn.Module):
             seen=state.seen + count,
             length=state.length,
         )
+
+    def continued(
+        self, levels: Tensor, low: Tensor, state: DenoiserState
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Levels and low bins behind the two frames before them, and which frames count.
+
+        The two frames at the start are dropped, and beyond the end features are zero, not those of
+        silence.
+        """
+        index = state.seen[:, None] + torch.arange(levels.shape[1], device=levels.device)
+        started = index >= 0
+        last = state.length[:, None] // HOP
+        levels = levels * (started & (index < last))[..., None]
+        low = low * started[..., None, None]
+        all_levels = torch.cat((state.levels, levels), dim=1)
+        return all_levels, torch.cat((state.low, low), dim=1), started
 
     def decode(
         self, levels: Tensor, low: Tensor, started: Tensor, state: DenoiserState

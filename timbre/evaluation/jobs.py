@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from timbre.errors import TimbreError, WorkError
 from timbre.evaluation import cases, figures
 from timbre.evaluation.cases import Case, Labels
 from timbre.evaluation.systems import CLEAN, Chains, System
+from timbre.one_thread import one_thread
 
 # The pair itself; clean speech through each whole chain; clean speech through the generator alone.
 MAIN, HARM, HARM_ALONE = "main", "harm", "harm_alone"
@@ -189,7 +189,7 @@ def _run(tasks: Sequence[Task], workers: int) -> Iterator[Row]:
     """Yield the rows of all tasks as they are done."""
     if workers <= 1 and len(tasks) <= LIFE:
         for task in tasks:
-            with _one_thread():
+            with one_thread():
                 row = measure_case(*task)
             yield row
         return
@@ -239,14 +239,3 @@ def _begin() -> None:
 def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
     parent.join()
     os._exit(1)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Measure on one thread, as workers do: sums in the same order, the same bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

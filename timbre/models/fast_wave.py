@@ -18,7 +18,7 @@ from timbre.models.wave import (
     Residual,
     TransposedConvolution,
 )
-from timbre.models.wave_step import WaveState, WaveStep, spill
+from timbre.models.wave_step import Memory, WaveState, WaveStep, spill
 from timbre.products import RowProduct
 
 
@@ -63,28 +63,6 @@ class FastWaveStep:
         change = self._last(hidden, memory)[..., 0]
         seen = state.seen + hops.shape[1] // STRIDE
         return torch.add(hops, change, alpha=1 / INPUT_GAIN), WaveState(memory.next_past(), seen)
-
-
-class Memory:
-    """Hands out the parts of a state in the order of use, and collects those of the next one."""
-
-    def __init__(self, past: Tensor) -> None:
-        self._past, self._taken = past, 0
-        self._kept: list[Tensor] = []
-
-    def take(self, length: int, channels: int) -> Tensor:
-        """Return the next part, ``(batch, length, channels)``."""
-        first = self._taken
-        self._taken += length * channels
-        return self._past[:, first : self._taken].view(-1, length, channels)
-
-    def keep(self, part: Tensor) -> None:
-        """Give a part to the next call."""
-        self._kept.append(part.flatten(1))
-
-    def next_past(self) -> Tensor:
-        """Return the parts for the next call, ``(batch, any)``."""
-        return torch.cat(self._kept, dim=1)
 
 
 class Patches(NamedTuple):

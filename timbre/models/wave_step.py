@@ -70,7 +70,7 @@ class WaveStep(nn.Module):
             state: from the call before.
             noisy: likewise what the denoiser was given, in time with ``hops``; None means silence.
         """
-        generator, memory = self.generator, Memory(state.past)
+        generator, memory = self.generator, Layers(state.past)
         hidden = memory.convolve(generator.first, hops[:, None] * INPUT_GAIN)
         if generator.first_noisy is not None:
             heard = torch.zeros_like(hops) if noisy is None else noisy
@@ -93,19 +93,32 @@ class Memory:
     """Hands out the parts of a state in the order of use, and collects those of the next one."""
 
     def __init__(self, past: Tensor) -> None:
-        self._past = past
-        self._taken = 0
+        self._past, self._taken = past, 0
         self._kept: list[Tensor] = []
+
+    def take(self, rows: int, columns: int) -> Tensor:
+        """Return the next part, ``(batch, rows, columns)``."""
+        first = self._taken
+        self._taken += rows * columns
+        return self._past[:, first : self._taken].reshape(-1, rows, columns)
+
+    def keep(self, part: Tensor) -> None:
+        """Give a part to the next call."""
+        self._kept.append(part.flatten(1))
 
     def next_past(self) -> Tensor:
         """Return the parts for the next call, ``(batch, any)``."""
         return torch.cat(self._kept, dim=1)
 
+
+class Layers(Memory):
+    """What each kind of layer gives with that memory in place of its padding."""
+
     def convolve(self, layer: Convolution, hidden: Tensor) -> Tensor:
         """Return what ``layer`` gives, with the past in place of its padding."""
         length = layer.padding[0]
-        inputs = torch.cat((self._take(hidden.shape[1], length), hidden), dim=2)
-        self._keep(inputs[..., inputs.shape[2] - length :])
+        inputs = torch.cat((self.take(hidden.shape[1], length), hidden), dim=2)
+        self.keep(inputs[..., inputs.shape[2] - length :])
         output: Tensor = layer.convolution(inputs)
         return output
 
@@ -114,9 +127,9 @@ class Memory:
         convolution: nn.ConvTranspose1d = layer.convolution
         length = spill(layer)
         full: Tensor = F.conv_transpose1d(hidden, convolution.weight, stride=layer.stride)
-        past = self._take(full.shape[1], length)
+        past = self.take(full.shape[1], length)
         full = full + F.pad(past, (0, full.shape[2] - length))
-        self._keep(full[..., full.shape[2] - length :])
+        self.keep(full[..., full.shape[2] - length :])
         assert convolution.bias is not None
         ready: Tensor = full[..., : full.shape[2] - length] + convolution.bias[:, None]
         return ready
@@ -141,14 +154,6 @@ class Memory:
         for block in level.residuals:
             hidden = self.add(block, hidden)  # type: ignore[arg-type]
         return hidden
-
-    def _take(self, channels: int, length: int) -> Tensor:
-        first = self._taken
-        self._taken += channels * length
-        return self._past[:, first : self._taken].reshape(-1, channels, length)
-
-    def _keep(self, part: Tensor) -> None:
-        self._kept.append(part.flatten(1))
 
 
 def spill(layer: TransposedConvolution) -> int:

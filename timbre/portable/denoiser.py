@@ -53,14 +53,7 @@ class PortableDenoiser(nn.Module):
         spectrum = torch.stack(self.fourier.spectra(frames), dim=3)
         levels, low, means = self.features(spectrum, state.means)
 
-        # As in the step: the first two frames are dropped, features beyond the end are zero.
-        index = state.seen[:, None] + torch.arange(count)
-        started = index >= 0
-        last = state.length[:, None] // HOP
-        levels = levels * (started & (index < last))[..., None]
-        low = low * started[..., None, None]
-        all_levels = torch.cat((state.levels, levels), dim=1)
-        all_low = torch.cat((state.low, low), dim=1)
+        all_levels, all_low, started = self.step.continued(levels, low, state)
         gains, coefficients, taps, recurrent = self.step.decode(all_levels, all_low, started, state)
 
         spectra = torch.cat((state.spectrum, spectrum), dim=1)
