@@ -146,18 +146,30 @@ def mel_distance(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tens
 
 
 def leak_db(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -> Tensor:
-    """Return the energy that the estimate holds where the reference is silent, in dB.
+    """Return the energy that the estimate adds where the reference is silent, in dB.
 
     Relative to all energy of the reference, between -100 and 100; silent are the bins more than
-    60 dB below the reference's highest.
+    60 dB below the reference's highest. What a recording has there itself does not count: over
+    many bins it adds up to -38 dB.
     """
-    stft = Stft(N_FFT, HOP).to(reference.device)
-    power, reference_power = (power_of(stft(_rows(x))) for x in (estimate, reference))
-    counted = stft.counted(0.0, _bandwidths(bandwidth_hz, reference))
-    silent = counted & ~active_bins(reference_power, counted)
-    total = (reference_power * counted).sum(dim=(1, 2))
-    leak = _decibels((power * silent).sum(dim=(1, 2)), total)
-    return torch.where(total > 0, leak, torch.nan).reshape(reference.shape[:-1])
+    added, active, total = _added(estimate, reference, bandwidth_hz)
+    leak = _decibels((added * ~active).sum(dim=(1, 2)), total.sum(dim=1))
+    return torch.where(total.any(dim=1), leak, torch.nan).reshape(reference.shape[:-1])
+
+
+def pause_leak_db(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -> Tensor:
+    """Return how loud what the estimate adds in the reference's pauses is, in dB.
+
+    Its mean power in frames of which every bin is silent, as :func:`leak_db` has it, relative to
+    the reference's mean power in the others; NaN if it has no pause.
+    """
+    added, active, total = _added(estimate, reference, bandwidth_hz)
+    pause = ~active.any(dim=1)
+    pauses, others = pause.sum(dim=1), (~pause).sum(dim=1)
+    in_pauses = (added.sum(dim=1) * pause).sum(dim=1) / pauses.clamp(min=1)
+    level = _decibels(in_pauses, (total * ~pause).sum(dim=1) / others.clamp(min=1))
+    known = total.any(dim=1) & (pauses > 0)
+    return torch.where(known, level, torch.nan).reshape(reference.shape[:-1])
 
 
 def pesq_wideband(estimate: Tensor, reference: Tensor) -> Tensor:
@@ -229,6 +241,21 @@ def at_16_khz(
         for pair in zip(*rows, strict=True)
     ]
     return torch.tensor(scores, dtype=torch.float64).reshape(reference.shape[:-1])
+
+
+def _added(
+    estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the power beyond the reference's and where that is active, both ``(batch, bins, frames)``.
+
+    And the reference's power ``(batch, frames)``. Bins above the bandwidth have none.
+    """
+    stft = Stft(N_FFT, HOP).to(reference.device)
+    power, reference_power = (power_of(stft(_rows(x))) for x in (estimate, reference))
+    counted = stft.counted(0.0, _bandwidths(bandwidth_hz, reference))
+    active = active_bins(reference_power, counted)
+    added = (power - reference_power).relu() * counted
+    return added, active, (reference_power * counted).sum(dim=1)
 
 
 def _decibels(power: Tensor, relative_to: Tensor) -> Tensor:

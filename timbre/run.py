@@ -54,7 +54,8 @@ class Run:
         )
         if config.compile:
             self.gan.compile()
-        self.reconstruction = ReconstructionLoss().to(accelerator.device)
+        perceptual = config.loss.perceptual > 0
+        self.reconstruction = ReconstructionLoss(perceptual).to(accelerator.device)
         self.meter = Meter()
         self.alarms = Alarms(config.max_skipped_steps, config.alarm_accuracy, accelerator.device)
         self.balancer = (

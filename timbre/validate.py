@@ -22,6 +22,7 @@ from timbre.whole_pairs import AlignedPair, PairList, load_pair, spread
 
 QUALITY = ("mel_distance", "lsd_0_8k", "lsd_8_24k", "si_sdr")
 PERCEPTUAL = ("pesq", "estoi")
+# Without ``perceptual``: PESQ itself is measured.
 LOSSES = ("mel", "spectrum", "waveform", "silence", "adversarial", "feature_matching")
 # Of clean speech that went through the generator: how far it is from what it was.
 HARM = ("lsd_0_8k", "lsd_8_24k", "si_sdr")

@@ -54,7 +54,8 @@ FIGURES = {
         f"over_suppressed_{name}": Figure("share", "lower", f"the same, {low // 1000}-{high // 1000} kHz")
         for name, (low, high) in BANDS.items()
     },
-    "leak_db": Figure("dB", "lower", "sound where the target is silent, against all of the target"),
+    "leak_db": Figure("dB", "lower", "sound added where the target is silent, against all of it"),
+    "leak_pauses_db": Figure("dB", "lower", "sound added in the target's pauses, against its speech"),
     "dnsmos_sig": Figure("MOS", "higher", "DNSMOS P.835 of the speech, without reference, up to 8 kHz"),
     "dnsmos_bak": Figure("MOS", "higher", "DNSMOS P.835 of the background"),
     "dnsmos_ovrl": Figure("MOS", "higher", "DNSMOS P.835 of all"),
@@ -108,7 +109,11 @@ METERS = (
         _no_gap,
     ),
     Meter(("mel_distance",), lambda *sides: [float(metrics.mel_distance(*sides))], _no_gap),
-    Meter(("leak_db",), lambda *sides: [float(metrics.leak_db(*sides))], _no_gap),
+    Meter(
+        ("leak_db", "leak_pauses_db"),
+        lambda *sides: [float(metrics.leak_db(*sides)), float(metrics.pause_leak_db(*sides))],
+        _no_gap,
+    ),
     Meter(
         ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"),
         lambda x, *_: dnsmos.opinion(x),
