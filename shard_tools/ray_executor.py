@@ -14,8 +14,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 
 from shard_tools.bank import Bank
-from shard_tools.executors import ALLOCATOR, Failure, attempt, result_of, variable
+from shard_tools.executors import ALLOCATOR, variable
 from timbre.errors import ConfigError, WorkError
+from timbre.workers import Failure, attempt, result_of
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,9 +15,10 @@ import psutil
 import pytest
 import torch
 
-from shard_tools.executors import ALLOCATOR, RaisedInWorkerError, run_local
+from shard_tools.executors import ALLOCATOR, run_local
 from timbre.command import command
 from timbre.errors import WorkError
+from timbre.workers import RaisedInWorkerError, WorkerDiedError, run_tasks
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,6 +74,18 @@ def die(how: str, number: int) -> int:
 def interrupt_itself(number: int) -> int:
     signal.raise_signal(signal.SIGINT)
     return number
+
+
+def count_aloud(number: int, tell: Callable[[int], None]) -> int:
+    for said in range(number):
+        tell(said)
+    return number
+
+
+def leave_a_file(folder: Path, number: int) -> None:
+    with tempfile.NamedTemporaryFile(dir=folder):
+        (folder / f"begun-{number}").touch()
+        threading.Event().wait()
 
 
 def begin_and_hang(_: int) -> None:
@@ -209,6 +224,41 @@ def test_a_worker_that_dies_is_noticed(how: str, told: str) -> None:
         for number, _ in run_local(partial(die, how), range(9), 2):
             done.append(number)
     assert len(done) >= 2 and 3 not in done  # two are done before task 3 is given out
+
+
+def test_the_task_at_which_a_worker_died_is_known() -> None:
+    with pytest.raises(WorkerDiedError) as caught:
+        list(run_tasks(partial(die, "exits"), range(9), 1))
+    assert caught.value.task == 3
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_what_a_task_tells_comes_before_its_result(workers: int) -> None:
+    heard: dict[int, list[int]] = {number: [] for number in range(5)}
+    for number, result in run_tasks(
+        count_aloud, range(5), workers, told=lambda number, said: heard[number].append(said)
+    ):
+        assert result == number and heard[number] == list(range(number))
+
+
+def test_a_task_that_is_cut_short_takes_its_temporary_files_with_it(tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    threading.Thread(target=_alarm_when_both_began, args=(tmp_path,), daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run_tasks(partial(leave_a_file, tmp_path), range(2), 2))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["begun-0", "begun-1"]
+
+
+def _alarm_when_both_began(folder: Path) -> None:
+    while len(list(folder.glob("begun-*"))) < 2:
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGALRM)
 
 
 def test_workers_end_when_the_caller_wants_no_more() -> None:

@@ -20,7 +20,14 @@ LAYERS = [
         "timbre.kept_errors",
         "timbre.one_thread",
     },
-    {"timbre.levels", "timbre.resampling", "timbre.blocks", "timbre.truncation", "timbre.shipped"},
+    {
+        "timbre.levels",
+        "timbre.resampling",
+        "timbre.blocks",
+        "timbre.truncation",
+        "timbre.shipped",
+        "timbre.workers",
+    },
     {"timbre.raw_pcm"},
     {"timbre.wanted", "timbre.working_level"},
     {"timbre.retries"},
@@ -28,7 +35,14 @@ LAYERS = [
     {"timbre.audio", "timbre.new_file"},
     {"timbre.audio_reader", "timbre.audio_writer"},
     {"timbre.spectral", "timbre.filters", "timbre.synthetic_voice", "timbre.products"},
-    {"timbre.shards", "timbre.denoise", "timbre.models", "timbre.augment", "timbre.schedule"},
+    {
+        "timbre.shards",
+        "timbre.denoise",
+        "timbre.models",
+        "timbre.augment",
+        "timbre.schedule",
+        "timbre.perceptual",
+    },
     {"timbre.pcm_wave", "timbre.row_pool", "timbre.remote", "timbre.hop_stream"},
     {"timbre.tars", "timbre.portable"},
     {"timbre.foreign", "timbre.balance", "timbre.alarms"},
@@ -59,7 +73,7 @@ LAYERS = [
 ]
 PREP_MAY_USE = {
     "timbre.errors",
-    "timbre.one_thread",
+    "timbre.workers",
     "timbre.command",
     "timbre.config",
     "timbre.storage",
@@ -136,7 +150,8 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_only_the_command_line_and_executors_touch_the_environment() -> None:
-    allowed = {"shard_tools.executors"}  # sets the allocator of its worker processes
+    # Shares of a job array; the allocator of worker processes.
+    allowed = {"shard_tools.executors", "timbre.workers"}
     for package in ("timbre", "shard_tools"):
         for name, path in modules(package).items():
             if "os.environ" in path.read_text() or "getenv" in path.read_text():

@@ -1,23 +1,18 @@
 """Many files, on one process or on several: outcomes as they come."""
 
-import multiprocessing
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import psutil
 import torch
 
-from timbre.errors import AudioError, WorkError
+from timbre.errors import AudioError
 from timbre.restore_files import Done, Job, restore_file
 from timbre.restorer import Restorer
 from timbre.wanted import Wanted
+from timbre.workers import run_tasks
 
 # A process with both networks and a chunk of stereo: 0.9 GB were measured.
 BYTES_A_PROCESS = 1_500_000_000
@@ -76,19 +71,20 @@ def in_processes(
     Raises:
         WorkError: a process died.
     """
-    waiting = iter(jobs)
-    with _processes(recipe, wanted, workers) as pool:
-        busy = {line for line in pool if _give(line, waiting)}
-        while busy:
-            for line in wait(list(busy)):
-                assert isinstance(line, Connection)
-                message = _receive(line, pool[line])
-                if isinstance(message, Outcome):
-                    yield message
-                    if not _give(line, waiting):
-                        busy.remove(line)
-                else:
-                    progress(*message)
+    work = partial(_restore, recipe, wanted)
+    gpu = recipe.device == "cuda"
+    for _, outcome in run_tasks(work, jobs, workers, gpu=gpu, told=progress):
+        yield outcome
+
+
+def _restore(recipe: Recipe, wanted: Wanted, job: Job, tell: Callable[[float], None]) -> Outcome:
+    """Do a job in a worker process."""
+    return _attempt(_loaded(recipe), job, wanted, lambda _, share: tell(share))
+
+
+@lru_cache(maxsize=1)
+def _loaded(recipe: Recipe) -> Restorer:
+    return recipe.load()
 
 
 def _attempt(restorer: Restorer, job: Job, wanted: Wanted, progress: Progress) -> Outcome:
@@ -98,67 +94,3 @@ def _attempt(restorer: Restorer, job: Job, wanted: Wanted, progress: Progress) -
         # Some name the output only.
         text = str(error)
         return Outcome(job, None, text if job.source in text else f"{job.source}: {text}")
-
-
-def _give(line: Connection, waiting: Iterator[Job]) -> bool:
-    """Send the next job, if there is one."""
-    job = next(waiting, None)
-    if job is not None:
-        with suppress(ConnectionError):  # the process is dead, which receiving will tell
-            line.send(job)
-    return job is not None
-
-
-def _receive(line: Connection, process: SpawnProcess) -> Any:
-    try:
-        return line.recv()
-    except (EOFError, ConnectionError):
-        process.join()
-        raise WorkError(
-            f"a worker process died (exit code {process.exitcode}; -9: most likely the machine ran "
-            "out of memory, then take fewer --workers); what is finished is kept; run the same "
-            "command again to continue"
-        ) from None
-
-
-@contextmanager
-def _processes(
-    recipe: Recipe, wanted: Wanted, count: int
-) -> Iterator[dict[Connection, SpawnProcess]]:
-    """Start ``count`` processes, each at the end of a line; end them afterwards."""
-    context = multiprocessing.get_context("spawn")
-    pool: dict[Connection, SpawnProcess] = {}
-    try:
-        for number in range(count):
-            ours, theirs = context.Pipe()
-            told = theirs, _for_worker(recipe, number), wanted
-            process = context.Process(target=_serve, args=told, daemon=True)
-            process.start()
-            theirs.close()  # so that the line breaks when the process dies
-            pool[ours] = process
-        yield pool
-    finally:
-        # At once, whatever they do: an output appears whole or not at all. Not killed, so that their
-        # temporary files go too.
-        for line, process in pool.items():
-            process.terminate()
-            process.join()
-            line.close()
-
-
-def _for_worker(recipe: Recipe, number: int) -> Recipe:
-    count = torch.cuda.device_count() if recipe.device == "cuda" else 0
-    return recipe._replace(device=f"cuda:{number % count}") if count else recipe
-
-
-def _serve(line: Connection, recipe: Recipe, wanted: Wanted) -> None:
-    """Do the jobs that come in: what a worker process runs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to act on
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    torch.set_num_threads(1)
-    restorer = recipe.load()
-    with suppress(EOFError, ConnectionError):  # the parent is gone
-        while True:
-            job = line.recv()
-            outcome = _attempt(restorer, job, wanted, lambda *message: line.send(message))
-            line.send(outcome)

@@ -2,18 +2,11 @@
 
 import hashlib
 import json
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from typing import NamedTuple
 
-import torch
 from tqdm import tqdm
 
 from timbre import storage
@@ -22,7 +15,7 @@ from timbre.errors import TimbreError, WorkError
 from timbre.evaluation import cases, figures
 from timbre.evaluation.cases import Case, Labels
 from timbre.evaluation.systems import CLEAN, Chains, System
-from timbre.one_thread import one_thread
+from timbre.workers import WorkerDiedError, run_tasks
 
 # The pair itself; clean speech through each whole chain; clean speech through the generator alone.
 MAIN, HARM, HARM_ALONE = "main", "harm", "harm_alone"
@@ -33,8 +26,6 @@ SAVE_SECONDS = 30.0
 # Pairs that a worker measures before a fresh one takes over: oneDNN keeps code and memory for each
 # length of waveform that it meets, some 7 MB a pair with two systems.
 LIFE = 100
-# So many pairs wait for each worker, so that none idles.
-AHEAD = 2
 
 Values = dict[str, dict[str, dict[str, float]]]
 
@@ -187,55 +178,14 @@ Task = tuple[Job, Case, bool]
 
 def _run(tasks: Sequence[Task], workers: int) -> Iterator[Row]:
     """Yield the rows of all tasks as they are done."""
-    if workers <= 1 and len(tasks) <= LIFE:
-        for task in tasks:
-            with one_thread():
-                row = measure_case(*task)
-            yield row
-        return
-    for start in range(0, len(tasks), LIFE * workers):
-        yield from _run_in_pool(tasks[start : start + LIFE * workers], workers)
+    count = 0 if workers <= 1 and len(tasks) <= LIFE else workers
+    for start in range(0, len(tasks), LIFE * max(count, 1)):
+        some = tasks[start : start + LIFE * max(count, 1)]
+        try:
+            yield from (row for _, row in run_tasks(_measure_task, some, count))
+        except WorkerDiedError as error:
+            raise WorkError(f"{error.task[1].key}: {error}") from None
 
 
-def _run_in_pool(tasks: Sequence[Task], workers: int) -> Iterator[Row]:
-    processes = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), processes, _begin)
-    begun: dict[Future[Row], str] = {}
-    try:
-        for task in tasks:
-            begun[pool.submit(measure_case, *task)] = task[1].key
-            if len(begun) >= AHEAD * workers:
-                yield from _finished(begun)
-        while begun:
-            yield from _finished(begun)
-    except BrokenProcessPool:
-        keys = ", ".join(begun.values())
-        raise WorkError(
-            f"a worker process died (out of memory, or in a package's C code) at one of {keys}; "
-            "run the same command again to continue, with fewer --workers if memory was short"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _finished(begun: dict[Future[Row], str]) -> Iterator[Row]:
-    done, _ = wait(begun, return_when=FIRST_COMPLETED)
-    for future in done:
-        row = future.result()
-        del begun[future]
-        yield row
-
-
-def _begin() -> None:
-    """Set up a worker: one thread, and no life after its parent's, however that ends."""
-    torch.set_num_threads(1)
-    # An interrupt from the keyboard comes to all processes; the parent sees to it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
-
-
-def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+def _measure_task(task: Task) -> Row:
+    return measure_case(*task)
