@@ -21,7 +21,7 @@ from timbre.workers import WorkerDiedError, run_tasks
 MAIN, HARM, HARM_ALONE = "main", "harm", "harm_alone"
 UNFINISHED = "unfinished.json"
 # Counts changes of what figures mean: rows of an older one are not continued.
-SCHEMA = 1
+SCHEMA = 2
 SAVE_SECONDS = 30.0
 # Pairs that a worker measures before a fresh one takes over: oneDNN keeps code and memory for each
 # length of waveform that it meets, some 7 MB a pair with two systems.
