@@ -8,7 +8,7 @@ from torch import Tensor
 from timbre import metrics
 from timbre.audio import SAMPLE_RATE
 from timbre.losses import ReconstructionLoss
-from timbre.perceptual import PerceptualLoss, mos
+from timbre.perceptual import PerceptualLoss
 from timbre.synthetic_voice import voice
 
 
@@ -24,6 +24,11 @@ def speech(seed: int, seconds: float = 4.0) -> Tensor:
 def at_snr(clean: Tensor, snr_db: float, seed: int) -> Tensor:
     level = clean.square().mean().sqrt() * 10 ** (-snr_db / 20)
     return clean + level * noise(*clean.shape, seed=seed)
+
+
+def mos(lost: Tensor) -> Tensor:
+    """P.862.2's mapping of a raw score."""
+    return 0.999 + 4 / (1 + torch.exp(3.8224 - 1.3669 * (4.5 - lost)))
 
 
 @pytest.fixture(scope="module")

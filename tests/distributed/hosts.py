@@ -5,6 +5,7 @@ one, and its processors.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 INTERFACE = "eth0"
+NUMBERS = itertools.count()
 
 
 class Host:
@@ -94,7 +96,8 @@ def connected_hosts(count: int) -> Iterator[list[Host]]:
         raise PermissionError("only root may make network namespaces")
     if shutil.which("ip") is None or shutil.which("tc") is None:
         raise FileNotFoundError("ip and tc (package iproute2) are not installed")
-    switch = f"timbre{os.getpid()}"
+    # Two modules that import `network` have one each, at the same time.
+    switch = f"timbre{os.getpid()}-{next(NUMBERS)}"
     try:
         _ip("netns", "add", switch)
         _ip("-n", switch, "link", "add", "switch", "up", "type", "bridge")
