@@ -1,8 +1,8 @@
 """Where tasks of a job are done. They are independent, so an executor only hands them out.
 
-``local`` is processes of one machine (:mod:`timbre.workers`). ``array`` is ``local`` on several machines that
-share nothing but the output: each does its share of the tasks (:func:`find_share`). ``ray`` is
-:mod:`shard_tools.ray_executor`.
+``local`` is processes of one machine (:mod:`timbre.workers`). ``array`` is ``local`` on several
+machines that share nothing but the output: each does its share of the tasks (:func:`find_share`).
+``ray`` is :mod:`shard_tools.ray_executor`.
 """
 
 import os

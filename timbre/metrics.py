@@ -49,6 +49,18 @@ class Comparison(NamedTuple):
         return self.active & inside[:, None]
 
 
+class Leak(NamedTuple):
+    """What is added where nothing should be, in dB between -100 and 100.
+
+    ``overall`` is all of its energy, relative to the reference's; ``pauses`` its mean power in frames
+    that are silent as a whole, relative to the reference's mean power in the others, NaN without
+    any.
+    """
+
+    overall: Tensor
+    pauses: Tensor
+
+
 def compare(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -> Comparison:
     """Return what :func:`distance_in` and :func:`lost_share_in` look at.
 
@@ -145,31 +157,28 @@ def mel_distance(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tens
     return torch.where(audible, decibels, torch.nan).reshape(reference.shape[:-1])
 
 
-def leak_db(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -> Tensor:
-    """Return the energy that the estimate adds where the reference is silent, in dB.
+def leak_db(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -> Leak:
+    """Return what the estimate adds where the reference is silent.
 
-    Relative to all energy of the reference, between -100 and 100; silent are the bins more than
-    60 dB below the reference's highest. What a recording has there itself does not count: over
-    many bins it adds up to -38 dB.
+    Silent are the bins more than 60 dB below the reference's highest; above the bandwidth none
+    counts. What a recording has there itself is no leak: over many bins it adds up to -38 dB.
     """
-    added, active, total = _added(estimate, reference, bandwidth_hz)
-    leak = _decibels((added * ~active).sum(dim=(1, 2)), total.sum(dim=1))
-    return torch.where(total.any(dim=1), leak, torch.nan).reshape(reference.shape[:-1])
+    stft = Stft(N_FFT, HOP).to(reference.device)
+    power, reference_power = (power_of(stft(_rows(x))) for x in (estimate, reference))
+    counted = stft.counted(0.0, _bandwidths(bandwidth_hz, reference))
+    active = active_bins(reference_power, counted)
+    added = ((power - reference_power).relu() * (counted & ~active)).sum(dim=1)
+    meant = (reference_power * counted).sum(dim=1)
 
-
-def pause_leak_db(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -> Tensor:
-    """Return how loud what the estimate adds in the reference's pauses is, in dB.
-
-    Its mean power in frames of which every bin is silent, as :func:`leak_db` has it, relative to
-    the reference's mean power in the others; NaN if it has no pause.
-    """
-    added, active, total = _added(estimate, reference, bandwidth_hz)
     pause = ~active.any(dim=1)
     pauses, others = pause.sum(dim=1), (~pause).sum(dim=1)
-    in_pauses = (added.sum(dim=1) * pause).sum(dim=1) / pauses.clamp(min=1)
-    level = _decibels(in_pauses, (total * ~pause).sum(dim=1) / others.clamp(min=1))
-    known = total.any(dim=1) & (pauses > 0)
-    return torch.where(known, level, torch.nan).reshape(reference.shape[:-1])
+    in_pauses = (added * pause).sum(dim=1) / pauses.clamp(min=1)
+    in_others = (meant * ~pause).sum(dim=1) / others.clamp(min=1)
+    audible = meant.any(dim=1)
+    overall = torch.where(audible, _decibels(added.sum(dim=1), meant.sum(dim=1)), torch.nan)
+    level = torch.where(audible & (pauses > 0), _decibels(in_pauses, in_others), torch.nan)
+    shape = reference.shape[:-1]
+    return Leak(overall.reshape(shape), level.reshape(shape))
 
 
 def pesq_wideband(estimate: Tensor, reference: Tensor) -> Tensor:
@@ -241,21 +250,6 @@ def at_16_khz(
         for pair in zip(*rows, strict=True)
     ]
     return torch.tensor(scores, dtype=torch.float64).reshape(reference.shape[:-1])
-
-
-def _added(
-    estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the power beyond the reference's and where that is active, both ``(batch, bins, frames)``.
-
-    And the reference's power ``(batch, frames)``. Bins above the bandwidth have none.
-    """
-    stft = Stft(N_FFT, HOP).to(reference.device)
-    power, reference_power = (power_of(stft(_rows(x))) for x in (estimate, reference))
-    counted = stft.counted(0.0, _bandwidths(bandwidth_hz, reference))
-    active = active_bins(reference_power, counted)
-    added = (power - reference_power).relu() * counted
-    return added, active, (reference_power * counted).sum(dim=1)
 
 
 def _decibels(power: Tensor, relative_to: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ METERS = (
     Meter(("mel_distance",), lambda *sides: [float(metrics.mel_distance(*sides))], _no_gap),
     Meter(
         ("leak_db", "leak_pauses_db"),
-        lambda *sides: [float(metrics.leak_db(*sides)), float(metrics.pause_leak_db(*sides))],
+        lambda *sides: [float(leak) for leak in metrics.leak_db(*sides)],
         _no_gap,
     ),
     Meter(
