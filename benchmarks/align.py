@@ -1,4 +1,4 @@
-"""How well a pair's offset is found: `shard_tools.align` against the plain dot product.
+"""How well a pair's offset is found: `shard_tools.judge.align` against the plain dot product.
 
 Run as `python -m benchmarks.align [--quick] [--data FOLDER]`. Speech is mixed with noise, goes through
 DeepFilterNet3 or not, and is moved by up to 20 ms; both methods then search the same range. An
@@ -22,12 +22,12 @@ import torch
 from scipy.signal import correlate  # type: ignore[import-untyped]
 
 from benchmarks.report import print_figure, print_machine, print_ratios
-from shard_tools import mix
-from shard_tools.align import MIN_CONFIDENCE, estimate_offset
-from shard_tools.degrade import DenoiserConfig, degrade
-from timbre import audio
-from timbre.audio import SAMPLE_RATE, Wave
-from timbre.signals import NoiseKind, noise, voice
+from shard_tools.degrade.degrade import DenoiserConfig, degrade
+from shard_tools.judge.align import MIN_CONFIDENCE, estimate_offset
+from shard_tools.mix import mixture as mix
+from timbre.audio import decode as audio
+from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre.audio.synthetic.noise import NoiseKind, noise, voice
 
 BENCH = "align"
 MADE: tuple[NoiseKind, ...] = ("white", "pink", "babble", "clicks")

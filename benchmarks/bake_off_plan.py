@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import torch
 
 from timbre import config as configs
-from timbre.order import DataSource, open_corpus
-from timbre.run import Run, open_run
-from timbre.schedule import RECONSTRUCTION_EPOCHS
-from timbre.train import train_step
-from timbre.train_config import TrainConfig
+from timbre.stream.order import DataSource, open_corpus
+from timbre.train.config import TrainConfig
+from timbre.train.gan.schedule import RECONSTRUCTION_EPOCHS
+from timbre.train.run import Run, open_run
+from timbre.train.step import train_step
 
 BENCH = "bake_off"
 GENERATORS = ("spectral", "wave")

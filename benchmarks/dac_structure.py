@@ -8,10 +8,10 @@ generator's step, so that it computes gradients of their weights that nobody use
 import torch
 from torch import Tensor, nn
 
-from timbre import losses
-from timbre.gan import DTYPES, Precision
-from timbre.losses import LossWeights, ReconstructionLoss
 from timbre.models.discriminators import Preset
+from timbre.train.gan.gan import DTYPES, Precision
+from timbre.train.losses import reconstruction as losses
+from timbre.train.losses.reconstruction import LossWeights, ReconstructionLoss
 
 # The codec's own discriminators: full-width multi-period, and multi-band at three resolutions.
 DAC_PRESET = Preset((2, 3, 5, 7, 11), (32, 128, 512, 1024, 1024), (2048, 1024, 512), 32, 4)

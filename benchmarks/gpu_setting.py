@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from benchmarks.train_step import Size, open_adversarial_run
-from shard_tools.write import build_tar
+from shard_tools.make.tar import build_tar
 from tests.made_shards import make_pair, make_shards, publish_tar, shifted
-from timbre import shards
-from timbre.batches import PairBatch
-from timbre.run import Run
-from timbre.shards import AudioFormat
-from timbre.synthetic_voice import speaker, voice
+from timbre.audio.synthetic.voice import speaker, voice
+from timbre.shards import records as shards
+from timbre.shards.records import AudioFormat
+from timbre.stream.batches import PairBatch
+from timbre.train.run import Run
 
 # (metric, value, unit)
 Tell = Callable[[str, float, str], None]

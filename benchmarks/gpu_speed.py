@@ -18,10 +18,10 @@ from benchmarks.train_step import (
     ratios_of,
     synchronise,
 )
-from timbre.gan import DTYPES
-from timbre.losses import LossWeights, ReconstructionLoss
-from timbre.models import GeneratorConfig, build_generator
-from timbre.train import augmented, discriminator_step, generator_step, train_step
+from timbre.models.generator import GeneratorConfig, build_generator
+from timbre.train.gan.gan import DTYPES
+from timbre.train.losses.reconstruction import LossWeights, ReconstructionLoss
+from timbre.train.step import augmented, discriminator_step, generator_step, train_step
 
 # Steps are repeated for about so many seconds.
 STEP_SECONDS = 1.5

@@ -19,15 +19,15 @@ from tests.denoise_inputs import noisy_voice
 from tests.made_shards import make_shards
 from tests.moved_generators import NAMES, build
 from timbre import config as configs
-from timbre.audio import SAMPLE_RATE
-from timbre.gan import DTYPES
-from timbre.metrics import log_spectral_distance
-from timbre.order import DataSource, open_corpus
-from timbre.run import open_run
-from timbre.shards import AudioFormat
-from timbre.stream import PairStream
-from timbre.train import train, train_step
-from timbre.train_config import TrainConfig
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.metrics import log_spectral_distance
+from timbre.shards.records import AudioFormat
+from timbre.stream.order import DataSource, open_corpus
+from timbre.stream.pair_stream import PairStream
+from timbre.train.config import TrainConfig
+from timbre.train.gan.gan import DTYPES
+from timbre.train.run import open_run
+from timbre.train.step import train, train_step
 
 PHASES = ("reconstruction", "discriminator alone", "adversarial")
 # A measurement of reading ends after so many seconds.

@@ -16,9 +16,9 @@ import torch
 import torchaudio.functional as F
 from scipy.signal import correlate  # type: ignore[import-untyped]
 
-from shard_tools.make import ShardTask
-from timbre import audio
-from timbre.audio import SAMPLE_RATE, Wave
+from shard_tools.make.shard import ShardTask
+from timbre.audio import decode as audio
+from timbre.audio.decode import SAMPLE_RATE, Wave
 
 REACH = 960
 

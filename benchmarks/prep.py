@@ -30,17 +30,20 @@ import torch
 from benchmarks.per_clip_script import run_script
 from benchmarks.report import print_figure, print_line, print_machine, print_ratios
 from benchmarks.stages import DENOISE, SCAN, STAGES, stage_clocks
-from shard_tools import editions, make, plan
-from shard_tools.degrade import DenoiserConfig, weights_hash
-from shard_tools.executors import ALLOCATOR, Share, run_local
-from shard_tools.job import open_job, shard_task
-from shard_tools.make import ShardJob, ShardTask
-from shard_tools.prep_config import PrepConfig
+from shard_tools.config import PrepConfig
+from shard_tools.degrade.degrade import DenoiserConfig, weights_hash
+from shard_tools.executors.local import ALLOCATOR, Share, run_local
+from shard_tools.make import shard as make
+from shard_tools.make.job import open_job, shard_task
+from shard_tools.make.shard import ShardJob, ShardTask
+from shard_tools.plan import editions, plan
 from tests.official_deepfilternet import INSTALLED, Official
-from timbre import audio, shards, storage
-from timbre.audio import SAMPLE_RATE
-from timbre.shards import ShardIndex
-from timbre.signals import write_corpus
+from timbre.audio import decode as audio
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.synthetic.noise import write_corpus
+from timbre.shards import records as shards
+from timbre.shards.records import ShardIndex
+from timbre.storage import files as storage
 
 Cost = tuple[str, float, str]
 

@@ -30,9 +30,9 @@ from benchmarks.restore_sides import (
 )
 from tests.denoise_inputs import noisy_voice
 from tests.official_deepfilternet import INSTALLED
-from timbre.hop_stream import HOP
-from timbre.models import GeneratorConfig
-from timbre.waveform import SAMPLE_RATE
+from timbre.audio.waveform import SAMPLE_RATE
+from timbre.models.generator import GeneratorConfig
+from timbre.restore.hop_runner import HOP
 
 BENCH = "restore"
 HOPS_A_TURN = 200

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from tests.official_deepfilternet import INSTALLED, Official
 from timbre.denoise import DeepFilterNet3
-from timbre.denoise.fast_step import FastDenoiserStep
-from timbre.hop_stream import HopStream
-from timbre.models import Generator, GeneratorConfig, build_generator
-from timbre.models.step import build_fast_step
-from timbre.portable.onnx_file import OnnxPart, convert
-from timbre.portable.part import Part
-from timbre.portable.stream import streamed_chain, streamed_generator
-from timbre.portable.whole import whole_chain, whole_generator
-from timbre.restorer import Restorer
-from timbre.streaming import StreamingRestorer
+from timbre.export.by_hop import streamed_chain, streamed_generator
+from timbre.export.onnx_file import OnnxPart, convert
+from timbre.export.part import Part
+from timbre.export.whole import whole_chain, whole_generator
+from timbre.models.generator import Generator, GeneratorConfig, build_generator
+from timbre.restore.hop_runner import HopStream
+from timbre.restore.live.denoiser import FastDenoiserStep
+from timbre.restore.live.restorer import StreamingRestorer
+from timbre.restore.live.step import build_fast_step
+from timbre.restore.restorer import Restorer
 
 # Takes (1, samples), a whole signal or the next hop of one.
 Run = Callable[[Tensor], object]

@@ -26,7 +26,7 @@ from benchmarks.stream_case import PAIR_SAMPLES
 from tests.distributed.hosts import INTERFACE, Host, connected_hosts
 from tests.made_shards import make_shards
 from tests.object_store import environment, serve_command
-from timbre.audio import SAMPLE_RATE
+from timbre.audio.decode import SAMPLE_RATE
 
 BENCH = "scaling"
 PATIENCE_SECONDS = 900

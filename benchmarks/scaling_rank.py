@@ -21,10 +21,10 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from tests.distributed.hosts import INTERFACE
 from timbre import config as configs
-from timbre.batches import PairBatch
-from timbre.run import Run
-from timbre.train import train_step
-from timbre.train_config import TrainConfig
+from timbre.stream.batches import PairBatch
+from timbre.train.config import TrainConfig
+from timbre.train.run import Run
+from timbre.train.step import train_step
 
 HOOKS = {
     "fp32": default_hooks.allreduce_hook,

@@ -6,9 +6,13 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from shard_tools import editions, make, mix, quality, reverb
-from shard_tools.bank import Bank
-from timbre import audio
+from shard_tools.judge import quality
+from shard_tools.make import shard as make
+from shard_tools.mix import mixture as mix
+from shard_tools.mix import reverb
+from shard_tools.mix.bank import Bank
+from shard_tools.plan import editions
+from timbre.audio import decode as audio
 
 # Its name, and a function of it: where that is looked up, under which name.
 Stage = tuple[str, Any, str]

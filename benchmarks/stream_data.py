@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.stream_case import PAIR_SAMPLES
-from shard_tools.write import FinishedPair, write_shard
-from timbre import audio, shards, storage
-from timbre.audio import SAMPLE_RATE, Int16Wave, Wave
-from timbre.shards import AudioFormat, Manifest, PairMeta, ShardEntry, Source
-from timbre.signals import noise, voice
+from shard_tools.make.tar import FinishedPair, write_shard
+from timbre.audio import decode as audio
+from timbre.audio.decode import SAMPLE_RATE, Int16Wave, Wave
+from timbre.audio.synthetic.noise import noise, voice
+from timbre.shards import records as shards
+from timbre.shards.records import AudioFormat, Manifest, PairMeta, ShardEntry, Source
+from timbre.storage import files as storage
 
 # They come round again, but in other pages of memory, so no cache knows them.
 DIFFERENT = 48

@@ -19,8 +19,8 @@ from benchmarks.stream_case import BATCH, last_line, start
 from benchmarks.stream_meters import memory
 from benchmarks.stream_ours import open_stream
 from benchmarks.stream_plan import BENCH, Plan, Ratios
-from timbre import shards
-from timbre.audio import SAMPLE_RATE
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.shards import records as shards
 
 SHARDS, PAIRS = 10_000, 1_000
 QUICK_SHARDS = 200

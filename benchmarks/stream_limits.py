@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from benchmarks.stream_case import BATCH, PAIR_SAMPLES, WORKERS, Batch, Load, Task
 from benchmarks.stream_ours import FOLDER, manifest_url
 from benchmarks.stream_ratios import PREAD, TRANSPORT, UNTOUCHED
-from timbre import shards, storage
+from timbre.shards import records as shards
+from timbre.storage import files as storage
 
 
 def pread(task: Task) -> Iterator[Batch]:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from benchmarks.stream_case import BATCH, WORKERS, Batch, Load, Task
-from timbre import storage
-from timbre.order import DataSource, open_corpus
-from timbre.stream import PairStream, Place, StreamConfig
+from timbre.storage import files as storage
+from timbre.stream.order import DataSource, open_corpus
+from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 FOLDER = "ours"
 SEED, WINDOW = 0, 8

@@ -25,7 +25,7 @@ from benchmarks.stream_ours import open_stream
 from benchmarks.stream_plan import BENCH, MEGABYTE, Plan, Ratios
 from benchmarks.stream_proxy import Request, most_in_flight, proxy
 from tests.object_store import environment, serve_s3
-from timbre.batches import PairBatch
+from timbre.stream.batches import PairBatch
 
 PAIRS, QUICK_PAIRS = 1024, 128
 BATCHES, QUICK_BATCHES = 40, 4

@@ -25,13 +25,13 @@ from benchmarks.dac_structure import DAC_PRESET, DacTrainer
 from benchmarks.report import print_figure, print_machine, print_ratios
 from tests.made_shards import make_shards
 from timbre import config as configs
-from timbre.batches import PairBatch
-from timbre.gan import Precision, unwrap
-from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, Discriminators, build_discriminator
-from timbre.run import Run, open_run
-from timbre.train import train_step
-from timbre.train_config import TrainConfig
+from timbre.models.generator import GeneratorConfig, build_generator
+from timbre.stream.batches import PairBatch
+from timbre.train.config import TrainConfig
+from timbre.train.gan.gan import Precision, unwrap
+from timbre.train.run import Run, open_run
+from timbre.train.step import train_step
 
 BENCH = "train_step"
 Side = Callable[[], object]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from shard_tools.prep import prep
-from shard_tools.prep_config import PrepConfig
+from shard_tools.config import PrepConfig
+from shard_tools.prep.command import prep
 from timbre import config as configs
-from timbre.signals import write_corpus
+from timbre.audio.synthetic.noise import write_corpus
 
 ROOT = Path(__file__).parents[1]
 

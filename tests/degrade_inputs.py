@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from shard_tools.align import MIN_CONFIDENCE, estimate_offset
-from shard_tools.degrade import DenoiserConfig, degrade
-from timbre.audio import Wave, gain
-from timbre.signals import noise, voice
+from shard_tools.degrade.degrade import DenoiserConfig, degrade
+from shard_tools.judge.align import MIN_CONFIDENCE, estimate_offset
+from timbre.audio.decode import Wave, gain
+from timbre.audio.synthetic.noise import noise, voice
 
 MAX_OFFSET = 2400
 Clips = list[tuple[Wave, Wave]]

@@ -12,8 +12,9 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from timbre import checkpoint, export
-from timbre.models import Generator, GeneratorConfig, build_generator
+from timbre.export import command as export
+from timbre.models import checkpoint
+from timbre.models.generator import Generator, GeneratorConfig, build_generator
 
 HOP = 480
 TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}

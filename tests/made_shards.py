@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from shard_tools.write import FinishedPair, build_tar, write_shard
-from timbre import shards, storage, tars
-from timbre.audio import SAMPLE_RATE, Int16Wave
-from timbre.pairs import NOISY_SIDES, SIDES, holds_noisy
-from timbre.shards import AudioFormat, Manifest, PairMeta, ShardEntry, Source
+from shard_tools.make.tar import FinishedPair, build_tar, write_shard
+from timbre.audio.decode import SAMPLE_RATE, Int16Wave
+from timbre.shards import records as shards
+from timbre.shards import tar as tars
+from timbre.shards.pairs import NOISY_SIDES, SIDES, holds_noisy
+from timbre.shards.records import AudioFormat, Manifest, PairMeta, ShardEntry, Source
+from timbre.storage import files as storage
 
 SECONDS = 0.25
 

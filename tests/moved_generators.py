@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from timbre.models import GeneratorConfig, build_generator
+from timbre.models.generator import GeneratorConfig, build_generator
 
 NAMES = ("spectral", "wave")
 

@@ -4,7 +4,7 @@ import importlib.util
 
 import torch
 
-from shard_tools.official_deepfilternet import Official
+from shard_tools.degrade.official import Official
 
 __all__ = ["INSTALLED", "Official", "randomize"]
 

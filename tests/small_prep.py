@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from timbre import audio
-from timbre.synthetic_voice import voice
+from timbre.audio import decode as audio
+from timbre.audio.synthetic.voice import voice
 
 
 def write_sources(folder: Path) -> Path:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from timbre.alarms import Alarms, discriminator_accuracy
 from timbre.errors import WorkError
 from timbre.models.discriminators import Judgement
+from timbre.train.watch.alarms import Alarms, discriminator_accuracy
 
 GOOD, BAD = 1.0, float("nan")
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shard_tools.align import MIN_CONFIDENCE, UNKNOWN, estimate_offset
-from timbre.signals import NoiseKind, noise, room_response, voice
+from shard_tools.judge.align import MIN_CONFIDENCE, UNKNOWN, estimate_offset
+from timbre.audio.synthetic.noise import NoiseKind, noise, room_response, voice
 
 Wave = NDArray[np.float32]
 

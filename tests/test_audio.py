@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from timbre import audio
+from timbre.audio import decode as audio
 from timbre.errors import AudioError
 
 

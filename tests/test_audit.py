@@ -33,40 +33,42 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from shard_tools.align import MIN_CONFIDENCE, estimate_offset
-from shard_tools.bank import fill_bank
-from shard_tools.editions import Edition, begin_edition
-from shard_tools.executors import run_local
-from shard_tools.job import Job, open_job, shard_task
-from shard_tools.make import make_shard
-from shard_tools.plan import SPLITS, split_names
-from shard_tools.prep import ALL
-from shard_tools.prep_config import PrepConfig
-from shard_tools.quality import QualityConfig, examine, measure
-from shard_tools.verify import verify
-from shard_tools.write import build_tar
+from shard_tools.config import PrepConfig
+from shard_tools.executors.local import run_local
+from shard_tools.judge.align import MIN_CONFIDENCE, estimate_offset
+from shard_tools.judge.quality import QualityConfig, examine, measure
+from shard_tools.make.job import Job, open_job, shard_task
+from shard_tools.make.shard import make_shard
+from shard_tools.make.tar import build_tar
+from shard_tools.mix.bank import fill_bank
+from shard_tools.plan.editions import Edition, begin_edition
+from shard_tools.plan.plan import SPLITS, split_names
+from shard_tools.prep.command import ALL
+from shard_tools.verify.manifest import verify
 from tests.conftest import ROOT
 from tests.denoise_inputs import noisy_voice, si_sdr_db
 from tests.distributed.launch import torchrun
 from tests.distributed.report_audit import GAINS, STEPS, figures, rates
 from tests.made_shards import content, make_shards, publish_tar, rewrite_shard, stored_pairs
 from tests.official_deepfilternet import INSTALLED, Official
-from timbre import checkpoint, metrics, shards
 from timbre import config as configs
-from timbre.audio import SAMPLE_RATE, Wave
-from timbre.augment import AugmentConfig, Sides, apply, draw
+from timbre.audio import metrics
+from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre.audio.synthetic.noise import noise, voice
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import ConfigError
-from timbre.gan import DTYPES, Precision
+from timbre.models import checkpoint
 from timbre.models.wave import TransposedConvolution, WaveGenerator
-from timbre.order import DataSource, open_corpus
-from timbre.run import Run, open_run
-from timbre.schedule import AdversarialConfig, adversarial_share, resolve_start
-from timbre.signals import noise, voice
-from timbre.stream import PairStream, StreamConfig
-from timbre.train import train, train_step
-from timbre.train_config import TrainConfig
-from timbre.whole_pairs import load_pair
+from timbre.shards import records as shards
+from timbre.shards.whole_pairs import load_pair
+from timbre.stream.augment import AugmentConfig, Sides, apply, draw
+from timbre.stream.order import DataSource, open_corpus
+from timbre.stream.pair_stream import PairStream, StreamConfig
+from timbre.train.config import TrainConfig
+from timbre.train.gan.gan import DTYPES, Precision
+from timbre.train.gan.schedule import AdversarialConfig, adversarial_share, resolve_start
+from timbre.train.run import Run, open_run
+from timbre.train.step import train, train_step
 
 CPU = torch.device("cpu")
 QUICK = (

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from timbre import augment, filters
-from timbre.audio import SAMPLE_RATE
-from timbre.augment import HOLES, AugmentConfig, Draw, Sides
+from timbre.audio import filters
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.stream import augment
+from timbre.stream.augment import HOLES, AugmentConfig, Draw, Sides
 
 SAMPLES = 24000
 MIDDLE = slice(4800, -4800)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from shard_tools import babble
-from shard_tools.babble import Babble, Voice, draw_babbles, make_babble
-from timbre import audio
-from timbre.audio import SAMPLE_RATE, Wave
-from timbre.synthetic_voice import voice
+from shard_tools.mix import babble
+from shard_tools.mix.babble import Babble, Voice, draw_babbles, make_babble
+from timbre.audio import decode as audio
+from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre.audio.synthetic.voice import voice
 
 MANY = [f"speaker {number % 30}" for number in range(90)]
 SECOND = SAMPLE_RATE

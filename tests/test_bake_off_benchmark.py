@@ -13,7 +13,7 @@ from benchmarks.bake_off_plan import Cost, Setting, cpu_seconds, fewest_steps, p
 from tests.conftest import ROOT
 from tests.made_shards import make_shards
 from timbre import config as configs
-from timbre.train_config import TrainConfig
+from timbre.train.config import TrainConfig
 
 COSTS = {
     "spectral": Cost(0.7, 1.9, 2.8, 40.0, 6.0),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from timbre.balance import Balancer, item_norms, shares
+from timbre.train.gan.balance import Balancer, item_norms, shares
 
 WEIGHTS = {"loud": 1.0, "quiet": 3.0}
 

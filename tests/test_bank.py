@@ -5,9 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from shard_tools import mix
-from shard_tools.bank import Bank, fill_bank
-from timbre.audio import Wave
+from shard_tools.mix import mixture as mix
+from shard_tools.mix.bank import Bank, fill_bank
+from timbre.audio.decode import Wave
 
 LENGTHS = (1, 500, 3_000, 20_000, 100_000)
 

@@ -15,15 +15,16 @@ from benchmarks.align import MAX_OFFSET, dot_product_offset
 from benchmarks.per_clip_script import read_part, run_script
 from benchmarks.prep import Turn, compare_rates, weigh
 from benchmarks.stages import STAGES, stage_clocks
-from shard_tools import make, mix
-from shard_tools.catalogue import Clip
-from shard_tools.make import ShardTask
-from shard_tools.plan import Piece
-from shard_tools.recipes import Recipe
+from shard_tools.make import shard as make
+from shard_tools.make.shard import ShardTask
+from shard_tools.mix import mixture as mix
+from shard_tools.plan.plan import Piece
+from shard_tools.plan.recipes import Recipe
+from shard_tools.scan.catalogue import Clip
 from tests.conftest import ROOT
 from tests.official_deepfilternet import INSTALLED
-from timbre.audio import SAMPLE_RATE
-from timbre.signals import voice
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.synthetic.noise import voice
 
 
 def lines_of(name: str, *options: str) -> list[dict[str, Any]]:

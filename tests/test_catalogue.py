@@ -9,17 +9,25 @@ import numpy as np
 import pytest
 import soundfile
 
-from shard_tools import catalogue, scan, sources
-from shard_tools.catalogue import Clip, cut_into_parts, dump_rows, load_rows, measure, read_stretch
-from shard_tools.executors import Share, run_local
-from shard_tools.prep_config import PrepConfig
-from shard_tools.scan import PARTS
-from shard_tools.sources import File, SpeakerRule, list_files, open_source
-from timbre import audio, storage
+from shard_tools.config import PrepConfig
+from shard_tools.executors.local import Share, run_local
+from shard_tools.scan import catalogue, scan, sources
+from shard_tools.scan.catalogue import (
+    Clip,
+    cut_into_parts,
+    dump_rows,
+    load_rows,
+    measure,
+    read_stretch,
+)
+from shard_tools.scan.scan import PARTS
+from shard_tools.scan.sources import File, SpeakerRule, list_files, open_source
 from timbre import config as configs
-from timbre.audio import Wave
+from timbre.audio import decode as audio
+from timbre.audio.decode import Wave
+from timbre.audio.synthetic.voice import voice
 from timbre.errors import ConfigError, ShardError
-from timbre.synthetic_voice import voice
+from timbre.storage import files as storage
 
 FORMATS = [
     ("wav", "WAV", "PCM_16"),

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from timbre import checkpoint
 from timbre.errors import CheckpointError
+from timbre.models import checkpoint
 
 
 def state(number: int) -> dict[str, Any]:

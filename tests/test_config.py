@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic.dataclasses import dataclass
 
-from shard_tools.prep import PrepConfig
+from shard_tools.prep.command import PrepConfig
 from timbre import config as configs
 from timbre.config import STRICT
 from timbre.errors import ConfigError
-from timbre.train_config import TrainConfig
+from timbre.train.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,24 +10,24 @@ import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from shard_tools.degrade import (
+from shard_tools.degrade.degrade import (
     CLIP_SAMPLES,
     LENGTH_STEP,
     DenoiserConfig,
     degrade,
     weights_hash,
 )
-from shard_tools.official_deepfilternet import Official
+from shard_tools.degrade.official import Official
 from tests.degrade_inputs import Clips, assert_in_time, make_clips, onnx_config
 from tests.denoise_inputs import si_sdr_db
 from tests.official_deepfilternet import INSTALLED, randomize
 from tests.onnx_models import write_filter
 from timbre import config as configs
-from timbre import storage
-from timbre.audio import Wave
+from timbre.audio.decode import Wave
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.weights import ARCHIVE_SHA256, wheel_archive
 from timbre.errors import CheckpointError, ConfigError
+from timbre.storage import files as storage
 
 needs_official = pytest.mark.skipif(
     not INSTALLED, reason="deepfilternet is not installed (extra `official`; Python below 3.12)"

@@ -12,8 +12,8 @@ from timbre.denoise import DeepFilterNet3
 from timbre.denoise.frontend import BINS, Frontend
 from timbre.denoise.network import Network
 from timbre.denoise.onnx_archive import read_archive
-from timbre.denoise.precision import exact_float32
 from timbre.denoise.weights import ARCHIVE_SHA256, load_weights, wheel_archive
+from timbre.precision import exact_float32
 
 GOLDEN = Path(__file__).parent / "golden" / "denoise.safetensors"
 CONFIG = """[df]

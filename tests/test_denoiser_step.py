@@ -8,9 +8,9 @@ from torch import Tensor
 
 from tests.denoise_inputs import noisy_voice, si_sdr_db
 from timbre.denoise import DeepFilterNet3
-from timbre.denoise.fast_step import FastDenoiserStep
-from timbre.denoise.step import LATENCY_SAMPLES, DenoiserStep
-from timbre.hop_stream import HOP, HopStream, Step
+from timbre.denoise.by_hop import LATENCY_SAMPLES, DenoiserStep
+from timbre.restore.hop_runner import HOP, HopStream, Step
+from timbre.restore.live.denoiser import FastDenoiserStep
 
 
 @pytest.fixture(scope="module")

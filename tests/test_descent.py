@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from timbre.descent import Descent
+from timbre.train.gan.descent import Descent
 
 
 def network() -> torch.nn.Module:

@@ -12,10 +12,10 @@ import torch
 from accelerate import Accelerator
 
 from tests.made_shards import make_shards
-from timbre.batches import PairBatch
-from timbre.device_loader import DeviceLoader
-from timbre.order import DataSource, open_corpus
-from timbre.stream import PairStream, StreamConfig
+from timbre.stream.batches import PairBatch
+from timbre.stream.device_loader import DeviceLoader
+from timbre.stream.order import DataSource, open_corpus
+from timbre.stream.pair_stream import PairStream, StreamConfig
 
 STEPS = 5
 

@@ -5,8 +5,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from timbre.gan import discriminator_view
-from timbre.losses import adversarial_loss, discriminator_loss, feature_matching_loss
 from timbre.models.discriminators import (
     PRESETS,
     DiscriminatorConfig,
@@ -15,6 +13,12 @@ from timbre.models.discriminators import (
     build_discriminator,
 )
 from timbre.models.spectral import HOP
+from timbre.train.gan.gan import discriminator_view
+from timbre.train.losses.reconstruction import (
+    adversarial_loss,
+    discriminator_loss,
+    feature_matching_loss,
+)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

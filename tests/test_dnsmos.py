@@ -7,9 +7,10 @@ import pytest
 import torch
 from torchaudio.functional import resample
 
-from timbre import dnsmos, signals
-from timbre.audio import SAMPLE_RATE
-from timbre.metrics import MetricError
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.metrics import MetricError
+from timbre.audio.synthetic import noise as signals
+from timbre.evaluate import dnsmos
 
 
 def voice(seconds: float, noise: float = 0.0) -> torch.Tensor:

@@ -6,17 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shard_tools import catalogue, editions, job
-from shard_tools.editions import load_editions
-from shard_tools.executors import Share
+from shard_tools.config import PrepConfig
+from shard_tools.executors.local import Share
+from shard_tools.make import job
 from shard_tools.metas import read_metas
-from shard_tools.prep import prep
-from shard_tools.prep_config import PrepConfig
-from shard_tools.verify import verify
-from timbre import audio, shards
+from shard_tools.plan import editions
+from shard_tools.plan.editions import load_editions
+from shard_tools.prep.command import prep
+from shard_tools.scan import catalogue
+from shard_tools.verify.manifest import verify
 from timbre import config as configs
+from timbre.audio import decode as audio
 from timbre.errors import ConfigError, ShardError
-from timbre.shards import Manifest, load_manifest
+from timbre.shards import records as shards
+from timbre.shards.records import Manifest, load_manifest
 
 RNG = np.random.default_rng(0)
 ENVELOPE = np.repeat(RNG.uniform(0, 0.2, 25), 960).astype(np.float32)

@@ -14,16 +14,20 @@ import soundfile
 from tests.made_shards import change_manifest, make_shards, rewrite_shard, spoil_pair
 from tests.test_foreign import pairs as foreign_pairs
 from tests.test_foreign import write as write_foreign
-from timbre import audio, dnsmos, evaluate, shards, signals, speaker
-from timbre.audio import SAMPLE_RATE, Wave
-from timbre.checkpoint import save_generator
+from timbre.audio import decode as audio
+from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre.audio.synthetic import noise as signals
 from timbre.errors import WorkError
-from timbre.evaluation import jobs
-from timbre.evaluation.cases import noise_kind
-from timbre.evaluation.intervals import Estimate
-from timbre.evaluation.systems import System
-from timbre.models import GeneratorConfig, build_generator
+from timbre.evaluate import command as evaluate
+from timbre.evaluate import dnsmos, speaker
+from timbre.evaluate import measure as jobs
+from timbre.evaluate.cases import noise_kind
+from timbre.evaluate.intervals import Estimate
+from timbre.evaluate.systems import System
+from timbre.models.checkpoint import save_generator
+from timbre.models.generator import GeneratorConfig, build_generator
 from timbre.models.spectral import SpectralGenerator
+from timbre.shards import records as shards
 
 PAIRS = 8
 GAIN_OF_TWO = math.log(2)

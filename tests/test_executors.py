@@ -15,10 +15,10 @@ import psutil
 import pytest
 import torch
 
-from shard_tools.executors import ALLOCATOR, run_local
+from shard_tools.executors.local import ALLOCATOR, run_local
 from timbre.command import command
 from timbre.errors import WorkError
-from timbre.workers import RaisedInWorkerError, WorkerDiedError, run_tasks
+from timbre.processes import RaisedInWorkerError, WorkerDiedError, run_tasks
 
 ROOT = Path(__file__).parents[1]
 

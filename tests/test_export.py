@@ -28,11 +28,13 @@ from tests.exported_parts import (
     step,
     zero_state,
 )
-from timbre import checkpoint, config, export
-from timbre.checkpoint import load_generator, save_generator
+from timbre import config
 from timbre.denoise import DeepFilterNet3
-from timbre.models import GeneratorConfig, build_generator
-from timbre.portable.parity import parity
+from timbre.export import command as export
+from timbre.export.parity import parity
+from timbre.models import checkpoint
+from timbre.models.checkpoint import load_generator, save_generator
+from timbre.models.generator import GeneratorConfig, build_generator
 
 WHOLE = [name for name, case in CASES.items() if not case.stream]
 STREAMS = [name for name, case in CASES.items() if case.stream]

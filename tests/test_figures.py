@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
-from timbre import metrics, signals
-from timbre.audio import SAMPLE_RATE
-from timbre.evaluation import figures
+from timbre.audio import metrics
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.synthetic import noise as signals
+from timbre.evaluate import figures
 
 N_FFT, HOP = 2048, 512
 SPECTRAL = [name for name in figures.FIGURES if name.startswith(("lsd", "over_suppressed"))]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from timbre import filters
+from timbre.audio import filters
 
 SAMPLES = 24000
 

@@ -14,14 +14,15 @@ import pytest
 import soundfile
 import webdataset as wds
 
-from shard_tools.verify import verify
+from shard_tools.verify.manifest import verify
 from tests.made_shards import content, make_shards, shifted
 from tests.object_store import s3, s3_bucket  # noqa: F401 - fixtures
-from timbre import shards, storage
 from timbre.errors import ShardError
-from timbre.order import Corpus, DataSource, open_corpus
-from timbre.peek import main as peek
-from timbre.stream import PairStream, StreamConfig
+from timbre.peek.command import main as peek
+from timbre.shards import records as shards
+from timbre.storage import files as storage
+from timbre.stream.order import Corpus, DataSource, open_corpus
+from timbre.stream.pair_stream import PairStream, StreamConfig
 
 SAMPLES, OFFSET = 6000, 40
 

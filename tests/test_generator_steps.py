@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.moved_generators import NAMES, build, noise
-from timbre.hop_stream import HOP, Step
 from timbre.models.spectral import SpectralGenerator
-from timbre.models.spectral_step import SpectralStep
-from timbre.models.step import build_fast_step
-from timbre.models.wave_step import WaveStep
+from timbre.models.spectral_by_hop import SpectralStep
+from timbre.models.wave_by_hop import WaveStep
+from timbre.restore.hop_runner import HOP, Step
+from timbre.restore.live.step import build_fast_step
 
 BOTH = pytest.mark.parametrize("name", NAMES)
 HEARING = pytest.mark.parametrize("noisy", [False, True], ids=["alone", "noisy"])

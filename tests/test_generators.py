@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from tests.moved_generators import NAMES, build, noise
-from timbre.losses import ReconstructionLoss
+from timbre.train.losses.reconstruction import ReconstructionLoss
 
 SHAPES = ((1, 1, 1), (1, 1, 480), (3, 1, 7777))
 LENGTHS = (1, 2, 479, 480, 481, 959, 12345)

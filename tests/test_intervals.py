@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from timbre.evaluation import intervals
-from timbre.evaluation.intervals import CONFIDENCE, Estimate, estimate, judge
+from timbre.evaluate import intervals
+from timbre.evaluate.intervals import CONFIDENCE, Estimate, estimate, judge
 
 
 def alone(values: object) -> Estimate:

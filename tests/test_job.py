@@ -8,25 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shard_tools import make, mix
-from shard_tools.bank import fill_bank
-from shard_tools.catalogue import Clip, read_stretch
-from shard_tools.degrade import DenoiserConfig, degrade
-from shard_tools.editions import load_editions
-from shard_tools.job import BABBLES, Job, open_job, shard_task
-from shard_tools.make import Judged, judge, make_shard
-from shard_tools.manifest import read_made
+from shard_tools.config import PrepConfig
+from shard_tools.degrade.degrade import DenoiserConfig, degrade
+from shard_tools.make import shard as make
+from shard_tools.make.job import BABBLES, Job, open_job, shard_task
+from shard_tools.make.left_out import write_report
+from shard_tools.make.manifest import read_made
+from shard_tools.make.shard import Judged, judge, make_shard
 from shard_tools.metas import read_metas
-from shard_tools.prep import prep
-from shard_tools.prep_config import PrepConfig
-from shard_tools.rejects import write_report
-from shard_tools.rooms import room_name, simulate_room
-from timbre import audio
+from shard_tools.mix import mixture as mix
+from shard_tools.mix.bank import fill_bank
+from shard_tools.mix.rooms import room_name, simulate_room
+from shard_tools.plan.editions import load_editions
+from shard_tools.prep.command import prep
+from shard_tools.scan.catalogue import Clip, read_stretch
 from timbre import config as configs
-from timbre.audio import Wave
+from timbre.audio import decode as audio
+from timbre.audio.decode import Wave
+from timbre.audio.synthetic.voice import voice
 from timbre.errors import ConfigError, ShardError
-from timbre.shards import load_manifest
-from timbre.synthetic_voice import voice
+from timbre.shards.records import load_manifest
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shard_tools.verify import verify
+from shard_tools.verify.manifest import verify
 from tests.small_prep import contents, write_config, write_sources
 
 KILLS = 12

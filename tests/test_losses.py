@@ -5,7 +5,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from timbre.losses import (
+from timbre.audio.spectra import RESOLUTIONS, Stft
+from timbre.models.discriminators import Judgement
+from timbre.train.losses.reconstruction import (
     LossWeights,
     ReconstructionLoss,
     adversarial_loss,
@@ -13,8 +15,6 @@ from timbre.losses import (
     feature_matching_loss,
     weighted_sum,
 )
-from timbre.models.discriminators import Judgement
-from timbre.spectral import RESOLUTIONS, Stft
 
 FULL = torch.tensor([24000.0])
 SPECTRAL = ("mel", "spectrum", "silence")
@@ -213,7 +213,7 @@ def test_windows_and_mel_filters_are_made_once_and_move_with_the_module(
 
     loss, clean = ReconstructionLoss(), 0.1 * noise(1, 1, 9600)
     monkeypatch.setattr(torch, "hann_window", refuse)
-    monkeypatch.setattr("timbre.spectral.melscale_fbanks", refuse)
+    monkeypatch.setattr("timbre.audio.spectra.melscale_fbanks", refuse)
     loss(clean, clean, FULL)
 
 

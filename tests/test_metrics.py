@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from timbre.audio import SAMPLE_RATE
-from timbre.losses import ReconstructionLoss
-from timbre.metrics import (
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.metrics import (
     MetricError,
     compare,
     estoi,
@@ -19,6 +18,7 @@ from timbre.metrics import (
     pesq_wideband,
     si_sdr,
 )
+from timbre.train.losses.reconstruction import ReconstructionLoss
 
 FULL_HZ = 24000.0
 

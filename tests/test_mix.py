@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from shard_tools import mix
-from timbre import audio
-from timbre.audio import Wave
-from timbre.synthetic_voice import voice
+from shard_tools.mix import mixture as mix
+from timbre.audio import decode as audio
+from timbre.audio.decode import Wave
+from timbre.audio.synthetic.voice import voice
 
 
 def white(samples: int, seed: int = 0) -> Wave:

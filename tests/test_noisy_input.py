@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.moved_generators import NAMES, build, noise
-from timbre.losses import ReconstructionLoss
+from timbre.train.losses.reconstruction import ReconstructionLoss
 
 BOTH = pytest.mark.parametrize("name", NAMES)
 CAUSAL = pytest.mark.parametrize("causal", [False, True])

@@ -6,14 +6,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from shard_tools.align import estimate_offset
-from shard_tools.degrade import degrade, weights_hash
-from shard_tools.onnx_denoiser import OnnxDenoiser
+from shard_tools.degrade.degrade import degrade, weights_hash
+from shard_tools.degrade.onnx import OnnxDenoiser
+from shard_tools.judge.align import estimate_offset
 from tests.degrade_inputs import MAX_OFFSET, Clips, assert_in_time, make_clips, onnx_config, speech
 from tests.onnx_models import TAPS, write_filter, write_model
-from timbre import storage
-from timbre.audio import Wave
+from timbre.audio.decode import Wave
 from timbre.errors import ConfigError, WorkError
+from timbre.storage import files as storage
 
 pytest.importorskip("onnxruntime")
 # Delays, lengths and shapes that a model of others may have.

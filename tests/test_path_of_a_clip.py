@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from timbre import audio, cli, demo
-from timbre.synthetic_voice import voice
+from timbre import cli, demo
+from timbre.audio import decode as audio
+from timbre.audio.synthetic.voice import voice
 
 
 def test_a_clip_travels_from_its_file_to_a_restored_file(manifest_url: str, tmp_path: Path) -> None:

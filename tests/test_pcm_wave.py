@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from timbre.pcm_wave import pcm_samples
+from timbre.shards.decode import pcm_samples
 
 WAVE = np.random.default_rng(0).integers(-(2**15), 2**15, 1001).astype(np.int16)
 

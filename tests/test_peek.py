@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.made_shards import make_shards
-from timbre import shards
-from timbre.order import DataSource, open_corpus
-from timbre.peek import main
-from timbre.stream import PairStream, Place, StreamConfig
+from timbre.peek.command import main
+from timbre.shards import records as shards
+from timbre.stream.order import DataSource, open_corpus
+from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from timbre import metrics
-from timbre.audio import SAMPLE_RATE
-from timbre.losses import ReconstructionLoss
-from timbre.perceptual import PerceptualLoss
-from timbre.synthetic_voice import voice
+from timbre.audio import metrics
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.synthetic.voice import voice
+from timbre.train.losses.perceptual import PerceptualLoss
+from timbre.train.losses.reconstruction import ReconstructionLoss
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

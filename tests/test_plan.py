@@ -8,14 +8,14 @@ import torch
 from tests.distributed.launch import launch
 from tests.made_shards import make_shards
 from tests.test_train import config, scalars
-from timbre import checkpoint
 from timbre import config as configs
-from timbre.augment import Sides
 from timbre.errors import ConfigError
-from timbre.memory import Living, step_memory
-from timbre.plan import find_volume, write_plan
-from timbre.run import Run, open_run
-from timbre.train import descend, train
+from timbre.models import checkpoint
+from timbre.stream.augment import Sides
+from timbre.train.dry_run.describe import find_volume, write_plan
+from timbre.train.dry_run.memory import Living, step_memory
+from timbre.train.run import Run, open_run
+from timbre.train.step import descend, train
 
 # 5 steps of 2 pairs an epoch.
 ADVERSARIAL = "adversarial={discriminator_steps: 1, ramp_steps: 1}"
@@ -36,7 +36,7 @@ def test_several_ranks_tell_one_plan_and_write_nothing(url: str, tmp_path: Path)
     given = ["steps=50", "global_batch=4", "validate_every=20", "adversarial.start_step=50"]
     path.write_text(configs.dump(config(url, tmp_path / "run", *given)))
     before = sorted(Path(url).parent.rglob("*"))
-    finished = launch(2, "-m", "timbre.train", str(path), "--dry-run", "seed=1")
+    finished = launch(2, "-m", "timbre.train.step", str(path), "--dry-run", "seed=1")
     assert finished.returncode == 0, finished.stderr[-3000:]
     lines = [line.split(maxsplit=1) for line in finished.stdout.splitlines()]
     rows = dict(lines)

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from tests.moved_generators import noise
-from timbre.models import GeneratorConfig, build_generator
+from timbre.audio.spectra import FramedFourier
+from timbre.export.fourier import FactoredFourier
+from timbre.export.generator import PortableFourier, PortableSpectralStep, portable_generator
+from timbre.models.generator import GeneratorConfig, build_generator
 from timbre.models.spectral import SpectralGenerator
-from timbre.models.spectral_step import SpectralStep
-from timbre.portable.fourier import FactoredFourier
-from timbre.portable.generator import PortableFourier, PortableSpectralStep, portable_generator
-from timbre.spectral import FramedFourier
+from timbre.models.spectral_by_hop import SpectralStep
 
 
 def test_the_factored_transform_is_torchs_both_ways() -> None:

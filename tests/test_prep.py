@@ -8,21 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shard_tools.editions import load_editions, plan_url
-from shard_tools.job import open_job, shard_task
-from shard_tools.make import make_shard
+from shard_tools.config import PrepConfig
+from shard_tools.make.job import open_job, shard_task
+from shard_tools.make.shard import make_shard
 from shard_tools.metas import read_metas
-from shard_tools.prep import prep
-from shard_tools.prep_config import PrepConfig
-from shard_tools.verify import verify
-from timbre import audio, cli, shards, storage, tars
+from shard_tools.plan.editions import load_editions, plan_url
+from shard_tools.prep.command import prep
+from shard_tools.verify.manifest import verify
+from timbre import cli
 from timbre import config as configs
+from timbre.audio import decode as audio
+from timbre.audio.synthetic.voice import voice
 from timbre.errors import AudioError, ConfigError, ShardError
-from timbre.order import DataSource, open_corpus
-from timbre.pairs import NOISY_SIDES, holds_noisy, read_whole
-from timbre.shards import Manifest, PairMeta
-from timbre.synthetic_voice import voice
-from timbre.whole_pairs import PairList
+from timbre.shards import records as shards
+from timbre.shards import tar as tars
+from timbre.shards.pairs import NOISY_SIDES, holds_noisy, read_whole
+from timbre.shards.records import Manifest, PairMeta
+from timbre.shards.whole_pairs import PairList
+from timbre.storage import files as storage
+from timbre.stream.order import DataSource, open_corpus
 
 
 def changed(config: PrepConfig, **changes: object) -> PrepConfig:

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.moved_generators import noise
-from timbre.products import MANY_ROWS, RowProduct
+from timbre.restore.live.products import MANY_ROWS, RowProduct
 
 
 @pytest.mark.parametrize("rows", [1, 3, MANY_ROWS, 20])

@@ -5,10 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from shard_tools.align import Alignment, estimate_offset
-from shard_tools.bandwidth import bandwidth_hz
-from shard_tools.quality import Figures, QualityConfig, examine, measure
-from timbre.signals import noise, room_response, voice
+from shard_tools.judge.align import Alignment, estimate_offset
+from shard_tools.judge.quality import Figures, QualityConfig, examine, measure
+from shard_tools.scan.bandwidth import bandwidth_hz
+from timbre.audio.synthetic.noise import noise, room_response, voice
 
 Wave = NDArray[np.float32]
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.distributed.launch import launch
 from timbre.errors import ConfigError
-from timbre.rank_log import RankLog
-from timbre.told_once import Turn, told_once, turn
+from timbre.train.told_once import Turn, told_once, turn
+from timbre.train.watch.rank_log import RankLog
 
 
 def test_a_log_goes_on_where_the_last_start_left_it(tmp_path: Path) -> None:

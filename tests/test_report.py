@@ -14,16 +14,25 @@ import pytest
 from PIL import Image
 
 from tests.chromium import Browser, chromium, needs_chromium
-from timbre import audio, signals
-from timbre.audio import SAMPLE_RATE
-from timbre.evaluation import summary
-from timbre.evaluation.cases import Labels
-from timbre.evaluation.intervals import Estimate
-from timbre.evaluation.jobs import MAIN, Row
-from timbre.evaluation.summary import Finding
-from timbre.report import MOST_ROWS, Content, to_html
-from timbre.report.plots import by_class
-from timbre.report.shown import LEVELS, SHOWN_SECONDS, Example, cut, palette, picture, png
+from timbre.audio import decode as audio
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.synthetic import noise as signals
+from timbre.evaluate import summary
+from timbre.evaluate.cases import Labels
+from timbre.evaluate.intervals import Estimate
+from timbre.evaluate.measure import MAIN, Row
+from timbre.evaluate.report.example import (
+    LEVELS,
+    SHOWN_SECONDS,
+    Example,
+    cut,
+    palette,
+    picture,
+    png,
+)
+from timbre.evaluate.report.page import MOST_ROWS, Content, to_html
+from timbre.evaluate.report.plots import by_class
+from timbre.evaluate.summary import Finding
 
 HOSTILE = "</script><script>alert('&\"')</script>@@"
 FIGURES = ("pesq", "mel_distance", "lsd_0_8k", "over_suppressed")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from timbre.levels import ActiveLevel, active_level_db
-from timbre.resampling import resample, resample_blocks, resampled_length
+from timbre.audio.levels import ActiveLevel, active_level_db
+from timbre.audio.resample import resample, resample_blocks, resampled_length
 
 RATES = [(44_100, 48_000), (48_000, 44_100), (8000, 48_000), (48_000, 8000), (192_000, 48_000),
          (11_025, 48_000), (22_050, 96_000), (48_000, 48_000)]  # fmt: skip

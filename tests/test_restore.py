@@ -8,13 +8,15 @@ import soundfile
 import torch
 
 from tests.moved_generators import NAMES, build
-from timbre import audio, checkpoint, cli
-from timbre.audio import Wave
+from timbre import cli
+from timbre.audio import decode as audio
+from timbre.audio.decode import Wave
+from timbre.audio.synthetic.voice import voice
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, CheckpointError
-from timbre.models import GeneratorConfig, build_generator
-from timbre.restorer import Restorer
-from timbre.synthetic_voice import voice
+from timbre.models import checkpoint
+from timbre.models.generator import GeneratorConfig, build_generator
+from timbre.restore.restorer import Restorer
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import restore
 from benchmarks.restore_sides import hop_sides, models, rust_installed, whole_sides
 from tests.official_deepfilternet import INSTALLED
-from timbre.models import GeneratorConfig
+from timbre.models.generator import GeneratorConfig
 
 OURS = {"denoiser", "restorer", "chain"}
 

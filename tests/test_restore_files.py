@@ -14,14 +14,17 @@ import soundfile
 
 from tests.moved_generators import build
 from tests.object_store import s3, s3_bucket  # noqa: F401 - fixtures
-from timbre import audio, checkpoint, cli, storage
-from timbre.audio import Wave
+from timbre import cli
+from timbre.audio import decode as audio
+from timbre.audio.decode import Wave
+from timbre.audio.synthetic.voice import voice
 from timbre.errors import AudioError, ConfigError
-from timbre.models import GeneratorConfig
-from timbre.restore_files import Job, is_below, plan_folder, restore_file
-from timbre.restorer import Restorer
-from timbre.synthetic_voice import voice
-from timbre.wanted import Wanted
+from timbre.models import checkpoint
+from timbre.models.generator import GeneratorConfig
+from timbre.restore.files import Job, is_below, plan_folder, restore_file
+from timbre.restore.output import Wanted
+from timbre.restore.restorer import Restorer
+from timbre.storage import files as storage
 
 WHOLE = Wanted()
 DRY = Wanted(dry=1.0)

@@ -11,14 +11,15 @@ import torch
 
 import timbre
 from tests.moved_generators import NAMES, build, noise
-from timbre import audio, checkpoint, shipped
-from timbre.audio import Wave
+from timbre.audio import decode as audio
+from timbre.audio.decode import Wave
+from timbre.audio.synthetic.voice import voice
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, CheckpointError
-from timbre.models import GeneratorConfig
-from timbre.restorer import Restorer
-from timbre.synthetic_voice import voice
-from timbre.wanted import Wanted
+from timbre.models import checkpoint, shipped
+from timbre.models.generator import GeneratorConfig
+from timbre.restore.output import Wanted
+from timbre.restore.restorer import Restorer
 
 
 def noisy(seconds: float, seed: int = 0) -> Wave:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from shard_tools import reverb
-from shard_tools.fft import fast_length
-from timbre.audio import SAMPLE_RATE, Wave
-from timbre.signals import room_response
-from timbre.synthetic_voice import voice
+from shard_tools.mix import reverb
+from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre.audio.fft import fast_length
+from timbre.audio.synthetic.noise import room_response
+from timbre.audio.synthetic.voice import voice
 
 
 def white(samples: int, seed: int = 0) -> Wave:

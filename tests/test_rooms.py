@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from shard_tools import reverb, rooms
-from shard_tools.fft import fast_length
-from shard_tools.rooms import Room
-from timbre.audio import SAMPLE_RATE, Wave
+from shard_tools.mix import reverb, rooms
+from shard_tools.mix.rooms import Room
+from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre.audio.fft import fast_length
 from timbre.errors import ConfigError
 
 pyroomacoustics = pytest.importorskip("pyroomacoustics")

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from tests.made_shards import make_shards
-from timbre.order import DataSource, open_corpus
-from timbre.row_pool import SLOTS, RowPool, Shape
-from timbre.stream import PairStream, StreamConfig
+from timbre.stream.order import DataSource, open_corpus
+from timbre.stream.pair_stream import PairStream, StreamConfig
+from timbre.stream.shared_batches import SLOTS, RowPool, Shape
 
 SHAPE = Shape(sides=2, pairs=3, samples=100)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from timbre.errors import ConfigError
-from timbre.gan import discriminator_view, halves
 from timbre.models.discriminators import DiscriminatorConfig, build_discriminator
-from timbre.schedule import (
+from timbre.train.gan.gan import discriminator_view, halves
+from timbre.train.gan.schedule import (
     AdversarialConfig,
     adversarial_share,
     cosine_share,

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from timbre.score import distance, harm_penalty, score, si_sdr_penalty
+from timbre.train.validation.score import distance, harm_penalty, score, si_sdr_penalty
 
 DEGRADED = {"mel_distance": 8.0, "lsd_0_8k": 12.0, "lsd_8_24k": 10.0, "si_sdr": 15.0}
 

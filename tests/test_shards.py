@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import webdataset as wds
 
-from shard_tools.verify import verify
-from shard_tools.write import build_tar
+from shard_tools.make.tar import build_tar
+from shard_tools.verify.manifest import verify
 from tests.made_shards import content, make_pair, make_shards
-from timbre import shards, storage, tars
 from timbre.errors import ShardError
-from timbre.shards import ShardEntry
+from timbre.shards import records as shards
+from timbre.shards import tar as tars
+from timbre.shards.records import ShardEntry
+from timbre.storage import files as storage
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from timbre.signals import (
+from timbre.audio.synthetic.noise import (
     DIRECT_DELAY,
     NOISE_LEVEL_DB,
     NoiseKind,

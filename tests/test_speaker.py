@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from timbre import signals, speaker
-from timbre.metrics import MetricError
+from timbre.audio.metrics import MetricError
+from timbre.audio.synthetic import noise as signals
+from timbre.evaluate import speaker
 
 
 def voice(seed: int, seconds: float = 3.0) -> Tensor:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torchaudio.transforms import MelScale
 
-from timbre.audio import SAMPLE_RATE
-from timbre.spectral import (
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.spectra import (
     RESOLUTIONS,
     FramedFourier,
     LogMel,

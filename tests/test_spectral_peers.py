@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timbre.audio import SAMPLE_RATE
-from timbre.losses import SPECTRUM_FLOOR, ReconstructionLoss
-from timbre.spectral import MEL_FLOOR, RESOLUTIONS, LogMel, Stft, pair_gain
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.spectra import MEL_FLOOR, RESOLUTIONS, LogMel, Stft, pair_gain
+from timbre.train.losses.reconstruction import SPECTRUM_FLOOR, ReconstructionLoss
 
 freq = pytest.importorskip("auraloss.freq")
 librosa = pytest.importorskip("librosa")

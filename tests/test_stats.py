@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shard_tools import plots
-from shard_tools.figures import BINS, QUANTILES, bin_edges, describe, speaker_hours
+from shard_tools.make.tar import FinishedPair
 from shard_tools.metas import read_metas
-from shard_tools.stats import main
-from shard_tools.write import FinishedPair
+from shard_tools.stats import plots
+from shard_tools.stats.command import main
+from shard_tools.stats.figures import BINS, QUANTILES, bin_edges, describe, speaker_hours
 from tests.made_shards import change_manifest, make_shards, rewrite_shard
-from timbre import shards
-from timbre.shards import PairMeta, Source
+from timbre.shards import records as shards
+from timbre.shards.records import PairMeta, Source
 
 TRAIN, VAL = "train/shard-000000.tar", "val/shard-000000.tar"
 

@@ -12,8 +12,10 @@ import fsspec
 import pytest
 
 from tests import object_store
-from timbre import retries, storage, store_errors
 from timbre.errors import ConfigError
+from timbre.storage import errors as store_errors
+from timbre.storage import files as storage
+from timbre.storage import retries
 
 s3, s3_bucket = object_store.s3, object_store.s3_bucket
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from tests.made_shards import content, make_shards, mixed
-from timbre import shards, storage
-from timbre.batches import PairBatch
 from timbre.errors import ConfigError
-from timbre.order import DataSource, open_corpus
-from timbre.stream import PairStream, Place, StreamConfig
+from timbre.shards import records as shards
+from timbre.storage import files as storage
+from timbre.stream.batches import PairBatch
+from timbre.stream.order import DataSource, open_corpus
+from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 SEGMENT = 4800
 GLOBAL_BATCH = 6

@@ -10,13 +10,15 @@ import pytest
 
 from tests.moved_generators import build, noise
 from tests.test_streaming import live, noisy
-from timbre import audio, checkpoint, cli
+from timbre import cli
+from timbre.audio import decode as audio
+from timbre.audio.waveform import to_int16
 from timbre.errors import AudioError
-from timbre.hop_stream import HOP
-from timbre.models import GeneratorConfig
-from timbre.raw_pcm import PcmSource, to_bytes
-from timbre.streaming import StreamingRestorer
-from timbre.waveform import to_int16
+from timbre.models import checkpoint
+from timbre.models.generator import GeneratorConfig
+from timbre.restore.hop_runner import HOP
+from timbre.restore.live.pcm import PcmSource, to_bytes
+from timbre.restore.live.restorer import StreamingRestorer
 
 COMMAND = [sys.executable, "-m", "timbre", "restore", "--stream"]
 

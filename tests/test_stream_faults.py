@@ -9,12 +9,13 @@ import psutil
 import pytest
 
 from tests.made_shards import make_shards, publish_tar
-from timbre import shards, storage
 from timbre.errors import CheckpointError, ShardError
-from timbre.order import DataSource, open_corpus
-from timbre.reader import BadPair
-from timbre.shards import ShardEntry
-from timbre.stream import PairStream, StreamConfig
+from timbre.shards import records as shards
+from timbre.shards.records import ShardEntry
+from timbre.storage import files as storage
+from timbre.stream.order import DataSource, open_corpus
+from timbre.stream.pair_stream import PairStream, StreamConfig
+from timbre.stream.reader import BadPair
 
 SEGMENT = 4800
 

@@ -6,13 +6,13 @@ import torch
 
 from tests.denoise_inputs import noisy_voice
 from tests.moved_generators import NAMES, build
+from timbre.audio.resample import resample
+from timbre.audio.waveform import Wave
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError
-from timbre.hop_stream import HOP
-from timbre.models import Generator
-from timbre.resampling import resample
-from timbre.streaming import Mix, StreamingRestorer, restore_blocks
-from timbre.waveform import Wave
+from timbre.models.generator import Generator
+from timbre.restore.hop_runner import HOP
+from timbre.restore.live.restorer import Mix, StreamingRestorer, restore_blocks
 
 BOTH = pytest.mark.parametrize("name", NAMES)
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from tests.moved_generators import build, noise
-from timbre.checkpoint import save_generator
 from timbre.errors import ConfigError
-from timbre.evaluation.cases import Data, Labels, Loaded
-from timbre.evaluation.systems import Chains, System, parse_systems, with_noisy
-from timbre.models import GeneratorConfig
-from timbre.restorer import Restorer
+from timbre.evaluate.cases import Data, Labels, Loaded
+from timbre.evaluate.systems import Chains, System, parse_systems, with_noisy
+from timbre.models.checkpoint import save_generator
+from timbre.models.generator import GeneratorConfig
+from timbre.restore.restorer import Restorer
 
 LABELS = Labels(None, None, None, None, None)
 SAMPLES = 9600

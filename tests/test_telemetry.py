@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from timbre.telemetry import spectrogram, triple
+from timbre.train.watch.telemetry import spectrogram, triple
 
 
 def tone(amplitude: float) -> np.ndarray:

@@ -19,15 +19,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.made_shards import make_shards
-from timbre import checkpoint, cli
+from timbre import cli
 from timbre import config as configs
+from timbre.audio.metrics import log_spectral_distance
 from timbre.errors import CheckpointError, ConfigError, ShardError, WorkError
-from timbre.metrics import log_spectral_distance
-from timbre.run import Run, open_run
-from timbre.schedule import cosine_share
-from timbre.train import main, train, train_step
-from timbre.train_config import TrainConfig
-from timbre.whole_pairs import load_pair
+from timbre.models import checkpoint
+from timbre.shards.whole_pairs import load_pair
+from timbre.train.config import TrainConfig
+from timbre.train.gan.schedule import cosine_share
+from timbre.train.run import Run, open_run
+from timbre.train.step import main, train, train_step
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "configs/train_tiny.yaml")
@@ -186,7 +187,7 @@ def test_a_killed_run_goes_on_to_the_very_losses_of_an_uninterrupted_one(
     pair_url: str, finished: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "run.yaml").write_text(configs.dump(config(pair_url, tmp_path, *FINISHED)))
-    words = [sys.executable, "-m", "timbre.train", f"{tmp_path}/run.yaml"]
+    words = [sys.executable, "-m", "timbre.train.step", f"{tmp_path}/run.yaml"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as many as here: they split sums
     process = subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     try:
@@ -435,7 +436,7 @@ def test_a_warning_to_the_whole_process_group_saves_and_ends_the_run(
         "save_every=99999",
     )
     (tmp_path / "run.yaml").write_text(configs.dump(run))
-    words = [sys.executable, "-m", "timbre.train", f"{tmp_path}/run.yaml"]
+    words = [sys.executable, "-m", "timbre.train.step", f"{tmp_path}/run.yaml"]
     process = subprocess.Popen(
         words, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

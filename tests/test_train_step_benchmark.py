@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.dac_structure import DacTrainer
 from tests.conftest import ROOT
-from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, build_discriminator
+from timbre.models.generator import GeneratorConfig, build_generator
 
 
 def test_every_part_and_both_ratios_are_told() -> None:

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from tests.conftest import ROOT
 from tests.made_shards import change_manifest, make_shards, rewrite_shard, spoil_pair
 from timbre import config as configs
-from timbre import metrics, shards
+from timbre.audio import metrics
 from timbre.errors import ShardError
-from timbre.order import DataSource, open_corpus
-from timbre.run import Run, open_run
-from timbre.train_config import TrainConfig
-from timbre.validate import summary
-from timbre.whole_pairs import PairList, load_pair, spread
+from timbre.shards import records as shards
+from timbre.shards.whole_pairs import PairList, load_pair, spread
+from timbre.stream.order import DataSource, open_corpus
+from timbre.train.config import TrainConfig
+from timbre.train.run import Run, open_run
+from timbre.train.validation.validation import summary
 
 CPU = torch.device("cpu")
 

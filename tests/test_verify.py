@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shard_tools.make.tar import FinishedPair, build_tar
 from shard_tools.metas import choose
-from shard_tools.verify import Report, examine, main, verify
-from shard_tools.write import FinishedPair, build_tar
+from shard_tools.verify.manifest import Report, examine, main, verify
 from tests.made_shards import (
     change_manifest,
     make_pair,
@@ -24,9 +24,11 @@ from tests.made_shards import (
     rewrite_shard,
     stored_pairs,
 )
-from timbre import shards, storage, tars
-from timbre.audio import SAMPLE_RATE, encode_int16
-from timbre.shards import PairEntry, Rejection, Source
+from timbre.audio.decode import SAMPLE_RATE, encode_int16
+from timbre.shards import records as shards
+from timbre.shards import tar as tars
+from timbre.shards.records import PairEntry, Rejection, Source
+from timbre.storage import files as storage
 
 TRAIN, OTHER, VAL = "train/shard-000000.tar", "train/shard-000001.tar", "val/shard-000000.tar"
 OTHER_KEY = "train-000001"

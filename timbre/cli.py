@@ -15,14 +15,16 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "prep": Command("shard_tools.prep", "make shards from speech, noise and rooms"),
-    "verify": Command("shard_tools.verify", "check every shard and pair of a manifest"),
-    "stats": Command("shard_tools.stats", "show what a manifest holds"),
-    "peek": Command("timbre.peek", "show the pairs that a rank will be served"),
-    "train": Command("timbre.train", "train the restorer"),
-    "evaluate": Command("timbre.evaluate", "measure a checkpoint against DeepFilterNet3 alone"),
-    "restore": Command("timbre.restore", "denoise and repair audio files"),
-    "export": Command("timbre.export", "write a checkpoint as ONNX or safetensors"),
+    "prep": Command("shard_tools.prep.command", "make shards from speech, noise and rooms"),
+    "verify": Command("shard_tools.verify.manifest", "check every shard and pair of a manifest"),
+    "stats": Command("shard_tools.stats.command", "show what a manifest holds"),
+    "peek": Command("timbre.peek.command", "show the pairs that a rank will be served"),
+    "train": Command("timbre.train.step", "train the restorer"),
+    "evaluate": Command(
+        "timbre.evaluate.command", "measure a checkpoint against DeepFilterNet3 alone"
+    ),
+    "restore": Command("timbre.restore.command", "denoise and repair audio files"),
+    "export": Command("timbre.export.command", "write a checkpoint as ONNX or safetensors"),
     "demo": Command("timbre.demo", "go the whole way on speech made on the spot"),
 }
 

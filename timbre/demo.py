@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from timbre import audio
-from timbre.audio import SAMPLE_RATE
+from timbre.audio import decode as audio
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.synthetic.noise import NoiseKind, noise, write_corpus
+from timbre.audio.synthetic.voice import speaker, voice
 from timbre.command import command, say
 from timbre.errors import WorkError
-from timbre.signals import NoiseKind, noise, write_corpus
-from timbre.synthetic_voice import speaker, voice
 
 SEED = 0
 SPEAKERS, CLIPS, SECONDS = 6, 4, 5.0

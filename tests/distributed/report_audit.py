@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from timbre import config as configs
-from timbre.run import Run, open_run
-from timbre.train import train_step
-from timbre.train_config import TrainConfig
+from timbre.train.config import TrainConfig
+from timbre.train.run import Run, open_run
+from timbre.train.step import train_step
 
 # What the generator does in the validation of each step: nothing, right, wrong.
 GAINS = (1.0, 2.0, 0.5)

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from timbre.batches import PairBatch
-from timbre.device_loader import DeviceLoader
-from timbre.order import DataSource, open_corpus
-from timbre.stream import PairStream, Place, StreamConfig
+from timbre.stream.batches import PairBatch
+from timbre.stream.device_loader import DeviceLoader
+from timbre.stream.order import DataSource, open_corpus
+from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 
 def told(batch: PairBatch) -> list[Any]:

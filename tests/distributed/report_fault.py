@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch.distributed as dist
 
 from timbre.command import command
-from timbre.told_once import told_once
+from timbre.train.told_once import told_once
 
 
 @command

@@ -7,7 +7,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from timbre.command import say
 from timbre.errors import LostRankError
-from timbre.ranks import RanksConfig, naming_lost_ranks, open_accelerator
+from timbre.train.ranks import RanksConfig, naming_lost_ranks, open_accelerator
 
 
 def main(timeout_seconds: float) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tests.made_shards import spoil_pair
 from timbre import config as configs
 from timbre.errors import ShardError, WorkError
-from timbre.run import Run, open_run
-from timbre.train_config import TrainConfig
+from timbre.train.config import TrainConfig
+from timbre.train.run import Run, open_run
 
 
 class Narrow(nn.Linear):

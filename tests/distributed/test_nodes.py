@@ -15,10 +15,10 @@ from tests.distributed.hosts import INTERFACE, Host, network
 from tests.distributed.launch import ROOT
 from tests.distributed.test_ranks import write_config
 from tests.made_shards import make_shards
-from timbre import checkpoint
 from timbre import config as configs
-from timbre.train import train
-from timbre.train_config import TrainConfig
+from timbre.models import checkpoint
+from timbre.train.config import TrainConfig
+from timbre.train.step import train
 
 __all__ = ["network"]
 
@@ -63,7 +63,7 @@ class Job:
         words += ["--main_process_ip", hosts[0].address, *options]
         self.launchers = [
             host.start(
-                [*words, "--machine_rank", str(rank), "-m", "timbre.train", config],
+                [*words, "--machine_rank", str(rank), "-m", "timbre.train.step", config],
                 environment,
                 self.output,
             )

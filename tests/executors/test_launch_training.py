@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.distributed.test_ranks import write_config
 from tests.executors.slurm_cluster import Slurm, needs_slurm
 from tests.made_shards import make_shards
-from timbre import checkpoint
+from timbre.models import checkpoint
 
 ROOT = Path(__file__).parents[2]
 SBATCH = ROOT / "launch/slurm/train.sbatch"
@@ -114,7 +114,7 @@ def test_before_its_time_is_up_a_job_saves_and_queues_itself_again(
     assert words == (tmp_path / "0.words").read_text().splitlines()
     assert words[:3] == ["launch", "--machine_rank", "0"]
     assert {("--num_machines", "1"), ("--num_processes", "2")} <= set(pairwise(words))
-    assert words[-4:] == ["-m", "timbre.train", "a folder/train.yaml", "seed=3"]
+    assert words[-4:] == ["-m", "timbre.train.step", "a folder/train.yaml", "seed=3"]
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in KUBERNETES.iterdir()))

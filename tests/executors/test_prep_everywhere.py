@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shard_tools.verify import verify
+from shard_tools.verify.manifest import verify
 from tests.executors.slurm_cluster import Slurm, needs_slurm
 from tests.small_prep import contents, write_config, write_sources
 from timbre import cli

@@ -16,14 +16,14 @@ import ray
 import torch
 from ray.cluster_utils import Cluster
 
-from shard_tools import ray_executor
-from shard_tools.bank import Bank, fill_bank
-from shard_tools.executors import ALLOCATOR
-from shard_tools.ray_executor import RETRIES, run_ray
+from shard_tools.executors import ray as ray_executor
+from shard_tools.executors.local import ALLOCATOR
+from shard_tools.executors.ray import RETRIES, run_ray
+from shard_tools.mix.bank import Bank, fill_bank
 from tests.executors.ray_cluster import add_node
 from tests.test_executors import raise_or_hang, square, started_with
 from timbre.errors import ConfigError, WorkError
-from timbre.workers import RaisedInWorkerError
+from timbre.processes import RaisedInWorkerError
 
 SAMPLES = 500_000
 

@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from timbre import cache
-from timbre.cache import FileCache
-from timbre.remote import Span
+from timbre.storage import cache
+from timbre.storage.cache import FileCache
+from timbre.storage.remote import Span
 
 
 def say(word: str) -> None:
@@ -40,7 +40,7 @@ def reader(log: Path, stop_at: int) -> Callable[[Sequence[Span]], list[bytes]]:
 
 
 def s3_reader(spans: Sequence[Span]) -> list[bytes]:
-    from timbre import storage
+    from timbre.storage import files as storage
 
     return [storage.read_range(*span) for span in spans]
 

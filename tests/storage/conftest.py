@@ -9,7 +9,7 @@ from tests import object_store
 from tests.object_store import Server, environment, forget_connections, use_environment
 from tests.storage.faulty_bucket import DATA, Bucket
 from tests.storage.faulty_proxy import Proxy, faulty_proxy
-from timbre import retries
+from timbre.storage import retries
 
 s3 = object_store.s3
 

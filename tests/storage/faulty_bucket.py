@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.storage.faulty_proxy import Proxy
-from timbre import storage
+from timbre.storage import files as storage
 
 DATA = random.Random(1).randbytes(5000)
 

@@ -20,10 +20,11 @@ import pytest
 from tests.object_store import environment
 from tests.storage.faulty_bucket import Bucket
 from tests.storage.faulty_proxy import Fault
-from timbre import atomic_write, cache, storage
-from timbre.cache import FileCache
 from timbre.errors import ShardError
-from timbre.remote import Span
+from timbre.storage import atomic_write, cache
+from timbre.storage import files as storage
+from timbre.storage.cache import FileCache
+from timbre.storage.remote import Span
 
 BYTES = 20_000
 

@@ -10,7 +10,8 @@ from fsspec.core import url_to_fs
 
 from tests.storage.faulty_bucket import DATA, OPERATIONS, Bucket
 from tests.storage.faulty_proxy import Fault, Kind
-from timbre import retries, storage
+from timbre.storage import files as storage
+from timbre.storage import retries
 
 FAULTS: dict[str, Fault] = {
     "503": Fault("status"),

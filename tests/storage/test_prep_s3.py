@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shard_tools.prep import prep
-from shard_tools.prep_config import PrepConfig
-from shard_tools.verify import verify
+from shard_tools.config import PrepConfig
+from shard_tools.prep.command import prep
+from shard_tools.verify.manifest import verify
 from tests.storage.faulty_bucket import Bucket
 from tests.storage.faulty_proxy import Fault, Proxy
-from timbre import audio, cli
+from timbre import cli
 from timbre import config as configs
+from timbre.audio import decode as audio
 
 SHARDS = r"/shard-\d+\.(tar|index)"
 PATIENCE_SECONDS = 60

@@ -10,8 +10,9 @@ import soundfile
 from tests.object_store import environment, serve_s3, use_environment
 from tests.storage.faulty_bucket import DATA, OPERATIONS, Bucket
 from tests.storage.faulty_proxy import Fault
-from timbre import retries, storage
 from timbre.command import FAILED, command
+from timbre.storage import files as storage
+from timbre.storage import retries
 
 
 @pytest.mark.usefixtures("new_connections")

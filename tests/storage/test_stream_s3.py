@@ -17,12 +17,12 @@ from tests.storage.faulty_bucket import Bucket
 from tests.storage.faulty_proxy import Fault
 from timbre import config as configs
 from timbre.errors import ConfigError
-from timbre.order import DataSource, open_corpus
-from timbre.reader import ReadingConfig
-from timbre.store_errors import StoreError
-from timbre.stream import PairStream, Place, StreamConfig
-from timbre.train_config import TrainConfig
-from timbre.training_data import TrainingData
+from timbre.storage.errors import StoreError
+from timbre.stream.order import DataSource, open_corpus
+from timbre.stream.pair_stream import PairStream, Place, StreamConfig
+from timbre.stream.reader import ReadingConfig
+from timbre.train.config import TrainConfig
+from timbre.train.data import TrainingData
 
 COUNTS = [7, 5, 9, 4, 6]
 STEPS = 8  # an epoch has 5

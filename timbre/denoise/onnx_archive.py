@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timbre.denoise.checkpoint import NORM_EPSILON, convolution_names
+from timbre.denoise.official import NORM_EPSILON, convolution_names
 
 GRAPHS = ("enc", "erb_dec", "df_dec")
 

@@ -25,7 +25,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from timbre.denoise.checkpoint import check_layout, checkpoint_layout, fold, network_layout
+from timbre.denoise.official import check_layout, checkpoint_layout, fold, network_layout
 from timbre.denoise.onnx_archive import read_archive
 from timbre.errors import CheckpointError
 

@@ -3,7 +3,7 @@
 Multi-period as in HiFi-GAN (Kong et al. 2020), at a quarter of its width; multi-band complex STFT
 as in the Descript Audio Codec (Kumar et al. 2023), on compressed spectra, so that the highs, 40 dB
 below the lows, are seen. They judge waveforms at the level they come in: give both sides of a pair
-the one gain of :func:`timbre.spectral.pair_gain`, never each its own.
+the one gain of :func:`timbre.audio.spectra.pair_gain`, never each its own.
 """
 
 from itertools import pairwise
@@ -15,8 +15,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from timbre.audio.spectra import Stft, compression_factor, power_of
 from timbre.config import STRICT
-from timbre.spectral import Stft, compression_factor, power_of
 
 SLOPE = 0.1
 # Bins below -40 dB of a voice at unit level are not raised further.

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timbre.models.noisy import check_noisy
-from timbre.spectral import FramedFourier, compression_factor
+from timbre.audio.spectra import FramedFourier, compression_factor
+from timbre.models.checks import check_noisy
 
 HOP = 480
 # Gains are bounded at ±5 nepers (43 dB): enough for all but 0.5 % of the bins that DF3 damaged.

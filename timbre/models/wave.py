@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
-from timbre.models.noisy import check_noisy
+from timbre.models.checks import check_noisy
 
 STRIDES = (4, 4, 5, 6)
 STRIDE = 480

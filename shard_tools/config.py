@@ -1,0 +1,131 @@
+"""Everything about making shards, as a config."""
+
+import re
+from dataclasses import field
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from shard_tools.degrade.degrade import DenoiserConfig
+from shard_tools.judge.quality import QualityConfig
+from shard_tools.mix.reverb import ReverbConfig
+from shard_tools.plan.plan import PlanSize
+from shard_tools.plan.recipes import MixConfig
+from timbre import config as configs
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.config import STRICT, Count, Name, NonNegative, Positive, Seed, Share
+from timbre.shards.records import AudioFormat
+
+
+@dataclass(config=STRICT)
+class ClipsConfig:
+    """Whose voice a clip is, which clips are fit, and how much of one is used."""
+
+    # Where no manifest names the speaker: the folder that does, -1 the one that the file lies in,
+    # 0 the top one; null: nobody.
+    speaker_level: int | None = -1
+    # Instead: a regular expression for the path, whose group (named speaker, or the first) is it.
+    speaker_pattern: Name | None = None
+    # Speech that ends below this is refused: from it a network learns to cut what lies above.
+    min_bandwidth_hz: NonNegative = 11000.0
+    # Level of active speech, dBFS.
+    min_level_db: Annotated[float, Field(le=0)] = -55.0
+    # Silence before the first and after the last word, beyond this, is left out; null: all is kept.
+    trim_margin_seconds: NonNegative | None = 0.2
+
+    def __post_init__(self) -> None:
+        if self.speaker_pattern is None:
+            return
+        try:
+            groups = re.compile(self.speaker_pattern).groups
+        except re.error as error:
+            raise ValueError(f"speaker_pattern {self.speaker_pattern!r}: {error}") from None
+        if groups == 0:
+            raise ValueError(f"speaker_pattern {self.speaker_pattern!r}: expected a (group) in it")
+
+
+@dataclass(config=STRICT)
+class PrepConfig:
+    """What ``timbre prep`` reads."""
+
+    # A folder, or a manifest.jsonl: one object a line with file, and speaker where it is known.
+    speech: Name
+    noise: Name
+    output: Name
+    rir: Name | None = None
+    # Pairs from each stretch of speech, each with its own noise, ratio, level and room.
+    variants: Count = 1
+    seed: Seed = 0
+    workers: Count = 2
+    shard_pairs: Count = 64
+    # Every stored pair is at least this long, and shorter than twice this.
+    save_segment_seconds: Annotated[float, Field(ge=0.5, le=60)] = 4.0
+    # The share of speakers (where unknown, recordings) whose pairs are for validation.
+    val_ratio: Annotated[float, Field(gt=0, le=0.5)] = 0.08
+    audio_format: AudioFormat = "flac"
+    # Whether what the denoiser was given is stored too, for generators with noisy_input.
+    store_noisy: bool = False
+    # The offset between clean and degraded is searched this far on either side.
+    max_offset_seconds: Positive = 0.02
+    # More clips than this share that cannot be read end the job.
+    max_bad_fraction: Share = 0.02
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    reverb: ReverbConfig = field(default_factory=ReverbConfig)
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+
+    def __post_init__(self) -> None:
+        stored = f"save_segment_seconds {self.save_segment_seconds}"
+        if self.max_offset_seconds >= self.save_segment_seconds / 2:
+            raise ValueError(
+                f"max_offset_seconds {self.max_offset_seconds}: expected less than half of {stored}"
+            )
+        for name in ("min_seconds", "min_active_seconds"):
+            if getattr(self.quality, name) > self.save_segment_seconds:
+                raise ValueError(
+                    f"quality.{name} {getattr(self.quality, name)}: no pair could pass, {stored}"
+                )
+
+    def plan_size(self) -> PlanSize:
+        """Return the numbers that a plan depends on."""
+        margin = self.clips.trim_margin_seconds
+        return PlanSize(
+            round(self.save_segment_seconds * SAMPLE_RATE),
+            None if margin is None else round(margin * SAMPLE_RATE),
+            self.variants,
+            self.shard_pairs,
+            self.seed,
+        )
+
+
+# What no shard depends on: moving the data or the job changes none.
+ELSEWHERE = ("speech", "noise", "rir", "output", "workers", "max_bad_fraction")
+# The hash of the weights, which the plan has beside these settings, stands for them.
+IN_THE_HASH = ("weights", "delay_samples", "device")
+
+
+def settings(config: PrepConfig) -> dict[str, Any]:
+    """Return what the shards depend on beside the clips and the denoiser's weights."""
+    tree = configs.to_tree(config)
+    kept = {key: value for key, value in tree.items() if key not in ELSEWHERE}
+    if not config.store_noisy:  # as in plans from before there was the choice: the same shards
+        del kept["store_noisy"]
+    kept["denoiser"] = {
+        key: value for key, value in tree["denoiser"].items() if key not in IN_THE_HASH
+    } | {"name": config.denoiser.kind}
+    return kept
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return one line for each setting that is not the same: its key and both values."""
+    lines = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            was, is_now = (tree.get(key, "not set") for tree in (before, now))
+            lines.append(f"{prefix}{key} was {was}, is now {is_now}")
+    return lines

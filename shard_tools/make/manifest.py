@@ -1,0 +1,130 @@
+"""The manifest of an edition: every shard of it and of those before, with hashes and counts."""
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from shard_tools.config import PrepConfig
+from shard_tools.plan.editions import Edition, count_clips
+from shard_tools.plan.plan import SPLITS, Shard
+from timbre import config as configs
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.errors import ShardError, WorkError
+from timbre.shards import records as shards
+from timbre.shards.records import Manifest, Rejection, ShardEntry, ShardIndex
+from timbre.storage import files as storage
+
+READ_THREADS = 16
+
+
+class MadeShard(NamedTuple):
+    """A finished shard: its entry in the manifest, if any pair of it passed, and those that did not."""
+
+    shard: Shard
+    entry: ShardEntry | None
+    rejected: dict[str, tuple[Rejection, ...]]
+
+
+def planned_shards(edition: Edition) -> list[Shard]:
+    """Return (split, number) of every shard of an edition."""
+    record = edition.record
+    return [
+        (split, record.first_shard[split] + i)
+        for split in SPLITS
+        for i in range(record.shards[split])
+    ]
+
+
+def missing_shards(output: str, edition: Edition) -> list[Shard]:
+    """Return the shards of an edition that are not finished; one listing per split tells."""
+    present = set()
+    for split in SPLITS:
+        folder = storage.join(output, split)
+        if storage.is_folder(folder):
+            present |= {f"{split}/{path}" for path in storage.find_below(folder)}
+    return [
+        shard
+        for shard in planned_shards(edition)
+        if shards.index_path(shards.shard_path(*shard)) not in present
+    ]
+
+
+def version_url(output: str, version: int) -> str:
+    """Return where a version of the manifest is kept."""
+    return storage.join(output, f"manifest-{version:06d}.json")
+
+
+def read_made(output: str, edition: Edition) -> list[MadeShard]:
+    """Return what an edition's shards hold, from their indexes.
+
+    Raises:
+        ShardError: a shard belongs to another plan.
+    """
+    numbers = planned_shards(edition)
+    urls = [storage.join(output, shards.index_path(shards.shard_path(*n))) for n in numbers]
+    made = []
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        for shard, url, data in zip(numbers, urls, pool.map(storage.read, urls), strict=True):
+            index = shards.from_json(ShardIndex, data, url)
+            if index.plan != edition.sha256:
+                raise ShardError(
+                    f"{url}: belongs to plan {index.plan[:12]}, expected {edition.sha256[:12]}; "
+                    "delete it and run again"
+                )
+            entry = _entry(shard, index, shards.sha256(data)) if index.pairs else None
+            made.append(MadeShard(shard, entry, index.rejected))
+    return made
+
+
+def publish_latest(
+    config: PrepConfig, editions: Sequence[Edition], made: Sequence[MadeShard]
+) -> Manifest:
+    """Publish ``manifest.json`` of these editions and their shards; return it.
+
+    Raises:
+        WorkError: a split has no pair.
+    """
+    splits: dict[str, list[ShardEntry]] = {split: [] for split in SPLITS}
+    rejected: Counter[str] = Counter()
+    for shard in made:
+        rejected.update({reason: len(pairs) for reason, pairs in shard.rejected.items()})
+        if shard.entry:
+            splits[shard.shard[0]].append(shard.entry)
+    for split, entries in splits.items():
+        if not entries:
+            raise WorkError(f"{config.output}: no {split} pair passed: {dict(rejected)}")
+    manifest = Manifest(
+        schema=shards.SCHEMA,
+        version=len(editions),
+        sample_rate=SAMPLE_RATE,
+        audio_format=config.audio_format,
+        save_segment_seconds=config.save_segment_seconds,
+        splits={split: tuple(entries) for split, entries in splits.items()},
+        rejected=dict(sorted(rejected.items())),
+        clips=count_clips(editions),
+        hashes={
+            "plan": editions[-1].sha256,
+            "denoiser": editions[-1].record.denoiser_sha256,
+        },
+        config=configs.to_tree(config),
+    )
+    storage.publish(storage.join(config.output, shards.MANIFEST_NAME), shards.to_json(manifest))
+    return manifest
+
+
+def publish_version(output: str, manifest: Manifest) -> None:
+    """Keep the manifest under its version: that it is there says that its edition is finished."""
+    storage.publish(version_url(output, manifest.version), shards.to_json(manifest))
+
+
+def _entry(shard: Shard, index: ShardIndex, index_sha256: str) -> ShardEntry:
+    seconds = sum(pair.samples for pair in index.pairs) / SAMPLE_RATE
+    return ShardEntry(
+        shards.shard_path(*shard),
+        len(index.pairs),
+        index.tar_bytes,
+        round(seconds, 3),
+        index.tar_sha256,
+        index_sha256,
+    )

@@ -1,0 +1,130 @@
+"""Speech and noise at a given signal-to-noise ratio and level; several noises in layers."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from timbre.audio import decode as audio
+from timbre.audio.decode import Wave
+
+PEAK = 0.99
+# Where a recording goes round, its end fades into its beginning: 20 ms, in samples, or a quarter of
+# a recording that is shorter than four times that.
+FADE = 960
+# What every layer is brought to before its own gain.
+LAYER_LEVEL_DB = -30.0
+# What is quieter counts as silence: raised to a level that is heard, it would be 16-bit steps.
+QUIETEST_DB = -80.0
+
+
+class Request(NamedTuple):
+    """What is asked of a mixture, measured from sample ``lead_in`` on.
+
+    ``snr_db`` is 10 log10 of the energy of speech over that of noise; ``level_db`` is the level in
+    dBFS of the frames in which the target is active.
+    """
+
+    snr_db: float
+    level_db: float
+    lead_in: int = 0
+
+
+class Mixture(NamedTuple):
+    """Both sides ``(samples,)`` at their final level, and what was done to reach it."""
+
+    clean: Wave
+    noisy: Wave
+    gain_db: float
+    snr_db: float
+
+
+class Layer(NamedTuple):
+    """What is heard of a recording ``(samples,)``, from which sample on, and its gain against others."""
+
+    heard: Wave
+    start: int
+    gain_db: float
+
+
+def loop(noise: Wave, start: int, samples: int) -> Wave:
+    """Return ``samples`` of a recording from ``start``, going round at its end without a click.
+
+    What lies inside the recording is the recording as it is. Where it goes round, the end and the
+    beginning cross over at equal power, so that noise keeps its level.
+    """
+    start %= len(noise)
+    if start + samples <= len(noise):
+        return noise[start : start + samples].copy()
+    fade = min(FADE, len(noise) // 4)
+    ring = noise[: len(noise) - fade].copy()
+    phase = (np.arange(fade) + 0.5) / max(fade, 1) * (np.pi / 2)
+    rising, falling = np.sin(phase).astype(np.float32), np.cos(phase).astype(np.float32)
+    ring[:fade] = noise[:fade] * rising + noise[len(ring) :] * falling
+    wave: Wave = np.resize(np.roll(ring, -start), samples)
+    before_first_crossing = noise[start:fade]
+    wave[: len(before_first_crossing)] = before_first_crossing
+    return wave
+
+
+def start_that_sounds(
+    hear: Callable[[int], Wave], length: int, start: int, lead_in: int
+) -> tuple[int, Wave]:
+    """Return the first start from ``start`` on that gives a piece with sound in it, and what it gives.
+
+    Pieces are tried one after the other, once through the recording; if all are silent, the start
+    stays where it was.
+
+    Args:
+        hear: returns what is heard from a start on, ``(samples,)``, as :func:`loop` does.
+        length: of the recording, in samples.
+        start: where to begin.
+        lead_in: what is heard before the piece; sound in it does not count.
+    """
+    first = hear(start)
+    step = len(first) - lead_in
+    for after in range(0, length, step):
+        place = (start + after) % length
+        heard = hear(place) if after else first
+        if min(audio.level_db(heard), audio.level_db(heard[lead_in:])) > QUIETEST_DB:
+            return place, heard
+    return start, first
+
+
+def layer(layers: Sequence[Layer], samples: int) -> Wave:
+    """Return the sum ``(samples,)`` of recordings, each at its gain above a common level.
+
+    The common level is that of what is heard; a layer that is silent is left out.
+    """
+    total = np.zeros(samples, np.float32)
+    for heard, _, gain_db in layers:
+        level_db = audio.level_db(heard)
+        if level_db > QUIETEST_DB:
+            total += heard * np.float32(audio.gain(LAYER_LEVEL_DB + gain_db - level_db))
+    return total
+
+
+def mix(speech: Wave, target: Wave, noise: Wave, request: Request) -> Mixture | None:
+    """Return the target, and speech plus noise, at the requested ratio and level.
+
+    Both sides get one gain, lowered where a peak of the piece would clip. None where there is no
+    speech or no noise to scale.
+
+    Args:
+        speech: ``(samples,)`` what is heard without the noise: reverberant, in a room.
+        target: ``(samples,)`` what the network is to give back.
+        noise: ``(samples,)``.
+        request: the ratio and level, and where the piece begins.
+    """
+    piece = slice(request.lead_in, None)
+    speech_db, noise_db = audio.level_db(speech[piece]), audio.level_db(noise[piece])
+    target_db = audio.active_level_db(target[piece])
+    if min(speech_db, noise_db, target_db) <= audio.SILENCE_DB:
+        return None
+    scaled = noise * np.float32(audio.gain(speech_db - request.snr_db - noise_db))
+    noisy = speech + scaled
+    peak = max(float(np.abs(noisy[piece]).max()), float(np.abs(target[piece]).max()))
+    gain_db = min(request.level_db - target_db, 20 * float(np.log10(PEAK / peak)))
+    gain = np.float32(audio.gain(gain_db))
+    reached = speech_db - audio.level_db(scaled[piece])
+    return Mixture(target * gain, noisy * gain, gain_db, reached)

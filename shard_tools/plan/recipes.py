@@ -1,0 +1,130 @@
+"""Every random choice of every pair: how loud, in what noises, in which room."""
+
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from shard_tools.plan.plan import Piece, Plan, Shard, shard_seed
+from timbre.config import STRICT, Share
+
+# Beside the first noise, the others lie this far below it.
+SOFTER_DB = (-10.0, 0.0)
+MOST_NOISES = 3
+
+
+@dataclass(config=STRICT)
+class MixConfig:
+    """How loud the speech is, how far above the noise, and what the noise is."""
+
+    snr_db_low: float = 0.0
+    snr_db_high: float = 20.0
+    # Nearly clean input teaches the network to do no harm.
+    near_clean_share: Share = 0.1
+    near_clean_snr_db: float = 40.0
+    # DeepFilterNet3 is at its best between -30 and -10 dBFS.
+    level_db_low: float = -28.0
+    level_db_high: Annotated[float, Field(le=0)] = -22.0
+    # Pairs with two or three noises at once.
+    several_noises_share: Share = 0.25
+    # Pairs in which the first noise is a babble of other speakers of the split.
+    babble_share: Share = 0.1
+
+    def __post_init__(self) -> None:
+        for low, high in [("snr_db_low", "snr_db_high"), ("level_db_low", "level_db_high")]:
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} {getattr(self, low)} exceeds {high} {getattr(self, high)}")
+
+
+class BabbleEntry(NamedTuple):
+    """One babble that may be heard as noise: its position in the bank, and whose voices it has."""
+
+    number: int
+    owners: frozenset[str]
+    paths: tuple[str, ...]
+
+
+class Pools(NamedTuple):
+    """What a split draws from: positions in the banks of noises and of rooms."""
+
+    noises: tuple[int, ...]
+    babbles: tuple[BabbleEntry, ...]
+    measured_rooms: tuple[int, ...]
+    simulated_rooms: tuple[int, ...]
+
+
+class NoiseDraw(NamedTuple):
+    """One noise of a pair; ``start`` is a share of the recording's length."""
+
+    number: int
+    start: float
+    gain_db: float
+
+
+class Recipe(NamedTuple):
+    """Every random choice of one pair."""
+
+    snr_db: float
+    level_db: float
+    noises: tuple[NoiseDraw, ...]
+    rir: int | None
+
+
+class RoomShares(NamedTuple):
+    """How many pairs are reverberant, and how many of those in a simulated room."""
+
+    reverberant: float
+    simulated: float
+
+
+def draw_recipes(
+    plan: Plan, shard: Shard, pools: Pools, mix: MixConfig, rooms: RoomShares
+) -> list[Recipe]:
+    """Return the recipe of each piece of a shard."""
+    rng = np.random.default_rng(shard_seed(plan, shard))
+    return [_draw(rng, piece, pools, mix, rooms) for piece in plan.shard(*shard)]
+
+
+def _draw(
+    rng: np.random.Generator, piece: Piece, pools: Pools, mix: MixConfig, rooms: RoomShares
+) -> Recipe:
+    """Return one recipe. Every pair takes the same numbers from ``rng``, whatever comes of them."""
+    chance = rng.random(6)
+    snr_db = rng.uniform(mix.snr_db_low, mix.snr_db_high)
+    level_db = rng.uniform(mix.level_db_low, mix.level_db_high)
+    starts, picks = rng.random(MOST_NOISES), rng.random(MOST_NOISES)
+    gains_db = rng.uniform(*SOFTER_DB, MOST_NOISES)
+    gains_db[0] = 0.0
+    count = 2 + int(2 * chance[2]) if chance[1] < mix.several_noises_share else 1
+    noises = [int(_pick(pools.noises, pick)) for pick in picks[:count]]
+    strangers = [b.number for b in pools.babbles if piece.clip.owner not in b.owners]
+    if strangers and chance[3] < mix.babble_share:
+        noises[0] = int(_pick(strangers, picks[0]))
+    distinct = dict.fromkeys(noises)  # a noise drawn twice is heard once
+    return Recipe(
+        round(mix.near_clean_snr_db if chance[0] < mix.near_clean_share else snr_db, 3),
+        round(level_db, 3),
+        tuple(
+            NoiseDraw(number, float(starts[i]), round(float(gains_db[i]), 3))
+            for i, number in enumerate(distinct)
+        ),
+        _room(pools, rooms, chance[4], chance[5], rng.random()),
+    )
+
+
+def _room(
+    pools: Pools, rooms: RoomShares, reverberant: float, simulated: float, pick: float
+) -> int | None:
+    """Return the room of a pair. With rooms of one kind only, all reverberant pairs are in these."""
+    if reverberant >= rooms.reverberant:
+        return None
+    kinds = [pools.simulated_rooms, pools.measured_rooms]
+    chosen = kinds[0] if simulated < rooms.simulated else kinds[1]
+    chosen = chosen or kinds[0] or kinds[1]
+    return int(_pick(chosen, pick)) if chosen else None
+
+
+def _pick(options: Sequence[int], chance: float) -> int:
+    return options[int(chance * len(options))]

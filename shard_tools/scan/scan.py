@@ -1,0 +1,123 @@
+"""Every clip of every source, measured, and judged by the config.
+
+The parts of a scan are published below ``OUTPUT/catalogue/parts`` and stay there: the next scan
+measures only the parts in which something is new.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from tqdm import tqdm
+
+from shard_tools.config import ClipsConfig, PrepConfig
+from shard_tools.executors.local import Share
+from shard_tools.scan.catalogue import Clip, cut_into_parts, load_rows, scan_part
+from shard_tools.scan.sources import ROLES, File, SpeakerRule, list_files, open_source
+from timbre.command import say
+from timbre.errors import AudioError
+from timbre.storage import files as storage
+
+Run = Callable[..., Iterator[tuple[Any, Any]]]
+
+PARTS = "catalogue/parts"
+READ_THREADS = 16
+MAX_SHOWN = 5
+# A tenth of a second: what is shorter and goes round is a buzz.
+SHORTEST_NOISE = 4800
+
+
+def scan(config: PrepConfig, run: Run, share: Share) -> dict[str, list[Clip]]:
+    """Return every clip of every source, refused or not; the parts are measured by ``run``.
+
+    Each of several shares begins elsewhere and leaves out what others have done, so that they divide
+    the work when they run at once, and each gets through it when it runs alone.
+    """
+    rules = {"speech": SpeakerRule(config.clips.speaker_level, config.clips.speaker_pattern)}
+    given = {role: getattr(config, role) for role in ROLES}
+    files = {
+        role: list_files(open_source(source, role), role, rules.get(role, SpeakerRule()))
+        if source
+        else []
+        for role, source in given.items()
+    }
+    parts = [part for role in ROLES for part in cut_into_parts(files[role], role)]
+    folder = storage.join(config.output, PARTS)
+    first = len(parts) * share.index // share.count
+    total = sum(len(part.files) for part in parts)
+    with tqdm(total=total, desc="scan", unit="clip", disable=None) as progress:
+        order = [*parts[first:], *parts[:first]]
+        done = set(storage.find_below(folder)) if storage.is_folder(folder) else set()
+        left = [part for part in order if part.name not in done]
+        progress.update(total - sum(len(part.files) for part in left))
+        for part, _ in run(partial(scan_part, folder), left, config.workers, gpu=False):
+            progress.update(len(part.files))
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        urls = [storage.join(folder, part.name) for part in parts]
+        measured = [
+            clip
+            for url, data in zip(urls, pool.map(storage.read, urls), strict=True)
+            for clip in load_rows(data, url)
+        ]
+    rows: dict[str, list[Clip]] = {}
+    for role in ROLES:
+        count = len(files[role])
+        rows[role] = _judge(measured[:count], files[role], role, config.clips)
+        measured = measured[count:]
+        _refuse_too_many_unreadable(rows[role], role, config.max_bad_fraction)
+    return rows
+
+
+def tell_refused(scanned: Mapping[str, Sequence[Clip]], known: set[str]) -> None:
+    """Print a line for each role and reason with the clips that are left out and not yet known."""
+    for role, clips in scanned.items():
+        reasons: dict[str, list[str]] = {}
+        for clip in clips:
+            if clip.refused and clip.sha256 not in known:
+                told = clip.path if clip.detail is None else f"{clip.path} ({clip.detail})"
+                reasons.setdefault(clip.refused, []).append(told)
+        for reason, told_of in sorted(reasons.items()):
+            say(
+                f"{role}: left out as {reason}: {len(told_of)} of {len(clips)}: {_shorten(told_of)}"
+            )
+
+
+def _judge(
+    clips: Sequence[Clip], files: Sequence[File], role: str, config: ClipsConfig
+) -> list[Clip]:
+    """Return the clips with what their source says of them, and with why they are refused."""
+    judged, seen = [], set()
+    for clip, file in zip(clips, files, strict=True):
+        refused, detail = clip.refused, clip.detail
+        if refused is None and clip.sha256 in seen:
+            refused = "duplicate"
+        elif refused is None and role == "noise" and clip.samples < SHORTEST_NOISE:
+            refused, detail = "too_short", f"{clip.seconds} s"
+        elif refused is None and role == "speech":
+            if clip.level_db < config.min_level_db:
+                refused, detail = "quiet", f"{clip.level_db} dBFS, under {config.min_level_db}"
+            elif clip.bandwidth_hz < config.min_bandwidth_hz:
+                refused = "narrow_band"
+                detail = f"{clip.bandwidth_hz:.0f} Hz, under {config.min_bandwidth_hz:.0f}"
+        seen.add(clip.sha256)
+        judged.append(
+            replace(
+                clip, speaker=file.speaker, licence=file.licence, refused=refused, detail=detail
+            )
+        )
+    return judged
+
+
+def _refuse_too_many_unreadable(clips: Sequence[Clip], role: str, most: float) -> None:
+    broken = [str(clip.detail) for clip in clips if clip.refused == "unreadable"]
+    if len(broken) > most * len(clips):
+        raise AudioError(
+            f"{role}: {len(broken)} of {len(clips)} clips are unreadable, more than "
+            f"max_bad_fraction {most}: {_shorten(broken)}"
+        )
+
+
+def _shorten(messages: Sequence[str]) -> str:
+    return "; ".join(messages[:MAX_SHOWN]) + ("; …" if len(messages) > MAX_SHOWN else "")

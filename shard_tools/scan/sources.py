@@ -1,0 +1,210 @@
+"""Which files a source lists, and what is known of them before they are opened.
+
+A source is a folder (metadata from a ``manifest.jsonl`` in it or beside it, if there is one) or a
+``manifest.jsonl`` itself, one JSON object a line with at least ``file``.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Annotated, NamedTuple
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from timbre.audio import decode as audio
+from timbre.command import say
+from timbre.errors import ConfigError
+from timbre.shards.records import OPEN
+from timbre.storage import files as storage
+
+MANIFEST = "manifest.jsonl"
+ROLES = ("speech", "noise", "rir")
+
+
+class SpeakerRule(NamedTuple):
+    """How a path names its speaker, where no manifest does; by default nobody is named.
+
+    ``level`` picks one of the folders in the path (0 the top one, -1 the one that the file lies in),
+    ``pattern`` the part of the path that its group ``speaker``, or else its first, matches.
+    """
+
+    level: int | None = None
+    pattern: str | None = None
+
+
+class File(NamedTuple):
+    """A file of a source. ``stamp`` changes when its content does, as far as the store tells."""
+
+    path: str
+    url: str
+    bytes: int
+    stamp: str
+    speaker: str | None
+    licence: str | None
+
+
+class Source(NamedTuple):
+    """Where a source's paths start, and the rows of its manifest if it has one."""
+
+    root: str
+    manifest: str | None
+    rows: "tuple[ManifestRow, ...]"
+
+
+@dataclass(config=OPEN)
+class ManifestRow:
+    """What is read of a manifest's row; it may say more."""
+
+    file: Annotated[str, Field(min_length=1)]
+    speaker: str | None = None
+    licence: str | None = None
+    license: str | None = None
+
+
+def open_source(source: str, role: str) -> Source:
+    """Return what a source is; ``role`` (speech, noise, rir) is its key in the config.
+
+    A manifest whose rows lie in folders named by the roles gives each role its own.
+
+    Raises:
+        ConfigError: there is no such source, or a row of its manifest names no file.
+    """
+    if source.endswith(".jsonl"):
+        if not storage.exists(source):
+            raise ConfigError(f"{role}: {source}: no such manifest")
+        rows = _read_manifest(source, role)
+        tops = {row.file.partition("/")[0] for row in rows}
+        if len(tops) > 1 and tops <= set(ROLES):
+            rows = [row for row in rows if row.file.startswith(f"{role}/")]
+        return Source(_parent(source), source, tuple(rows))
+    folder = source.rstrip("/")
+    if not storage.is_folder(folder):
+        raise ConfigError(f"{role}: {source}: no such folder")
+    name = folder.rpartition("/")[2]
+    for manifest, below in [
+        (storage.join(folder, MANIFEST), ""),
+        (storage.join(_parent(folder), MANIFEST), f"{name}/"),
+    ]:
+        if storage.exists(manifest):
+            rows = [row for row in _read_manifest(manifest, role) if row.file.startswith(below)]
+            if rows:
+                return Source(_parent(manifest), manifest, tuple(rows))
+    return Source(folder, None, ())
+
+
+def list_files(source: Source, role: str, rule: SpeakerRule) -> list[File]:
+    """Return the audio files of a source by path, in an order that depends on the paths alone.
+
+    Raises:
+        ConfigError: there are none, a row of the manifest names no file, or no path matches the rule.
+    """
+    if source.manifest is None:
+        found = storage.find_files(source.root)
+        matches = _speaker_rule(rule)
+        files = [
+            File(f.path, storage.join(source.root, f.path), f.bytes, f.stamp, matches(f.path), None)
+            for f in found
+            if PurePosixPath(f.path).suffix.lower() in audio.ENDINGS
+        ]
+        if files and rule.pattern and not any(file.speaker for file in files):
+            raise ConfigError(
+                f"clips.speaker_pattern: {rule.pattern!r} matches no path in {source.root}, "
+                f"for example {files[0].path}"
+            )
+    else:
+        files = _listed(source, role, _speaker_rule(rule))
+    if odd := [file.path for file in files if not _is_text(file.path)]:
+        say(f"{role}: left out for a name that is not UTF-8: {len(odd)} files, such as {odd[0]!r}")
+        files = [file for file in files if _is_text(file.path)]
+    if not files:
+        endings = " ".join(sorted(audio.ENDINGS))
+        raise ConfigError(f"{role}: {source.root}: no audio in it (looked for {endings})")
+    return sorted(files)
+
+
+def _listed(source: Source, role: str, speaker_of: Callable[[str], str | None]) -> list[File]:
+    """Return the files of a manifest's rows; one listing of the folder finds every missing one."""
+    rows = {row.file: row for row in source.rows}
+    tops = {path.partition("/")[0] for path in rows if "/" in path}
+    # A manifest beside the folder of one role need not make us list all the others.
+    below = tops.pop() if len(tops) == 1 and all("/" in path for path in rows) else ""
+    folder = storage.join(source.root, below) if below else source.root
+    present = {
+        f"{below}/{file.path}" if below else file.path: file for file in storage.find_files(folder)
+    }
+    if missing := [path for path in rows if path not in present]:
+        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+        raise ConfigError(f"{role}: {source.manifest}: {len(missing)} rows name no file: {shown}")
+    unlisted = [
+        path
+        for path in present
+        if path not in rows and PurePosixPath(path).suffix.lower() in audio.ENDINGS
+    ]
+    if below and unlisted:
+        say(f"{role}: {len(unlisted)} files in {folder} are not in {source.manifest}: left out")
+    return [
+        File(
+            path,
+            storage.join(source.root, path),
+            present[path].bytes,
+            present[path].stamp,
+            row.speaker or speaker_of(path.removeprefix(f"{role}/")),
+            row.licence or row.license,
+        )
+        for path, row in rows.items()
+    ]
+
+
+def _read_manifest(url: str, role: str) -> list[ManifestRow]:
+    adapter = TypeAdapter(ManifestRow)
+    rows: dict[str, ManifestRow] = {}
+    for number, line in enumerate(storage.read(url).splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{role}: {url}, line {number}"
+        try:
+            row = adapter.validate_json(line)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"])) or "the row"
+            raise ConfigError(f"{where}: {key}: {first['msg']}") from None
+        if row.file in rows:
+            raise ConfigError(f"{where}: {row.file} is listed twice")
+        rows[row.file] = row
+    return list(rows.values())
+
+
+def _speaker_rule(rule: SpeakerRule) -> Callable[[str], str | None]:
+    """Return the rule as a function of the path."""
+    if rule.pattern:
+        pattern = re.compile(rule.pattern)
+        group: str | int = "speaker" if "speaker" in pattern.groupindex else 1
+
+        def by_pattern(path: str) -> str | None:
+            match = pattern.search(path)
+            return match.group(group) if match else None
+
+        return by_pattern
+
+    def by_level(path: str) -> str | None:
+        folders = PurePosixPath(path).parts[:-1]
+        if rule.level is None or not -len(folders) <= rule.level < len(folders):
+            return None
+        return folders[rule.level]
+
+    return by_level
+
+
+def _is_text(path: str) -> bool:
+    """Whether a file name could be decoded, so that it can be written down."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parent(url: str) -> str:
+    folder, slash, _ = url.rpartition("/")
+    return folder or ("/" if slash else ".")

@@ -1,0 +1,141 @@
+"""What the pairs of a split look like in figures: quantiles, histograms, counts."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.shards.records import Manifest, PairMeta
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+BINS = 40
+TOP_SPEAKERS = 30
+UNNAMED = "(no name)"
+
+Metas = Mapping[str, Sequence[PairMeta]]
+
+
+class Figure(NamedTuple):
+    """One number of a pair, None where it has none."""
+
+    name: str
+    unit: str
+    of: Callable[[PairMeta], float | None]
+
+
+FIGURES = (
+    Figure("duration", "s", lambda meta: meta.samples / SAMPLE_RATE),
+    Figure("snr_asked", "dB", lambda meta: meta.snr_db),
+    Figure("snr_reached", "dB", lambda meta: meta.snr_reached_db),
+    Figure("offset", "samples", lambda meta: meta.alignment_offset),
+    Figure("confidence", "0 to 1", lambda meta: meta.alignment_confidence),
+    Figure("bandwidth", "kHz", lambda meta: meta.bandwidth_hz / 1000),
+    Figure("clean_level", "dBFS, active speech", lambda meta: meta.quality.get("clean_db")),
+    Figure("kept_level", "dB, degraded over clean", lambda meta: meta.quality.get("kept_db")),
+    Figure("rt60", "s, of pairs in a room", lambda meta: meta.rt60_seconds),
+)
+
+
+def collect(figure: Figure, metas: Sequence[PairMeta]) -> list[float]:
+    """Return a figure of every pair that has it."""
+    return [value for value in map(figure.of, metas) if value is not None]
+
+
+def bin_edges(values: Sequence[float]) -> list[float]:
+    """Return the edges of a histogram's bins, around whole numbers where all values are whole."""
+    array = np.asarray(values, float)
+    edges = np.histogram_bin_edges(array, BINS)
+    if np.array_equal(array, np.rint(array)):
+        span = array.max() - array.min() + 1
+        step = math.ceil(span / BINS)
+        edges = array.min() - 0.5 + step * np.arange(math.ceil(span / step) + 1)
+    told: list[float] = edges.tolist()
+    return told
+
+
+def describe(manifest: Manifest, metas: Metas) -> dict[str, Any]:
+    """Return the figures of a manifest as what JSON can hold; ``metas`` may be a part of each split.
+
+    Pairs, shards and hours are those of the manifest; everything else is of ``metas``. All splits
+    share the edges of a histogram.
+    """
+    edges = {
+        figure.name: bin_edges(values)
+        for figure in FIGURES
+        if (values := [v for part in metas.values() for v in collect(figure, part)])
+    }
+    return {
+        "version": manifest.version,
+        "splits": {
+            split: {
+                "pairs": sum(shard.pairs for shard in entries),
+                "shards": len(entries),
+                "hours": round(sum(shard.seconds for shard in entries) / 3600, 4),
+                **_describe_split(metas[split], edges),
+            }
+            for split, entries in manifest.splits.items()
+        },
+        "refused_pairs": _shares(manifest),
+        "clips": manifest.clips,
+    }
+
+
+def speaker_hours(metas: Sequence[PairMeta]) -> Counter[str]:
+    """Return the hours of every speaker."""
+    hours: Counter[str] = Counter()
+    for meta in metas:
+        # A counter of floats is what one needs here, whatever its type says.
+        hours[meta.speaker or UNNAMED] += meta.samples / SAMPLE_RATE / 3600  # type: ignore[assignment]
+    return hours
+
+
+def _describe_split(
+    metas: Sequence[PairMeta], edges: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
+    hours = speaker_hours(metas)
+    top = dict(hours.most_common(TOP_SPEAKERS))
+    return {
+        "pairs_looked_at": len(metas),
+        "speakers": len(hours.keys() - {UNNAMED}),
+        "recordings": len({meta.clean.path for meta in metas}),
+        "pairs_in_a_room": sum(meta.rir is not None for meta in metas),
+        "rooms": len({meta.rir for meta in metas} - {None}),
+        "pairs_with_babble": sum(bool(meta.voices) for meta in metas),
+        "pairs_with_several_noises": sum(len(meta.noises) > 1 for meta in metas),
+        "figures": {
+            figure.name: _summary(figure, metas, edges[figure.name])
+            for figure in FIGURES
+            if figure.name in edges
+        },
+        "denoisers": dict(
+            Counter(f"{meta.denoiser} {meta.denoiser_sha256}".strip() for meta in metas)
+        ),
+        "hours_of_speakers": {
+            "largest": {name: round(value, 4) for name, value in top.items()},
+            "rest": round(sum(hours.values()) - sum(top.values()), 4),
+        },
+    }
+
+
+def _summary(figure: Figure, metas: Sequence[PairMeta], edges: Sequence[float]) -> dict[str, Any]:
+    values = np.asarray(collect(figure, metas), float)
+    counts, _ = np.histogram(values, edges)
+    quantiles = np.quantile(values, QUANTILES).tolist() if len(values) else []
+    return {
+        "unit": figure.unit,
+        "pairs": len(values),
+        "mean": float(values.mean()) if len(values) else None,
+        "quantiles": {f"{q:g}": v for q, v in zip(QUANTILES, quantiles, strict=False)},
+        "histogram": {"counts": counts.tolist(), "edges": list(edges)},
+    }
+
+
+def _shares(manifest: Manifest) -> dict[str, dict[str, float]]:
+    """Return the refused pairs by reason, most frequent first, and their share of all planned."""
+    kept = sum(shard.pairs for entries in manifest.splits.values() for shard in entries)
+    planned = kept + sum(manifest.rejected.values())
+    ranked = sorted(manifest.rejected.items(), key=lambda item: -item[1])
+    return {reason: {"pairs": n, "share": round(n / planned, 6)} for reason, n in ranked}

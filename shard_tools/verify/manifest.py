@@ -1,0 +1,271 @@
+"""Check every shard and pair of a manifest again; exit 1 and name what is wrong."""
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from shard_tools.metas import choose, open_manifest
+from shard_tools.verify.leakage import Ledger
+from shard_tools.verify.shard import Checked, Fault, ShardTask, Told, check_shard, count_rejected
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.command import at_least, command, say
+from timbre.errors import ShardError, WorkError
+from timbre.shards import records as shards
+from timbre.shards.records import Manifest, ShardEntry, ShardIndex
+from timbre.storage import files as storage
+
+MAX_SHOWN = 50
+MAX_STRAY = 5
+# A shard's number has six digits.
+NUMBERS = 10**6
+# Offsets are measured again on this share of the pairs, within these limits.
+OFFSETS_SHARE, FEWEST_OFFSETS, MOST_OFFSETS = 0.02, 20, 500
+MAX_OFFSET_SECONDS = 0.02
+
+
+class Report(NamedTuple):
+    """What was looked at and what is wrong; ``seconds`` are those of the pairs."""
+
+    manifest: str
+    pairs: int
+    shards: int
+    seconds: float
+    checked_offsets: int
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
+
+
+def verify(manifest_url: str, workers: int | None = None, offsets: int | None = None) -> list[str]:
+    """Return everything wrong with a manifest's shards, one message each; see :func:`examine`."""
+    return [str(fault) for fault in examine(manifest_url, workers, offsets).faults]
+
+
+def examine(manifest_url: str, workers: int | None = None, offsets: int | None = None) -> Report:
+    """Return what is wrong with a manifest's shards.
+
+    Every tar is read whole and compared with its hash, its index is derived again, every pair is
+    decoded, and no two pairs may share what they must not. A worker holds one shard at a time.
+
+    Args:
+        manifest_url: the manifest or its folder.
+        workers: threads; decoding and hashing leave Python's lock. None: one a core.
+        offsets: on so many pairs the alignment offset is measured again; None: 2 %, 20 to 500.
+
+    Raises:
+        ConfigError: there is no manifest.
+        ShardError: the manifest is damaged itself.
+    """
+    manifest = open_manifest(manifest_url)
+    folder = shards.folder_of(manifest_url)
+    tasks = _tasks(manifest, folder, offsets)
+    faults = list(_list_faults(manifest))
+    ledger = Ledger()
+    told: list[Told | None] = []
+    pairs = samples = measured = 0
+    for checked in _check_all(tasks, workers or os.cpu_count() or 1):
+        faults += checked.faults
+        told.append(checked.told)
+        pairs, samples = pairs + len(checked.pairs), samples + checked.samples
+        measured += checked.measured
+        plan = checked.told.plan if checked.told else ""
+        for pair in checked.pairs:
+            faults += ledger.add(checked.task.split, checked.task.shard.path, plan, pair)
+    faults += _plan_faults(tasks, told)
+    faults += _rejected_faults(manifest, folder, told)
+    leaks = ledger.leaks()
+    notes = [*leaks.notes, *_stray_shards(manifest, folder)]
+    if unsure := sum(len(task.measured) for task in tasks) - measured:
+        notes.append(f"{unsure} offsets could not be measured again with confidence")
+    return Report(
+        shards.manifest_url(manifest_url),
+        pairs,
+        len(tasks),
+        round(samples / SAMPLE_RATE, 3),
+        measured,
+        (*faults, *leaks.faults),
+        tuple(notes),
+    )
+
+
+def _tasks(manifest: Manifest, folder: str, offsets: int | None) -> list[ShardTask]:
+    # A path that is listed twice is a fault of the manifest, not of everything in the shard.
+    entries = {shard.path: (split, shard) for split, shard in _listed(manifest)}
+    counts = [shard.pairs for _, shard in entries.values()]
+    if offsets is None:
+        share = round(OFFSETS_SHARE * sum(counts))
+        offsets = min(max(share, FEWEST_OFFSETS), MOST_OFFSETS)
+    seconds = float(manifest.config.get("max_offset_seconds", MAX_OFFSET_SECONDS))
+    max_offset = round(seconds * SAMPLE_RATE)
+    return [
+        ShardTask(folder, split, shard, measured, max_offset)
+        for (split, shard), measured in zip(entries.values(), choose(counts, offsets), strict=True)
+    ]
+
+
+def _check_all(tasks: Sequence[ShardTask], workers: int) -> Iterator[Checked]:
+    """Yield every shard's findings in the order of the tasks."""
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(check_shard, tasks)
+        yield from tqdm(found, "verify", len(tasks), unit="shard", disable=None)
+
+
+def _list_faults(manifest: Manifest) -> Iterator[Fault]:
+    paths = Counter(shard.path for _, shard in _listed(manifest))
+    if not paths:
+        yield Fault("manifest", "the manifest lists no shards")
+    for path, times in paths.items():
+        if times > 1:
+            yield Fault("manifest", f"the manifest lists it {times} times", path)
+
+
+def _plan_faults(tasks: Sequence[ShardTask], told: Sequence[Told | None]) -> Iterator[Fault]:
+    """Yield a fault for each index that names no plan, if any other does."""
+    planned = any(index is not None and index.plan for index in told)
+    for task, index in zip(tasks, told, strict=True):
+        if planned and index is not None and not index.plan:
+            where = shards.index_path(task.shard.path)
+            yield Fault("plan", "it names no plan, unlike other indexes", where)
+
+
+def _rejected_faults(
+    manifest: Manifest, folder: str, told: Sequence[Told | None]
+) -> Iterator[Fault]:
+    found: Counter[str] = Counter()
+    for index in told:
+        if index is None:  # a fault already
+            return
+        found += index.rejected
+    if found == manifest.rejected:
+        return
+    # A shard all of whose pairs were refused has an index, but no place in the manifest.
+    for unlisted in _unlisted(manifest, folder):
+        if isinstance(unlisted, Fault):
+            yield unlisted
+        elif not unlisted.pairs:
+            found += count_rejected(unlisted)
+    for reason in sorted(found.keys() | manifest.rejected.keys()):
+        counted = manifest.rejected.get(reason, 0)
+        if found[reason] != counted:
+            message = f"the manifest counts {counted} pairs refused as {reason}, the indexes "
+            yield Fault("manifest", message + str(found[reason]))
+
+
+def _unlisted(manifest: Manifest, folder: str) -> Iterator[ShardIndex | Fault]:
+    """Yield the indexes of the numbers that the manifest leaves out, by trying; damage as a fault."""
+    for split, entries in manifest.splits.items():
+        listed = {shard.path for shard in entries}
+        for number in range(NUMBERS):
+            path = shards.shard_path(split, number)
+            if path in listed:
+                listed.remove(path)
+                continue
+            try:
+                index = _index_at(folder, path)
+            except ShardError as error:
+                yield Fault(
+                    "index", f"in no manifest, and damaged: {error}", shards.index_path(path)
+                )
+                continue
+            except OSError as error:  # the next ones would fail alike
+                yield Fault("unreadable", str(error), shards.index_path(path))
+                break
+            if index is not None:
+                yield index
+            elif not listed:
+                break
+
+
+def _index_at(folder: str, path: str) -> ShardIndex | None:
+    url = storage.join(folder, shards.index_path(path))
+    return shards.from_json(ShardIndex, storage.read(url), url) if storage.exists(url) else None
+
+
+def _stray_shards(manifest: Manifest, folder: str) -> Iterator[str]:
+    """Yield a note if there are tars that no version of the manifest lists; in a local folder only."""
+    if not storage.is_local(folder):
+        return
+    versions = [manifest]
+    for name in sorted(path.name for path in storage.local_path(folder).glob("manifest*.json")):
+        try:
+            versions.append(shards.load_manifest(storage.join(folder, name)))
+        except (ShardError, OSError) as error:
+            yield str(error)
+    listed = {shard.path for version in versions for _, shard in _listed(version)}
+    stray = []
+    for split in manifest.splits:
+        below = storage.find_below(storage.join(folder, split))
+        tars = {storage.join(split, path) for path in below if path.endswith(".tar")}
+        for path in sorted(tars - listed):
+            try:
+                index = _index_at(folder, path)
+            except (ShardError, OSError) as error:
+                yield f"of a tar in no manifest: {error}"
+                index = None
+            if index is None or index.pairs:
+                stray.append(path)
+    if stray:
+        shown = ", ".join(stray[:MAX_STRAY]) + (", …" if len(stray) > MAX_STRAY else "")
+        yield f"{len(stray)} tars are in no manifest: {shown}"
+
+
+def _listed(manifest: Manifest) -> Iterator[tuple[str, ShardEntry]]:
+    return ((split, shard) for split, entries in manifest.splits.items() for shard in entries)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Verify ``MANIFEST [--offsets all|N] [--workers N] [--json]``."""
+    parser = argparse.ArgumentParser("timbre verify", description=__doc__)
+    parser.add_argument("manifest", metavar="MANIFEST", help="manifest.json, or its folder")
+    parser.add_argument(
+        "--offsets",
+        metavar="all|N",
+        type=_offsets,
+        help="pairs whose alignment offset is measured again (2 %%, at least 20, at most 500)",
+    )
+    parser.add_argument(
+        "--workers", metavar="N", type=at_least(1), help="shards checked at once (one a core)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    given = parser.parse_args(argv)
+    report = examine(given.manifest, given.workers, given.offsets)
+    say(json.dumps(_to_tree(report)) if given.json else _to_text(report))
+    if report.faults:
+        shown = [] if given.json else [str(fault) for fault in report.faults[:MAX_SHOWN]]
+        if len(report.faults) > MAX_SHOWN and shown:
+            shown.append(f"… and {len(report.faults) - MAX_SHOWN} more: --json names them all")
+        raise WorkError("\n".join([f"{len(report.faults)} faults in {report.manifest}", *shown]))
+
+
+def _to_tree(report: Report) -> dict[str, Any]:
+    return {**report._asdict(), "faults": [fault._asdict() for fault in report.faults]}
+
+
+def _to_text(report: Report) -> str:
+    verdict = f"{len(report.faults)} faults" if report.faults else "everything is whole"
+    return "\n".join(
+        [
+            f"{report.pairs} pairs in {report.shards} shards, {report.seconds / 3600:.2f} h, "
+            f"{report.checked_offsets} offsets measured again: {verdict}",
+            *(f"note: {note}" for note in report.notes),
+        ]
+    )
+
+
+def _offsets(text: str) -> int:
+    if text == "all":
+        return sys.maxsize
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected all, or a whole number")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

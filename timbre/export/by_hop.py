@@ -1,0 +1,151 @@
+"""The parts that take a stream hop by hop, and carry what they need of its past in a state."""
+
+import torch
+from torch import Tensor, nn
+
+from timbre.denoise import DeepFilterNet3
+from timbre.denoise.by_hop import LATENCY_HOPS, LATENCY_SAMPLES, DenoiserState, DenoiserStep
+from timbre.export.denoiser import PortableDenoiser
+from timbre.export.generator import portable_generator, portable_step
+from timbre.export.part import Part
+from timbre.export.whole import chain_output, generator_output
+from timbre.models.generator import Generator, GeneratorConfig
+from timbre.models.spectral_by_hop import SpectralState, SpectralStep
+from timbre.models.wave_by_hop import WaveState, WaveStep
+from timbre.restore.hop_runner import HOP
+
+Step = SpectralStep | WaveStep
+State = DenoiserState | SpectralState | WaveState
+Tensors = list[Tensor]
+
+# The name of the state's first tensor: 1 from the second hop on.
+STARTED = "started"
+
+
+def streamed_generator(generator: Generator, config: GeneratorConfig) -> Part:
+    """Return the causal generator as a part that takes a stream.
+
+    Raises:
+        ValueError: the generator looks ahead.
+    """
+    step = portable_step(portable_generator(generator, config))
+    signals = ("degraded", "noisy") if config.noisy_input else ("degraded",)
+    module = ZeroStart(GeneratorHop(step), len(signals))
+    return Part(
+        module=module,
+        signals=signals,
+        outputs=("restored",),
+        state=module.state,
+        length=None,
+        latency_samples=step.latency_samples,
+        whole=generator_output(generator),
+        about="causal generator: degraded, which is DeepFilterNet3's output, to restored",
+    )
+
+
+def streamed_chain(denoiser: DeepFilterNet3, generator: Generator, config: GeneratorConfig) -> Part:
+    """Return DeepFilterNet3 and the causal generator as one part that takes a stream.
+
+    Raises:
+        ValueError: the generator looks ahead.
+    """
+    step = portable_step(portable_generator(generator, config))
+    chain = ChainHop(PortableDenoiser(DenoiserStep(denoiser)), step, config.noisy_input)
+    module = ZeroStart(chain, signals=1)
+    return Part(
+        module=module,
+        signals=("noisy",),
+        outputs=("restored", "denoised"),
+        state=module.state,
+        length="denoiser_length",
+        latency_samples=LATENCY_SAMPLES + step.latency_samples,
+        whole=chain_output(denoiser, generator, config.noisy_input),
+        about="DeepFilterNet3 and causal generator: noisy to restored, and to denoised on the way",
+    )
+
+
+class GeneratorHop(nn.Module):
+    """A generator's step on lists of tensors; ``initial`` is one stream's state by name."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.step = step
+        self.first = step.initial_state(1)
+        self.initial = _named("generator", self.first)
+
+    def forward(self, signals: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
+        """Restored (batch, 480), and the next state, of degraded and noisy hops, or only degraded."""
+        degraded, *noisy = signals
+        restored, following = self.step(degraded, type(self.first)(*state), *noisy)
+        return [restored], [*following]
+
+
+class ChainHop(nn.Module):
+    """The denoiser's step and the generator's; ``initial`` is one stream's state by name."""
+
+    def __init__(self, denoiser: PortableDenoiser, step: Step, noisy_input: bool) -> None:
+        super().__init__()
+        self.denoiser, self.step, self.noisy_input = denoiser, step, noisy_input
+        self.first = denoiser.step.initial_state(1), step.initial_state(1, LATENCY_HOPS)
+        # What came in and what was denoised, until the outputs that belong to it.
+        waiting = {"noisy": LATENCY_SAMPLES, "denoised": step.latency_samples}
+        self.initial = {
+            **_named("denoiser", self.first[0]),
+            **_named("generator", self.first[1]),
+            **{f"waiting_{name}": torch.zeros(1, late) for name, late in waiting.items() if late},
+        }
+
+    def forward(self, signals: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
+        """Restored and denoised (batch, 480), in time with each other, and the next state."""
+        last = len(self.first[0])
+        before = DenoiserState(*state[:last])
+        middle = last + len(self.first[1])
+        late, after = self.denoiser(signals[0], before)
+        # As in the whole, the generator hears silence before the first sample and behind the last.
+        sample = (before.seen[:, None] - 1) * HOP + torch.arange(HOP)
+        denoised = late * ((sample >= 0) & (sample < before.length[:, None]))
+        noisy = torch.cat((state[middle], signals[0]), dim=1)
+        heard = noisy[:, :HOP] if self.noisy_input else None
+        restored, following = self.step(denoised, type(self.first[1])(*state[last:middle]), heard)
+        waiting = torch.cat((*state[middle + 1 :], denoised), dim=1)
+        rest = [waiting[:, HOP:]] if self.step.latency_samples else []
+        return (
+            [restored, waiting[:, :HOP]],
+            [*after, *following, noisy[:, HOP:], *rest],
+        )
+
+
+Hop = GeneratorHop | ChainHop
+
+
+class ZeroStart(nn.Module):
+    """A hop module for export, its state all zeros to begin with, whatever the module's own."""
+
+    def __init__(self, module: Hop, signals: int) -> None:
+        super().__init__()
+        self.module = module
+        self.signals = signals
+        self.first = [tensor if tensor.any() else None for tensor in module.initial.values()]
+        self.state = {STARTED: torch.zeros(1)} | {
+            name: torch.zeros_like(tensor) for name, tensor in module.initial.items()
+        }
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Outputs (batch, 1, 480) and the next state, of signals (batch, 1, 480) and the state."""
+        signals = [signal[:, 0] for signal in tensors[: self.signals]]
+        started, *carried = tensors[self.signals :]
+        state = [
+            tensor if first is None else _begun(started, tensor, first)
+            for tensor, first in zip(carried, self.first, strict=True)
+        ]
+        outputs, following = self.module(signals, state)
+        return (*(o[:, None] for o in outputs), torch.ones_like(started), *following)
+
+
+def _begun(started: Tensor, tensor: Tensor, first: Tensor) -> Tensor:
+    rows = started.reshape(-1, *[1] * (tensor.dim() - 1))
+    return torch.where(rows > 0, tensor, first)
+
+
+def _named(prefix: str, state: State) -> dict[str, Tensor]:
+    return {f"{prefix}_{name}": t for name, t in zip(state._fields, state, strict=True)}

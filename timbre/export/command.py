@@ -1,0 +1,128 @@
+"""Write a checkpoint as ONNX, checked against PyTorch, or as safetensors."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from timbre import config as configs
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.command import command, say
+from timbre.denoise import DeepFilterNet3
+from timbre.errors import ConfigError, WorkError
+from timbre.export.by_hop import streamed_chain, streamed_generator
+from timbre.export.onnx_file import LEVEL, OPSET, convert
+from timbre.export.parity import parity
+from timbre.export.part import Part
+from timbre.export.whole import whole_chain, whole_generator
+from timbre.models import shipped
+from timbre.models.checkpoint import load_generator, save_generator
+from timbre.models.generator import Generator, GeneratorConfig
+from timbre.restore.hop_runner import HOP
+from timbre.storage import files as storage
+
+TOLERANCE = 1e-4
+ABOUT = f"""ONNX files have opset {OPSET} and take and give (batch, 1, samples) float32 at
+{SAMPLE_RATE} Hz, {LEVEL}: apply a gain before, and take it back behind. The generator takes
+"degraded", DeepFilterNet3's output, and where it was built with noisy_input also "noisy", what
+the denoiser was given (zeros where that is unknown), and gives "restored". The chain takes "noisy" and
+gives "restored" and, in time with it, "denoised". Without --stream a file takes signals of any length
+and outputs are not late. With --stream it takes hops of {HOP} samples and a state: inputs that are
+zeros to begin with, and then the outputs "next_NAME" of the call before; outputs are late by the
+metadata's latency_samples: {HOP} of a spectral generator, 0 of a wave generator, {3 * HOP} more of the
+chain. For the exact end of a chain set denoiser_length to the number of all samples, then give
+zeros. The metadata also hold opset, sample_rate, level, state and the generator's architecture."""
+
+
+def to_onnx(part: Part, facts: dict[str, str]) -> bytes:
+    """Return a part as one ONNX file, weights included, that agrees with PyTorch.
+
+    Raises:
+        WorkError: a package is missing, or onnxruntime's output differs from PyTorch's.
+    """
+    for package in ("onnxscript", "onnxruntime"):
+        try:
+            import_module(package)
+        except ImportError:
+            raise WorkError(
+                f"ONNX needs the package {package}: pip install 'timbre[export]'"
+            ) from None
+    data = convert(part, facts)
+    difference = parity(data, part)
+    if not difference <= TOLERANCE:  # NaN is refused as well
+        raise WorkError(
+            f"onnxruntime and PyTorch differ by {difference:.2g}, at most {TOLERANCE} is allowed"
+        )
+    return data
+
+
+def build_part(generator: Generator, config: GeneratorConfig, chain: bool, stream: bool) -> Part:
+    """Return the part that is asked for: the generator or the chain, whole or as a stream.
+
+    Raises:
+        ConfigError: a stream is asked for and the generator looks ahead.
+    """
+    if stream and not config.causal:
+        raise ConfigError(
+            "--stream: this generator looks ahead; expected one trained with generator.causal=true"
+        )
+    if chain:
+        build_chain = streamed_chain if stream else whole_chain
+        return build_chain(DeepFilterNet3.load(), generator, config)
+    build = streamed_generator if stream else whole_generator
+    return build(generator, config)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Export ``CHECKPOINT`` to ``OUT.onnx`` or ``OUT.safetensors``."""
+    given = _parser().parse_args(argv)
+    if not given.out.endswith((".onnx", ".safetensors")):
+        raise ConfigError(f"{given.out}: expected a name that ends in .onnx or .safetensors")
+    as_tensors = given.out.endswith(".safetensors")
+    if as_tensors and (given.part != "generator" or given.stream):
+        raise ConfigError(f"{given.out}: --part and --stream are for ONNX; expected OUT.onnx")
+    generator, config = load_generator(shipped.resolve(given.checkpoint))
+    if as_tensors:
+        save_generator(given.out, generator, config, {"exported_from": given.checkpoint})
+        say(f"written: {given.out}")
+        return
+    # It warns that torchvision, which nothing here needs, is missing.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    part = build_part(generator, config, given.part == "chain", given.stream)
+    data = to_onnx(part, {"generator": json.dumps(configs.to_tree(config))})
+    storage.publish(given.out, data)
+    late = f", late by {part.latency_samples} samples" if given.stream else ""
+    say(
+        f"written: {given.out}, {len(data) / 1e6:.1f} MB, opset {OPSET}{late}, "
+        f"within {TOLERANCE} of PyTorch"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("timbre export", description=__doc__, epilog=ABOUT)
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="best.safetensors or step-*.pt of a training run, or a shipped one: "
+        + " or ".join(shipped.NAMES),
+    )
+    parser.add_argument("out", metavar="OUT", help="a name that ends in .onnx or .safetensors")
+    parser.add_argument(
+        "--part",
+        choices=("generator", "chain"),
+        default="generator",
+        help="the chain is DeepFilterNet3 and the generator behind it (%(default)s)",
+    )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help=f"hop by hop ({HOP} samples) with a state; the generator must be causal",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""Independent tasks on processes of this machine, one thread each; results as they come.
+
+DeepFilterNet3's small matrices gain more from a second process than from a second thread.
+"""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+from timbre.errors import WorkError
+from timbre.torch_settings import one_thread
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Pool = dict[Connection, SpawnProcess]  # each with the line to it
+Work = Callable[..., R]
+
+# A worker that was asked to end may be in code that is not Python's, and is killed after this time.
+PATIENCE_SECONDS = 5.0
+
+
+class Failure(NamedTuple):
+    """What a task raised, on its way from a worker to the caller."""
+
+    error: Exception
+    traceback: str
+
+
+class Message(NamedTuple):
+    """What a task tells before it is done."""
+
+    content: Any
+
+
+class RaisedInWorkerError(Exception):
+    """The traceback of an error in a worker; the cause of that error at the caller's."""
+
+
+class WorkerDiedError(WorkError):
+    """A worker process died at ``task``."""
+
+    def __init__(self, text: str, task: Any) -> None:
+        super().__init__(text)
+        self.task = task
+
+
+def run_tasks(
+    work: Work[R],
+    tasks: Sequence[T],
+    workers: int,
+    *,
+    gpu: bool = False,
+    environment: Mapping[str, str] | None = None,
+    told: Callable[[T, Any], None] | None = None,
+) -> Iterator[tuple[T, R]]:
+    """Yield every task with ``work(task)``, as they are done, by ``workers`` processes.
+
+    Every worker is sent ``work`` once and then one task after another. Workers are gone when this
+    ends, however it ends, a SIGKILL of this process included.
+
+    Args:
+        workers: 0 does the work in this process.
+        gpu: worker n uses CUDA's device n, counted around.
+        environment: variables that workers start with, unless the user has set them.
+        told: is called with a task and what it tells; ``work(task, tell)`` then has a second
+            argument, a function, to tell it with.
+
+    Raises:
+        WorkerDiedError: a worker died (out of memory, say).
+        Exception: whatever a task raised, or drawing it; tasks that are not done then are dropped.
+    """
+    # By number: iterating takes an IndexError that a task raises as it is drawn for the end of all.
+    waiting = deque(range(len(tasks)))
+    if workers == 0:
+        while waiting:
+            task = tasks[waiting.popleft()]
+            with one_thread():
+                result = work(task, partial(told, task)) if told else work(task)
+            yield task, result
+        return
+    count = min(workers, len(tasks))
+    with _processes(work, count, gpu, environment or {}, told is not None) as pool:
+        begun: dict[Connection, T] = {}
+        for line in pool:
+            begun[line] = tasks[waiting.popleft()]
+            _send(pool, line, begun[line])
+        while begun:
+            for line in _answered(begun):
+                answer = _receive(pool, line, begun[line])
+                if isinstance(answer, Message):
+                    assert told is not None
+                    told(begun[line], answer.content)
+                    continue
+                result = result_of(answer)
+                task = begun.pop(line)
+                if waiting:
+                    begun[line] = tasks[waiting.popleft()]
+                    _send(pool, line, begun[line])
+                yield task, result
+
+
+def attempt(work: Callable[[T], R], task: T) -> R | Failure:
+    """Return ``work(task)``, or what it raised in a form that any process can read."""
+    try:
+        return work(task)
+    except Exception as error:
+        return Failure(_portable(error), traceback.format_exc())
+
+
+def result_of(outcome: R | Failure) -> R:
+    """Return the result of an :func:`attempt`, or raise what the task raised."""
+    if isinstance(outcome, Failure):
+        raise outcome.error from RaisedInWorkerError(f"\n{outcome.traceback}")
+    return outcome
+
+
+@contextmanager
+def _processes(
+    work: Work[Any], count: int, gpu: bool, environment: Mapping[str, str], telling: bool
+) -> Iterator[Pool]:
+    """Give ``count`` processes that do tasks; end them afterwards."""
+    context = multiprocessing.get_context("spawn")
+    pool: Pool = {}
+    try:
+        with _environment(environment), _interrupts_held():
+            for number in range(count):
+                ours, theirs = context.Pipe()
+                told = theirs, work, number if gpu else None, telling
+                process = context.Process(target=_serve, args=told, daemon=True)
+                process.start()
+                theirs.close()  # so that the line breaks when the worker dies
+                pool[ours] = process
+        yield pool
+    finally:
+        # Whatever they do: a task publishes its output whole or not at all. Asked, so that their
+        # temporary files go too.
+        for process in pool.values():
+            process.terminate()
+        for line, process in pool.items():
+            process.join(PATIENCE_SECONDS)
+            process.kill()
+            process.join()
+            line.close()
+
+
+def _serve(line: Connection, work: Work[Any], device: int | None, telling: bool) -> None:
+    """Do the tasks that come in: what a worker process runs."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    if device is not None and torch.cuda.is_available():  # a choice takes some of its memory
+        torch.cuda.set_device(device % torch.cuda.device_count())
+    if telling:
+        work = partial(_told_by, line, work)
+    with suppress(EOFError, ConnectionError):  # the parent is gone
+        while True:
+            line.send(attempt(work, line.recv()))
+
+
+def _told_by(line: Connection, work: Work[R], task: object) -> R:
+    return work(task, lambda content: line.send(Message(content)))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _answered(begun: Mapping[Connection, object]) -> list[Connection]:
+    """Wait for answers; return the lines on which there is one, or which are broken."""
+    return [line for line in wait(list(begun)) if isinstance(line, Connection)]
+
+
+def _send(pool: Pool, line: Connection, task: object) -> None:
+    try:
+        line.send(task)
+    except ConnectionError:
+        raise _death(pool[line], task) from None
+
+
+def _receive(pool: Pool, line: Connection, task: object) -> Any:
+    try:
+        return line.recv()
+    except (EOFError, ConnectionError):
+        raise _death(pool[line], task) from None
+
+
+def _death(process: SpawnProcess, task: object) -> WorkerDiedError:
+    process.join()
+    again = "what is finished is kept; run the same command again to continue"
+    if process.exitcode == -signal.SIGKILL:
+        return WorkerDiedError(
+            "a worker process was killed (SIGKILL), most likely because the machine ran out of "
+            f"memory: is there room for this many workers? {again}",
+            task,
+        )
+    return WorkerDiedError(
+        f"a worker process died with exit code {process.exitcode}, its own message is above; {again}",
+        task,
+    )
+
+
+def _portable(error: Exception) -> Exception:
+    """Return the error, or its text where another process could not read it."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever the error's own methods raise
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let processes that are started meanwhile never see a Ctrl-C: it is their parent's to act on."""
+    resource_tracker.ensure_running()  # starting it would lift the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the processes that are started meanwhile; what the user set stays."""
+    added = [name for name in variables if name not in os.environ]
+    os.environ.update({name: variables[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]

@@ -1,0 +1,217 @@
+"""DeepFilterNet3 and a causal generator on a live signal, in pieces of any size."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from timbre.audio.levels import gain
+from timbre.audio.resample import resample_blocks
+from timbre.audio.waveform import SAMPLE_RATE, Wave
+from timbre.denoise import DeepFilterNet3
+from timbre.errors import AudioError, CheckpointError
+from timbre.models import checkpoint, shipped
+from timbre.models.generator import Generator
+from timbre.restore.hop_runner import HOP, HopStream
+from timbre.restore.live.denoiser import FastDenoiserStep
+from timbre.restore.live.step import build_fast_step
+
+
+class Mix(NamedTuple):
+    """What a live signal is made into.
+
+    strength: the share of the correction; 0 gives the denoiser's output exactly.
+    dry: the share of the input, in phase; 1 gives the input exactly.
+    input_gain_db: what the input is raised by before the networks, and lowered by behind them. They
+        were trained on voices at -25 dBFS, and the level of what is still to come is not known: give
+        -25 minus the level of your voice. Unraised, voices from -35 to -15 dBFS do well.
+    """
+
+    strength: float = 1.0
+    dry: float = 0.0
+    input_gain_db: float = 0.0
+
+
+WHOLLY_RESTORED = Mix()
+
+
+class StreamingRestorer:
+    """Restores one live signal at 48 kHz; what comes out lines up with what went in.
+
+    All that comes out, one piece behind the other, is as long as all that went in, and equals what
+    both networks give of the whole signal at that gain, to rounding, however it is cut. It runs on
+    the CPU.
+
+    Args:
+        generator: a causal one; None repairs nothing.
+        denoiser: None where the input is denoised already.
+        noisy_input: whether the generator also takes what the denoiser was given.
+        channels: rows of the pieces; each is treated alone.
+        mix: what the signal is made into.
+
+    Attributes:
+        latency_samples: output sample n is out as soon as input sample n + latency_samples is in, or
+            sooner: 2399 (50 ms) with a spectral generator, 1919 (40 ms) with a wave generator or
+            none, both 1440 less without the denoiser. The time to compute a hop comes on top.
+
+    Raises:
+        ValueError: the generator looks ahead.
+        AudioError: there is no such mix.
+    """
+
+    def __init__(
+        self,
+        generator: Generator | None,
+        denoiser: DeepFilterNet3 | None,
+        noisy_input: bool = False,
+        channels: int = 1,
+        mix: Mix = WHOLLY_RESTORED,
+    ) -> None:
+        check_mix(mix)
+        self._mix, self._gain = mix, gain(mix.input_gain_db)
+        self._channels = channels
+        self._hears_noisy = noisy_input and denoiser is not None
+        denoise = FastDenoiserStep(denoiser) if denoiser else None
+        repair = build_fast_step(generator) if generator else None
+        self._denoise = HopStream(denoise, channels) if denoise else None
+        self._repair = HopStream(repair, channels) if repair else None
+        late = [step.latency_samples for step in (denoise, repair) if step is not None]
+        self.latency_samples = sum(late) + HOP - 1 if late else 0
+        # What went in and what was denoised, until what they belong to comes out.
+        self._heard = self._given = self._denoised = torch.zeros(channels, 0)
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint_url: str | None = shipped.CAUSAL,
+        denoise: bool = True,
+        channels: int = 1,
+        mix: Mix = WHOLLY_RESTORED,
+    ) -> "StreamingRestorer":
+        """Return a restorer from a checkpoint.
+
+        Args:
+            checkpoint_url: ``causal`` for the one that comes with timbre; a path or URL; None for the
+                denoiser alone.
+            denoise: whether DeepFilterNet3 comes first.
+            channels: of the signal.
+            mix: what the signal is made into.
+
+        Raises:
+            FileNotFoundError: there is no such checkpoint.
+            CheckpointError: it is something else, or its generator looks ahead.
+            AudioError: there is no such mix.
+        """
+        check_mix(mix)
+        generator, noisy_input = None, False
+        if checkpoint_url:
+            generator, config = checkpoint.load_generator(shipped.resolve(checkpoint_url))
+            if not config.causal:
+                raise CheckpointError(
+                    f"{checkpoint_url}: its generator looks ahead and cannot take a live signal; "
+                    "expected one trained with generator.causal: true"
+                )
+            noisy_input = config.noisy_input
+        denoiser = DeepFilterNet3.load() if denoise else None
+        return cls(generator, denoiser, noisy_input, channels, mix)
+
+    def push(self, piece: Wave) -> Wave:
+        """Return what has become ready, ``(channels, any)``.
+
+        Args:
+            piece: the next ``(channels, any)`` float32 in [-1, 1].
+
+        Raises:
+            AudioError: the piece has other channels, or is not finite.
+        """
+        if piece.ndim != 2 or len(piece) != self._channels or not np.isfinite(piece).all():
+            raise AudioError(
+                f"a piece of shape {piece.shape}: expected finite ({self._channels}, samples)"
+            )
+        return self._advance(torch.from_numpy(piece.astype(np.float32)), ended=False)
+
+    def flush(self) -> Wave:
+        """Return the rest, ``(channels, any)``; the signal is over."""
+        return self._advance(torch.zeros(self._channels, 0), ended=True)
+
+    @torch.inference_mode()
+    def _advance(self, given: Tensor, ended: bool) -> Wave:
+        # Most hops come with nothing to raise and nothing to mix.
+        raised = given if self._gain == 1 else given * self._gain
+        denoised = raised
+        if self._denoise is not None:
+            denoised = _through(self._denoise, [raised], ended)
+        signals = [denoised]
+        if self._hears_noisy:
+            heard, self._heard = _take(self._heard, raised, denoised.shape[1])
+            signals.append(heard)
+        restored = denoised
+        if self._repair is not None:
+            restored = _through(self._repair, signals, ended)
+        if self._mix.strength != 1:
+            base, self._denoised = _take(self._denoised, denoised, restored.shape[1])
+            restored = base + self._mix.strength * (restored - base)
+        if self._gain != 1:
+            restored = restored / self._gain
+        if self._mix.dry:
+            dry, self._given = _take(self._given, given, restored.shape[1])
+            restored = (1 - self._mix.dry) * restored + self._mix.dry * dry
+        result: Wave = restored.numpy()
+        return result
+
+
+def restore_blocks(
+    restorer: StreamingRestorer, blocks: Iterable[Wave], sample_rate: int
+) -> Iterator[Wave]:
+    """Yield a signal restored, of the same rate and length, each part as soon as it can be known.
+
+    Args:
+        restorer: that has not been used yet.
+        blocks: ``(channels, any)`` each.
+        sample_rate: of the blocks. Resampling makes the latency longer, by less than 20 ms.
+
+    Raises:
+        AudioError: the rate has no workable ratio to 48 kHz, or a block cannot be used.
+    """
+    given = sent = 0
+
+    def counted() -> Iterator[Wave]:
+        nonlocal given
+        for block in blocks:
+            given += block.shape[1]
+            yield block
+
+    def restored() -> Iterator[Wave]:
+        for block in resample_blocks(counted(), sample_rate, SAMPLE_RATE):
+            yield restorer.push(block)
+        yield restorer.flush()
+
+    for block in resample_blocks(restored(), SAMPLE_RATE, sample_rate):
+        # There and back may end a sample later.
+        ready = block[:, : given - sent]
+        if ready.shape[1]:
+            sent += ready.shape[1]
+            yield ready
+
+
+def check_mix(mix: Mix) -> None:
+    """Raise AudioError for shares beyond 0 to 1 and for a gain that none can mean."""
+    for name, share in (("strength", mix.strength), ("dry", mix.dry)):
+        if not 0 <= share <= 1:
+            raise AudioError(f"{name} {share}: expected 0 to 1")
+    if not (math.isfinite(mix.input_gain_db) and abs(mix.input_gain_db) <= 100):
+        raise AudioError(f"input_gain_db {mix.input_gain_db}: expected -100 to 100")
+
+
+def _through(stream: HopStream, signals: list[Tensor], ended: bool) -> Tensor:
+    ready = stream.push(*signals)
+    return torch.cat((ready, stream.flush()), dim=1) if ended else ready
+
+
+def _take(waiting: Tensor, new: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """Return the first so many samples of a queue that ``new`` joins, and what stays in it."""
+    queue = torch.cat((waiting, new), dim=1)
+    return queue[:, :samples], queue[:, samples:]

@@ -1,0 +1,223 @@
+"""DeepFilterNet3 and a generator as one thing to call: arrays, tensors, and signals in blocks."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import tee
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from timbre.audio import blocks as cutting
+from timbre.audio.resample import resample_blocks, resampled_length
+from timbre.audio.waveform import SAMPLE_RATE, Wave
+from timbre.audio.working_level import measure
+from timbre.denoise import DeepFilterNet3
+from timbre.denoise.by_hop import DenoiserStep
+from timbre.models import checkpoint, shipped
+from timbre.models.generator import Generator
+from timbre.restore.chunks import denoise_blocks, generate_blocks, window_of
+from timbre.restore.output import Wanted, block_size, check_wanted, check_waveform
+
+# A generator is given so many times more at a time than what it must hear besides, which is the cost
+# of cutting; up to 25 s.
+CHUNK_CONTEXTS = 10
+# Of many rows each is given less at a time, for they all wait together.
+MANY_ROWS = 4
+# Rows that are worked on together. On a CPU more were no faster, and would round otherwise than alone.
+ROWS_ON_CPU, ROWS_ON_GPU = 1, 8
+
+W = TypeVar("W", Wave, Tensor)
+# Starts a signal from its beginning: blocks ``(channels, samples)``.
+Source = Callable[[], Iterable[Wave]]
+
+
+class Restored(NamedTuple):
+    """Two waveforms of one shape: after the denoiser alone, and after the generator too."""
+
+    denoised: Tensor
+    restored: Tensor
+
+
+class Restorer:
+    """DeepFilterNet3 and a generator, ready to be called.
+
+    Args:
+        generator: takes and gives ``(batch, 1, samples)`` at 48 kHz; None repairs nothing.
+        denoiser: None where the input is denoised already.
+        device: where both run.
+        noisy_input: whether the generator also takes what the denoiser was given.
+
+    Attributes:
+        chunk_samples: how many new samples the generator is given at a time. It decides over memory
+            and speed, not over the result.
+    """
+
+    def __init__(
+        self,
+        generator: Generator | None,
+        denoiser: DeepFilterNet3 | None,
+        device: str | torch.device = "cpu",
+        noisy_input: bool = False,
+    ) -> None:
+        self.noisy_input = noisy_input
+        self.device = torch.device(device)
+        self.generator = generator.to(self.device) if generator else None
+        self.step = DenoiserStep(denoiser).to(self.device).eval() if denoiser else None
+        self.chunk_samples = block_size(SAMPLE_RATE)
+        if generator:
+            context = generator.history_samples + generator.latency_samples
+            self.chunk_samples = max(self.chunk_samples, CHUNK_CONTEXTS * context)
+        self._rows = ROWS_ON_CPU if self.device.type == "cpu" else ROWS_ON_GPU
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint_url: str | Path | None = shipped.OFFLINE,
+        denoise: bool = True,
+        denoiser_weights: str | None = None,
+        device: str | None = None,
+    ) -> "Restorer":
+        """Return a restorer, on the GPU if there is one.
+
+        Args:
+            checkpoint_url: ``offline`` or ``causal`` for those that come with timbre; a path or URL;
+                None for the denoiser alone.
+            denoise: whether DeepFilterNet3 comes first.
+            denoiser_weights: None for the official ones; see :mod:`timbre.denoise.weights`.
+            device: as torch names it.
+
+        Raises:
+            FileNotFoundError: there is no such checkpoint.
+            CheckpointError: it is something else, or of another architecture.
+        """
+        generator, noisy_input = None, False
+        if checkpoint_url:
+            generator, config = checkpoint.load_generator(shipped.resolve(str(checkpoint_url)))
+            noisy_input = config.noisy_input
+        denoiser = DeepFilterNet3.load(denoiser_weights) if denoise else None
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(generator, denoiser, device, noisy_input)
+
+    def __call__(
+        self,
+        waveform: W,
+        sample_rate: int,
+        strength: float = 1.0,
+        dry: float = 0.0,
+        rate: int | None = None,
+    ) -> W:
+        """Return the waveform restored, float32 of the same shape, array or tensor like it.
+
+        Args:
+            waveform: ``(samples,)``, ``(channels, samples)`` or ``(batch, channels, samples)``, any
+                float type, full scale at ±1; each row is treated alone.
+            sample_rate: of the waveform, in Hz.
+            strength: how much of the correction is applied; 0 gives the denoiser's output exactly.
+            dry: how much of the input is mixed in, in phase; 1 gives the input.
+            rate: of the result, in Hz, where it shall be another: then there are
+                ``ceil(samples * rate / sample_rate)`` samples.
+
+        Raises:
+            AudioError: the waveform is empty, of another shape or type, or not finite; or a rate has
+                no workable ratio to 48 kHz.
+        """
+        array = waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else waveform
+        check_waveform(array)
+        rows = array.reshape(-1, array.shape[-1]).astype(np.float32)
+        wanted = Wanted(strength, dry, rate)
+        made = self.blocks(
+            lambda: cutting.split(rows, block_size(sample_rate)), sample_rate, wanted
+        )
+        result = np.concatenate(list(made), axis=1).reshape(*array.shape[:-1], -1)
+        if isinstance(waveform, Tensor):
+            return torch.from_numpy(result).to(waveform.device)
+        return result
+
+    def blocks(self, source: Source, sample_rate: int, wanted: Wanted) -> Iterator[Wave]:
+        """Yield a signal of any length restored, in blocks ``(channels, samples)``.
+
+        It is read twice: the level of the whole comes first. In memory there is a chunk of it, and 8
+        bytes for each 20 ms of a channel.
+
+        Args:
+            source: gives the signal's blocks, of any lengths; called twice.
+            sample_rate: of the signal, in Hz.
+            wanted: what is made of it.
+
+        Raises:
+            AudioError: a rate has no workable ratio to 48 kHz. Also what ``source`` raises.
+        """
+        check_wanted(wanted, sample_rate)
+        rate = wanted.rate or sample_rate
+        samples, gains = measure(source(), sample_rate)
+        total = resampled_length(samples, sample_rate, rate)
+        blocks, again = tee(source()) if wanted.dry else (iter(source()), None)
+        at_48_khz = (torch.from_numpy(b) for b in resample_blocks(blocks, sample_rate, SAMPLE_RATE))
+        wet = self._mixed(at_48_khz, gains, wanted.strength)
+        result = cutting.cut(resample_blocks(wet, SAMPLE_RATE, rate), total)
+        if again is None:
+            yield from result
+            return
+        dry = cutting.cut(resample_blocks(again, sample_rate, rate), total)
+        for one, other in cutting.aligned(result, dry, block_size(rate)):
+            yield (1 - wanted.dry) * one + wanted.dry * other
+
+    def process(self, waves: Tensor, noisy: Tensor | None = None) -> Restored:
+        """Return ``(batch, samples)`` at 48 kHz denoised and restored, each row alone, on the CPU.
+
+        Args:
+            waves: the denoiser's input, or without a denoiser its output.
+            noisy: ``(batch, samples)``, without a denoiser: its input in time with ``waves``, where
+                it is known, for a generator with ``noisy_input``.
+        """
+        signals = waves[None] if noisy is None else torch.stack([waves, noisy])
+        _, gains = measure([waves.cpu().numpy()], SAMPLE_RATE)
+        blocks = torch.split(signals, block_size(SAMPLE_RATE), dim=2)
+        return Restored(*torch.cat(list(self._repaired(blocks, gains, True)), dim=2).clone())
+
+    def _mixed(self, blocks: Iterable[Tensor], gains: Tensor, strength: float) -> Iterator[Wave]:
+        # Without a correction there is no need to compute it.
+        for denoised, restored in self._repaired((b[None] for b in blocks), gains, strength != 0):
+            yield (denoised + strength * (restored - denoised)).numpy()
+
+    def _repaired(self, blocks: Iterable[Tensor], gains: Tensor, repair: bool) -> Iterator[Tensor]:
+        """Yield ``(2, rows, samples)``, denoised and restored, of ``(signals, rows, samples)``.
+
+        Args:
+            blocks: what the first stage hears; a second signal is the denoiser's input.
+            gains: ``(rows, 1)``.
+            repair: False gives the denoised signal twice.
+        """
+        groups = torch.split(torch.arange(len(gains)), self._rows)
+        copies = tee(blocks, len(groups))
+        parts = [
+            self._stages(copy, group, gains, repair)
+            for copy, group in zip(copies, groups, strict=True)
+        ]
+        for together in zip(*parts, strict=True):
+            yield torch.cat(together, dim=1)
+
+    def _stages(
+        self, blocks: Iterable[Tensor], rows: Tensor, gains: Tensor, repair: bool
+    ) -> Iterator[Tensor]:
+        gain = gains[rows].to(self.device)
+        signals: Iterable[Tensor] = (block[:, rows].to(self.device) * gain for block in blocks)
+        if self.step is not None:
+            signals = denoise_blocks(self.step, (block[0] for block in signals))
+        if self.generator is not None and repair:
+            # Every row holds a chunk.
+            samples = self.chunk_samples // max(len(gains) // MANY_ROWS, 1)
+            reach = self.generator.history_samples, self.generator.latency_samples
+            signals = generate_blocks(self._generate, signals, window_of(samples, *reach))
+        else:
+            signals = (torch.stack([block[0], block[0]]) for block in signals)
+        return ((block / gain).cpu() for block in signals)
+
+    @torch.inference_mode()
+    def _generate(self, signals: Tensor) -> Tensor:
+        assert self.generator is not None
+        heard = signals[1][:, None] if self.noisy_input and len(signals) > 1 else None
+        restored: Tensor = self.generator(signals[0][:, None], heard)
+        return restored[:, 0]

@@ -1,0 +1,289 @@
+"""Files by path or URL: whole and ranged reads, listing, atomic publishing, retries.
+
+Anything that fsspec knows (``s3://``, ``gs://``, ``memory://``, plain paths) works wherever timbre
+takes a path. What is returned is right or an error: sizes are compared with what the store says
+now, and no listing is remembered.
+"""
+
+import io
+from collections.abc import Callable
+from contextlib import suppress
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from timbre.errors import ConfigError
+from timbre.storage import atomic_write, listing, ranged_file
+from timbre.storage import errors as store_errors
+from timbre.storage.errors import EndOfFileError
+from timbre.storage.listing import FileStat as FileStat
+from timbre.storage.retries import Patience, retrying
+
+T = TypeVar("T")
+
+
+def join(base: str | Path, *parts: str) -> str:
+    """Return ``base/part/part`` for a path or a URL."""
+    return "/".join([str(base).rstrip("/"), *parts])
+
+
+def is_local(url: str | Path) -> bool:
+    """Whether the path lies on a mounted file system."""
+    file_system, _ = _resolve(url)
+    return _is_a("file", file_system)
+
+
+def local_path(url: str | Path) -> Path:
+    """Return the path of a local URL (``file:///a`` or ``a``)."""
+    return Path(_resolve(url)[1])
+
+
+def exists(url: str | Path) -> bool:
+    """Whether there is a file or folder of this name."""
+    file_system, path = _resolve(url)
+    if _is_a("file", file_system):
+        return bool(file_system.exists(path))
+    # Not fsspec's own `exists`: it says "no" to a bucket whose server is down.
+    try:
+        size(url)
+    except FileNotFoundError:
+        return is_folder(url)
+    except IsADirectoryError:
+        return True
+    return True
+
+
+def is_folder(url: str | Path) -> bool:
+    """Whether this is the name of a folder."""
+    file_system, path = _resolve(url)
+    if _is_a("file", file_system):
+        return bool(file_system.isdir(path))
+    try:
+        return _retrying(url, file_system, lambda: _is_remote_folder(file_system, path))
+    except FileNotFoundError:
+        return False
+
+
+def size(url: str | Path, patience: Patience | None = None) -> int:
+    """Return the length of a file in bytes.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: there is no such file.
+    """
+    file_system, path = _resolve(url)
+    return _retrying(url, file_system, lambda: _size(file_system, path), patience)
+
+
+def find_files(url: str | Path) -> list[FileStat]:
+    """Return every file below a folder with its size and stamp, sorted by path.
+
+    Nothing if there is no such folder; unfinished files of ours are left out.
+    """
+    file_system, root = _resolve(url)
+
+    def ask(request: Callable[[], T]) -> T:
+        return _retrying(url, file_system, request)
+
+    if _is_a("file", file_system):
+        files = listing.local_files(root)
+    elif _is_a("s3", file_system):
+        files = listing.s3_files(file_system, root, ask)
+    else:
+        entries = ask(lambda: file_system.find(root, detail=True))
+        files = listing.other_files(root, entries)
+    found = (file for file in files if file.path and not file.path.endswith("/"))
+    return sorted(found, key=attrgetter("path"))
+
+
+def find_below(url: str | Path) -> dict[str, str]:
+    """Return every file below a folder: its path relative to the folder, and its URL; sorted."""
+    return {file.path: join(url, file.path) for file in find_files(url)}
+
+
+def read(url: str | Path, patience: Patience | None = None) -> bytes:
+    """Return a whole file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the store kept failing.
+    """
+    file_system, path = _resolve(url)
+
+    def whole() -> bytes:
+        data: bytes
+        if _is_a("file", file_system):
+            data = file_system.cat_file(path)
+            return data
+        expected = _size(file_system, path)
+        # One request from 0 on: for a plain read s3fs joins parts, and fills short ones with zeros.
+        # Of an empty file there is no range.
+        data = file_system.cat_file(path, start=0 if expected else None)
+        if len(data) != expected:
+            raise OSError(f"{len(data)} of {expected} bytes came")
+        return data
+
+    return _retrying(url, file_system, whole, patience)
+
+
+def read_range(
+    url: str | Path, offset: int, length: int, patience: Patience | None = None
+) -> bytes:
+    """Return ``length`` bytes from ``offset``; a short answer is an error, never a short result.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        EndOfFileError: it ends before ``offset + length``.
+        StoreError: a remote store kept failing.
+        OSError: another failure, of a disk or of credentials.
+    """
+    file_system, path = _resolve(url)
+
+    def ranged() -> bytes:
+        data = _cat_range(file_system, path, offset, length)
+        if len(data) == length:
+            return data
+        if (end := _size(file_system, path)) < offset + length:
+            raise EndOfFileError(f"{url}: {end} bytes long, expected {length} bytes at {offset}")
+        raise OSError(f"{len(data)} of {length} bytes at {offset} came")
+
+    return _retrying(url, file_system, ranged, patience) if length else b""
+
+
+def open_ranged(url: str | Path, bytes: int) -> io.BufferedReader:
+    """Return a file of ``bytes`` bytes to read and seek in; of a remote one only what is read comes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it has another size; also later, while reading, if the store kept failing.
+    """
+    if (found := size(url)) != bytes:
+        raise OSError(f"{url}: {found} bytes long, expected {bytes}")
+    if is_local(url):
+        return local_path(url).open("rb")
+    return ranged_file.buffered(lambda offset, length: read_range(url, offset, length), bytes)
+
+
+def publish(url: str | Path, data: bytes) -> None:
+    """Make ``data`` appear under the name ``url``.
+
+    Locally whole or not at all: a temporary file in the same folder is written, synced and renamed.
+    Object stores put whole objects. One that arrived with another size is put again, not deleted: by
+    now it may be another writer's.
+
+    Raises:
+        OSError: it cannot be written. What had this name before is still there, unless the message
+            tells of too few or too many bytes that arrived in its place.
+    """
+    file_system, path = _resolve(url)
+    if not _is_a("file", file_system):
+        _put(url, lambda: file_system.pipe_file(path, data), len(data))
+        return
+    try:
+        atomic_write.write(Path(path), data)
+    except OSError as error:
+        raise type(error)(f"{url}: cannot be written: {error.strerror}") from None
+
+
+def publish_from(url: str | Path, source: Path) -> None:
+    """Make a local file's content appear under a remote ``url``, however large; as :func:`publish`."""
+    file_system, path = _resolve(url)
+    _put(url, lambda: file_system.put_file(str(source), path), source.stat().st_size)
+
+
+def remove(url: str | Path) -> None:
+    """Delete a file; it is no error if it is gone already."""
+    file_system, path = _resolve(url)
+    with suppress(FileNotFoundError):
+        _retrying(url, file_system, lambda: file_system.rm_file(path))
+
+
+def remove_stale_temporaries(folder: str | Path) -> int:
+    """Delete what killed publishers left below a local folder; return how many files that were.
+
+    A file that is being written is locked and stays, also on another node of a shared file system.
+    """
+    # An object is put whole.
+    return atomic_write.remove_stale(local_path(folder)) if is_local(folder) else 0
+
+
+def _put(url: str | Path, send: Callable[[], object], expected: int) -> None:
+    file_system, path = _resolve(url)
+
+    def put() -> None:
+        send()
+        try:
+            arrived = _size(file_system, path)
+        except FileNotFoundError:
+            raise OSError("what was written is not there") from None
+        if arrived != expected:
+            raise OSError(f"{arrived} of {expected} written bytes arrived, and are there now")
+
+    _retrying(url, file_system, put)
+
+
+def _resolve(url: str | Path) -> tuple[Any, str]:
+    try:
+        file_system, path = url_to_fs(str(url))
+    except (ValueError, ImportError) as error:  # an unknown scheme, or its package is missing
+        raise ConfigError(f"{url}: {error}") from None
+    if _is_a("s3", file_system):
+        # s3fs tries 5 times, and botocore 5 times in each: with ours a dead server would be asked
+        # 125 times. Ours is kept, as only it sees short bodies.
+        file_system.retries = 1
+        one = {"retries": {"total_max_attempts": 1}}
+        file_system.config_kwargs = {**one, **file_system.config_kwargs}
+    return file_system, path
+
+
+def _is_a(protocol: str, file_system: fsspec.AbstractFileSystem) -> bool:
+    known = file_system.protocol
+    return protocol in ((known,) if isinstance(known, str) else known)
+
+
+def _size(file_system: fsspec.AbstractFileSystem, path: str) -> int:
+    try:
+        entry = file_system.info(path)
+        length = entry["size"]
+    except KeyError:  # s3fs, when the answer came without a length
+        length = None
+    if length is None:
+        raise OSError("the store does not tell the size")
+    if entry["type"] == "directory":
+        raise IsADirectoryError("a folder, expected a file")
+    return int(length)
+
+
+def _is_remote_folder(file_system: Any, path: str) -> bool:
+    if not _is_a("s3", file_system):
+        return bool(file_system.info(path)["type"] == "directory")
+    # s3fs's own `isdir` lists the whole folder.
+    bucket, key, _ = file_system.split_path(path)
+    prefix = f"{key.rstrip('/')}/" if key else ""
+    page = listing.s3_page(file_system, bucket, prefix, {"MaxKeys": 1})
+    return not key or bool(page.get("Contents"))
+
+
+def _cat_range(file_system: Any, path: str, offset: int, length: int) -> bytes:
+    try:
+        data: bytes = file_system.cat_file(path, start=offset, end=offset + length)
+    except Exception as error:
+        if store_errors.code(error) not in ("InvalidRange", "416"):
+            raise
+        return b""  # the file ends before the offset
+    return data
+
+
+def _retrying(
+    url: str | Path,
+    file_system: fsspec.AbstractFileSystem,
+    attempt: Callable[[], T],
+    patience: Patience | None = None,
+) -> T:
+    def fresh() -> T:
+        file_system.invalidate_cache()  # of listings: another process may have written
+        return attempt()
+
+    return retrying(url, fresh, remote=not _is_a("file", file_system), patience=patience)

@@ -1,0 +1,62 @@
+"""A store that fails is asked again: how often, after which waits, and when no more."""
+
+import random
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from timbre.storage import errors as store_errors
+from timbre.storage.errors import StoreError
+
+T = TypeVar("T")
+
+# A minute or more in all: a store that is away for that long does not end a job of days.
+ATTEMPTS = 8
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
+
+
+class Patience(NamedTuple):
+    """For how long a failing store is tried again, instead of ``ATTEMPTS`` times.
+
+    ``pause`` waits so many seconds before each further try. What it raises ends the tries.
+    """
+
+    seconds: float
+    pause: Callable[[float], None]
+
+
+def retrying(
+    url: str | Path, attempt: Callable[[], T], remote: bool, patience: Patience | None = None
+) -> T:
+    """Return ``attempt()``, tried again after jittered, doubling waits when a ``remote`` store fails.
+
+    Raises:
+        StoreError: it kept failing.
+        OSError: a disk failed, or a store in a way that will not pass.
+        Exception: whatever else ``attempt`` raises.
+    """
+    begun = time.monotonic()
+    for number in count(1):
+        try:
+            return attempt()
+        except Exception as error:
+            if not store_errors.is_failure(error, remote):
+                raise
+            if told := store_errors.permanent(url, error, remote):
+                raise told from None
+            if not remote:
+                raise OSError(f"{url}: {store_errors.reason(error)}") from error
+            doubled = FIRST_WAIT_SECONDS * 2 ** min(number - 1, ATTEMPTS)
+            wait = min(doubled * random.uniform(1.0, 1.5), LONGEST_WAIT_SECONDS)
+            tried = time.monotonic() - begun
+            if patience is None:
+                over, during = number == ATTEMPTS, ""
+            else:
+                over, during = tried + wait > patience.seconds, f" in {tried:.0f} s"
+            if over:
+                reason = store_errors.reason(error)
+                raise StoreError(f"{url}: {reason} (tried {number} times{during})") from error
+        (patience.pause if patience else time.sleep)(wait)
+    raise AssertionError("unreachable")

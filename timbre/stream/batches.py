@@ -1,0 +1,217 @@
+"""One step's pairs into one rank's batch: read, replaced where they are bad, decoded and cut."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from timbre.audio.decode import Int16Wave
+from timbre.errors import ShardError
+from timbre.shards.pairs import PairBytes, cut_segment
+from timbre.storage.errors import StoreError
+from timbre.stream.order import Corpus, SampleOrder
+from timbre.stream.reader import BadPair, Counters, PairReader, PairRequest
+from timbre.stream.shared_batches import Loan, RowPool, Shape
+
+# So many unusable pairs in a row end the run: the data is broken, not a pair.
+MAX_BAD_IN_A_ROW = 100
+# Batches of a remote store that are on their way while one is decoded.
+AHEAD = 2
+# Whether its parent still wants them is looked at so often.
+LOOK_SECONDS = 0.5
+
+
+class PairBatch(NamedTuple):
+    """One rank's share of a global batch.
+
+    ``degraded``, ``clean`` and, where it is served, ``noisy`` are ``(batch, samples)`` int16 and cut
+    at the same instant. ``bandwidth_hz`` and ``positions``, places in the epoch's order, are
+    ``(batch,)``. ``replaced`` are the pairs that could not be read; the next in order stand for them.
+    """
+
+    degraded: Tensor
+    clean: Tensor
+    noisy: Tensor | None
+    bandwidth_hz: Tensor
+    positions: Tensor
+    epoch: int
+    keys: list[str]
+    replaced: list[BadPair]
+    took: Counters
+
+    def change(self, how: Callable[[Tensor], Tensor]) -> "PairBatch":
+        """Return the batch with what the device computes with changed: waveforms and bandwidth."""
+        return self._replace(
+            degraded=how(self.degraded),
+            clean=how(self.clean),
+            noisy=None if self.noisy is None else how(self.noisy),
+            bandwidth_hz=how(self.bandwidth_hz),
+        )
+
+
+class FilledBatch(NamedTuple):
+    """A batch on its way out of a reading process: plain numbers, and where its waveforms are."""
+
+    waves: Loan | tuple[Tensor, ...]
+    bandwidth_hz: list[float]
+    step: "Step"
+    keys: list[str]
+    replaced: list[BadPair]
+    took: Counters
+
+    def open(self, pool: RowPool | None) -> PairBatch:
+        """Return the batch; ``pool`` is what the reading processes were given."""
+        waves = self.waves
+        if isinstance(waves, Loan):
+            assert pool is not None
+            waves = tuple(pool.tensors(waves))
+        degraded, clean, *noisy = waves
+        return PairBatch(
+            degraded=degraded,
+            clean=clean,
+            noisy=noisy[0] if noisy else None,
+            bandwidth_hz=torch.tensor(self.bandwidth_hz),
+            positions=torch.arange(self.step.first, self.step.first + len(self.keys)),
+            epoch=self.step.epoch,
+            keys=self.keys,
+            replaced=self.replaced,
+            took=self.took,
+        )
+
+
+class Failure(NamedTuple):
+    """What a worker sends instead of a batch when it cannot go on."""
+
+    message: str
+    store: bool
+
+
+class Step(NamedTuple):
+    """A rank's share of a global batch, by its first place in an epoch's order."""
+
+    epoch: int
+    first: int
+
+
+class BatchMaker:
+    """Makes the batches of one process.
+
+    Args:
+        corpora, order: what the order's rows mean.
+        reader: brings the bytes; its sides are ``degraded``, ``clean``, and perhaps ``noisy``.
+        shape: of a batch.
+        seed: what cuts are drawn from, with epoch and position.
+        pool: where a reading process puts its batches, if it can.
+    """
+
+    def __init__(
+        self,
+        corpora: Sequence[Corpus],
+        order: SampleOrder,
+        reader: PairReader,
+        shape: Shape,
+        seed: int,
+        pool: RowPool | None,
+    ) -> None:
+        self._corpora, self._order, self._reader = corpora, order, reader
+        self._shape, self._seed, self._pool = shape, seed, pool
+        self._told = Counters()
+
+    def batches(
+        self, steps: Iterator[Step], ahead: int, is_ending: Callable[[], bool]
+    ) -> Iterator[FilledBatch | Failure]:
+        """Yield a batch a step, or a last Failure; ``ahead`` steps are being read meanwhile.
+
+        None is waited for once ``is_ending``.
+        """
+        try:
+            for step, pairs in self._read(steps, ahead, is_ending):
+                yield self._make(step, pairs)
+        except (ShardError, StoreError) as error:
+            yield Failure(str(error), isinstance(error, StoreError))
+        finally:
+            self._reader.close()
+
+    def _read(
+        self, steps: Iterator[Step], ahead: int, is_ending: Callable[[], bool]
+    ) -> Iterator[tuple[Step, Iterator[PairBytes | BadPair]]]:
+        """Yield the steps, which never end, with their bytes, read while earlier ones are decoded."""
+        if not ahead:
+            yield from ((step, self._fetch(step)) for step in steps)
+        on_their_way: deque[tuple[Step, Future[list[PairBytes | BadPair]]]] = deque()
+        pool = ThreadPoolExecutor(ahead, thread_name_prefix="ahead")
+        try:
+            for step in steps:
+                wanted = pool.submit(lambda step: list(self._fetch(step)), step)
+                on_their_way.append((step, wanted))
+                if len(on_their_way) > ahead:
+                    first, pairs = on_their_way.popleft()
+                    yield first, iter(_await(pairs, is_ending))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _fetch(self, step: Step, count: int = 0) -> Iterator[PairBytes | BadPair]:
+        """Yield the pairs from a step's first on: those of the step, or ``count``."""
+        requests = []
+        rows = self._order.rows(step.epoch, step.first, step.first + (count or self._shape.pairs))
+        for corpus_number, shard, pair in rows.tolist():
+            corpus = self._corpora[corpus_number]
+            requests.append(PairRequest(corpus.folder, corpus.shards[shard], pair))
+        return self._reader.read(requests)
+
+    def _make(self, step: Step, pairs: Iterator[PairBytes | BadPair]) -> FilledBatch:
+        info = get_worker_info()
+        loan = self._pool.take(info.id) if info and self._pool else None
+        fresh = () if loan else tuple(torch.zeros(self._shape, dtype=torch.int16).unbind(0))
+        entries = []
+        replaced: list[BadPair] = []
+        for row, pair in enumerate(pairs):
+            usable, waves = self._cut_usable(pair, Step(step.epoch, step.first + row), replaced)
+            entries.append(usable.place.entry)
+            for side, wave in enumerate(waves):
+                if loan and self._pool:
+                    self._pool.write(loan, side, row, wave)
+                else:
+                    fresh[side].numpy()[row, : len(wave)] = wave
+        bandwidths = [entry.bandwidth_hz for entry in entries]
+        keys = [entry.key for entry in entries]
+        return FilledBatch(loan or fresh, bandwidths, step, keys, replaced, self._took())
+
+    def _cut_usable(
+        self, pair: PairBytes | BadPair, place: Step, replaced: list[BadPair]
+    ) -> tuple[PairBytes, list[Int16Wave]]:
+        """Return the pair and its cut sides; for a bad one, the next in order that can be used.
+
+        Only the place's own pair is told as replaced: those after it have places of their own.
+        """
+        for skipped in range(1, MAX_BAD_IN_A_ROW + 1):
+            if isinstance(pair, PairBytes):
+                try:
+                    return pair, cut_segment(pair, self._shape.samples, (self._seed, *place))
+                except ShardError as error:
+                    pair = BadPair.of(pair.place.url, pair.place.entry.key, error)
+            last = pair
+            if skipped == 1:
+                replaced.append(last)
+            (pair,) = self._fetch(Step(place.epoch, place.first + skipped), 1)
+        raise ShardError(f"{MAX_BAD_IN_A_ROW} pairs in a row cannot be read; last: {last}")
+
+    def _took(self) -> Counters:
+        """Return what reading took since this was last asked."""
+        now, before = self._reader.counters(), self._told
+        self._told = now
+        return Counters(*(a - b for a, b in zip(now, before, strict=True)))
+
+
+def _await(
+    pairs: "Future[list[PairBytes | BadPair]]", is_ending: Callable[[], bool]
+) -> list[PairBytes | BadPair]:
+    """Return what is on its way, or raise StoreError if nobody wants it any more."""
+    while not wait([pairs], LOOK_SECONDS).done:
+        if is_ending():
+            raise StoreError("ended meanwhile")
+    return pairs.result()

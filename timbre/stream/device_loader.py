@@ -1,0 +1,107 @@
+"""A stream for a trainer: sized epochs, batches on the device, the next copied meanwhile."""
+
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from timbre.errors import ShardError
+from timbre.storage.errors import StoreError
+from timbre.stream.batches import PairBatch
+from timbre.stream.pair_stream import PairStream
+
+
+class DeviceLoader:
+    """The batches of a stream on this rank's device, an epoch at a time.
+
+    ``for batch in loader`` serves the epoch that the stream is in, or what is left of it, and
+    ``len(loader)`` says how many batches that is; the next loop serves the next epoch. Its reading
+    processes live on from epoch to epoch. It is registered with the accelerator, so that
+    ``save_state`` and ``load_state`` take the stream along, and neither it nor the stream is to be
+    given to ``accelerator.prepare``, which would split what is split already. It talks to no rank.
+
+    On CUDA batches come by pinned memory and a stream of their own: one is copied while the one
+    before is computed with. ``waited_seconds`` is how long the caller has waited for batches.
+    """
+
+    def __init__(self, stream: PairStream, accelerator: Accelerator) -> None:
+        self.stream = stream
+        self.waited_seconds = 0.0
+        self._device = accelerator.device
+        self._batches: Generator[PairBatch, None, None] | None = None
+        accelerator.register_for_checkpointing(self)
+
+    def __len__(self) -> int:
+        """Return how many batches the next loop serves."""
+        return self.stream.steps_left
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        """Yield what is left of the epoch; the state follows what was yielded.
+
+        Raises:
+            ShardError: too many pairs in a row cannot be read.
+            StoreError: the store kept failing.
+        """
+        if self._batches is None:
+            batches = self.stream.read_ahead()
+            on_cuda = self._device.type == "cuda"
+            self._batches = _copy_ahead(batches, self._device) if on_cuda else batches
+        batches = self._batches
+        for _ in range(len(self)):
+            if self._batches is not batches:  # closed, or moved elsewhere, by the loop's own body
+                return
+            begun = time.perf_counter()
+            try:
+                batch = next(batches)
+            except (ShardError, StoreError):
+                self.close()
+                raise
+            self.waited_seconds += time.perf_counter() - begun
+            self.stream.consume(batch)
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the stream's state."""
+        return self.stream.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go where ``state`` was taken; raises like the stream's."""
+        self.stream.load_state_dict(state)
+        self.close()  # the processes have read ahead from where it was
+
+    def close(self) -> None:
+        """End the reading processes, which a program would wait for when it ends; a loop starts anew."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+
+
+# Not a method: a generator that knew its loader would keep it, and its processes, alive.
+def _copy_ahead(
+    batches: Iterator[PairBatch], device: torch.device
+) -> Generator[PairBatch, None, None]:
+    """Yield batches on a CUDA device, while the next one is copied by a stream of its own."""
+    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    last = None
+    for batch in batches:
+        with torch.cuda.stream(copies):
+            # Pinned memory is PyTorch's: it is kept until the copy is done, the batch's need not be.
+            copied = batch.change(lambda wave: wave.pin_memory().to(device, non_blocking=True))
+            following = copied, copies.record_event()
+        if last is not None:
+            yield _hand_over(*last, torch.cuda.current_stream(device))
+        last = following
+
+
+def _hand_over(batch: PairBatch, copied: torch.cuda.Event, current: torch.cuda.Stream) -> PairBatch:
+    """Return a batch for use on the current stream: the device waits for the copy, not the host."""
+    current.wait_event(copied)
+
+    def keep(wave: Tensor) -> Tensor:
+        wave.record_stream(current)  # else the next copy may take its memory too early
+        return wave
+
+    return batch.change(keep)

@@ -1,0 +1,272 @@
+"""The sample order -> batches of decoded segments: deterministic, elastic over ranks, resumable.
+
+A global batch is a slice of the epoch's order and a rank's batch a slice of the global batch: no
+rank, worker or process id has a say in what is served when, and resuming is slicing.
+"""
+
+import atexit
+import os
+import signal
+from collections.abc import Callable, Generator, Iterator, Sequence
+from ctypes import c_bool
+from functools import partial
+from multiprocessing.sharedctypes import RawValue
+from typing import Any, NamedTuple, TypeGuard
+
+import webdataset as wds
+from torch.utils.data import get_worker_info
+
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.errors import CheckpointError, ConfigError, ShardError
+from timbre.shards.pairs import NOISY_SIDES, SIDES
+from timbre.storage import files as storage
+from timbre.storage.errors import StoreError
+from timbre.stream import order
+from timbre.stream.batches import AHEAD, BatchMaker, Failure, FilledBatch, PairBatch, Step
+from timbre.stream.order import Corpus, SampleOrder
+from timbre.stream.reader import BadPair, Counters, PairReader, ReadingConfig
+from timbre.stream.shared_batches import RowPool, Shape
+
+# Two windows of shards at once, as one goes over into the next, and some more.
+OPEN_WINDOWS = 3
+# What helps where a resume is refused.
+HINTS = {
+    "manifests": "; data was added or changed: manifest-NNNNNN.json beside manifest.json lists what "
+    "there was before",
+}
+
+
+class StreamConfig(NamedTuple):
+    """What is served: lengths in samples, ``global_batch`` in pairs over all ranks.
+
+    ``noisy`` serves what the denoiser was given, too; the shards must hold it.
+    """
+
+    segment: int
+    global_batch: int
+    seed: int
+    window: int
+    workers: int
+    noisy: bool = False
+    reading: ReadingConfig = ReadingConfig()
+
+
+class Place(NamedTuple):
+    """A rank among ``world``."""
+
+    rank: int = 0
+    world: int = 1
+
+
+class PairStream:
+    """An endless iterator of batches that knows where it is.
+
+    Args:
+        corpora: what to serve; all ranks must be given the same.
+        config: what a batch is.
+        place: whose share of each global batch to serve.
+
+    Raises:
+        ConfigError: the global batch does not divide over the ranks, an epoch is smaller than one
+            batch, or a stored pair is shorter than a training segment.
+    """
+
+    def __init__(
+        self, corpora: Sequence[Corpus], config: StreamConfig, place: Place | None = None
+    ) -> None:
+        self.corpora, self.config, self.place = tuple(corpora), config, place or Place()
+        self.order = SampleOrder(self.corpora, config.seed, config.window)
+        self.epoch, self.sample_in_epoch = 0, 0
+        self.served, self.replaced = 0, 0
+        self.last_replaced: BadPair | None = None
+        self.took = Counters()
+        self._check()
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs an epoch has."""
+        return self.order.pairs
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many global batches an epoch has; the tail that is left differs each epoch."""
+        return self.pairs // self.config.global_batch
+
+    @property
+    def steps_left(self) -> int:
+        """How many of them are left of the epoch that the next batch is from."""
+        done = self.sample_in_epoch // self.config.global_batch
+        return self.steps_per_epoch - done % self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        """Yield batches from where the stream is, for ever; the state follows what was yielded."""
+        for batch in self.read_ahead():
+            self.consume(batch)
+            yield batch
+
+    def read_ahead(self) -> Generator[PairBatch, None, None]:
+        """Yield the same batches, for a caller that tells with :meth:`consume` when each is used.
+
+        Raises:
+            ShardError: too many pairs in a row cannot be read.
+            StoreError: the store kept failing.
+        """
+        config, first = self.config, Step(self.epoch, self.sample_in_epoch)
+        sides = NOISY_SIDES if config.noisy else SIDES
+        shape = Shape(len(sides), config.global_batch // self.place.world, config.segment)
+        pool = RowPool(config.workers, shape) if RowPool.is_possible() else None
+        ending = _Ending()
+        atexit.register(ending.set)
+        pipeline = wds.DataPipeline(
+            partial(_own_steps, self.pairs, config.global_batch, self.place, first),
+            partial(_batches, self.corpora, config, shape, pool, ending.is_set),
+        )
+        # Each worker makes every n-th batch, and the loader takes them in turn: order is kept.
+        loader = wds.WebLoader(
+            pipeline,
+            batch_size=None,
+            num_workers=config.workers,
+            worker_init_fn=ending.begin,
+        )
+        served = iter(
+            loader
+        )  # by name: it outlives the loop, and ends its workers after they were told
+        try:
+            for filled in served:
+                if isinstance(filled, Failure):
+                    raise (StoreError if filled.store else ShardError)(filled.message)
+                yield filled.open(pool)
+        finally:
+            atexit.unregister(ending.set)
+            ending.set()
+
+    def consume(self, batch: PairBatch) -> None:
+        """Count a batch as used: the state is now behind it."""
+        self.epoch = batch.epoch
+        self.sample_in_epoch = int(batch.positions[0]) + self.config.global_batch
+        self.sample_in_epoch -= self.place.rank * len(batch.keys)
+        self.served += len(batch.keys)
+        self.replaced += len(batch.replaced)
+        self.last_replaced = batch.replaced[-1] if batch.replaced else self.last_replaced
+        self.took = Counters(*(a + b for a, b in zip(self.took, batch.took, strict=True)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the stream is and what its order depends on."""
+        return {"epoch": self.epoch, "sample_in_epoch": self.sample_in_epoch, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go where ``state`` was taken; the next iteration starts there, at any number of ranks.
+
+        Raises:
+            ConfigError: the data or what its order depends on has changed since.
+            CheckpointError: the state names no place in the data.
+        """
+        for name, now in self._identity().items():
+            if state.get(name) != now:
+                raise ConfigError(
+                    f"cannot resume the data: {name} was {state.get(name)!r} at the checkpoint "
+                    f"and is {now!r} now" + HINTS.get(name, "")
+                )
+        epoch, sample = state.get("epoch"), state.get("sample_in_epoch")
+        whole = self.steps_per_epoch * self.config.global_batch
+        if not _is_count(epoch) or not _is_count(sample) or sample > whole:
+            raise CheckpointError(
+                f"cannot resume the data: epoch {epoch!r}, sample_in_epoch {sample!r}: expected whole "
+                f"numbers, the second of at most {whole}"
+            )
+        if sample % self.config.global_batch:
+            raise CheckpointError(
+                f"cannot resume the data: sample_in_epoch {sample}: expected a multiple of "
+                f"global_batch {self.config.global_batch}"
+            )
+        self.epoch, self.sample_in_epoch = epoch, sample
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "order": order.VERSION,
+            "seed": self.config.seed,
+            "window": self.config.window,
+            "global_batch": self.config.global_batch,
+            "manifests": [corpus.manifest_sha256 for corpus in self.corpora],
+            "weights": [corpus.weight for corpus in self.corpora],
+        }
+
+    def _check(self) -> None:
+        batch, world = self.config.global_batch, self.place.world
+        if batch % world:
+            near = sorted({max(batch // world, 1) * world, (batch // world + 1) * world})
+            raise ConfigError(
+                f"global_batch {batch} does not divide over {world} ranks; near it are "
+                + " and ".join(map(str, near))
+            )
+        if self.steps_per_epoch == 0:
+            raise ConfigError(f"global_batch {batch} is larger than an epoch of {self.pairs} pairs")
+        seconds = self.config.segment / SAMPLE_RATE
+        for corpus in self.corpora:
+            if corpus.save_segment_seconds < seconds:
+                raise ConfigError(
+                    f"segment_seconds {seconds:g} is longer than the stored pairs of "
+                    f"{corpus.folder}: save_segment_seconds {corpus.save_segment_seconds:g}"
+                )
+
+
+def _own_steps(pairs: int, global_batch: int, place: Place, first: Step) -> Iterator[Step]:
+    """The pipeline's source: this worker's share of this rank's batches, from ``first`` on."""
+    info = get_worker_info()
+    worker, workers = (info.id, info.num_workers) if info else (0, 1)
+    size = global_batch // place.world
+    epoch, begin = first
+    number = 0
+    while True:
+        for start in range(begin, pairs - global_batch + 1, global_batch):
+            if number % workers == worker:
+                yield Step(epoch, start + place.rank * size)
+            number += 1
+        epoch, begin = epoch + 1, 0
+
+
+def _batches(
+    corpora: tuple[Corpus, ...],
+    config: StreamConfig,
+    shape: Shape,
+    pool: RowPool | None,
+    is_ending: Callable[[], bool],
+    steps: Iterator[Step],
+) -> Iterator[FilledBatch | Failure]:
+    """The pipeline's second stage: a batch of decoded segments a step."""
+    local = all(storage.is_local(corpus.folder) for corpus in corpora)
+    sides = NOISY_SIDES if config.noisy else SIDES
+    reader = PairReader(config.reading, sides, OPEN_WINDOWS * config.window * len(corpora))
+    sample_order = SampleOrder(corpora, config.seed, config.window)
+    maker = BatchMaker(corpora, sample_order, reader, shape, config.seed, pool)
+    return maker.batches(steps, 0 if local else AHEAD, is_ending)
+
+
+class _Ending:
+    """Tells the reading processes that they are not needed any more.
+
+    Until then they leave signals to their parent: a scheduler sends its warnings to the whole group,
+    and batches are needed after that. It is a plain shared byte: a lock could be held by what a signal
+    interrupts.
+    """
+
+    def __init__(self) -> None:
+        self._byte = RawValue(c_bool, False)
+
+    def begin(self, _: int) -> None:
+        """In a worker, at its start."""
+        for number in (signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if self.is_set() else None)
+
+    def set(self) -> None:
+        """In the parent, before the loader ends its workers."""
+        self._byte.value = True
+
+    def is_set(self) -> bool:
+        """Return whether it was told."""
+        return bool(self._byte.value)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

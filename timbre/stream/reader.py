@@ -1,0 +1,274 @@
+"""Pairs as stored bytes, from local shards, by ranged GETs, or from shards that are kept on the node.
+
+What is handed out has been checked against its CRC-32.
+"""
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from pydantic.dataclasses import dataclass
+
+from timbre.config import STRICT, Count, Name, Positive
+from timbre.errors import ShardError
+from timbre.shards import records as shards
+from timbre.shards import tar as tars
+from timbre.shards.pairs import PairBytes, PairPlace, side_names
+from timbre.shards.records import ShardEntry, ShardIndex
+from timbre.storage import errors as store_errors
+from timbre.storage import files as storage
+from timbre.storage.cache import FileCache
+from timbre.storage.errors import EndOfFileError, StoreError
+from timbre.storage.remote import RemoteReader, Span
+
+
+@dataclass(config=STRICT)
+class ReadingConfig:
+    """How shards in a store are read; of shards on a disk only what is needed is read anyway."""
+
+    # GETs at once, for each reading process.
+    in_flight: Count = 8
+    # A read that keeps failing for so long ends the run.
+    deadline_seconds: Positive = 120.0
+    # A folder on this machine's disk: shards are fetched whole, once for all ranks on it, and kept.
+    cache_dir: Name | None = None
+    cache_bytes: Count = 100_000_000_000
+
+
+class PairRequest(NamedTuple):
+    """A pair by its number in a shard; ``folder`` is what the shard's path is relative to."""
+
+    folder: str
+    shard: ShardEntry
+    number: int
+
+
+class BadPair(NamedTuple):
+    """A pair that cannot be read: its shard, its key (or its number, if no index tells), and why."""
+
+    shard: str
+    key: str
+    reason: str
+
+    @staticmethod
+    def of(shard: str, key: str, error: Exception) -> "BadPair":
+        """Return the pair that an error is about, which need not name the shard again.
+
+        Raises:
+            StoreError: not the pair is to blame, but this machine has no more files or memory.
+        """
+        if isinstance(error, OSError) and _is_exhaustion(error):
+            raise StoreError(f"{shard}: {store_errors.reason(error)}") from error
+        told = store_errors.reason(error) if isinstance(error, OSError) else str(error)
+        return BadPair(shard, key, told.removeprefix(f"{shard}: ").removeprefix(f"{key}."))
+
+    def __str__(self) -> str:
+        """Return it as a line of a log."""
+        return f"{self.shard}, {self.key}: {self.reason}"
+
+
+class Counters(NamedTuple):
+    """What reading took."""
+
+    bytes: int = 0
+    requests: int = 0
+    retries: int = 0
+    cache_hits: int = 0
+    cache_fetches: int = 0
+    cache_bypasses: int = 0
+
+
+class _Wanted(NamedTuple):
+    """Members of a pair, and the stretch of the tar that holds them."""
+
+    place: PairPlace
+    names: tuple[str, ...]
+    span: Span
+
+    def check(self, data: bytes) -> PairBytes:
+        """Return the pair; ShardError if these are not the bytes that were indexed."""
+        place = self.place
+        members = tars.split_span(data, self.span.offset, place.entry, self.names, place.url)
+        return PairBytes(place, self.names, tuple(members))
+
+    def bad(self, error: Exception) -> BadPair:
+        """Return the pair as one that cannot be read."""
+        return BadPair.of(self.place.url, self.place.entry.key, error)
+
+
+class PairReader:
+    """Reads pairs of one process; use it from any thread of it.
+
+    Args:
+        config: how to read what is not local.
+        sides: which sides of a pair are wanted, in this order.
+        open_shards: of so many shards the index is kept, and the file is open.
+    """
+
+    def __init__(self, config: ReadingConfig, sides: Sequence[str], open_shards: int) -> None:
+        self.sides = tuple(sides)
+        self._remote = RemoteReader(config.in_flight, config.deadline_seconds)
+        self._cache: FileCache | None = None
+        if config.cache_dir is not None:
+            folder = Path(config.cache_dir)
+            self._cache = FileCache(folder, config.cache_bytes, self._remote.read_many)
+        # Shards that do not come whole with the right hash: of these, pairs are read one by one.
+        self._broken: set[str] = set()
+        self._local_bytes = 0
+        self._is_local = lru_cache(maxsize=None)(storage.is_local)
+        self._index_of = lru_cache(open_shards)(self._load_index)
+        # A file closes when the last one who reads from it lets go.
+        self._file_at = lru_cache(open_shards)(_open_local)
+
+    def read(self, requests: Sequence[PairRequest]) -> Iterator[PairBytes | BadPair]:
+        """Yield each pair's bytes, or why it cannot be had; what lies here is read at its turn.
+
+        Raises:
+            StoreError: the store is the trouble, and would be for any other pair.
+        """
+        wanted = [self._find(request) for request in requests]
+        absent = [one for one in wanted if isinstance(one, _Wanted) and not self._is_here(one)]
+        fetched = self._fetch(absent)
+        for one in wanted:
+            if isinstance(one, BadPair):
+                yield one
+            else:
+                yield self._read_here(one) if self._is_here(one) else next(fetched)
+
+    def counters(self) -> Counters:
+        """Return what reading took so far."""
+        remote, cache = self._remote, self._cache
+        return Counters(
+            self._local_bytes + remote.bytes,
+            remote.requests,
+            remote.retries,
+            cache.hits if cache else 0,
+            cache.fetches if cache else 0,
+            cache.bypasses if cache else 0,
+        )
+
+    def close(self) -> None:
+        """Let go of what is still on its way, and of open files."""
+        self._remote.close()
+        self._file_at.cache_clear()
+        self._index_of.cache_clear()
+
+    def _find(self, request: PairRequest) -> _Wanted | BadPair:
+        key = f"pair {request.number}"
+        try:
+            entry = self._index_of(request.folder, request.shard).pairs[request.number]
+            key = entry.key
+            place = PairPlace(request.folder, request.shard, entry)
+            names = side_names(place, self.sides)
+        except StoreError:
+            raise
+        except (ShardError, OSError) as error:
+            return BadPair.of(storage.join(request.folder, request.shard.path), key, error)
+        return _Wanted(place, names, Span(place.url, *tars.span_of(entry, names)))
+
+    def _load_index(self, folder: str, shard: ShardEntry) -> ShardIndex:
+        """Return a shard's index; a tar that is not as long as the manifest says is refused.
+
+        Its pairs are as many as the manifest says, too, or no number of a pair would be sure.
+        """
+        url = storage.join(folder, shards.index_path(shard.path))
+        patience = self._remote.patience
+        cached = self._cache is not None and not self._is_local(folder)
+        copy = None
+        if cached:
+            copy = self._open_copy(url, storage.size(url, patience), shard.index_sha256)
+        data = copy.read() if copy else storage.read(url, patience)
+        index = shards.parse_index(data, shard, url)
+        if (pairs := len(index.pairs)) != shard.pairs:
+            raise ShardError(f"{url}: {pairs} pairs, but the manifest says {shard.pairs}")
+        if not cached:  # the hash of a copy says more
+            tar_url = storage.join(folder, shard.path)
+            if (found := storage.size(tar_url, patience)) != shard.bytes:
+                raise ShardError(f"{tar_url}: {found} bytes, but the manifest says {shard.bytes}")
+        return index
+
+    def _is_here(self, wanted: _Wanted) -> bool:
+        return self._cache is not None or self._is_local(wanted.place.folder)
+
+    def _read_here(self, wanted: _Wanted) -> PairBytes | BadPair:
+        """Return a pair that lies on this machine, or shall."""
+        url, shard = wanted.place.url, wanted.place.shard
+        try:
+            if self._is_local(wanted.place.folder):
+                pair = self._read_file(self._file_at(url), wanted)
+                self._local_bytes += wanted.span.length
+                return pair
+            copy = self._copy_of(url, shard)
+        except StoreError:
+            raise
+        except (ShardError, OSError) as error:
+            return wanted.bad(error)
+        if copy is not None:
+            with copy:
+                try:
+                    return self._read_file(copy, wanted)
+                except (ShardError, OSError):  # damaged since it was fetched
+                    self._discard_copy(shard.sha256)
+        return next(self._fetch([wanted]))
+
+    def _copy_of(self, url: str, shard: ShardEntry) -> BinaryIO | None:
+        """Return a cached shard; None if there is no room, or it is not what the manifest says."""
+        if shard.sha256 in self._broken:
+            return None
+        try:
+            return self._open_copy(url, shard.bytes, shard.sha256)
+        except (ShardError, EndOfFileError):  # one flipped bit costs one pair, not its shard
+            self._broken.add(shard.sha256)
+            return None
+
+    def _read_file(self, file: BinaryIO, wanted: _Wanted) -> PairBytes:
+        url, offset, length = wanted.span
+        data = os.pread(file.fileno(), length, offset)
+        if len(data) != length:
+            raise EndOfFileError(f"{url}: ends before {offset + length}")
+        return wanted.check(data)
+
+    def _open_copy(self, url: str, length: int, sha256: str) -> BinaryIO | None:
+        assert self._cache is not None
+        try:
+            return self._cache.open(url, length, sha256)
+        except (StoreError, FileNotFoundError, EndOfFileError):
+            raise
+        except OSError as error:  # the cache's own folder or disk
+            raise StoreError(str(error)) from None
+
+    def _discard_copy(self, sha256: str) -> None:
+        assert self._cache is not None
+        try:
+            self._cache.discard(sha256)
+        except OSError as error:
+            raise StoreError(f"cache_dir: a damaged copy cannot be deleted: {error}") from None
+
+    def _fetch(self, wanted: Sequence[_Wanted]) -> Iterator[PairBytes | BadPair]:
+        """Yield pairs out of the store."""
+        found = self._remote.read_each([one.span for one in wanted])
+        for one, data in zip(wanted, found, strict=True):
+            try:
+                yield one.check(data) if isinstance(data, bytes) else one.bad(data)
+            except ShardError:  # on the way, or in the store? Asked once more, it is told.
+                yield self._fetch_again(one)
+
+    def _fetch_again(self, wanted: _Wanted) -> PairBytes | BadPair:
+        (data,) = self._remote.read_each([wanted.span])
+        try:
+            return wanted.check(data) if isinstance(data, bytes) else wanted.bad(data)
+        except ShardError as error:
+            return wanted.bad(error)
+
+
+def _is_exhaustion(error: OSError) -> bool:
+    cause = error.__cause__
+    told = cause.errno if isinstance(cause, OSError) else error.errno
+    return told in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+def _open_local(url: str) -> BinaryIO:
+    return storage.local_path(url).open("rb", buffering=0)

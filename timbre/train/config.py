@@ -1,0 +1,81 @@
+"""Everything that a training run can be told, and what contradicts itself."""
+
+from dataclasses import field
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from timbre.config import STRICT, Count, Name, Natural, Seed, Share
+from timbre.models.discriminators import DiscriminatorConfig
+from timbre.models.generator import GeneratorConfig
+from timbre.stream.augment import AugmentConfig
+from timbre.stream.order import DataSource
+from timbre.stream.reader import ReadingConfig
+from timbre.train.gan.balance import BalancerConfig
+from timbre.train.gan.gan import OptimizerConfig, Precision
+from timbre.train.gan.schedule import AdversarialConfig
+from timbre.train.losses.reconstruction import LossWeights
+from timbre.train.ranks import RanksConfig
+from timbre.train.validation.validation import ValidationConfig
+
+
+@dataclass(config=STRICT)
+class TrainConfig:
+    """Everything about a training run."""
+
+    data: tuple[DataSource, ...]
+    run_dir: Name
+    steps: Count
+    # A training state (.pt) or a generator (.safetensors) that a new run starts from.
+    init_from: Name | None = None
+    # Pairs a step over all ranks; the number of ranks must divide it.
+    global_batch: Count = 16
+    # At least the longest window of a loss.
+    segment_seconds: Annotated[float, Field(ge=0.1)] = 2.0
+    precision: Precision = "bf16"
+    # torch.compile of both networks; needs a C++ compiler.
+    compile: bool = False
+    seed: Seed = 0
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    loss: LossWeights = field(default_factory=LossWeights)
+    balancer: BalancerConfig = field(default_factory=BalancerConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    # Processes a rank that read and decode, and shards whose pairs are shuffled together.
+    workers: Natural = 2
+    shuffle_window: Count = 8
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    ranks: RanksConfig = field(default_factory=RanksConfig)
+    # More pairs than this share that cannot be read end the run.
+    max_bad_fraction: Share = 0.02
+    # More steps in a row of one network whose gradient is not finite end the run.
+    max_skipped_steps: Natural = 100
+    # From this share of right judgements on the discriminator has won, and the user is told.
+    alarm_accuracy: Share = 0.95
+    log_every: Count = 50
+    # How often each term's share in the generator's gradient is measured.
+    log_gradients_every: Count = 500
+    validate_every: Count = 1000
+    save_every: Count = 1000
+    keep_checkpoints: Count = 3
+    # Also the one of the best validation, if one was saved at its step.
+    keep_best_state: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("data []: expected at least one {manifest, weight}")
+        if self.ranks.timeout_seconds <= self.reading.deadline_seconds:
+            raise ValueError(
+                f"ranks.timeout_seconds {self.ranks.timeout_seconds:g} must be more than "
+                f"reading.deadline_seconds {self.reading.deadline_seconds:g}: a rank may wait for the "
+                "store that long, and the others for it"
+            )
+        if self.optimizer.warmup_steps >= self.steps:
+            raise ValueError(
+                f"optimizer.warmup_steps {self.optimizer.warmup_steps} must be less than "
+                f"steps {self.steps}"
+            )

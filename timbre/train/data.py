@@ -1,0 +1,207 @@
+"""What a run trains on: the batches of this rank, what they took, and how all ranks end together."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.command import FAILED, tell
+from timbre.errors import ConfigError, ShardError, TimbreError, ToldError
+from timbre.shards import records as shards
+from timbre.shards.pairs import holds_noisy
+from timbre.storage import files as storage
+from timbre.storage.errors import StoreError
+from timbre.stream.batches import PairBatch
+from timbre.stream.device_loader import DeviceLoader
+from timbre.stream.order import Corpus, open_corpus
+from timbre.stream.pair_stream import PairStream, Place, StreamConfig
+from timbre.stream.reader import Counters
+from timbre.train.config import TrainConfig
+
+# Few bad pairs are no reason to stop, whatever share of a short run they are.
+BAD_PAIRS_FREE = 10
+
+
+class _Figures(NamedTuple):
+    """What one rank has to say of its data beside what reading took; the waiting since the last time."""
+
+    failed: float
+    served: float
+    replaced: float
+    waited_seconds: float
+    steps: float
+
+
+class TrainingData:
+    """One rank's batches; all ranks must build it from the same config.
+
+    ``waited_seconds`` is what a step of this rank waited for its batch before the last
+    :meth:`settle`.
+
+    Raises:
+        ConfigError: the config contradicts the data or the number of ranks.
+        ShardError, OSError: a manifest cannot be read, or with ``generator.noisy_input`` the first
+            shard's index.
+    """
+
+    def __init__(self, config: TrainConfig, accelerator: Accelerator) -> None:
+        self._accelerator, self._config = accelerator, config
+        if accelerator.is_main_process:
+            # Foreign tars are indexed by one rank, if at all; what is wrong, each says for itself.
+            with suppress(TimbreError, OSError):
+                for source in config.data:
+                    open_corpus(source, "train")
+        accelerator.wait_for_everyone()
+        corpora = [open_corpus(source, "train") for source in config.data]
+        _check_cache(config, corpora)
+        _check_noisy(config, corpora)
+        self.stream = PairStream(
+            corpora,
+            StreamConfig(
+                segment=round(config.segment_seconds * SAMPLE_RATE),
+                global_batch=config.global_batch,
+                seed=config.seed,
+                window=config.shuffle_window,
+                workers=config.workers,
+                noisy=config.generator.noisy_input,
+                reading=config.reading,
+            ),
+            Place(accelerator.process_index, accelerator.num_processes),
+        )
+        _refuse_different(self.stream)
+        self.loader = DeviceLoader(self.stream, accelerator)
+        self._failure: ShardError | StoreError | None = None
+        self._waited_before, self._steps = 0.0, 0
+        self.waited_seconds = 0.0
+
+    def batches(self) -> Iterator[PairBatch]:
+        """Yield batches on this rank's device, for ever.
+
+        One of several ranks that cannot go on yields silence instead, so that the others are not
+        left waiting in a step, until all of them hear of it in :meth:`settle`.
+
+        Raises:
+            ShardError, StoreError: the only rank cannot go on.
+        """
+        try:
+            for _ in count():
+                for batch in self.loader:
+                    self._steps += 1
+                    yield batch
+        except (ShardError, StoreError) as error:
+            if self._accelerator.num_processes == 1:
+                raise
+            self._failure = error
+        silence = self._silence()
+        while True:
+            yield silence
+
+    def close(self) -> None:
+        """End the reading processes."""
+        self.loader.close()
+
+    def settle(self) -> dict[str, float]:
+        """Return what is to be logged of the data, the same on all ranks (a sync point).
+
+        Counts are of all ranks since this process began. ``data/wait_seconds`` is what a step waited
+        for its batch since the last call, on the rank that waited longest.
+
+        Raises:
+            ShardError, StoreError: some rank cannot go on, or more pairs than ``max_bad_fraction``
+                could not be read. Of several ranks the main one tells that, and all raise ToldError.
+        """
+        stream = self.stream
+        waited = self.loader.waited_seconds - self._waited_before
+        failed = self._failure is not None
+        mine = _Figures(failed, stream.served, stream.replaced, waited, self._steps)
+        self.waited_seconds = waited / max(self._steps, 1)
+        self._waited_before, self._steps = self.loader.waited_seconds, 0
+        row = torch.tensor([[*mine, *stream.took]], dtype=torch.float64)
+        rows = self._accelerator.gather(row.to(self._accelerator.device)).cpu()
+        sums = rows.sum(0).tolist()
+        total, took = _Figures(*sums[: len(mine)]), Counters(*sums[len(mine) :])
+        self._stop_if_broken(total)
+        return {
+            "data/epoch": stream.epoch + stream.sample_in_epoch / stream.pairs,
+            "data/wait_seconds": float((rows[:, 3] / rows[:, 4].clamp(min=1)).max()),
+            "data/bad_pairs": total.replaced,
+            **{f"data/{name}": value for name, value in took._asdict().items()},
+        }
+
+    def _stop_if_broken(self, total: _Figures) -> None:
+        limit = max(BAD_PAIRS_FREE, self._config.max_bad_fraction * total.served)
+        if not total.failed and total.replaced <= limit:
+            return
+        # Every rank comes here or none does.
+        told = gather_object([(self._failure, self.stream.last_replaced)])
+        error = next((failure for failure, _ in told if failure is not None), None)
+        if error is None:
+            last = next(bad for _, bad in told if bad is not None)
+            error = ShardError(
+                f"{total.replaced:.0f} of {total.served:.0f} pairs could not be read, more than "
+                f"max_bad_fraction {self._config.max_bad_fraction}; for example {last}"
+            )
+        if self._accelerator.num_processes == 1:
+            raise error
+        if self._accelerator.is_main_process:
+            tell(error, FAILED)
+        # A launcher ends all ranks as soon as one has: the main one must have told by then.
+        self._accelerator.wait_for_everyone()
+        raise ToldError(str(error))
+
+    def _silence(self) -> PairBatch:
+        config, world = self._config, self._accelerator.num_processes
+        size = config.global_batch // world
+        waves = torch.zeros(size, self.stream.config.segment, dtype=torch.int16)
+        silence = PairBatch(
+            degraded=waves,
+            clean=waves,
+            noisy=waves if self.stream.config.noisy else None,
+            bandwidth_hz=torch.full((size,), SAMPLE_RATE / 2),
+            positions=torch.arange(size),
+            epoch=0,
+            keys=[],
+            replaced=[],
+            took=Counters(),
+        )
+        return silence.change(lambda tensor: tensor.to(self._accelerator.device))
+
+
+def _refuse_different(stream: PairStream) -> None:
+    """Raise ConfigError on every rank if they see different data; a collective."""
+    seen = gather_object([stream.state_dict()])
+    for rank, state in enumerate(seen):
+        if state != seen[0]:
+            names = ", ".join(name for name in state if state[name] != seen[0][name])
+            raise ConfigError(
+                f"data: rank {rank} sees other data than rank 0: {names} differ; all ranks must read "
+                "the same manifests, and nothing may be added while they start"
+            )
+
+
+def _check_cache(config: TrainConfig, corpora: list[Corpus]) -> None:
+    remote = [corpus for corpus in corpora if not storage.is_local(corpus.folder)]
+    largest = max((shard.bytes for corpus in remote for shard in corpus.shards), default=0)
+    if config.reading.cache_dir is not None and config.reading.cache_bytes < largest:
+        raise ConfigError(
+            f"reading.cache_bytes {config.reading.cache_bytes}: expected at least {largest}, the bytes "
+            "of the largest shard"
+        )
+
+
+def _check_noisy(config: TrainConfig, corpora: list[Corpus]) -> None:
+    """Refuse shards without the side that the generator is to hear: all are like the first."""
+    if not config.generator.noisy_input:
+        return
+    for source, corpus in zip(config.data, corpora, strict=True):
+        index = shards.load_index(corpus.folder, corpus.shards[0])
+        if not holds_noisy(index.pairs[0]):
+            raise ConfigError(
+                f"generator.noisy_input true: {shards.manifest_url(source.manifest)}: its shards hold "
+                "no noisy side; expected shards made by prep with store_noisy: true"
+            )

@@ -1,0 +1,155 @@
+"""How much memory a rank's step takes, found without taking it.
+
+The very step that training takes is gone through with tensors that have shapes and no content
+(PyTorch's fake tensors), and what lives at once is added up, backward pass and all.
+"""
+
+import copy
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from timbre.audio.decode import SAMPLE_RATE
+from timbre.stream.augment import Sides
+from timbre.train.gan.descent import Descent
+from timbre.train.gan.gan import unwrap
+from timbre.train.losses.reconstruction import ReconstructionLoss
+from timbre.train.run import Run
+
+Step = Callable[[Run, Sides], Any]
+
+
+class StepMemory(NamedTuple):
+    """Bytes of one rank's device; ``state`` stays from step to step.
+
+    ``activations`` is the most that lives beside the state at any moment of a step: what the backward
+    passes need, and what is on the way. ``buckets`` are where several ranks exchange gradients.
+    """
+
+    parameters: int
+    average: int
+    gradients: int
+    moments: int
+    buckets: int
+    activations: int
+
+    @property
+    def state(self) -> int:
+        """All but the activations."""
+        return sum(self) - self.activations
+
+
+def step_memory(run: Run, step: Step, batch: int, ranks: int) -> StepMemory:
+    """Return what a step on ``batch`` pairs takes, in the adversarial phase, where it takes most.
+
+    It is one in which each term's gradient is measured too (``log_gradients_every``). The run stays as
+    it is.
+    """
+    parameters = sum(map(parameter_bytes, (run.gan.generator, run.gan.discriminator)))
+    trained = sum(map(parameter_bytes, trained_networks(run)))
+    # AdamW has two moments. All of it is float32, whatever the precision.
+    return StepMemory(
+        parameters=parameters,
+        average=parameter_bytes(run.gan.average),
+        gradients=trained,
+        moments=2 * trained,
+        buckets=parameters if ranks > 1 else 0,
+        activations=_activations(run, step, batch),
+    )
+
+
+def trained_networks(run: Run) -> list[nn.Module]:
+    """Return those that get gradients before the run ends."""
+    never = run.adversarial_start >= run.config.steps
+    return [run.gan.generator] if never else [run.gan.generator, run.gan.discriminator]
+
+
+def parameter_bytes(network: nn.Module) -> int:
+    """Return the bytes of a network's parameters."""
+    return sum(p.numel() * p.element_size() for p in network.parameters())
+
+
+def _activations(run: Run, step: Step, batch: int) -> int:
+    config, former = run.config, run.gan
+    # Not the accelerator's, which may be cpu:0 where theirs is cpu.
+    device = next(former.average.parameters()).device
+    with former.eager(), FakeTensorMode(allow_non_fake_inputs=True) as fake, Living() as living:
+        run = _faked(run, fake)
+        waves = [
+            torch.zeros(batch, 1, round(config.segment_seconds * SAMPLE_RATE), device=device)
+            for _ in range(3 if config.generator.noisy_input else 2)
+        ]
+        bandwidth_hz = torch.full((batch,), SAMPLE_RATE / 2, device=device)
+        sides = Sides(waves[0], waves[1], waves[2] if waves[2:] else None, bandwidth_hz)
+        heaviest = _heaviest_step(run)
+        run.gan.step = heaviest + 1
+        step(run, sides)  # makes gradients and moments
+        settled = living.most = living.now
+        run.gan.step = heaviest
+        step(run, sides)
+    return int(living.most - settled)
+
+
+def _heaviest_step(run: Run) -> int:
+    """Return a step at which everything is done that is ever done in one."""
+    config = run.config
+    if run.adversarial_start >= config.steps:
+        return 0
+    late = run.adversarial_start + config.adversarial.discriminator_steps
+    late += config.adversarial.ramp_steps
+    return late + -late % config.log_gradients_every
+
+
+def _faked(run: Run, mode: FakeTensorMode) -> Run:
+    """Return the run with networks that have no content, and descents of their own."""
+    fake = copy.copy(run)
+    fake.balancer, fake.gan = None, copy.copy(run.gan)
+    gan = run.gan
+    networks = [unwrap(gan.generator), gan.average, unwrap(gan.discriminator), run.reconstruction]
+    tensors = [t for n in networks for t in (*n.parameters(), *n.buffers())]
+    memo: dict[int, Any] = {id(tensor): mode.from_tensor(tensor) for tensor in tensors}
+    generator, average, discriminator, reconstruction = (copy.deepcopy(n, memo) for n in networks)
+    fake.gan.generator, fake.gan.average, fake.gan.discriminator = generator, average, discriminator
+    fake.reconstruction = cast(ReconstructionLoss, reconstruction)
+    fake.gan.generator_descent = _descent(generator, gan.generator_descent)
+    fake.gan.discriminator_descent = _descent(discriminator, gan.discriminator_descent)
+    return fake
+
+
+def _descent(network: nn.Module, like: Descent) -> Descent:
+    return Descent(network, 1.0, like.max_grad_norm, like.scaled)
+
+
+class Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all storages that were made under it and are still there."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now, self.most = 0, 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata in self._sizes:
+            return
+        self._sizes[storage._cdata] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._forget, storage._cdata)
+
+    def _forget(self, number: int) -> None:
+        self.now -= self._sizes.pop(number)

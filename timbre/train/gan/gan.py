@@ -1,0 +1,209 @@
+"""The networks, their optimizers and the step counter: exactly what a checkpoint holds."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Annotated, Any, Literal
+
+import torch
+from accelerate import Accelerator
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from timbre.audio.filters import low_pass
+from timbre.audio.spectra import pair_gain
+from timbre.config import STRICT, Count, Natural, Positive, Share
+from timbre.models.discriminators import DiscriminatorConfig, Judgement, build_discriminator
+from timbre.models.generator import GeneratorConfig, build_generator
+from timbre.train.gan.descent import Descent
+from timbre.train.gan.schedule import cosine_share, warm_restarts_share
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(config=STRICT)
+class OptimizerConfig:
+    """AdamW for both networks; the rate rises linearly, then falls along one or more half cosines.
+
+    ``cosine`` falls once, until the last step. ``warm_restarts`` falls in ``restart_steps``, starts
+    again at the peak, and falls ``restart_factor`` times as long each time.
+    """
+
+    learning_rate: Positive = 5e-4
+    discriminator_learning_rate: Positive = 2e-4
+    warmup_steps: Natural = 500
+    schedule: Literal["cosine", "warm_restarts"] = "cosine"
+    restart_steps: Count = 10000
+    restart_factor: Count = 2
+    # The rate falls to this share of its peak.
+    final_share: Share = 0.02
+    generator_max_grad_norm: Positive = 10.0
+    discriminator_max_grad_norm: Positive = 10.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+
+
+class Gan:
+    """Generator, its moving average, discriminator, how both descend, and the step.
+
+    All ranks must build it from the same random state, and the same configs.
+    """
+
+    def __init__(
+        self,
+        generator: GeneratorConfig,
+        discriminator: DiscriminatorConfig,
+        optimizer: OptimizerConfig,
+        steps: int,
+        precision: Precision,
+        accelerator: Accelerator,
+    ) -> None:
+        self.config, self.steps, self.precision = optimizer, steps, precision
+        self.step, self.compiled = 0, False
+        device = accelerator.device
+        plain = build_generator(generator).to(device)
+        self.average: nn.Module = copy.deepcopy(plain).requires_grad_(False).eval()
+        # Wrapped for several ranks; the optimizers stay plain, because Accelerate's wrapper would
+        # update one scaler for both of them.
+        self.generator: nn.Module = accelerator.prepare_model(plain)
+        self.discriminator: nn.Module = accelerator.prepare_model(
+            build_discriminator(discriminator).to(device)
+        )
+        scaled = precision == "fp16"
+        self.generator_descent = Descent(
+            self.generator, optimizer.learning_rate, optimizer.generator_max_grad_norm, scaled
+        )
+        self.discriminator_descent = Descent(
+            self.discriminator,
+            optimizer.discriminator_learning_rate,
+            optimizer.discriminator_max_grad_norm,
+            scaled,
+        )
+
+    def compile(self) -> None:
+        """Compile both networks in place; names of weights, the average, and checkpoints stay."""
+        # Each term's gradient goes back through a compiled discriminator of its own.
+        torch._functorch.config.donated_buffer = False
+        for network in (self.generator, self.discriminator):
+            unwrap(network).compile()
+        self.compiled = True
+
+    def eager(self) -> AbstractContextManager[object]:
+        """Return a context in which nothing is compiled: each new length of a pair would be."""
+        return torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Return the context in which the networks run."""
+        dtype = DTYPES.get(self.precision)
+        return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+    def set_learning_rates(self, adversarial_start: int) -> None:
+        """Set both optimizers' rates for this step.
+
+        The discriminator goes through a schedule of its own from ``adversarial_start`` on: by the
+        generator's it would begin when the rate has nearly run out, and learn nothing.
+        """
+        c = self.config
+        own = max(self.step - adversarial_start, 0)
+        share = self._rate_share(self.step, self.steps)
+        own_share = self._rate_share(own, self.steps - adversarial_start)
+        self.generator_descent.set_learning_rate(c.learning_rate * share)
+        self.discriminator_descent.set_learning_rate(c.discriminator_learning_rate * own_share)
+
+    def _rate_share(self, step: int, steps: int) -> float:
+        c = self.config
+        if c.schedule == "warm_restarts":
+            return warm_restarts_share(
+                step, c.warmup_steps, c.restart_steps, c.restart_factor, c.final_share
+            )
+        return cosine_share(step, c.warmup_steps, steps, c.final_share)
+
+    def descend_generator(self, output: Tensor, gradient: Tensor | None = None) -> Tensor:
+        """Take one generator step and update the average; return the gradient norm.
+
+        ``output`` and ``gradient`` are those of :meth:`timbre.train.gan.descent.Descent.descend`.
+        """
+        norm = self.generator_descent.descend(output, gradient)
+        # The ramp lets a short run's average forget the start.
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
+        averaged, current = map(list, zip(*((a, p.detach()) for a, p in pairs), strict=True))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+        return norm
+
+    def descend_discriminator(self, loss: Tensor) -> Tensor:
+        """Take one discriminator step down ``loss``; return the gradient norm."""
+        return self.discriminator_descent.descend(loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that training goes on from; tensors, numbers and plain containers."""
+        return {
+            "step": self.step,
+            **{name: part.state_dict() for name, part in self._parts().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``, saved at any number of ranks."""
+        for name, part in self._parts().items():
+            if name in state:  # another precision had no scaler: a fresh one is right
+                part.load_state_dict(state[name])
+        self.step = state["step"]
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {
+            "generator": unwrap(self.generator),
+            "discriminator": unwrap(self.discriminator),
+            "average": self.average,
+            "generator_optimizer": self.generator_descent.optimizer,
+            "discriminator_optimizer": self.discriminator_descent.optimizer,
+        }
+        if self.precision == "fp16":
+            parts["generator_scaler"] = self.generator_descent.scaler
+            parts["discriminator_scaler"] = self.discriminator_descent.scaler
+        return parts
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """Return the network inside what wraps it for several ranks."""
+    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+
+
+def discriminator_view(
+    clean: Tensor, restored: Tensor, bandwidth_hz: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return both ``(batch, 1, samples)`` as the discriminator is to hear them.
+
+    One gain for the pair, so that level says nothing but a difference in level is still heard; and
+    nothing above the clean side's bandwidth ``(batch,)``, where its silence is not the truth.
+    """
+    sides = torch.cat([clean, restored], dim=1) * pair_gain(clean)
+    real, fake = low_pass(sides, bandwidth_hz).chunk(2, dim=1)
+    return real, fake
+
+
+def halves(judgements: list[Judgement]) -> tuple[list[Judgement], list[Judgement]]:
+    """Return the judgements of a batch's first and second half: real and fake in one pass."""
+    pairs = [
+        [
+            Judgement(*side)
+            for side in zip(
+                judgement.logits.chunk(2),
+                map(list, zip(*(f.chunk(2) for f in judgement.features), strict=True)),
+                strict=True,
+            )
+        ]
+        for judgement in judgements
+    ]
+    return [real for real, _ in pairs], [fake for _, fake in pairs]
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[nn.Module]:
+    """Lend the network without gradients of its own, and so without an all-reduce."""
+    inner = unwrap(network)
+    inner.requires_grad_(False)
+    try:
+        yield inner
+    finally:
+        inner.requires_grad_(True)

@@ -1,0 +1,80 @@
+"""What one rank has to say, in a file of its own: ``RUN/logs/rank-00000.log``."""
+
+import faulthandler
+import resource
+import signal
+import socket
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from os import getpid
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from timbre.storage import files as storage
+
+FOLDER = "logs"
+
+
+class RankLog:
+    """Appends lines with the time (UTC); nothing where the run's folder is not on a disk.
+
+    From now on a crash of the interpreter leaves its stacks there, and SIGUSR2 those of a process
+    that is still alive: what does a rank wait for that does not go on?
+
+    Args:
+        run_dir: the run's folder.
+        rank: whose log it is.
+    """
+
+    def __init__(self, run_dir: str, rank: int) -> None:
+        self._file: IO[str] | None = None
+        self._crashes = False
+        if not storage.is_local(run_dir):
+            return
+        folder = Path(storage.local_path(run_dir), FOLDER)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / f"rank-{rank:05d}.log").open("a", encoding="utf-8", buffering=1)
+        faulthandler.register(signal.SIGUSR2, self._file)
+        if not faulthandler.is_enabled():  # else somebody reads them elsewhere
+            faulthandler.enable(self._file)
+            self._crashes = True
+
+    def write(self, message: str) -> None:
+        """Append one line, or what takes several."""
+        if self._file:
+            now = datetime.now(timezone.utc).isoformat(" ", "milliseconds")[:-6]
+            self._file.write(f"{now} {message}\n")
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Write down where the body raised, if it does; the error goes on."""
+        try:
+            yield
+        except BaseException:
+            self.write(traceback.format_exc())
+            raise
+
+    def close(self) -> None:
+        """Say no more."""
+        if self._file:
+            faulthandler.unregister(signal.SIGUSR2)
+            if self._crashes:
+                faulthandler.disable()
+            self._file.close()
+            self._file = None
+
+
+def place() -> str:
+    """Return the machine and the number of this process."""
+    return f"{socket.gethostname()}, process {getpid()}"
+
+
+def peak_memory() -> str:
+    """Return the most memory that this process has had so far, the device's if it has one."""
+    if torch.cuda.is_available():
+        return f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB of the device"
+    return f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
