@@ -18,7 +18,7 @@ venv: .venv/.made
 # Other loaders, to compare with; apart from ours, as one of them pins what others pin differently.
 peers: .venv-peers/.made
 
-.venv-peers/.made: benchmarks/stream_peers/requirements.txt
+.venv-peers/.made: benchmarks/stream/peers/requirements.txt
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@

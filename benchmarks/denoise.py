@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import print_figure, print_line, print_machine, print_ratios
-from tests.denoise_inputs import noisy_voice, si_sdr_db
-from tests.official_deepfilternet import INSTALLED, Official
+from tests.help.denoise_inputs import noisy_voice, si_sdr_db
+from tests.help.official_deepfilternet import INSTALLED, Official
 from timbre.denoise import DeepFilterNet3
 
 BENCH = "denoise"

@@ -37,7 +37,7 @@ from shard_tools.make import shard as make
 from shard_tools.make.job import open_job, shard_task
 from shard_tools.make.shard import ShardJob, ShardTask
 from shard_tools.plan import editions, plan
-from tests.official_deepfilternet import INSTALLED, Official
+from tests.help.official_deepfilternet import INSTALLED, Official
 from timbre.audio import decode as audio
 from timbre.audio.decode import SAMPLE_RATE
 from timbre.audio.synthetic.noise import write_corpus

@@ -28,8 +28,8 @@ from benchmarks.restore_sides import (
     rust_installed,
     whole_sides,
 )
-from tests.denoise_inputs import noisy_voice
-from tests.official_deepfilternet import INSTALLED
+from tests.help.denoise_inputs import noisy_voice
+from tests.help.official_deepfilternet import INSTALLED
 from timbre.audio.waveform import SAMPLE_RATE
 from timbre.models.generator import GeneratorConfig
 from timbre.restore.hop_runner import HOP

@@ -10,7 +10,7 @@ import numpy.typing
 import torch
 from torch import Tensor
 
-from tests.official_deepfilternet import INSTALLED, Official
+from tests.help.official_deepfilternet import INSTALLED, Official
 from timbre.denoise import DeepFilterNet3
 from timbre.export.by_hop import streamed_chain, streamed_generator
 from timbre.export.onnx_file import OnnxPart, convert

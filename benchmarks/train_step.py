@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmarks.dac_structure import DAC_PRESET, DacTrainer
 from benchmarks.report import print_figure, print_machine, print_ratios
-from tests.made_shards import make_shards
+from tests.help.made_shards import make_shards
 from timbre import config as configs
 from timbre.models.discriminators import DiscriminatorConfig, Discriminators, build_discriminator
 from timbre.models.generator import GeneratorConfig, build_generator

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.object_store import environment, serve_s3, use_environment
+from tests.help.object_store import environment, serve_s3, use_environment
 from tests.storage.faulty_bucket import DATA, OPERATIONS, Bucket
 from tests.storage.faulty_proxy import Fault
 from timbre.command import FAILED, command

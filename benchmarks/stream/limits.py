@@ -1,0 +1,77 @@
+"""The raw limits of loading: reading the bytes, and moving batches from workers to the main process."""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from itertools import cycle
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from benchmarks.stream.case import BATCH, PAIR_SAMPLES, WORKERS, Batch, Load, Task
+from benchmarks.stream.ours import FOLDER, manifest_url
+from benchmarks.stream.ratios import PREAD, TRANSPORT, UNTOUCHED
+from timbre.shards import records as shards
+from timbre.storage import files as storage
+
+
+def pread(task: Task) -> Iterator[Batch]:
+    """Read each pair's audio by one call into one and the same buffer; in this process, in file order.
+
+    Of a WAV only as much as is wanted, of a FLAC all. What is yielded is not the sound: it says only
+    that a batch has been read.
+    """
+    url = manifest_url(task)
+    share = task.samples / PAIR_SAMPLES if task.audio_format == "wav" else 1.0
+    batch = Batch(*torch.zeros(2, BATCH, task.samples, dtype=torch.int16))
+    places = []
+    for shard in shards.load_manifest(url).shards("train"):
+        path = storage.join(task.folder, FOLDER, shard.path)
+        file = os.open(path, os.O_RDONLY)
+        for entry in shards.load_index(shards.folder_of(url), shard).pairs:
+            sides = [m for name, m in entry.members.items() if name != shards.META_MEMBER]
+            first = min(side.offset for side in sides)
+            last = max(side.offset + side.length for side in sides)
+            places.append((file, first, round(share * (last - first))))
+    buffer = memoryview(bytearray(max(length for _, _, length in places)))
+    for number, (file, offset, length) in enumerate(cycle(places), 1):
+        os.preadv(file, [buffer[:length]], offset)
+        if number % BATCH == 0:
+            yield batch
+
+
+class EmptyBatches(IterableDataset[Batch]):
+    """Batches that nothing is read for: fresh shared memory, left as it is or written once."""
+
+    def __init__(self, samples: int, touch: bool) -> None:
+        self._samples, self._touch = samples, touch
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            sides = [_new_shared(self._samples) for _ in range(2)]
+            if self._touch:
+                for side in sides:
+                    side.fill_(1)
+            yield Batch(*sides)
+
+
+def transport(task: Task, touch: bool) -> Iterator[Batch]:
+    """Let workers do nothing but hand over batches."""
+    loader: DataLoader[Batch] = DataLoader(
+        EmptyBatches(task.samples, touch), batch_size=None, num_workers=WORKERS
+    )
+    return iter(loader)
+
+
+def _new_shared(samples: int) -> Tensor:
+    memory = torch.UntypedStorage._new_shared(2 * BATCH * samples)  # type: ignore[no-untyped-call]
+    shape = torch.Size((BATCH, samples))
+    return torch.empty(0, dtype=torch.int16).set_(memory, 0, shape)  # type: ignore[call-overload, no-any-return]
+
+
+LOADERS: dict[str, Load] = {
+    PREAD: pread,
+    TRANSPORT: partial(transport, touch=True),
+    UNTOUCHED: partial(transport, touch=False),
+}

@@ -1,0 +1,20 @@
+"""What the parts of `benchmarks.stream.__main__` are given and give."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from timbre.audio.decode import Int16Wave
+
+BENCH = "stream"
+MEGABYTE = 1e6
+
+Ratios = dict[str, float]
+
+
+class Plan(NamedTuple):
+    """What to load and how long to measure; ``only`` names the loaders that are wanted."""
+
+    clips: Sequence[Int16Wave]
+    quick: bool
+    rounds: int
+    only: Sequence[str] | None = None

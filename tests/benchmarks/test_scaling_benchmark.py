@@ -1,0 +1,52 @@
+"""The benchmark of scaling runs end to end, its bytes are those of the networks, and its model adds up."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.scaling import model as scaling_model
+from benchmarks.scaling.model import Fitted, Reading
+from tests.conftest import ROOT
+from tests.train.distributed.hosts import Host, network
+
+__all__ = ["network"]
+
+# Of the tiny generator and the light discriminator, fp32.
+GRADIENT_MB = 4 * (319_876 + 162_132) / 1e6
+
+
+def test_what_is_sent_is_what_the_gradients_need(network: list[Host]) -> None:
+    """And half of it in 16 bits; ``network`` skips where there can be none."""
+    pytest.importorskip("s3fs")
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.scaling.__main__", "--quick"],
+        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    figures = {(line["case"], line["metric"]): line["value"] for line in lines if "metric" in line}
+    handed = figures["2 ranks, fp32", "gradients handed over"]
+    assert handed == pytest.approx(GRADIENT_MB, rel=1e-3)
+    ratios = lines[-1]["ratios"]
+    assert 1.0 <= ratios["sent/ideal_ring"] < 1.1
+    assert ratios["sent/bf16_to_fp32"] == pytest.approx(0.5, abs=0.05)
+    # A batch more or less may be on its way.
+    assert ratios["received/read"] == pytest.approx(1.0, abs=0.2)
+    assert figures["full, 512 GPUs", "GETs, FLAC"] > figures["full, 8 GPUs", "GETs, FLAC"]
+
+
+def test_the_model_is_its_arithmetic() -> None:
+    fitted = Fitted(1.0, 1.0, 0.0, Reading(1, 1, 1), Reading(1, 1, 1))
+    step = scaling_model.Step(0.1, 0.01, 10, 1.0, 1000)
+    assert scaling_model.line((32, 0.42), (128, 1.38)) == pytest.approx((0.1, 0.01))
+    # A node alone sends nothing over its card; two send all gradients, many twice as much.
+    sent = [scaling_model.node_bytes(step, gpus, fitted) for gpus in (8, 16, 8000)]
+    assert sent == pytest.approx([0, 4000, 7992])
+    assert scaling_model.added_seconds(step, 16, 32_000, 4, fitted) == pytest.approx(1.0)
+    assert scaling_model.added_seconds(step, 16, 32_000, 2, fitted) == pytest.approx(0.5)
+    # 10 segments on one GPU take 0.2 s, one on each of ten 0.11 s.
+    assert scaling_model.fixed_batch(step, 10) == pytest.approx(0.2 / 0.11)
+    assert scaling_model.fixed_batch(step, 20) == 0

@@ -1,0 +1,265 @@
+"""`timbre export`: what a file gives is what PyTorch gives, for any batch, length and stream."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import soundfile
+import torch
+
+from tests.help.denoise_inputs import noisy_voice
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+from tests.help.exported_parts import (
+    CASES,
+    HOP,
+    SPECTRAL,
+    WAVE,
+    Waves,
+    exported,
+    moved_generator,
+    session_of,
+    step,
+    zero_state,
+)
+from timbre import config
+from timbre.denoise import DeepFilterNet3
+from timbre.export import command as export
+from timbre.export.parity import parity
+from timbre.models import checkpoint
+from timbre.models.checkpoint import load_generator, save_generator
+from timbre.models.generator import GeneratorConfig, build_generator
+
+WHOLE = [name for name, case in CASES.items() if not case.stream]
+STREAMS = [name for name, case in CASES.items() if case.stream]
+LATENCY = {"wave stream": 0, "chain stream": 4 * HOP}
+
+
+def signals(batch: int, samples: int) -> dict[str, Waves]:
+    noisy = torch.stack([noisy_voice(samples, seed) for seed in range(batch)])[:, None]
+    degraded = torch.stack([noisy_voice(samples, seed, 0.001) for seed in range(batch)])[:, None]
+    return {"noisy": noisy.numpy(), "degraded": degraded.numpy()}
+
+
+def by_pytorch(name: str, given: dict[str, Waves]) -> list[Waves]:
+    """What a case's networks give of the whole signals, called one by one."""
+    case = exported(name).case
+    generator, _ = load_generator(exported(name).checkpoint)
+    noisy, degraded = (torch.from_numpy(given[which]) for which in ("noisy", "degraded"))
+    with torch.no_grad():
+        if case.part == "chain":
+            degraded = DeepFilterNet3.load()(noisy[:, 0])[:, None]
+        restored = generator(degraded, noisy if case.config.noisy_input else None)
+    outputs = [restored, degraded] if case.part == "chain" else [restored]
+    return [output.numpy() for output in outputs]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize(("batch", "samples"), [(1, 1), (1, 479), (3, 4800), (1, 100_003)])
+def test_a_whole_file_equals_pytorch_for_any_batch_and_length(
+    name: str, batch: int, samples: int
+) -> None:
+    given = signals(batch, samples)
+    session = session_of(name)
+    feed = {taken.name: given[taken.name] for taken in session.get_inputs()}
+    found, expected = session.run(None, feed), by_pytorch(name, given)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
+    heard = expected[-1] if len(expected) == 2 else given["degraded"]
+    if samples > 1:  # not merely the identity
+        assert np.abs(found[0] - heard).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_streamed_file_equals_pytorch_on_the_whole_signal_at_its_latency(name: str) -> None:
+    given = signals(2, 200 * HOP)
+    session = session_of(name)
+    taken = [i.name for i in session.get_inputs() if i.name in given]
+    state, hops = zero_state(session, 2), []
+    for start in range(0, 200 * HOP, HOP):
+        feed = {signal: given[signal][..., start : start + HOP] for signal in taken}
+        outputs, state = step(session, feed, state)
+        hops.append(outputs)
+    late = LATENCY[name]
+    # The last hops that are out hear nothing of what comes behind the signal.
+    for ours, theirs in zip(zip(*hops, strict=True), by_pytorch(name, given), strict=True):
+        whole = np.concatenate(ours, axis=2)
+        np.testing.assert_allclose(
+            whole[..., late:], theirs[..., : 200 * HOP - late], atol=1e-4, rtol=0
+        )
+        assert np.abs(theirs).max() > 0.01
+
+
+def test_a_stream_ends_like_the_whole_once_it_is_told_its_length() -> None:
+    samples = 10 * HOP - 77
+    given = signals(1, samples)
+    session = session_of("chain stream")
+    padded = np.pad(given["noisy"], ((0, 0), (0, 0), (0, 77 + 4 * HOP)))
+    state, hops = zero_state(session, 1), []
+    for number, start in enumerate(range(0, padded.shape[2], HOP)):
+        if number == 10:
+            state["denoiser_length"][:] = samples
+        outputs, state = step(session, {"noisy": padded[..., start : start + HOP]}, state)
+        hops.append(outputs[0])
+    found = np.concatenate(hops, axis=2)[..., 4 * HOP :][..., :samples]
+    np.testing.assert_allclose(found, by_pytorch("chain stream", given)[0], atol=1e-4, rtol=0)
+
+
+def test_a_row_whose_state_is_zeroed_begins_anew_and_leaves_the_others_alone() -> None:
+    noisy = signals(1, 20 * HOP)["noisy"]
+    session = session_of("chain stream")
+
+    def run(rows: Waves, restart: int | None) -> Waves:
+        state, hops = zero_state(session, len(rows)), []
+        for start in range(0, rows.shape[2], HOP):
+            if start == restart:
+                for tensor in state.values():
+                    tensor[1] = 0
+            outputs, state = step(session, {"noisy": rows[..., start : start + HOP]}, state)
+            hops.append(outputs[0])
+        return np.concatenate(hops, axis=2)
+
+    alone = run(noisy, None)
+    later = np.concatenate([np.ones_like(noisy[..., : 7 * HOP]), noisy[..., : 13 * HOP]], axis=2)
+    both = run(np.concatenate([noisy, later]), 7 * HOP)
+    np.testing.assert_allclose(both[:1], alone, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(both[1:, :, 7 * HOP :], alone[..., : 13 * HOP], atol=1e-4, rtol=0)
+
+
+def test_digital_silence_gives_what_pytorch_gives() -> None:
+    # A level of silence is finite thanks to an added constant, which onnxruntime might drop.
+    silence = np.zeros((1, 1, 48_000), np.float32)
+    expected = by_pytorch("chain", {"noisy": silence, "degraded": silence})
+    found = session_of("chain").run(None, {"noisy": silence})
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_exported_file_is_one_and_says_what_it_is(name: str) -> None:
+    made = exported(name)
+    assert [path.name for path in made.path.parent.iterdir()] == ["made.onnx"]
+    model = onnx.load(made.path, load_external_data=False)
+    onnx.checker.check_model(model)
+    (opset,) = (entry.version for entry in model.opset_import if entry.domain == "")
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert facts["opset"] == str(opset) and f"opset {opset}" in made.told
+    assert facts["sample_rate"] == "48000" and "-25 dBFS" in facts["level"]
+    assert json.loads(facts["generator"]) == config.to_tree(made.case.config)
+    if name in LATENCY:
+        assert facts["latency_samples"] == str(LATENCY[name])
+        assert f"late by {LATENCY[name]} samples" in made.told
+    state = json.loads(facts["state"])
+    shapes = {given.name: given.shape for given in session_of(name).get_inputs()}
+    assert {key: shapes[key][1:] for key in state} == {key: s[1:] for key, s in state.items()}
+    assert shapes.keys() - state.keys() <= {"noisy", "degraded"}
+    assert bool(state) == made.case.stream
+
+
+def test_a_generator_that_differs_is_refused_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = moved_generator(SPECTRAL)
+    generator.head.bias.data.fill_(torch.nan)  # type: ignore[union-attr]
+    save_generator(str(tmp_path / "g.safetensors"), generator, SPECTRAL, None)
+    assert export.main([str(tmp_path / "g.safetensors"), str(tmp_path / "g.onnx")]) == 1
+    assert "onnxruntime and PyTorch differ by nan" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["g.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["spectral", "wave stream"])
+def test_parity_is_the_largest_difference_from_another_generator(name: str) -> None:
+    made = exported(name)
+    generator, generator_config = load_generator(made.checkpoint)
+    part = export.build_part(generator, generator_config, False, made.case.stream)
+    data = made.path.read_bytes()
+    assert parity(data, part) <= 1e-4
+    # The output's last layer moves every sample.
+    last = generator.head if name == "spectral" else generator.last.convolution  # type: ignore[union-attr]
+    last.bias += 0.05
+    assert parity(data, part) > 1e-4
+
+
+@pytest.mark.parametrize("generator_config", [SPECTRAL, WAVE], ids=lambda c: c.name)
+def test_an_exported_safetensors_file_loads_back_equal(
+    generator_config: GeneratorConfig, tmp_path: Path
+) -> None:
+    state = {
+        "config": {"generator": config.to_tree(generator_config)},
+        "gan": {"average": moved_generator(generator_config).state_dict()},
+        "stream": {},
+        "best_score": 1.0,
+    }
+    saved = checkpoint.save(str(tmp_path), 1, state, keep=1)
+    out = str(tmp_path / "generator.safetensors")
+    assert export.main([saved, out]) == 0
+    (expected, _), (found, found_config) = load_generator(saved), load_generator(out)
+    assert found_config == generator_config
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], tensor, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint_name", "out", "code", "told"),
+    [
+        ("foreign.safetensors", ["out.pt"], 2, "out.pt: expected a name that ends in .onnx"),
+        ("foreign.safetensors", ["out.onnx"], 1, "not a generator of timbre"),
+        ("missing.safetensors", ["out.onnx"], 1, "missing.safetensors"),
+        ("ahead.safetensors", ["out.onnx", "--stream"], 2, "generator.causal=true"),
+        ("ahead.safetensors", ["out.safetensors", "--stream"], 2, "expected OUT.onnx"),
+        ("ahead.safetensors", ["out.safetensors", "--part", "chain"], 2, "expected OUT.onnx"),
+    ],
+)
+def test_bad_usage_is_refused_with_its_exit_code(
+    checkpoint_name: str,
+    out: list[str],
+    code: int,
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "foreign.safetensors").write_bytes(b"no such thing")
+    save_generator(str(tmp_path / "ahead.safetensors"), build_generator(SPECTRAL), SPECTRAL, None)
+    path = tmp_path / out[0]
+    assert export.main([str(tmp_path / checkpoint_name), str(path), *out[1:]]) == code
+    assert told in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_a_missing_package_is_named_with_the_way_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = str(tmp_path / "g.safetensors")
+    save_generator(saved, build_generator(SPECTRAL), SPECTRAL, None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert export.main([saved, str(tmp_path / "g.onnx")]) == 1
+    assert "pip install 'timbre[export]'" in capsys.readouterr().err
+    assert not (tmp_path / "g.onnx").exists()
+
+
+def test_the_program_in_the_readme_runs_as_it_is_written(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    section = text.partition("## `timbre export")[2].partition("\n## ")[0]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    assert "timbre" not in code and "soundfile.write" in code
+    (tmp_path / "chain.onnx").symlink_to(exported("chain").path)
+    (tmp_path / "stream.onnx").symlink_to(exported("chain stream").path)
+    noisy = signals(1, 48_000)["noisy"][0, 0]
+    soundfile.write(tmp_path / "noisy.wav", noisy, 48_000, "FLOAT")
+    told = "\nnp.save('live.npy', np.concatenate(live))\n"
+    subprocess.run([sys.executable, "-c", code + told], cwd=tmp_path, check=True)
+
+    gain = 10 ** (-25 / 20) / float(np.sqrt(np.mean(noisy**2)))
+    raised = {"noisy": (gain * noisy)[None, None], "degraded": noisy[None, None]}
+    restored, rate = soundfile.read(tmp_path / "restored.wav", dtype="float32")
+    assert rate == 48_000
+    expected = by_pytorch("chain", raised)[0][0, 0] / gain
+    np.testing.assert_allclose(restored, expected, atol=2e-4, rtol=0)
+    expected = by_pytorch("chain stream", raised)[0][0, 0] / gain
+    live = np.load(tmp_path / "live.npy")
+    np.testing.assert_allclose(live[4 * HOP :], expected[: -4 * HOP], atol=2e-4, rtol=0)

@@ -1,0 +1,99 @@
+"""`timbre prep` killed at any moment, or out of disk: run again, it ends as if nothing had happened."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shard_tools.verify.manifest import verify
+from tests.help.small_prep import contents, write_config, write_sources
+
+KILLS = 12
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sources(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="module")
+def whole(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a run that nobody disturbs leaves."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    subprocess.run(command(sources, output), check=True, capture_output=True)
+    assert verify(f"{output}/manifest.json") == []
+    assert len(list(output.rglob("shard-*.tar"))) > 20
+    return contents(output)
+
+
+def command(sources: Path, output: Path) -> list[str]:
+    return [sys.executable, "-m", "timbre", "prep", str(write_config(sources, output))]
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bytes(
+    sources: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    output, chance = tmp_path / "out", random.Random(0)
+    words, kills = command(sources, output), 0
+    stamps: dict[Path, int] = {}
+    while True:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            process.wait(chance.uniform(0.3, 6.0) if kills < KILLS else None)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+        else:
+            assert process.returncode == 0, process.communicate()[1].decode()
+            break
+        finally:
+            process.communicate()
+        for name, data in contents(output).items():
+            assert data == whole[name], f"{name} is not whole after kill {kills}"
+        finished = {path: path.stat().st_mtime_ns for path in output.rglob("shard-*.index")}
+        assert stamps.items() <= finished.items(), "a finished shard was made again"
+        stamps = finished
+    assert kills >= 3
+    assert contents(output) == whole
+    assert not [path for path in output.rglob("*.tmp") if "shard" in path.name]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small disk: {mounted.stderr.decode().strip()}")
+    yield folder
+    for _ in range(50):
+        if subprocess.run(["umount", str(folder)], capture_output=True).returncode == 0:
+            return
+        time.sleep(0.1)
+
+
+def test_a_full_disk_is_told_and_with_room_the_job_goes_on(
+    sources: Path, whole: dict[str, bytes], small_disk: Path
+) -> None:
+    output = small_disk / "out"
+    words = command(sources, output)
+    failed = subprocess.run(words, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert failed.stderr.count("timbre: error:") == 1 and "Traceback" not in failed.stderr
+    assert "No space left on device" in failed.stderr and str(output) in failed.stderr
+    for name, data in contents(output).items():
+        assert data == whole[name]
+    remount = ["mount", "-o", "remount,size=200m", str(small_disk)]
+    subprocess.run(remount, check=True)
+    subprocess.run(words, check=True, capture_output=True)
+    assert contents(output) == whole

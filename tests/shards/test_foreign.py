@@ -1,0 +1,198 @@
+"""Tars that another program wrote: indexed on first use, then read like our own."""
+
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import webdataset as wds
+
+from shard_tools.verify.manifest import verify
+from tests.help.made_shards import (content, make_shards, shifted)
+from tests.help.object_store import (s3, s3_bucket)
+from timbre.errors import ShardError
+from timbre.peek.command import main as peek
+from timbre.shards import records as shards
+from timbre.storage import files as storage
+from timbre.stream.order import Corpus, DataSource, open_corpus
+from timbre.stream.pair_stream import PairStream, StreamConfig
+
+SAMPLES, OFFSET = 6000, 40
+
+
+def encoded(wave: Any, format: str) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wave, 48_000, format=format, subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def pairs(first: int, count: int, meta: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """What a user gives to WebDataset's writer."""
+    for number in range(first, first + count):
+        key = f"talk/{number:03d}"
+        clean = content(key, SAMPLES)
+        yield {
+            "__key__": key,
+            "clean.flac": encoded(clean, "FLAC"),
+            "degraded.flac": encoded(shifted(clean, OFFSET), "FLAC"),
+            "pair.json": meta or {"alignment_offset": OFFSET, "room": "a hall"},
+        }
+
+
+def write(path: Path, samples: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wds.TarWriter(str(path)) as writer:
+        for sample in samples:
+            writer.write(sample)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two tars to train on, one of them without a folder for its split, and one to validate with."""
+    write(tmp_path / "shards/train/a.tar", pairs(0, 5))
+    write(tmp_path / "shards/b.tar", pairs(5, 4))
+    write(tmp_path / "shards/val/c.tar", pairs(9, 2))
+    return tmp_path / "shards"
+
+
+def corpus(folder: Any, split: str = "train") -> Corpus:
+    return open_corpus(DataSource(str(folder)), split)
+
+
+def test_foreign_tars_are_served_aligned(folder: Path) -> None:
+    assert [shard.path for shard in corpus(folder).shards] == ["b.tar", "train/a.tar"]
+    assert [shard.path for shard in corpus(folder, "val").shards] == ["val/c.tar"]
+    keys = set()
+    for batch in islice(PairStream([corpus(folder)], StreamConfig(4800, 3, 0, 2, 1)), 3):
+        keys |= set(batch.keys)
+        np.testing.assert_array_equal(batch.degraded, batch.clean // 2)
+        for key, clean in zip(batch.keys, batch.clean.numpy(), strict=True):
+            windows = np.lib.stride_tricks.sliding_window_view(content(key, SAMPLES), 4800)
+            assert (windows == clean).all(axis=1).any()
+    assert keys == {f"talk/{number:03d}" for number in range(9)}
+
+
+def test_indexes_are_made_once_and_our_tools_read_the_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert peek([str(folder), "--global-batch", "3"]) == 0
+    assert capsys.readouterr().out.count("talk/") == 9
+    stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    assert sorted(path.name for path in stamps if path.suffix != ".tar") == [
+        "a.index", "b.index", "c.index", "manifest.json"
+    ]  # fmt: skip
+    before = corpus(folder)
+    (folder / "manifest.json").unlink()
+    assert corpus(folder) == before
+    for path in (path for path in stamps if path.suffix == ".index"):
+        assert path.stat().st_mtime_ns == stamps[path]
+    # What only our own shards tell is missed, pair by pair, and ends no check.
+    faults = verify(f"{folder}/manifest.json")
+    assert sum("schema: Field required" in fault for fault in faults) == 11
+    assert not any("sha256" in fault or "audio" in fault for fault in faults)
+
+
+def test_our_own_shards_are_read_without_their_indexes_and_manifest(tmp_path: Path) -> None:
+    make_shards(tmp_path, [5, 4])
+    config = StreamConfig(4800, 3, 0, 2, 0)
+    before = [b.keys for b in islice(PairStream([corpus(tmp_path)], config), 4)]
+    for path in [*tmp_path.rglob("*.index"), tmp_path / "manifest.json"]:
+        path.unlink()
+    assert [b.keys for b in islice(PairStream([corpus(tmp_path)], config), 4)] == before
+
+
+def test_a_tar_that_was_changed_gets_a_new_index(folder: Path) -> None:
+    corpus(folder)
+    (folder / "manifest.json").unlink()
+    write(folder / "b.tar", pairs(5, 7))
+    assert [shard.pairs for shard in corpus(folder).shards] == [7, 5]
+
+
+def test_what_the_meta_tells_is_used(tmp_path: Path) -> None:
+    told = {"alignment_offset": OFFSET, "samples": SAMPLES, "bandwidth_hz": 8000.0}
+    write(tmp_path / "a.tar", pairs(0, 2, told))
+    write(tmp_path / "b.tar", pairs(2, 2))
+    bandwidths = [
+        {pair.bandwidth_hz for pair in shards.load_index(str(tmp_path), shard).pairs}
+        for shard in corpus(tmp_path).shards
+    ]
+    assert bandwidths == [{8000.0}, {24000.0}]
+
+
+def without(member: str) -> Iterator[dict[str, Any]]:
+    for pair in pairs(0, 2):
+        yield {name: value for name, value in pair.items() if name != member}
+
+
+BAD = {
+    "no offset": (lambda: pairs(0, 2, {"snr": 3}), "talk/000.pair.json: alignment_offset: Field"),
+    "no meta": (lambda: without("pair.json"), "talk/000: no member pair.json"),
+    "no clean side": (lambda: without("clean.flac"), "talk/000: no member clean"),
+    "no pairs": (lambda: iter(()), "1 tars without a single pair"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_pair_is_refused_by_name_and_nothing_is_left(tmp_path: Path, kind: str) -> None:
+    samples, told = BAD[kind]
+    write(tmp_path / "a.tar", samples())
+    with pytest.raises(ShardError, match=told):
+        corpus(tmp_path)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["compressed", "cut", "empty", "text", "mixed"])
+def test_what_is_no_whole_tar_of_pairs_in_sequence_is_refused_by_name(
+    folder: Path, kind: str
+) -> None:
+    path = folder / "b.tar"
+    data = path.read_bytes()
+    if kind == "compressed":
+        with tarfile.open(path, "w:gz") as tar:
+            tar.addfile(tarfile.TarInfo("a.clean.wav"))
+    elif kind == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif kind == "mixed":
+        first, second = pairs(0, 2)
+        mixed = {"__key__": first["__key__"], "clean.flac": b"x"}
+        write(path, [mixed, second, {k: v for k, v in first.items() if k != "clean.flac"}])
+    else:
+        path.write_bytes(b"" if kind == "empty" else b"no tar" * 1000)
+    with pytest.raises(ShardError, match=rf"{path}: "):
+        corpus(folder)
+
+
+def test_a_folder_without_tars_and_a_missing_manifest_are_told(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none/manifest\.json"):
+        corpus(folder / "none")
+    with pytest.raises(FileNotFoundError, match=r"other\.json"):  # a name, not a folder: a slip
+        corpus(folder / "other.json")
+
+
+def test_a_bucket_of_tars_is_indexed_in_the_bucket(
+    folder: Path,
+    s3_bucket: str,  # noqa: F811
+) -> None:
+    for path in folder.rglob("*.tar"):
+        storage.publish(f"{s3_bucket}/x/{path.relative_to(folder)}", path.read_bytes())
+    config = StreamConfig(4800, 3, 0, 2, 0)
+    remote = PairStream([corpus(f"{s3_bucket}/x")], config)
+    assert storage.exists(f"{s3_bucket}/x/train/a.index")
+    local = PairStream([corpus(folder)], config)
+    for ours, theirs in zip(islice(local, 3), islice(remote, 3), strict=True):
+        assert ours.keys == theirs.keys and ours.clean.equal(theirs.clean)
+
+
+def test_tars_that_cannot_be_indexed_beside_themselves_are_told(folder: Path) -> None:
+    (folder / "train/a.index").mkdir()
+    with pytest.raises(OSError, match=r"train/a\.index"):
+        corpus(folder)
+    shutil.rmtree(folder / "train/a.index")
+    assert json.loads(shards.to_json(corpus(folder).shards[0]))["pairs"] == 4
