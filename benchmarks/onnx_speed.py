@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.report import print_figure, print_machine
 from timbre.audio.decode import SAMPLE_RATE
 from timbre.audio.synthetic.voice import voice
-from timbre.restore.hop_runner import HOP
+from timbre.audio.waveform import HOP
 
 BENCH = "onnx_speed"
 TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}

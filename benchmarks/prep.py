@@ -32,7 +32,8 @@ from benchmarks.report import print_figure, print_line, print_machine, print_rat
 from benchmarks.stages import DENOISE, SCAN, STAGES, stage_clocks
 from shard_tools.config import PrepConfig
 from shard_tools.degrade.degrade import DenoiserConfig, weights_hash
-from shard_tools.executors.local import ALLOCATOR, Share, run_local
+from shard_tools.executors.local import ALLOCATOR, run_local
+from shard_tools.executors.share import Share
 from shard_tools.make import shard as make
 from shard_tools.make.job import open_job, shard_task
 from shard_tools.make.shard import ShardJob, ShardTask
@@ -138,7 +139,7 @@ def open_edition(config: PrepConfig, long_seconds: float) -> tuple[Opened, list[
 
     def tasks(cut: PrepConfig) -> list[ShardTask]:
         """Return the fullest shards of the same clips, cut as another config says."""
-        planned = job._replace(plan=plan.make_plan(edition.used("speech"), cut.plan_size()))
+        planned = job._replace(plan=plan.make_plan(edition.used("speech"), plan.plan_size(cut)))
         found = [shard_task(cut, planned, shard) for shard in planned.plan.shards()]
         most = max(len(task.pieces) for task in found)
         return [task for task in found if len(task.pieces) == most]

@@ -9,11 +9,9 @@ from pydantic.dataclasses import dataclass
 
 from shard_tools.degrade.degrade import DenoiserConfig
 from shard_tools.judge.quality import QualityConfig
+from shard_tools.mix.mixture import MixConfig
 from shard_tools.mix.reverb import ReverbConfig
-from shard_tools.plan.plan import PlanSize
-from shard_tools.plan.recipes import MixConfig
 from timbre import config as configs
-from timbre.audio.decode import SAMPLE_RATE
 from timbre.config import STRICT, Count, Name, NonNegative, Positive, Seed, Share
 from timbre.shards.records import AudioFormat
 
@@ -87,17 +85,6 @@ class PrepConfig:
                 raise ValueError(
                     f"quality.{name} {getattr(self.quality, name)}: no pair could pass, {stored}"
                 )
-
-    def plan_size(self) -> PlanSize:
-        """Return the numbers that a plan depends on."""
-        margin = self.clips.trim_margin_seconds
-        return PlanSize(
-            round(self.save_segment_seconds * SAMPLE_RATE),
-            None if margin is None else round(margin * SAMPLE_RATE),
-            self.variants,
-            self.shard_pairs,
-            self.seed,
-        )
 
 
 # What no shard depends on: moving the data or the job changes none.

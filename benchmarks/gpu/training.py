@@ -21,8 +21,8 @@ from tests.help.moved_generators import NAMES, build
 from timbre import config as configs
 from timbre.audio.decode import SAMPLE_RATE
 from timbre.audio.metrics import log_spectral_distance
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.shards.records import AudioFormat
-from timbre.stream.order import DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream
 from timbre.train.config import TrainConfig
 from timbre.train.gan.gan import DTYPES

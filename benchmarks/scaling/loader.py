@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.scaling.rank import received_bytes
-from timbre.stream.order import DataSource, open_corpus
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 BATCH, SEGMENT = 8, 96_000

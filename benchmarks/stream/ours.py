@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from benchmarks.stream.case import BATCH, WORKERS, Batch, Load, Task
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.storage import files as storage
-from timbre.stream.order import DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 FOLDER = "ours"

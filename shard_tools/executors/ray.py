@@ -13,7 +13,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 
-from shard_tools.executors.local import ALLOCATOR, variable
+from shard_tools.executors.local import ALLOCATOR
+from shard_tools.executors.share import variable
 from shard_tools.mix.bank import Bank
 from timbre.errors import ConfigError, WorkError
 from timbre.processes import Failure, attempt, result_of

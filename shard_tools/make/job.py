@@ -59,7 +59,7 @@ def open_job(config: PrepConfig, edition: Edition) -> Job:
         voices={entry.number: entry.paths for split in SPLITS for entry in pools[split].babbles},
         rooms=rooms,
     )
-    plan = plans.make_plan(speech, config.plan_size(), record.edition, record.first_shard)
+    plan = plans.make_plan(speech, plans.plan_size(config), record.edition, record.first_shard)
     return Job(plan, pools, shard_job)
 
 

@@ -1,12 +1,15 @@
 """Speech and noise at a given signal-to-noise ratio and level; several noises in layers."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from timbre.audio import decode as audio
 from timbre.audio.decode import Wave
+from timbre.config import STRICT, Share
 
 PEAK = 0.99
 # Where a recording goes round, its end fades into its beginning: 20 ms, in samples, or a quarter of
@@ -16,6 +19,29 @@ FADE = 960
 LAYER_LEVEL_DB = -30.0
 # What is quieter counts as silence: raised to a level that is heard, it would be 16-bit steps.
 QUIETEST_DB = -80.0
+
+
+@dataclass(config=STRICT)
+class MixConfig:
+    """How loud the speech is, how far above the noise, and what the noise is."""
+
+    snr_db_low: float = 0.0
+    snr_db_high: float = 20.0
+    # Nearly clean input teaches the network to do no harm.
+    near_clean_share: Share = 0.1
+    near_clean_snr_db: float = 40.0
+    # DeepFilterNet3 is at its best between -30 and -10 dBFS.
+    level_db_low: float = -28.0
+    level_db_high: Annotated[float, Field(le=0)] = -22.0
+    # Pairs with two or three noises at once.
+    several_noises_share: Share = 0.25
+    # Pairs in which the first noise is a babble of other speakers of the split.
+    babble_share: Share = 0.1
+
+    def __post_init__(self) -> None:
+        for low, high in [("snr_db_low", "snr_db_high"), ("level_db_low", "level_db_high")]:
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} {getattr(self, low)} exceeds {high} {getattr(self, high)}")
 
 
 class Request(NamedTuple):

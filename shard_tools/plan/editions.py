@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from pydantic.dataclasses import dataclass
 
 from shard_tools.config import PrepConfig, differences, settings
-from shard_tools.executors.local import Share
-from shard_tools.plan.plan import SPLITS, make_plan, split_names
+from shard_tools.executors.share import Share
+from shard_tools.plan.plan import SPLITS, make_plan, plan_size, split_names
 from shard_tools.scan.catalogue import Clip, dump_rows, load_rows
 from shard_tools.scan.scan import Run, scan, tell_refused
 from shard_tools.scan.sources import ROLES
@@ -190,7 +190,7 @@ def _publish(
         storage.publish(_catalogue_url(config.output, role, number), data)
     first = {split: sum(e.record.shards[split] for e in earlier) for split in SPLITS}
     used = [clip for clip in clips["speech"] if clip.refused is None]
-    plan = make_plan(used, config.plan_size(), number, first)
+    plan = make_plan(used, plan_size(config), number, first)
     counts = Counter(split for split, _ in plan.shards())
     record = PlanRecord(
         schema=shards.SCHEMA,

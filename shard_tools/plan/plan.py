@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shard_tools.config import PrepConfig
 from shard_tools.scan.catalogue import Clip
 from timbre.audio.decode import SAMPLE_RATE
 from timbre.shards.records import Split
@@ -144,6 +145,18 @@ def piece_of(clip: Clip, number: int, size: PlanSize) -> tuple[int, int]:
     length, count = max(stop - start, size.segment), count_pieces(clip, size)
     low, high = round(number * length / count), round((number + 1) * length / count)
     return start + low, high - low
+
+
+def plan_size(config: PrepConfig) -> PlanSize:
+    """Return the numbers that a plan depends on."""
+    margin = config.clips.trim_margin_seconds
+    return PlanSize(
+        round(config.save_segment_seconds * SAMPLE_RATE),
+        None if margin is None else round(margin * SAMPLE_RATE),
+        config.variants,
+        config.shard_pairs,
+        config.seed,
+    )
 
 
 def make_plan(

@@ -1,41 +1,16 @@
 """Every random choice of every pair: how loud, in what noises, in which room."""
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 
+from shard_tools.mix.mixture import MixConfig
 from shard_tools.plan.plan import Piece, Plan, Shard, shard_seed
-from timbre.config import STRICT, Share
 
 # Beside the first noise, the others lie this far below it.
 SOFTER_DB = (-10.0, 0.0)
 MOST_NOISES = 3
-
-
-@dataclass(config=STRICT)
-class MixConfig:
-    """How loud the speech is, how far above the noise, and what the noise is."""
-
-    snr_db_low: float = 0.0
-    snr_db_high: float = 20.0
-    # Nearly clean input teaches the network to do no harm.
-    near_clean_share: Share = 0.1
-    near_clean_snr_db: float = 40.0
-    # DeepFilterNet3 is at its best between -30 and -10 dBFS.
-    level_db_low: float = -28.0
-    level_db_high: Annotated[float, Field(le=0)] = -22.0
-    # Pairs with two or three noises at once.
-    several_noises_share: Share = 0.25
-    # Pairs in which the first noise is a babble of other speakers of the split.
-    babble_share: Share = 0.1
-
-    def __post_init__(self) -> None:
-        for low, high in [("snr_db_low", "snr_db_high"), ("level_db_low", "level_db_high")]:
-            if getattr(self, low) > getattr(self, high):
-                raise ValueError(f"{low} {getattr(self, low)} exceeds {high} {getattr(self, high)}")
 
 
 class BabbleEntry(NamedTuple):

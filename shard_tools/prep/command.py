@@ -9,8 +9,9 @@ from tqdm import tqdm
 
 from shard_tools.config import PrepConfig
 from shard_tools.degrade.degrade import weights_hash
-from shard_tools.executors.local import Share, find_share, run_local
+from shard_tools.executors.local import run_local
 from shard_tools.executors.ray import run_ray
+from shard_tools.executors.share import Share, find_share
 from shard_tools.make.job import Job, open_job, shard_task
 from shard_tools.make.left_out import write_report
 from shard_tools.make.manifest import (

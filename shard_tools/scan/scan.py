@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from shard_tools.config import ClipsConfig, PrepConfig
-from shard_tools.executors.local import Share
+from shard_tools.executors.share import Share
 from shard_tools.scan.catalogue import Clip, cut_into_parts, load_rows, scan_part
 from shard_tools.scan.sources import ROLES, File, SpeakerRule, list_files, open_source
 from timbre.command import say

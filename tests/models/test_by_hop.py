@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.help.moved_generators import NAMES, build, noise
+from timbre.audio.waveform import HOP
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.spectral_by_hop import SpectralStep
 from timbre.models.wave_by_hop import WaveStep
-from timbre.restore.hop_runner import HOP, Step
+from timbre.restore.hop_runner import Step
 from timbre.restore.live.step import build_fast_step
 
 BOTH = pytest.mark.parametrize("name", NAMES)

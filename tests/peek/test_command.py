@@ -10,7 +10,7 @@ import pytest
 from tests.help.made_shards import make_shards
 from timbre.peek.command import main
 from timbre.shards import records as shards
-from timbre.stream.order import DataSource, open_corpus
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 

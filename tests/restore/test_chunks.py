@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from tests.help.moved_generators import build, noise
+from timbre.audio.waveform import HOP
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import DenoiserStep
 from timbre.restore.chunks import Window, denoise_blocks, generate_blocks, window_of
-from timbre.restore.hop_runner import HOP
 
 # Longer than the longest history (2.5 s) and some chunks; the wave generators' is 0.4 s.
 LONG, SHORTER = 150_000, 60_000

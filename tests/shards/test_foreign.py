@@ -21,7 +21,7 @@ from timbre.errors import ShardError
 from timbre.peek.command import main as peek
 from timbre.shards import records as shards
 from timbre.storage import files as storage
-from timbre.stream.order import Corpus, DataSource, open_corpus
+from timbre.shards.corpus import Corpus, DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream, StreamConfig
 
 SAMPLES, OFFSET = 6000, 40

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from timbre.errors import ConfigError
-from timbre.stream.order import MIXED_TOGETHER, Corpus, EpochOrder, Order, SampleOrder
+from timbre.shards.corpus import Corpus
+from timbre.stream.order import MIXED_TOGETHER, EpochOrder, Order, SampleOrder
 
 COUNTS = [7, 0, 5, 9, 4, 6]
 

@@ -9,9 +9,9 @@ import pytest
 from tests.help.made_shards import content, make_shards, mixed
 from timbre.errors import ConfigError
 from timbre.shards import records as shards
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.storage import files as storage
 from timbre.stream.batches import PairBatch
-from timbre.stream.order import DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 SEGMENT = 4800

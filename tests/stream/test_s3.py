@@ -17,8 +17,8 @@ from tests.storage.faulty_bucket import Bucket
 from tests.storage.faulty_proxy import Fault
 from timbre import config as configs
 from timbre.errors import ConfigError
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.storage.errors import StoreError
-from timbre.stream.order import DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 from timbre.stream.reader import ReadingConfig
 from timbre.train.config import TrainConfig

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.help.made_shards import make_shards
-from timbre.stream.order import DataSource, open_corpus
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream, StreamConfig
 from timbre.stream.shared_batches import SLOTS, RowPool, Shape
 

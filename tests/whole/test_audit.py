@@ -60,9 +60,9 @@ from timbre.errors import ConfigError
 from timbre.models import checkpoint
 from timbre.models.wave import TransposedConvolution, WaveGenerator
 from timbre.shards import records as shards
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.shards.whole_pairs import load_pair
 from timbre.stream.augment import AugmentConfig, Sides, apply, draw
-from timbre.stream.order import DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream, StreamConfig
 from timbre.train.config import TrainConfig
 from timbre.train.gan.gan import DTYPES, Precision

@@ -3,178 +3,144 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Lowest first; a module imports from lower rows, or from its own.
-LAYERS = [
-    {
-        "timbre.errors",
-        "timbre.storage.errors",
-        "timbre.storage.ranged_file",
-        "timbre.storage.atomic_write",
-    },
-    {
-        "timbre.storage.listing",
-        "timbre.train.agreement",
-        "timbre.train.validation.score",
-        "timbre.audio.waveform",
-        "timbre.audio.libsndfile",
-        "timbre.torch_settings",
-    },
-    {
-        "timbre.audio.levels",
-        "timbre.audio.resample",
-        "timbre.audio.blocks",
-        "timbre.audio.truncation",
-        "timbre.models.shipped",
-        "timbre.processes",
-    },
-    {"timbre.restore.live.pcm"},
-    {"timbre.restore.output", "timbre.audio.working_level"},
-    {"timbre.storage.retries"},
-    {"timbre.command", "timbre.config", "timbre.storage.files", "timbre.train.gan.descent"},
-    {"timbre.audio.decode", "timbre.storage.new_file"},
-    {"timbre.audio.sound", "timbre.audio.encode"},
-    {
-        "timbre.audio.spectra",
-        "timbre.audio.filters",
-        "timbre.audio.synthetic.voice",
-        "timbre.restore.live.products",
-    },
-    {
-        "timbre.shards.records",
-        "timbre.denoise",
-        "timbre.models.generator",
-        "timbre.stream.augment",
-        "timbre.train.gan.schedule",
-        "timbre.train.losses.perceptual",
-    },
-    {
-        "timbre.shards.decode",
-        "timbre.stream.shared_batches",
-        "timbre.storage.remote",
-        "timbre.restore.hop_runner",
-    },
-    {"timbre.shards.tar", "timbre.export"},
-    {"timbre.shards.foreign", "timbre.train.gan.balance", "timbre.train.watch.alarms"},
-    {
-        "timbre.stream.order",
-        "timbre.shards.pairs",
-        "timbre.storage.cache",
-        "timbre.train.watch.rank_log",
-        "timbre.train.told_once",
-    },
-    {"timbre.train.ranks"},
-    {
-        "timbre.stream.reader",
-        "timbre.train.losses.reconstruction",
-        "timbre.audio.metrics",
-        "timbre.audio.synthetic.noise",
-    },
-    {"timbre.stream.batches", "timbre.evaluate.dnsmos", "timbre.evaluate.speaker"},
-    {
-        "timbre.stream.pair_stream",
-        "timbre.train.gan.gan",
-        "timbre.models.checkpoint",
-        "timbre.shards.whole_pairs",
-    },
-    {
-        "timbre.stream.device_loader",
-        "timbre.train.validation.validation",
-        "timbre.train.watch.telemetry",
-        "timbre.train.checkpoints",
-    },
-    {"timbre.train.config"},
-    {"timbre.train.data"},
-    {"timbre.restore.chunks"},
-    {"timbre.restore.restorer", "timbre.restore.live.restorer"},
-    {"timbre.restore.files"},
-    {"timbre.train.run", "timbre.restore.pool", "timbre.evaluate", "timbre.restore.live.command"},
-    {"timbre.train.dry_run.memory", "timbre.evaluate.report.page"},
-    {"timbre.train.dry_run.describe"},
-    {
-        "timbre.train.step",
-        "timbre.evaluate.command",
-        "timbre.restore.command",
-        "timbre.export.command",
-        "timbre.peek.command",
-        "timbre.demo",
-    },
-    {"timbre.cli"},
+# Lowest first. A unit imports from lower rows only; units of one row do not import each other.
+ROWS = [
+    {"timbre.errors"},
+    {"timbre.torch_settings", "timbre.precision", "timbre.packages"},
+    {"timbre.config", "timbre.command", "timbre.processes", "timbre.pages"},
+    {"timbre.storage"},
+    {"timbre.audio"},
+    {"timbre.shards", "timbre.denoise", "timbre.models"},
+    {"timbre.stream", "timbre.restore", "timbre.export"},
+    {"timbre.train", "timbre.evaluate", "timbre.peek"},
+    {"timbre.cli", "timbre.demo", "timbre"},
     {"timbre.__main__"},
 ]
-PREP_MAY_USE = {
-    "timbre.errors",
-    "timbre.processes",
-    "timbre.command",
-    "timbre.config",
-    "timbre.storage.files",
-    "timbre.audio.decode",
-    "timbre.shards.records",
-    "timbre.shards.tar",
-    "timbre.denoise",
-    "timbre.audio.synthetic.voice",
+# The same for the tools; each may use the rows of timbre up to the nouns, but no models.
+TOOL_ROWS = [
+    {"shard_tools.mix", "shard_tools.judge", "shard_tools.metas"},
+    {"shard_tools.degrade", "shard_tools.executors", "shard_tools.stats", "shard_tools.verify"},
+    {"shard_tools.config"},
+    {"shard_tools.scan"},
+    {"shard_tools.plan", "shard_tools.speed"},
+    {"shard_tools.make"},
+    {"shard_tools.prep"},
+]
+# What a unit must not reach, by any way.
+NEVER = {
+    "timbre.train": {"timbre.denoise", "timbre.restore", "timbre.evaluate", "timbre.export"},
+    "timbre.restore": {"timbre.shards", "timbre.stream", "timbre.train"},
+    "timbre.export": {"timbre.shards", "timbre.stream", "timbre.train", "timbre.restore"},
+    "timbre.evaluate": {"timbre.stream", "timbre.train"},
+    "timbre.peek": {"timbre.models", "timbre.denoise", "timbre.train"},
+    "timbre.shards": {"timbre.denoise", "timbre.models"},
+    "timbre.denoise": {"timbre.shards", "timbre.models"},
+    "timbre.models": {"timbre.shards", "timbre.denoise"},
+    "shard_tools": {"timbre.models", "timbre.stream", "timbre.train", "timbre.restore"},
 }
+# The only files that read or write the environment.
+ENVIRONMENT = {"timbre.processes", "shard_tools.executors.share"}
 
 
-def modules(package: str) -> dict[str, Path]:
-    found = {}
-    for path in (ROOT / package).rglob("*.py"):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        found[name.removesuffix(".__init__")] = path
-    return found
+@cache
+def modules() -> dict[str, Path]:
+    paths = [
+        path for package in ("timbre", "shard_tools") for path in (ROOT / package).rglob("*.py")
+    ]
+    dotted = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+    return {name.removesuffix(".__init__"): path for name, path in dotted.items()}
 
 
-def imports(path: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def imports(module: str) -> dict[str, str]:
+    """Each module of ours that a module imports, with the names that it takes from there."""
+    arrows: dict[str, str] = {}
+    for node in ast.walk(ast.parse(modules()[module].read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            dotted = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.startswith(("timbre", "shard_tools"))}
+            dotted = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in dotted:
+            target = name if name in modules() else name.rpartition(".")[0]
+            if target in modules():
+                arrows[target] = f"{arrows[target]}, {name}" if target in arrows else name
+    return arrows
 
 
-def unit(name: str) -> str:
-    """The row entry that a dotted name belongs to: timbre.denoise.network -> timbre.denoise."""
-    return ".".join(name.split(".")[:2])
+def unit(module: str) -> str:
+    """The package or file that a module belongs to: timbre.denoise.network -> timbre.denoise."""
+    return ".".join(module.split(".")[:2])
 
 
-def level(name: str) -> int:
-    return next(number for number, row in enumerate(LAYERS) if unit(name) in row)
+def row(name: str, rows: list[set[str]]) -> int:
+    return next(number for number, units in enumerate(rows) if name in units)
 
 
-@pytest.mark.parametrize("name", sorted(set(modules("timbre")) - {"timbre"}))
-def test_imports_point_downward(name: str) -> None:
-    for imported in imports(modules("timbre")[name]):
-        assert not imported.startswith("shard_tools"), f"{name} imports {imported}"
-        # `from timbre import audio` names the module, `from timbre.audio import read` its content.
-        if imported != "timbre" and unit(imported) != unit(name):
-            assert level(imported) < level(name), f"{name} imports {imported}, which is above it"
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_arrows_point_to_lower_rows(module: str) -> None:
+    for target, names in imports(module).items():
+        if unit(target) == unit(module) or target in ("timbre", "shard_tools"):
+            continue
+        message = f"{module} imports {names}"
+        if module.startswith("shard_tools"):
+            rows = TOOL_ROWS if target.startswith("shard_tools") else ROWS
+            limit = row("timbre.stream", ROWS) if rows is ROWS else row(unit(module), TOOL_ROWS)
+        else:
+            rows, limit = ROWS, row(unit(module), ROWS)
+        assert unit(target) in set().union(*rows), f"{message}: {target} is in no row"
+        assert row(unit(target), rows) < limit, message
 
 
-@pytest.mark.parametrize("name", sorted(modules("shard_tools")))
-def test_prep_uses_only_the_contract_and_what_lies_below(name: str) -> None:
-    for imported in imports(modules("shard_tools")[name]):
-        if imported.startswith("timbre."):
-            assert unit(imported) in PREP_MAY_USE, f"{name} imports {imported}"
+def test_every_module_is_in_a_row() -> None:
+    units = {unit(module) for module in modules()} - {"shard_tools"}
+    assert units <= set().union(*ROWS, *TOOL_ROWS)
 
 
-def test_modules_of_one_package_import_each_other_without_a_cycle() -> None:
+@pytest.mark.parametrize(("start", "never"), sorted(NEVER.items()))
+def test_what_must_not_be_reached_is_not(start: str, never: set[str]) -> None:
+    ways = {module: module for module in modules() if f"{module}.".startswith(f"{start}.")}
+    queue = list(ways)
+    while queue:
+        module = queue.pop()
+        for target in imports(module):
+            # The face of the whole project hands its one name on only when asked for it.
+            if target in ways or target == "timbre":
+                continue
+            ways[target] = f"{ways[module]} -> {target}"
+            queue.append(target)
+            assert unit(target) not in never, ways[target]
+
+
+@pytest.mark.parametrize("package", ["timbre", "shard_tools"])
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
     graph = {
-        name: {next(m for m in (i, i.rpartition(".")[0]) if m in modules("shard_tools"))
-               for i in imports(path) if i.startswith("shard_tools")}
-        for name, path in modules("shard_tools").items()
-    }  # fmt: skip
+        module: {target for target in imports(module) if target.startswith(package)}
+        for module in modules()
+        if module.startswith(package)
+    }
     while graph:
-        free = [name for name, needs in graph.items() if not needs & graph.keys()]
-        assert free, f"a cycle among {sorted(graph)}"
-        for name in free:
-            del graph[name]
+        free = [module for module, needs in graph.items() if not needs & graph.keys()]
+        assert free, f"a circle among {sorted(graph)}"
+        for module in free:
+            del graph[module]
+
+
+def test_nothing_below_imports_a_command_line() -> None:
+    doors = ("timbre.cli", "timbre.demo")
+    for module in modules():
+        if module.endswith((".command", ".__main__")) or module in doors:
+            continue
+        lines = [t for t in imports(module) if t.endswith(".command") and t != "timbre.command"]
+        assert not lines, f"{module} imports {lines}"
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -185,10 +151,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded.stdout.strip() == "[]"
 
 
-def test_only_the_command_line_and_executors_touch_the_environment() -> None:
-    # Shares of a job array; the allocator of worker processes.
-    allowed = {"shard_tools.executors.local", "timbre.processes"}
-    for package in ("timbre", "shard_tools"):
-        for name, path in modules(package).items():
-            if "os.environ" in path.read_text() or "getenv" in path.read_text():
-                assert name in allowed, f"{name} reads or writes the environment"
+def test_only_two_files_touch_the_environment() -> None:
+    for module, path in modules().items():
+        if "os.environ" in path.read_text() or "getenv" in path.read_text():
+            assert module in ENVIRONMENT, f"{module} reads or writes the environment"

@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE_RATE = 48_000
+# 10 ms: what a network by hop takes at a time.
+HOP = SAMPLE_RATE // 100
 
 Wave = NDArray[np.float32]
 Int16Wave = NDArray[np.int16]

@@ -15,11 +15,11 @@ from timbre.audio import metrics
 from timbre.audio.decode import SAMPLE_RATE
 from timbre.errors import AudioError, ConfigError
 from timbre.shards import tar as tars
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.shards.pairs import PairPlace, holds_noisy
 from timbre.shards.records import META_MEMBER
 from timbre.shards.whole_pairs import PairList, load_pair
 from timbre.storage import files as storage
-from timbre.stream.order import DataSource, open_corpus
 
 FULL_HZ = SAMPLE_RATE / 2
 BABBLE = "babble"

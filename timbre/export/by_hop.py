@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from timbre.audio.waveform import HOP
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import LATENCY_HOPS, LATENCY_SAMPLES, DenoiserState, DenoiserStep
 from timbre.export.denoiser import PortableDenoiser
@@ -12,7 +13,6 @@ from timbre.export.whole import chain_output, generator_output
 from timbre.models.generator import Generator, GeneratorConfig
 from timbre.models.spectral_by_hop import SpectralState, SpectralStep
 from timbre.models.wave_by_hop import WaveState, WaveStep
-from timbre.restore.hop_runner import HOP
 
 Step = SpectralStep | WaveStep
 State = DenoiserState | SpectralState | WaveState

@@ -9,6 +9,7 @@ from importlib import import_module
 
 from timbre import config as configs
 from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.waveform import HOP
 from timbre.command import command, say
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import ConfigError, WorkError
@@ -20,7 +21,6 @@ from timbre.export.whole import whole_chain, whole_generator
 from timbre.models import shipped
 from timbre.models.checkpoint import load_generator, save_generator
 from timbre.models.generator import Generator, GeneratorConfig
-from timbre.restore.hop_runner import HOP
 from timbre.storage import files as storage
 
 TOLERANCE = 1e-4

@@ -4,13 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timbre.audio.waveform import HOP
 from timbre.export.fourier import N_FFT, FactoredFourier
 from timbre.models.generator import Generator, GeneratorConfig, build_generator
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.spectral_by_hop import SCALE, SpectralStep
 from timbre.models.wave import WaveGenerator
 from timbre.models.wave_by_hop import WaveStep
-from timbre.restore.hop_runner import HOP
 
 
 def portable_generator(generator: Generator, config: GeneratorConfig) -> Generator:

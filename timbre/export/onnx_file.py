@@ -11,8 +11,8 @@ from torch import Tensor
 
 from timbre.audio.decode import SAMPLE_RATE
 from timbre.audio.synthetic.voice import ACTIVE_LEVEL_DB
+from timbre.audio.waveform import HOP
 from timbre.export.part import Part
-from timbre.restore.hop_runner import HOP
 
 OPSET = 20
 LEVEL = f"speech at about {ACTIVE_LEVEL_DB:g} dBFS, the RMS of its active parts"

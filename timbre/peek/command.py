@@ -10,8 +10,9 @@ from typing import NamedTuple
 from timbre.command import at_least, command, say
 from timbre.errors import ConfigError
 from timbre.shards import records as shards
+from timbre.shards.corpus import Corpus, DataSource, open_corpus
 from timbre.shards.records import ShardEntry, ShardIndex
-from timbre.stream.order import Corpus, DataSource, Order, SampleOrder, open_corpus
+from timbre.stream.order import Order, SampleOrder
 
 OPEN_INDEXES = 64
 # Name, default, least value, meaning.

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from timbre.audio.waveform import HOP
 from timbre.denoise.by_hop import DenoiserStep
-from timbre.restore.hop_runner import HOP, HopStream
+from timbre.restore.hop_runner import HopStream
 
 # What a generator makes of a window: ``(rows, samples)`` of ``(signals, rows, samples)``.
 Generate = Callable[[Tensor], Tensor]

@@ -7,10 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timbre.audio.waveform import SAMPLE_RATE
+from timbre.audio.waveform import HOP
 from timbre.precision import exact_float32
-
-HOP = SAMPLE_RATE // 100
 
 
 class Step(Protocol):

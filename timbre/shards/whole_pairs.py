@@ -10,7 +10,7 @@ from torch import Tensor
 from timbre.shards import records as shards
 from timbre.storage import files as storage
 from timbre.errors import ShardError
-from timbre.stream.order import (Corpus)
+from timbre.shards.corpus import Corpus
 from timbre.shards.pairs import (NOISY_SIDES, SIDES, PairPlace, holds_noisy, read_whole)
 from timbre.shards.records import (ShardIndex)
 

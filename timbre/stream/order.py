@@ -7,17 +7,12 @@ of it is had without what lies before, so going on at the end of an epoch costs 
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic.dataclasses import dataclass
 
-from timbre.config import STRICT, Name, Positive
 from timbre.errors import ConfigError
-from timbre.shards import foreign
-from timbre.shards import records as shards
-from timbre.shards.records import ShardEntry
+from timbre.shards.corpus import Corpus
 
 Order = NDArray[np.int64]
 
@@ -29,46 +24,6 @@ SHARDS, PAIRS, CORPORA = 11, 12, 13
 MIXED_TOGETHER = 1024
 # A batch lies in two of each at most.
 KEPT_WINDOWS, KEPT_EPOCHS = 4, 4
-
-
-@dataclass(config=STRICT)
-class DataSource:
-    """One set of shards to train on, and its share of every epoch relative to the others."""
-
-    manifest: Name
-    weight: Positive = 1.0
-
-
-class Corpus(NamedTuple):
-    """The shards of one split of one manifest."""
-
-    folder: str
-    shards: tuple[ShardEntry, ...]
-    weight: float
-    manifest_sha256: str
-    save_segment_seconds: float
-
-    @property
-    def pairs(self) -> int:
-        """How many pairs there are."""
-        return sum(shard.pairs for shard in self.shards)
-
-
-def open_corpus(source: DataSource, split: str) -> Corpus:
-    """Return the shards of a split; a folder of foreign tars gets its manifest on the way.
-
-    Raises:
-        FileNotFoundError: there is no manifest, and no tar.
-        ShardError: it is damaged, or has no such split.
-    """
-    manifest = foreign.open_or_adopt(source.manifest)
-    return Corpus(
-        shards.folder_of(source.manifest),
-        manifest.shards(split),
-        source.weight,
-        shards.sha256(shards.to_json(manifest)),
-        manifest.save_segment_seconds,
-    )
 
 
 class EpochOrder:

@@ -18,12 +18,13 @@ from torch.utils.data import get_worker_info
 
 from timbre.audio.decode import SAMPLE_RATE
 from timbre.errors import CheckpointError, ConfigError, ShardError
+from timbre.shards.corpus import Corpus
 from timbre.shards.pairs import NOISY_SIDES, SIDES
 from timbre.storage import files as storage
 from timbre.storage.errors import StoreError
 from timbre.stream import order
 from timbre.stream.batches import AHEAD, BatchMaker, Failure, FilledBatch, PairBatch, Step
-from timbre.stream.order import Corpus, SampleOrder
+from timbre.stream.order import SampleOrder
 from timbre.stream.reader import BadPair, Counters, PairReader, ReadingConfig
 from timbre.stream.shared_batches import RowPool, Shape
 

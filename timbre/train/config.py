@@ -9,8 +9,8 @@ from pydantic.dataclasses import dataclass
 from timbre.config import STRICT, Count, Name, Natural, Seed, Share
 from timbre.models.discriminators import DiscriminatorConfig
 from timbre.models.generator import GeneratorConfig
+from timbre.shards.corpus import DataSource
 from timbre.stream.augment import AugmentConfig
-from timbre.stream.order import DataSource
 from timbre.stream.reader import ReadingConfig
 from timbre.train.gan.balance import BalancerConfig
 from timbre.train.gan.gan import OptimizerConfig, Precision

@@ -13,12 +13,12 @@ from timbre.audio.decode import SAMPLE_RATE
 from timbre.command import FAILED, tell
 from timbre.errors import ConfigError, ShardError, TimbreError, ToldError
 from timbre.shards import records as shards
+from timbre.shards.corpus import Corpus, open_corpus
 from timbre.shards.pairs import holds_noisy
 from timbre.storage import files as storage
 from timbre.storage.errors import StoreError
 from timbre.stream.batches import PairBatch
 from timbre.stream.device_loader import DeviceLoader
-from timbre.stream.order import Corpus, open_corpus
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 from timbre.stream.reader import Counters
 from timbre.train.config import TrainConfig

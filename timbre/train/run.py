@@ -14,9 +14,9 @@ from torch import Tensor
 from timbre import config as configs
 from timbre.errors import ConfigError, WorkError
 from timbre.models import checkpoint
+from timbre.shards.corpus import open_corpus
 from timbre.storage import files as storage
 from timbre.stream.batches import PairBatch
-from timbre.stream.order import open_corpus
 from timbre.train.checkpoints import refuse_other, start_from
 from timbre.train.config import TrainConfig
 from timbre.train.data import TrainingData

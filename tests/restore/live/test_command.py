@@ -12,11 +12,10 @@ from tests.help.moved_generators import build, noise
 from tests.restore.live.test_restorer import live, noisy
 from timbre import cli
 from timbre.audio import decode as audio
-from timbre.audio.waveform import to_int16
+from timbre.audio.waveform import HOP, to_int16
 from timbre.errors import AudioError
 from timbre.models import checkpoint
 from timbre.models.generator import GeneratorConfig
-from timbre.restore.hop_runner import HOP
 from timbre.restore.live.pcm import PcmSource, to_bytes
 from timbre.restore.live.restorer import StreamingRestorer
 

@@ -7,11 +7,10 @@ import torch
 from tests.help.denoise_inputs import noisy_voice
 from tests.help.moved_generators import NAMES, build
 from timbre.audio.resample import resample
-from timbre.audio.waveform import Wave
+from timbre.audio.waveform import HOP, Wave
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError
 from timbre.models.generator import Generator
-from timbre.restore.hop_runner import HOP
 from timbre.restore.live.restorer import Mix, StreamingRestorer, restore_blocks
 
 BOTH = pytest.mark.parametrize("name", NAMES)

@@ -290,7 +290,7 @@ def test_an_interrupt_is_left_to_the_parent() -> None:
 def test_workers_end_with_their_parent_and_quietly(
     number: signal.Signals, to_all: bool, code: int, told: str
 ) -> None:
-    script = "import sys; from tests.test_executors import hang; sys.exit(hang())"
+    script = "import sys; from tests.shard_tools.executors.test_local import hang; sys.exit(hang())"
     parent = subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

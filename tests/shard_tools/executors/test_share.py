@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shard_tools.executors.local import Share, find_share
+from shard_tools.executors.share import Share, find_share
 from timbre.errors import ConfigError
 
 Scheduler = Callable[[dict[str, str]], None]

@@ -15,7 +15,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
 
-from shard_tools.executors.local import Share, find_share
+from shard_tools.executors.share import Share, find_share
 from tests.shard_tools.executors.slurm_cluster import Slurm, needs_slurm
 from timbre.errors import ConfigError
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shard_tools.config import PrepConfig
-from shard_tools.executors.local import Share
+from shard_tools.executors.share import Share
 from shard_tools.make import job
 from shard_tools.metas import read_metas
 from shard_tools.plan import editions

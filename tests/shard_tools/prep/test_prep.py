@@ -22,11 +22,11 @@ from timbre.audio.synthetic.voice import voice
 from timbre.errors import AudioError, ConfigError, ShardError
 from timbre.shards import records as shards
 from timbre.shards import tar as tars
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.shards.pairs import NOISY_SIDES, holds_noisy, read_whole
 from timbre.shards.records import Manifest, PairMeta
 from timbre.shards.whole_pairs import PairList
 from timbre.storage import files as storage
-from timbre.stream.order import DataSource, open_corpus
 
 
 def changed(config: PrepConfig, **changes: object) -> PrepConfig:

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from shard_tools.config import PrepConfig
-from shard_tools.executors.local import Share, run_local
+from shard_tools.executors.local import run_local
+from shard_tools.executors.share import Share
 from shard_tools.scan import catalogue, scan, sources
 from shard_tools.scan.catalogue import (
     Clip,

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.stream.batches import PairBatch
 from timbre.stream.device_loader import DeviceLoader
-from timbre.stream.order import DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 

@@ -10,7 +10,7 @@ from tests.help.made_shards import make_shards
 from tests.train.distributed.launch import launch, torchrun
 from tests.train.distributed.test_ranks import write_config
 from timbre.models import checkpoint
-from timbre.stream.order import DataSource, open_corpus
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream, StreamConfig
 
 GLOBAL_BATCH, SEGMENT, STEPS = 12, 2400, 12

@@ -18,8 +18,8 @@ from timbre import config as configs
 from timbre.audio import metrics
 from timbre.errors import ShardError
 from timbre.shards import records as shards
+from timbre.shards.corpus import DataSource, open_corpus
 from timbre.shards.whole_pairs import PairList, load_pair, spread
-from timbre.stream.order import DataSource, open_corpus
 from timbre.train.config import TrainConfig
 from timbre.train.run import Run, open_run
 from timbre.train.validation.validation import summary

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from timbre.audio.levels import gain
 from timbre.audio.resample import resample_blocks
-from timbre.audio.waveform import SAMPLE_RATE, Wave
+from timbre.audio.waveform import HOP, SAMPLE_RATE, Wave
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, CheckpointError
 from timbre.models import checkpoint, shipped
 from timbre.models.generator import Generator
-from timbre.restore.hop_runner import HOP, HopStream
+from timbre.restore.hop_runner import HopStream
 from timbre.restore.live.denoiser import FastDenoiserStep
 from timbre.restore.live.step import build_fast_step
 
