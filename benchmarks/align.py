@@ -25,8 +25,8 @@ from benchmarks.report import print_figure, print_machine, print_ratios
 from shard_tools.degrade.degrade import DenoiserConfig, degrade
 from shard_tools.judge.align import MIN_CONFIDENCE, estimate_offset
 from shard_tools.mix import mixture as mix
-from timbre.audio import decode as audio
-from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre import audio
+from timbre.audio import SAMPLE_RATE, Wave
 from timbre.audio.synthetic.noise import NoiseKind, noise, voice
 
 BENCH = "align"

@@ -13,9 +13,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from benchmarks.report import print_figure, print_machine
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import HOP, SAMPLE_RATE
 from timbre.audio.synthetic.voice import voice
-from timbre.audio.waveform import HOP
 
 BENCH = "onnx_speed"
 TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}

@@ -17,8 +17,8 @@ import torchaudio.functional as F
 from scipy.signal import correlate  # type: ignore[import-untyped]
 
 from shard_tools.make.shard import ShardTask
-from timbre.audio import decode as audio
-from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre import audio
+from timbre.audio import SAMPLE_RATE, Wave
 
 REACH = 960
 

@@ -39,12 +39,10 @@ from shard_tools.make.job import open_job, shard_task
 from shard_tools.make.shard import ShardJob, ShardTask
 from shard_tools.plan import editions, plan
 from tests.help.official_deepfilternet import INSTALLED, Official
-from timbre.audio import decode as audio
-from timbre.audio.decode import SAMPLE_RATE
+from timbre import audio, shards, storage
+from timbre.audio import SAMPLE_RATE
 from timbre.audio.synthetic.noise import write_corpus
-from timbre.shards import records as shards
-from timbre.shards.records import ShardIndex
-from timbre.storage import files as storage
+from timbre.shards import ShardIndex
 
 Cost = tuple[str, float, str]
 

@@ -30,8 +30,8 @@ from benchmarks.restore_sides import (
 )
 from tests.help.denoise_inputs import noisy_voice
 from tests.help.official_deepfilternet import INSTALLED
-from timbre.audio.waveform import HOP, SAMPLE_RATE
-from timbre.models.generator import GeneratorConfig
+from timbre.audio import HOP, SAMPLE_RATE
+from timbre.models import GeneratorConfig
 
 BENCH = "restore"
 HOPS_A_TURN = 200

@@ -16,7 +16,7 @@ from timbre.export.by_hop import streamed_chain, streamed_generator
 from timbre.export.onnx_file import OnnxPart, convert
 from timbre.export.part import Part
 from timbre.export.whole import whole_chain, whole_generator
-from timbre.models.generator import Generator, GeneratorConfig, build_generator
+from timbre.models import Generator, GeneratorConfig, build_generator
 from timbre.restore.hop_runner import HopStream
 from timbre.restore.live.denoiser import FastDenoiserStep
 from timbre.restore.live.restorer import StreamingRestorer

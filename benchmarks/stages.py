@@ -12,7 +12,7 @@ from shard_tools.mix import mixture as mix
 from shard_tools.mix import reverb
 from shard_tools.mix.bank import Bank
 from shard_tools.plan import editions
-from timbre.audio import decode as audio
+from timbre import audio
 
 # Its name, and a function of it: where that is looked up, under which name.
 Stage = tuple[str, Any, str]

@@ -25,9 +25,9 @@ from benchmarks.dac_structure import DAC_PRESET, DacTrainer
 from benchmarks.report import print_figure, print_machine, print_ratios
 from tests.help.made_shards import make_shards
 from timbre import config as configs
+from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, Discriminators, build_discriminator
-from timbre.models.generator import GeneratorConfig, build_generator
-from timbre.stream.batches import PairBatch
+from timbre.stream import PairBatch
 from timbre.train.config import TrainConfig
 from timbre.train.gan.gan import Precision, unwrap
 from timbre.train.run import Run, open_run

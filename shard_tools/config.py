@@ -13,7 +13,7 @@ from shard_tools.mix.mixture import MixConfig
 from shard_tools.mix.reverb import ReverbConfig
 from timbre import config as configs
 from timbre.config import STRICT, Count, Name, NonNegative, Positive, Seed, Share
-from timbre.shards.records import AudioFormat
+from timbre.shards import AudioFormat
 
 
 @dataclass(config=STRICT)

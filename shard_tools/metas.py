@@ -7,10 +7,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from timbre import shards, storage
 from timbre.errors import ConfigError
-from timbre.shards import records as shards
-from timbre.shards.records import Manifest, PairEntry, PairMeta, ShardEntry
-from timbre.storage import files as storage
+from timbre.shards import Manifest, PairEntry, PairMeta, ShardEntry
 
 T = TypeVar("T")
 R = TypeVar("R")

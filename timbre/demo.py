@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from timbre.audio import decode as audio
-from timbre.audio.decode import SAMPLE_RATE
+from timbre import audio
+from timbre.audio import SAMPLE_RATE
 from timbre.audio.synthetic.noise import NoiseKind, noise, write_corpus
 from timbre.audio.synthetic.voice import speaker, voice
 from timbre.command import command, say

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from timbre import config as configs
-from timbre.shards.corpus import DataSource, open_corpus
+from timbre.shards import DataSource, open_corpus
 from timbre.train.config import TrainConfig
 from timbre.train.gan.schedule import RECONSTRUCTION_EPOCHS
 from timbre.train.run import Run, open_run

@@ -9,9 +9,9 @@ from benchmarks.denoise import SECONDS, noisy_clips
 from benchmarks.gpu.setting import Setting, Tell, allow_tf32
 from benchmarks.train_step import clock, peak_gib
 from tests.help.denoise_inputs import si_sdr_db
+from timbre import shards
 from timbre.audio.synthetic.noise import write_corpus
 from timbre.denoise import DeepFilterNet3
-from timbre.shards import records as shards
 
 ROOT = Path(__file__).parents[2]
 BATCHES = (1, 4, 16, 64)

@@ -11,10 +11,10 @@ import torch
 from benchmarks.train_step import Size, open_adversarial_run
 from shard_tools.make.tar import build_tar
 from tests.help.made_shards import make_pair, make_shards, publish_tar, shifted
+from timbre import shards
 from timbre.audio.synthetic.voice import speaker, voice
-from timbre.shards import records as shards
-from timbre.shards.records import AudioFormat
-from timbre.stream.batches import PairBatch
+from timbre.shards import AudioFormat
+from timbre.stream import PairBatch
 from timbre.train.run import Run
 
 # (metric, value, unit)

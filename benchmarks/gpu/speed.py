@@ -18,7 +18,7 @@ from benchmarks.train_step import (
     ratios_of,
     synchronise,
 )
-from timbre.models.generator import GeneratorConfig, build_generator
+from timbre.models import GeneratorConfig, build_generator
 from timbre.train.gan.gan import DTYPES
 from timbre.train.losses.reconstruction import LossWeights, ReconstructionLoss
 from timbre.train.step import augmented, discriminator_step, generator_step, train_step

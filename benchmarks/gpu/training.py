@@ -19,11 +19,10 @@ from tests.help.denoise_inputs import noisy_voice
 from tests.help.made_shards import make_shards
 from tests.help.moved_generators import NAMES, build
 from timbre import config as configs
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE
 from timbre.audio.metrics import log_spectral_distance
-from timbre.shards.corpus import DataSource, open_corpus
-from timbre.shards.records import AudioFormat
-from timbre.stream.pair_stream import PairStream
+from timbre.shards import AudioFormat, DataSource, open_corpus
+from timbre.stream import PairStream
 from timbre.train.config import TrainConfig
 from timbre.train.gan.gan import DTYPES
 from timbre.train.run import open_run

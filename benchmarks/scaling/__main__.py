@@ -27,7 +27,7 @@ from benchmarks.stream.case import PAIR_SAMPLES
 from tests.help.made_shards import make_shards
 from tests.help.object_store import environment, serve_command
 from tests.train.distributed.hosts import INTERFACE, Host, connected_hosts
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE
 
 BENCH = "scaling"
 PATIENCE_SECONDS = 900

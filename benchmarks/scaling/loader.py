@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.scaling.rank import received_bytes
-from timbre.shards.corpus import DataSource, open_corpus
-from timbre.stream.pair_stream import PairStream, Place, StreamConfig
+from timbre.shards import DataSource, open_corpus
+from timbre.stream import PairStream, Place, StreamConfig
 
 BATCH, SEGMENT = 8, 96_000
 WARM_UP = 2

@@ -21,7 +21,7 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from tests.train.distributed.hosts import INTERFACE
 from timbre import config as configs
-from timbre.stream.batches import PairBatch
+from timbre.stream import PairBatch
 from timbre.train.config import TrainConfig
 from timbre.train.run import Run
 from timbre.train.step import train_step

@@ -7,12 +7,10 @@ import numpy as np
 
 from benchmarks.stream.case import PAIR_SAMPLES
 from shard_tools.make.tar import FinishedPair, write_shard
-from timbre.audio import decode as audio
-from timbre.audio.decode import SAMPLE_RATE, Int16Wave, Wave
+from timbre import audio, shards, storage
+from timbre.audio import SAMPLE_RATE, Int16Wave, Wave
 from timbre.audio.synthetic.noise import noise, voice
-from timbre.shards import records as shards
-from timbre.shards.records import AudioFormat, Manifest, PairMeta, ShardEntry, Source
-from timbre.storage import files as storage
+from timbre.shards import AudioFormat, Manifest, PairMeta, ShardEntry, Source
 
 # They come round again, but in other pages of memory, so no cache knows them.
 DIFFERENT = 48

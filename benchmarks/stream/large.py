@@ -19,8 +19,8 @@ from benchmarks.stream.case import BATCH, last_line, start
 from benchmarks.stream.meters import memory
 from benchmarks.stream.ours import open_stream
 from benchmarks.stream.plan import BENCH, Plan, Ratios
-from timbre.audio.decode import SAMPLE_RATE
-from timbre.shards import records as shards
+from timbre import shards
+from timbre.audio import SAMPLE_RATE
 
 SHARDS, PAIRS = 10_000, 1_000
 QUICK_SHARDS = 200

@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from benchmarks.stream.case import BATCH, PAIR_SAMPLES, WORKERS, Batch, Load, Task
 from benchmarks.stream.ours import FOLDER, manifest_url
 from benchmarks.stream.ratios import PREAD, TRANSPORT, UNTOUCHED
-from timbre.shards import records as shards
-from timbre.storage import files as storage
+from timbre import shards, storage
 
 
 def pread(task: Task) -> Iterator[Batch]:

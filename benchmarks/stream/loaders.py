@@ -46,7 +46,7 @@ from benchmarks.stream.ratios import (
     name_of,
     print_case,
 )
-from timbre.shards.records import AudioFormat
+from timbre.shards import AudioFormat
 
 JOBS = {"whole": PAIR_SAMPLES, "segment": SEGMENT_SAMPLES}
 PEER_MODULES = {

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from benchmarks.stream.case import BATCH, WORKERS, Batch, Load, Task
-from timbre.shards.corpus import DataSource, open_corpus
-from timbre.storage import files as storage
-from timbre.stream.pair_stream import PairStream, Place, StreamConfig
+from timbre import storage
+from timbre.shards import DataSource, open_corpus
+from timbre.stream import PairStream, Place, StreamConfig
 
 FOLDER = "ours"
 SEED, WINDOW = 0, 8

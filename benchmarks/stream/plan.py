@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from timbre.audio.decode import Int16Wave
+from timbre.audio import Int16Wave
 
 BENCH = "stream"
 MEGABYTE = 1e6

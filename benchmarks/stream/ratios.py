@@ -8,7 +8,7 @@ from typing import NamedTuple, get_args
 from benchmarks.report import print_figure
 from benchmarks.stream.case import FLOAT32, INT16, Measured
 from benchmarks.stream.plan import BENCH, Ratios
-from timbre.shards.records import AudioFormat
+from timbre.shards import AudioFormat
 
 OURS, PREAD, TRANSPORT = "ours", "pread", "transport"
 HEADER_SKIPPED, SEEKING = "webdataset (header skipped)", "webdataset (seeking)"

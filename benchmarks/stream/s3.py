@@ -25,7 +25,7 @@ from benchmarks.stream.ours import open_stream
 from benchmarks.stream.plan import BENCH, MEGABYTE, Plan, Ratios
 from benchmarks.stream.proxy import Request, most_in_flight, proxy
 from tests.help.object_store import environment, serve_s3
-from timbre.stream.batches import PairBatch
+from timbre.stream import PairBatch
 
 PAIRS, QUICK_PAIRS = 1024, 128
 BATCHES, QUICK_BATCHES = 40, 4

@@ -13,11 +13,11 @@ from pydantic.dataclasses import dataclass
 
 from shard_tools.degrade.official import Official
 from shard_tools.degrade.onnx import OnnxDenoiser
-from timbre.audio.decode import Wave
+from timbre import storage
+from timbre.audio import Wave
 from timbre.config import STRICT, Count
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import CheckpointError, ConfigError
-from timbre.storage import files as storage
 
 NAMES = ("deepfilternet3", "official", "none")
 ONNX = "onnx:"

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from shard_tools.judge.align import MIN_CONFIDENCE, estimate_offset
-from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre import storage
+from timbre.audio import SAMPLE_RATE, Wave
 from timbre.audio.synthetic.voice import voice
 from timbre.errors import ConfigError, WorkError
-from timbre.storage import files as storage
 
 EXPECTED = (
     "expected one float32 input (batch, samples) or (batch, 1, samples) that takes any number of "

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre.audio import SAMPLE_RATE, Wave
 from timbre.audio.fft import fast_length
 
 # Of 1-s pairs of two different recordings 2 in 1000 come above this, of 4-s pairs none in 500; of

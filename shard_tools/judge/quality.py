@@ -12,14 +12,7 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from shard_tools.judge.align import MIN_CONFIDENCE, Alignment
-from timbre.audio.decode import (
-    ACTIVE_RANGE_DB,
-    LEVEL_FRAME,
-    SAMPLE_RATE,
-    SILENCE_DB,
-    Wave,
-    level_db,
-)
+from timbre.audio import ACTIVE_RANGE_DB, LEVEL_FRAME, SAMPLE_RATE, SILENCE_DB, Wave, level_db
 from timbre.config import STRICT, NonNegative, Positive, Share
 
 Reason = Literal[

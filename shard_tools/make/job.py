@@ -14,9 +14,9 @@ from shard_tools.plan.plan import SPLITS, Plan, Shard
 from shard_tools.plan.recipes import BabbleEntry, Pools, RoomShares, draw_recipes
 from shard_tools.scan.catalogue import Clip, read_stretch
 from shard_tools.scan.sources import open_source
-from timbre.audio.decode import SAMPLE_RATE, Wave
-from timbre.shards.records import Split
-from timbre.storage import files as storage
+from timbre import storage
+from timbre.audio import SAMPLE_RATE, Wave
+from timbre.shards import Split
 
 BABBLES: dict[Split, int] = {"train": 32, "val": 8}
 BABBLE_SECONDS = 20.0

@@ -17,11 +17,10 @@ from shard_tools.make.manifest import MadeShard
 from shard_tools.make.shard import Judged, judge
 from shard_tools.plan.editions import Edition, count_clips
 from shard_tools.plan.plan import Shard
-from timbre.audio import decode as audio
-from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre import audio, storage
+from timbre.audio import SAMPLE_RATE, Wave
 from timbre.config import to_tree
-from timbre.shards.records import Rejection
-from timbre.storage import files as storage
+from timbre.shards import Rejection
 
 EXAMPLES = 3
 # What is said of a pair of which there is nothing to play.

@@ -9,11 +9,10 @@ from shard_tools.config import PrepConfig
 from shard_tools.plan.editions import Edition, count_clips
 from shard_tools.plan.plan import SPLITS, Shard
 from timbre import config as configs
-from timbre.audio.decode import SAMPLE_RATE
+from timbre import shards, storage
+from timbre.audio import SAMPLE_RATE
 from timbre.errors import ShardError, WorkError
-from timbre.shards import records as shards
-from timbre.shards.records import Manifest, Rejection, ShardEntry, ShardIndex
-from timbre.storage import files as storage
+from timbre.shards import Manifest, Rejection, ShardEntry, ShardIndex
 
 READ_THREADS = 16
 

@@ -17,12 +17,10 @@ from shard_tools.mix.mixture import Layer, Mixture
 from shard_tools.plan.plan import Piece
 from shard_tools.plan.recipes import NoiseDraw, Recipe
 from shard_tools.scan.catalogue import read_stretch
-from timbre.audio import decode as audio
-from timbre.audio.decode import SILENCE_DB, Wave
+from timbre import audio, shards, storage
+from timbre.audio import SILENCE_DB, Wave
 from timbre.errors import ConfigError
-from timbre.shards import records as shards
-from timbre.shards.records import AudioFormat, PairMeta, Rejection, Source, Split
-from timbre.storage import files as storage
+from timbre.shards import AudioFormat, PairMeta, Rejection, Source, Split
 
 
 class ShardJob(NamedTuple):

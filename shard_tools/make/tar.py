@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from timbre.audio.decode import SAMPLE_RATE, Int16Wave, encode_int16
-from timbre.shards import records as shards
+from timbre import shards, storage
+from timbre.audio import SAMPLE_RATE, Int16Wave, encode_int16
+from timbre.shards import AudioFormat, PairMeta, Rejection
 from timbre.shards import tar as tars
-from timbre.shards.records import AudioFormat, PairMeta, Rejection
-from timbre.storage import files as storage
 
 
 class FinishedPair(NamedTuple):

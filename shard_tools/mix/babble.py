@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from shard_tools.mix import mixture as mix
-from timbre.audio import decode as audio
-from timbre.audio.decode import Wave
+from timbre import audio
+from timbre.audio import Wave
 
 FEWEST_VOICES = 3
 # How many talk at once where there are speakers enough.

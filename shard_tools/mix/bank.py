@@ -14,7 +14,7 @@ import psutil
 from tqdm import tqdm
 
 from shard_tools.mix import mixture as mix
-from timbre.audio.decode import Int16Wave, Wave
+from timbre.audio import Int16Wave, Wave
 from timbre.errors import ConfigError
 
 THREADS = 4

@@ -7,8 +7,8 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from timbre.audio import decode as audio
-from timbre.audio.decode import Wave
+from timbre import audio
+from timbre.audio import Wave
 from timbre.config import STRICT, Share
 
 PEAK = 0.99

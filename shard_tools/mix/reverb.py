@@ -3,7 +3,7 @@
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre.audio import SAMPLE_RATE, Wave
 from timbre.audio.fft import fast_length
 from timbre.config import STRICT, Natural, NonNegative, Share
 

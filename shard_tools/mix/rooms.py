@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre.audio import SAMPLE_RATE, Wave
 from timbre.audio.fft import fast_length
 from timbre.errors import ConfigError
 

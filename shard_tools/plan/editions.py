@@ -18,12 +18,11 @@ from shard_tools.plan.plan import SPLITS, make_plan, plan_size, split_names
 from shard_tools.scan.catalogue import Clip, dump_rows, load_rows
 from shard_tools.scan.scan import Run, scan, tell_refused
 from shard_tools.scan.sources import ROLES
+from timbre import shards, storage
 from timbre.command import say
 from timbre.config import STRICT
 from timbre.errors import ConfigError, ShardError
-from timbre.shards import records as shards
-from timbre.shards.records import Split
-from timbre.storage import files as storage
+from timbre.shards import Split
 
 
 @dataclass(config=STRICT)

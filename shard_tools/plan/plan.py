@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from shard_tools.config import PrepConfig
 from shard_tools.scan.catalogue import Clip
-from timbre.audio.decode import SAMPLE_RATE
-from timbre.shards.records import Split
+from timbre.audio import SAMPLE_RATE
+from timbre.shards import Split
 
 Shard = tuple[Split, int]
 Ints = NDArray[np.int64]

@@ -27,11 +27,10 @@ from shard_tools.plan.editions import Edition, begin_edition, load_editions
 from shard_tools.plan.plan import Shard
 from shard_tools.scan.scan import Run
 from timbre import config as configs
+from timbre import shards, storage
 from timbre.command import command, config_parser, say
 from timbre.errors import ConfigError, WorkError
-from timbre.shards import records as shards
-from timbre.shards.records import Manifest
-from timbre.storage import files as storage
+from timbre.shards import Manifest
 
 EXECUTORS: dict[str, Run] = {"local": run_local, "ray": run_ray, "array": run_local}
 ALL = Share(0, 1)

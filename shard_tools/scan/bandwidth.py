@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre.audio import SAMPLE_RATE, Wave
 
 Floats = NDArray[np.float32]
 

@@ -20,12 +20,11 @@ from pydantic.dataclasses import dataclass
 
 from shard_tools.scan.bandwidth import band_levels, bandwidth_of_levels
 from shard_tools.scan.sources import File
-from timbre.audio import decode as audio
-from timbre.audio.decode import ACTIVE_RANGE_DB, SAMPLE_RATE, SILENCE_DB, AudioInfo, Wave
+from timbre import audio, storage
+from timbre.audio import ACTIVE_RANGE_DB, SAMPLE_RATE, SILENCE_DB, AudioInfo, Wave
 from timbre.config import STRICT
 from timbre.errors import AudioError, ShardError
-from timbre.shards.records import Split, sha256
-from timbre.storage import files as storage
+from timbre.shards import Split, sha256
 
 # Raised when a row would say something else of the same file.
 SCAN_VERSION = 1

@@ -16,9 +16,9 @@ from shard_tools.config import ClipsConfig, PrepConfig
 from shard_tools.executors.share import Share
 from shard_tools.scan.catalogue import Clip, cut_into_parts, load_rows, scan_part
 from shard_tools.scan.sources import ROLES, File, SpeakerRule, list_files, open_source
+from timbre import storage
 from timbre.command import say
 from timbre.errors import AudioError
-from timbre.storage import files as storage
 
 Run = Callable[..., Iterator[tuple[Any, Any]]]
 

@@ -12,11 +12,10 @@ from typing import Annotated, NamedTuple
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from timbre.audio import decode as audio
+from timbre import audio, storage
 from timbre.command import say
 from timbre.errors import ConfigError
-from timbre.shards.records import OPEN
-from timbre.storage import files as storage
+from timbre.shards import OPEN
 
 MANIFEST = "manifest.jsonl"
 ROLES = ("speech", "noise", "rir")

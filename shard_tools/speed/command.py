@@ -18,11 +18,10 @@ from tqdm import tqdm
 
 from shard_tools.executors.local import run_local
 from shard_tools.scan.sources import MANIFEST, File, SpeakerRule, list_files, open_source
-from timbre.audio import decode as audio
-from timbre.audio.decode import SAMPLE_RATE
+from timbre import audio, storage
+from timbre.audio import SAMPLE_RATE
 from timbre.command import command, say
 from timbre.errors import ConfigError
-from timbre.storage import files as storage
 
 # Beyond these nobody speaks so.
 SLOWEST, FASTEST = 0.7, 1.4

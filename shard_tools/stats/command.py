@@ -8,9 +8,9 @@ from typing import Any
 
 from shard_tools.metas import open_manifest, read_metas
 from shard_tools.stats.figures import Metas, describe
+from timbre import shards
 from timbre.command import at_least, command, say
 from timbre.errors import ConfigError
-from timbre.shards import records as shards
 
 SAMPLE = 20_000
 HASH_SHOWN = 12

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from timbre.audio.decode import SAMPLE_RATE
-from timbre.shards.records import Manifest, PairMeta
+from timbre.audio import SAMPLE_RATE
+from timbre.shards import Manifest, PairMeta
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 BINS = 40

@@ -18,8 +18,8 @@ from shard_tools.stats.figures import (
     collect,
     speaker_hours,
 )
-from timbre.shards.records import Manifest
-from timbre.storage import files as storage
+from timbre import storage
+from timbre.shards import Manifest
 
 # Okabe and Ito's colours: told apart by the colour-blind, and in grey.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")

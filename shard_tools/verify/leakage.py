@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Literal, NamedTuple
 
 from shard_tools.verify.shard import Fault, Pair
-from timbre.shards.records import PairMeta, Source
+from timbre.shards import PairMeta, Source
 
 Origin = Literal["speaker", "recording", "noise", "room"]
 

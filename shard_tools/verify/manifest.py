@@ -14,12 +14,11 @@ from tqdm import tqdm
 from shard_tools.metas import choose, open_manifest
 from shard_tools.verify.leakage import Ledger
 from shard_tools.verify.shard import Checked, Fault, ShardTask, Told, check_shard, count_rejected
-from timbre.audio.decode import SAMPLE_RATE
+from timbre import shards, storage
+from timbre.audio import SAMPLE_RATE
 from timbre.command import at_least, command, say
 from timbre.errors import ShardError, WorkError
-from timbre.shards import records as shards
-from timbre.shards.records import Manifest, ShardEntry, ShardIndex
-from timbre.storage import files as storage
+from timbre.shards import Manifest, ShardEntry, ShardIndex
 
 MAX_SHOWN = 50
 MAX_STRAY = 5

@@ -9,12 +9,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from shard_tools.judge.align import MIN_CONFIDENCE, Alignment, estimate_offset
-from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre import shards, storage
+from timbre.audio import SAMPLE_RATE, Wave
 from timbre.errors import ShardError
-from timbre.shards import records as shards
+from timbre.shards import Member, PairEntry, PairMeta, ShardEntry, ShardIndex
 from timbre.shards import tar as tars
-from timbre.shards.records import Member, PairEntry, PairMeta, ShardEntry, ShardIndex
-from timbre.storage import files as storage
 
 Kind = Literal[
     "missing",

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import soundfile
 
+from timbre import storage
 from timbre.audio.levels import ACTIVE_RANGE_DB as ACTIVE_RANGE_DB
 from timbre.audio.levels import LEVEL_FRAME as LEVEL_FRAME
 from timbre.audio.levels import SILENCE_DB as SILENCE_DB
@@ -27,7 +28,6 @@ from timbre.audio.waveform import Int16Wave as Int16Wave
 from timbre.audio.waveform import Wave as Wave
 from timbre.audio.waveform import to_int16 as to_int16
 from timbre.errors import AudioError
-from timbre.storage import files as storage
 
 # Sources are searched for by these endings, in any case.
 ENDINGS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".w64"})

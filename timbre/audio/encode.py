@@ -12,7 +12,7 @@ from timbre.audio.decode import AudioInfo
 from timbre.audio.libsndfile import KeptErrors
 from timbre.audio.waveform import Wave, to_int16
 from timbre.errors import AudioError
-from timbre.storage.new_file import STANDARD, new_file, told_of
+from timbre.storage import STANDARD, new_file, told_of
 
 # libsndfile's Vorbis encoder crashes on a minute at once.
 FRAMES_AT_ONCE = 16_384

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
+from timbre import storage
 from timbre.audio import decode as audio
 from timbre.audio.decode import AudioInfo
 from timbre.audio.truncation import check_whole
 from timbre.audio.waveform import Wave
-from timbre.storage import files as storage
-from timbre.storage.new_file import STANDARD
+from timbre.storage import STANDARD
 
 
 class Sound(NamedTuple):

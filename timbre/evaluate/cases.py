@@ -10,16 +10,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from timbre.audio import decode as audio
-from timbre.audio import metrics
-from timbre.audio.decode import SAMPLE_RATE
+from timbre import audio, storage
+from timbre.audio import SAMPLE_RATE, metrics
 from timbre.errors import AudioError, ConfigError
+from timbre.shards import (
+    META_MEMBER,
+    DataSource,
+    PairList,
+    PairPlace,
+    holds_noisy,
+    load_pair,
+    open_corpus,
+)
 from timbre.shards import tar as tars
-from timbre.shards.corpus import DataSource, open_corpus
-from timbre.shards.pairs import PairPlace, holds_noisy
-from timbre.shards.records import META_MEMBER
-from timbre.shards.whole_pairs import PairList, load_pair
-from timbre.storage import files as storage
 
 FULL_HZ = SAMPLE_RATE / 2
 BABBLE = "babble"

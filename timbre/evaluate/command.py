@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from timbre import storage
 from timbre.command import at_least, command, say
 from timbre.errors import ConfigError, WorkError
 from timbre.evaluate import cases, figures, intervals, summary, tables
@@ -21,8 +22,7 @@ from timbre.evaluate.measure import HARM, HARM_ALONE, MAIN, Job, Row, Store
 from timbre.evaluate.report.example import Example
 from timbre.evaluate.report.page import Content, to_html
 from timbre.evaluate.systems import BASELINE, CLEAN, describe, parse_systems, with_noisy
-from timbre.shards.whole_pairs import spread
-from timbre.storage import files as storage
+from timbre.shards import spread
 
 TITLES = {
     MAIN: "All pairs",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchaudio.functional import resample
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE
 from timbre.audio.metrics import MetricError
 
 RATE = 16_000

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from timbre.audio import metrics
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE, metrics
 from timbre.evaluate import dnsmos, speaker
 from timbre.evaluate.intervals import Direction
 

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre import storage
+from timbre.audio import SAMPLE_RATE
 from timbre.errors import TimbreError, WorkError
 from timbre.evaluate import cases, figures
 from timbre.evaluate.cases import Case, Labels
 from timbre.evaluate.systems import CLEAN, Chains, System
 from timbre.processes import WorkerDiedError, run_tasks
-from timbre.storage import files as storage
 
 # The pair itself; clean speech through each whole chain; clean speech through the generator alone.
 MAIN, HARM, HARM_ALONE = "main", "harm", "harm_alone"

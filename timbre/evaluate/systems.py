@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from timbre import shards, storage
 from timbre.errors import ConfigError
 from timbre.evaluate.cases import Data, Loaded
 from timbre.models import shipped
 from timbre.restore.restorer import Restorer
-from timbre.shards import records as shards
-from timbre.storage import files as storage
 
 NOISY, BASELINE, CLEAN, RESTORED = "noisy", "df3", "clean", "restored"
 # As the design has it: DeepFilterNet3 alone.

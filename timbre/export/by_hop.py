@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from timbre.audio.waveform import HOP
+from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import LATENCY_HOPS, LATENCY_SAMPLES, DenoiserState, DenoiserStep
 from timbre.export.denoiser import PortableDenoiser
 from timbre.export.generator import portable_generator, portable_step
 from timbre.export.part import Part
 from timbre.export.whole import chain_output, generator_output
-from timbre.models.generator import Generator, GeneratorConfig
+from timbre.models import Generator, GeneratorConfig
 from timbre.models.spectral_by_hop import SpectralState, SpectralStep
 from timbre.models.wave_by_hop import WaveState, WaveStep
 

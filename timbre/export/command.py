@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from timbre import config as configs
-from timbre.audio.decode import SAMPLE_RATE
-from timbre.audio.waveform import HOP
+from timbre import storage
+from timbre.audio import HOP, SAMPLE_RATE
 from timbre.command import command, say
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import ConfigError, WorkError
@@ -18,10 +18,7 @@ from timbre.export.onnx_file import LEVEL, OPSET, convert
 from timbre.export.parity import parity
 from timbre.export.part import Part
 from timbre.export.whole import whole_chain, whole_generator
-from timbre.models import shipped
-from timbre.models.checkpoint import load_generator, save_generator
-from timbre.models.generator import Generator, GeneratorConfig
-from timbre.storage import files as storage
+from timbre.models import Generator, GeneratorConfig, load_generator, save_generator, shipped
 
 TOLERANCE = 1e-4
 ABOUT = f"""ONNX files have opset {OPSET} and take and give (batch, 1, samples) float32 at

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timbre.audio.waveform import HOP
+from timbre.audio import HOP
 from timbre.export.fourier import N_FFT, FactoredFourier
-from timbre.models.generator import Generator, GeneratorConfig, build_generator
+from timbre.models import Generator, GeneratorConfig, build_generator
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.spectral_by_hop import SCALE, SpectralStep
 from timbre.models.wave import WaveGenerator

@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import HOP, SAMPLE_RATE
 from timbre.audio.synthetic.voice import ACTIVE_LEVEL_DB
-from timbre.audio.waveform import HOP
 from timbre.export.part import Part
 
 OPSET = 20

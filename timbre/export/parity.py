@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE
 from timbre.audio.synthetic.voice import voice
 from timbre.export.onnx_file import OnnxPart
 from timbre.export.part import Part

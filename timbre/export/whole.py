@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timbre.audio.waveform import HOP
+from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import LATENCY_SAMPLES, DenoiserStep
 from timbre.export.denoiser import PortableDenoiser
 from timbre.export.generator import portable_generator
 from timbre.export.part import Part
-from timbre.models.generator import Generator, GeneratorConfig
+from timbre.models import Generator, GeneratorConfig
 
 Whole = Callable[..., tuple[Tensor, ...]]
 

@@ -1,0 +1,12 @@
+"""The networks, and the checkpoints that hold them."""
+
+from timbre.models.checkpoint import load_generator, save_generator
+from timbre.models.generator import Generator, GeneratorConfig, build_generator
+
+__all__ = [
+    "Generator",
+    "GeneratorConfig",
+    "build_generator",
+    "load_generator",
+    "save_generator",
+]

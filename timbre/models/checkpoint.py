@@ -19,9 +19,9 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from timbre import config as configs
+from timbre import storage
 from timbre.errors import CheckpointError, ConfigError
 from timbre.models.generator import Generator, GeneratorConfig, build_generator
-from timbre.storage import files as storage
 
 FOLDER = "checkpoints"
 BEST = "best.safetensors"

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from timbre import shards
 from timbre.command import at_least, command, say
 from timbre.errors import ConfigError
-from timbre.shards import records as shards
-from timbre.shards.corpus import Corpus, DataSource, open_corpus
-from timbre.shards.records import ShardEntry, ShardIndex
-from timbre.stream.order import Order, SampleOrder
+from timbre.shards import Corpus, DataSource, ShardEntry, ShardIndex, open_corpus
+from timbre.stream import Order, SampleOrder
 
 OPEN_INDEXES = 64
 # Name, default, least value, meaning.

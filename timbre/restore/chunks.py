@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from timbre.audio.waveform import HOP
+from timbre.audio import HOP
 from timbre.denoise.by_hop import DenoiserStep
 from timbre.restore.hop_runner import HopStream
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
+from timbre import storage
 from timbre.command import at_least, command, say, tell_warning
 from timbre.errors import ConfigError, WorkError
 from timbre.models import shipped
@@ -18,8 +19,7 @@ from timbre.restore.files import Job, plan_folder, refuse_same, restore_file
 from timbre.restore.live import command as stream_command
 from timbre.restore.output import Wanted
 from timbre.restore.pool import Progress, Recipe, in_processes, serially, usual_workers
-from timbre.storage import files as storage
-from timbre.storage.new_file import STANDARD
+from timbre.storage import STANDARD
 
 EPILOG = """\
 A finished file of a folder is left when the command runs again; what failed or is missing is done.

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from timbre.audio import decode as audio
-from timbre.audio import encode as audio_writer
+from timbre import audio, storage
 from timbre.audio import sound as audio_reader
+from timbre.audio.encode import create, length_at
 from timbre.errors import AudioError, ConfigError
 from timbre.restore.output import Wanted, block_size
 from timbre.restore.restorer import Restorer
-from timbre.storage import files as storage
-from timbre.storage.new_file import STANDARD
+from timbre.storage import STANDARD
 
 # Is told what share of a file is done now; the last time it is 1.
 Told = Callable[[float], None]
@@ -51,8 +50,8 @@ def restore_file(restorer: Restorer, job: Job, wanted: Wanted, told: Told) -> Do
     """
     with audio_reader.opened(job.source) as sound:
         rate = sound.info.sample_rate
-        like = audio_writer.length_at(sound.info, wanted.rate or rate)
-        with audio_writer.create(job.target, like) as writer:
+        like = length_at(sound.info, wanted.rate or rate)
+        with create(job.target, like) as writer:
             written = 0
             try:
                 blocks = restorer.blocks(lambda: sound.blocks(block_size(rate)), rate, wanted)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timbre.audio.waveform import HOP
+from timbre.audio import HOP
 from timbre.precision import exact_float32
 
 

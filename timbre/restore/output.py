@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from timbre.audio.resample import check_rates
-from timbre.audio.waveform import SAMPLE_RATE, Wave
+from timbre.audio import SAMPLE_RATE, Wave, check_rates
 from timbre.errors import AudioError
 
 # How much goes from stage to stage.

@@ -9,14 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timbre.audio import blocks as cutting
-from timbre.audio.resample import resample_blocks, resampled_length
-from timbre.audio.waveform import SAMPLE_RATE, Wave
-from timbre.audio.working_level import measure
+from timbre.audio import SAMPLE_RATE, Wave, measure, resample_blocks, resampled_length
+from timbre.audio.blocks import aligned, cut, split
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import DenoiserStep
-from timbre.models import checkpoint, shipped
-from timbre.models.generator import Generator
+from timbre.models import Generator, checkpoint, shipped
 from timbre.restore.chunks import denoise_blocks, generate_blocks, window_of
 from timbre.restore.output import Wanted, block_size, check_wanted, check_waveform
 
@@ -127,9 +124,7 @@ class Restorer:
         check_waveform(array)
         rows = array.reshape(-1, array.shape[-1]).astype(np.float32)
         wanted = Wanted(strength, dry, rate)
-        made = self.blocks(
-            lambda: cutting.split(rows, block_size(sample_rate)), sample_rate, wanted
-        )
+        made = self.blocks(lambda: split(rows, block_size(sample_rate)), sample_rate, wanted)
         result = np.concatenate(list(made), axis=1).reshape(*array.shape[:-1], -1)
         if isinstance(waveform, Tensor):
             return torch.from_numpy(result).to(waveform.device)
@@ -156,12 +151,12 @@ class Restorer:
         blocks, again = tee(source()) if wanted.dry else (iter(source()), None)
         at_48_khz = (torch.from_numpy(b) for b in resample_blocks(blocks, sample_rate, SAMPLE_RATE))
         wet = self._mixed(at_48_khz, gains, wanted.strength)
-        result = cutting.cut(resample_blocks(wet, SAMPLE_RATE, rate), total)
+        result = cut(resample_blocks(wet, SAMPLE_RATE, rate), total)
         if again is None:
             yield from result
             return
-        dry = cutting.cut(resample_blocks(again, sample_rate, rate), total)
-        for one, other in cutting.aligned(result, dry, block_size(rate)):
+        dry = cut(resample_blocks(again, sample_rate, rate), total)
+        for one, other in aligned(result, dry, block_size(rate)):
             yield (1 - wanted.dry) * one + wanted.dry * other
 
     def process(self, waves: Tensor, noisy: Tensor | None = None) -> Restored:

@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 
-from timbre.audio.decode import (SAMPLE_RATE, Int16Wave)
+from timbre.audio import SAMPLE_RATE, Int16Wave
 
 PCM, BITS = 1, 16
 CHUNK_HEADER = struct.Struct("<4sI")

@@ -14,11 +14,11 @@ from functools import partial
 from tqdm import tqdm
 
 from timbre.shards import records as shards
-from timbre.storage import files as storage
+from timbre import storage
 from timbre.shards import tar as tars
-from timbre.audio.decode import (SAMPLE_RATE)
+from timbre.audio import SAMPLE_RATE
 from timbre.errors import ShardError
-from timbre.storage.listing import (FileStat)
+from timbre.storage import FileStat
 from timbre.shards.records import (AudioFormat, Manifest, PairEntry, ShardEntry, ShardIndex)
 
 SPLITS = ("train", "val")

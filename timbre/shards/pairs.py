@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from timbre.storage import files as storage
+from timbre import storage
 from timbre.shards import tar as tars
-from timbre.audio.decode import (Int16Wave)
+from timbre.audio import Int16Wave
 from timbre.errors import ShardError
 from timbre.shards.records import (PairEntry, ShardEntry)
 

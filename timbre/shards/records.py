@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from timbre.storage import files as storage
-from timbre.audio.decode import (SAMPLE_RATE)
+from timbre import storage
+from timbre.audio import SAMPLE_RATE
 from timbre.config import STRICT
 from timbre.errors import ShardError
 

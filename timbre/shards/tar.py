@@ -12,8 +12,8 @@ from typing import NamedTuple
 import soundfile
 
 from timbre.shards import records as shards
-from timbre.storage import files as storage
-from timbre.audio.decode import (SAMPLE_RATE, Int16Wave)
+from timbre import storage
+from timbre.audio import SAMPLE_RATE, Int16Wave
 from timbre.errors import ShardError
 from timbre.shards.decode import (pcm_samples)
 from timbre.shards.records import (META_MEMBER, SCHEMA, Member, PairEntry, PairTiming, ShardIndex)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from timbre.shards import records as shards
-from timbre.storage import files as storage
+from timbre import storage
 from timbre.errors import ShardError
 from timbre.shards.corpus import Corpus
 from timbre.shards.pairs import (NOISY_SIDES, SIDES, PairPlace, holds_noisy, read_whole)

@@ -1,0 +1,49 @@
+"""Files and stores: reading, listing, publishing whole, and keeping copies."""
+
+from timbre.storage.cache import FileCache
+from timbre.storage.errors import EndOfFileError, StoreError
+from timbre.storage.files import (
+    exists,
+    find_below,
+    find_files,
+    is_folder,
+    is_local,
+    join,
+    local_path,
+    open_ranged,
+    publish,
+    read,
+    read_range,
+    remove,
+    remove_stale_temporaries,
+    size,
+)
+from timbre.storage.listing import FileStat
+from timbre.storage.new_file import STANDARD, new_file, told_of
+from timbre.storage.remote import RemoteReader, Span
+
+__all__ = [
+    "STANDARD",
+    "EndOfFileError",
+    "FileCache",
+    "FileStat",
+    "RemoteReader",
+    "Span",
+    "StoreError",
+    "exists",
+    "find_below",
+    "find_files",
+    "is_folder",
+    "is_local",
+    "join",
+    "local_path",
+    "new_file",
+    "open_ranged",
+    "publish",
+    "read",
+    "read_range",
+    "remove",
+    "remove_stale_temporaries",
+    "size",
+    "told_of",
+]

@@ -1,0 +1,22 @@
+"""The training stream: the sample order, its batches, and their way to the device."""
+
+from timbre.shards.corpus import DataSource, open_corpus
+from timbre.stream.batches import PairBatch
+from timbre.stream.device_loader import DeviceLoader
+from timbre.stream.order import Order, SampleOrder
+from timbre.stream.pair_stream import PairStream, Place, StreamConfig
+from timbre.stream.reader import Counters, ReadingConfig
+
+__all__ = [
+    "Counters",
+    "DataSource",
+    "DeviceLoader",
+    "Order",
+    "PairBatch",
+    "PairStream",
+    "Place",
+    "ReadingConfig",
+    "SampleOrder",
+    "StreamConfig",
+    "open_corpus",
+]

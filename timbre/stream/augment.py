@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from timbre.audio import filters
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE, filters
 from timbre.config import STRICT, Share
 
 # Keeps these draws apart from those of the crop, which uses (seed, epoch, position) alone.

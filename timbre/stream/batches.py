@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from timbre.audio.decode import Int16Wave
+from timbre.audio import Int16Wave
 from timbre.errors import ShardError
-from timbre.shards.corpus import Corpus
-from timbre.shards.pairs import PairBytes, cut_segment
-from timbre.storage.errors import StoreError
+from timbre.shards import Corpus, PairBytes, cut_segment
+from timbre.storage import StoreError
 from timbre.stream.order import SampleOrder
 from timbre.stream.reader import BadPair, Counters, PairReader, PairRequest
 from timbre.stream.shared_batches import Loan, RowPool, Shape

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from timbre.errors import ShardError
-from timbre.storage.errors import StoreError
+from timbre.storage import StoreError
 from timbre.stream.batches import PairBatch
 from timbre.stream.pair_stream import PairStream
 

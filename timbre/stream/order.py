@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from timbre.errors import ConfigError
-from timbre.shards.corpus import Corpus
+from timbre.shards import Corpus
 
 Order = NDArray[np.int64]
 

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple, TypeGuard
 import webdataset as wds
 from torch.utils.data import get_worker_info
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre import storage
+from timbre.audio import SAMPLE_RATE
 from timbre.errors import CheckpointError, ConfigError, ShardError
-from timbre.shards.corpus import Corpus
-from timbre.shards.pairs import NOISY_SIDES, SIDES
-from timbre.storage import files as storage
-from timbre.storage.errors import StoreError
+from timbre.shards import NOISY_SIDES, SIDES, Corpus
+from timbre.storage import StoreError
 from timbre.stream import order
 from timbre.stream.batches import AHEAD, BatchMaker, Failure, FilledBatch, PairBatch, Step
 from timbre.stream.order import SampleOrder

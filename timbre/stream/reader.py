@@ -12,17 +12,13 @@ from typing import BinaryIO, NamedTuple
 
 from pydantic.dataclasses import dataclass
 
+from timbre import shards, storage
 from timbre.config import STRICT, Count, Name, Positive
 from timbre.errors import ShardError
-from timbre.shards import records as shards
+from timbre.shards import PairBytes, PairPlace, ShardEntry, ShardIndex, side_names
 from timbre.shards import tar as tars
-from timbre.shards.pairs import PairBytes, PairPlace, side_names
-from timbre.shards.records import ShardEntry, ShardIndex
+from timbre.storage import EndOfFileError, FileCache, RemoteReader, Span, StoreError
 from timbre.storage import errors as store_errors
-from timbre.storage import files as storage
-from timbre.storage.cache import FileCache
-from timbre.storage.errors import EndOfFileError, StoreError
-from timbre.storage.remote import RemoteReader, Span
 
 
 @dataclass(config=STRICT)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from timbre.audio.decode import Int16Wave
+from timbre.audio import Int16Wave
 
 BYTES = 2  # of a sample
 # Two are under way in the loader's queue, one is being filled, one is used, one is copied to a device.

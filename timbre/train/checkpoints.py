@@ -4,9 +4,8 @@ from typing import Any
 
 from timbre import config as configs
 from timbre.errors import CheckpointError
-from timbre.models import checkpoint
+from timbre.models import GeneratorConfig, checkpoint
 from timbre.models.discriminators import DiscriminatorConfig
-from timbre.models.generator import GeneratorConfig
 from timbre.train.gan.gan import Gan, unwrap
 
 # What a new run takes from another's training state; steps, schedule and scale are its own.

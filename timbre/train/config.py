@@ -7,11 +7,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from timbre.config import STRICT, Count, Name, Natural, Seed, Share
+from timbre.models import GeneratorConfig
 from timbre.models.discriminators import DiscriminatorConfig
-from timbre.models.generator import GeneratorConfig
-from timbre.shards.corpus import DataSource
+from timbre.shards import DataSource
+from timbre.stream import ReadingConfig
 from timbre.stream.augment import AugmentConfig
-from timbre.stream.reader import ReadingConfig
 from timbre.train.gan.balance import BalancerConfig
 from timbre.train.gan.gan import OptimizerConfig, Precision
 from timbre.train.gan.schedule import AdversarialConfig

@@ -9,18 +9,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre import shards, storage
+from timbre.audio import SAMPLE_RATE
 from timbre.command import FAILED, tell
 from timbre.errors import ConfigError, ShardError, TimbreError, ToldError
-from timbre.shards import records as shards
-from timbre.shards.corpus import Corpus, open_corpus
-from timbre.shards.pairs import holds_noisy
-from timbre.storage import files as storage
-from timbre.storage.errors import StoreError
-from timbre.stream.batches import PairBatch
-from timbre.stream.device_loader import DeviceLoader
-from timbre.stream.pair_stream import PairStream, Place, StreamConfig
-from timbre.stream.reader import Counters
+from timbre.shards import Corpus, holds_noisy, open_corpus
+from timbre.storage import StoreError
+from timbre.stream import Counters, DeviceLoader, PairBatch, PairStream, Place, StreamConfig
 from timbre.train.config import TrainConfig
 
 # Few bad pairs are no reason to stop, whatever share of a short run they are.

@@ -12,11 +12,11 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from timbre import config as configs
+from timbre import storage
 from timbre.errors import ConfigError, WorkError
 from timbre.models import checkpoint
-from timbre.shards.corpus import open_corpus
-from timbre.storage import files as storage
-from timbre.stream.batches import PairBatch
+from timbre.shards import open_corpus
+from timbre.stream import PairBatch
 from timbre.train.checkpoints import refuse_other, start_from
 from timbre.train.config import TrainConfig
 from timbre.train.data import TrainingData

@@ -10,9 +10,8 @@ from torch import Tensor
 from timbre import config as configs
 from timbre.command import at_least, command, config_parser, say
 from timbre.errors import ToldError
-from timbre.stream import augment
+from timbre.stream import PairBatch, augment
 from timbre.stream.augment import Sides
-from timbre.stream.batches import PairBatch
 from timbre.train.config import TrainConfig
 from timbre.train.dry_run.describe import write_plan
 from timbre.train.gan import balance

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from timbre.audio import decode as audio
-from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre import audio
+from timbre.audio import SAMPLE_RATE, Wave
 from timbre.audio.spectra import Stft, power_of
 
 # Six pairs of six waveforms of this length take some 20 MB.

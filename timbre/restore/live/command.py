@@ -8,18 +8,17 @@ from io import FileIO
 
 import torch
 
-from timbre.audio import encode as audio_writer
+from timbre import storage
+from timbre.audio import SAMPLE_RATE, check_rates
 from timbre.audio import sound as audio_reader
-from timbre.audio.resample import check_rates
-from timbre.audio.waveform import SAMPLE_RATE
+from timbre.audio.encode import create
 from timbre.command import at_least, tell_warning
 from timbre.errors import AudioError, ConfigError
 from timbre.models import shipped
 from timbre.restore.files import refuse_same
 from timbre.restore.live import pcm as raw_pcm
 from timbre.restore.live.restorer import Mix, StreamingRestorer, check_mix, restore_blocks
-from timbre.storage import files as storage
-from timbre.storage.new_file import STANDARD
+from timbre.storage import STANDARD
 
 USUAL_ENCODING = "s16le"
 EPILOG = """\
@@ -76,7 +75,7 @@ def _file(given: argparse.Namespace, mix: Mix) -> None:
     with audio_reader.opened(given.input) as sound:
         rate = sound.info.sample_rate
         restorer = _restorer(given, sound.info.channels, mix)
-        with audio_writer.create(given.output, sound.info) as writer:
+        with create(given.output, sound.info) as writer:
             for block in restore_blocks(restorer, sound.blocks(rate), rate):
                 writer.write(block)
     if writer.clipped:

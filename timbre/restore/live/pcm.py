@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from timbre.audio.waveform import Wave, to_int16
+from timbre.audio import Wave, to_int16
 from timbre.errors import AudioError
 
 ENCODINGS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}

@@ -8,13 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timbre.audio.levels import gain
-from timbre.audio.resample import resample_blocks
-from timbre.audio.waveform import HOP, SAMPLE_RATE, Wave
+from timbre.audio import HOP, SAMPLE_RATE, Wave, gain, resample_blocks
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, CheckpointError
-from timbre.models import checkpoint, shipped
-from timbre.models.generator import Generator
+from timbre.models import Generator, checkpoint, shipped
 from timbre.restore.hop_runner import HopStream
 from timbre.restore.live.denoiser import FastDenoiserStep
 from timbre.restore.live.step import build_fast_step

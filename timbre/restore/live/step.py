@@ -1,6 +1,6 @@
 """The step of any causal generator."""
 
-from timbre.models.generator import Generator
+from timbre.models import Generator
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.wave_by_hop import WaveStep
 from timbre.restore.live.spectral import FastSpectralStep

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from timbre.audio.decode import SAMPLE_RATE
-from timbre.shards.corpus import Corpus, open_corpus
-from timbre.shards.pairs import NOISY_SIDES, SIDES
-from timbre.shards.records import load_index
-from timbre.shards.tar import audio_member
-from timbre.storage import files as storage
-from timbre.stream.pair_stream import PairStream, Place
+from timbre import storage
+from timbre.audio import SAMPLE_RATE
+from timbre.shards import NOISY_SIDES, SIDES, Corpus, audio_member, load_index, open_corpus
+from timbre.stream import PairStream, Place
 from timbre.train.dry_run.memory import (
     Step,
     StepMemory,

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from timbre.audio.filters import low_pass
 from timbre.audio.spectra import pair_gain
 from timbre.config import STRICT, Count, Natural, Positive, Share
+from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, Judgement, build_discriminator
-from timbre.models.generator import GeneratorConfig, build_generator
 from timbre.train.gan.descent import Descent
 from timbre.train.gan.schedule import cosine_share, warm_restarts_share
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE
 from timbre.audio.spectra import Stft, power_of
 
 # 32 ms every 16 ms. The bins are 31.25 Hz apart, so that below 8 kHz they are those at 16 kHz.

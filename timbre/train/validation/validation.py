@@ -13,8 +13,7 @@ from tqdm import tqdm
 
 from timbre.audio import metrics
 from timbre.config import STRICT, Natural
-from timbre.shards.corpus import Corpus
-from timbre.shards.whole_pairs import AlignedPair, PairList, load_pair, spread
+from timbre.shards import AlignedPair, Corpus, PairList, load_pair, spread
 from timbre.train.agreement import raise_together
 from timbre.train.gan.gan import Gan, discriminator_view, unwrap
 from timbre.train.losses import reconstruction as losses

@@ -14,7 +14,7 @@ from typing import IO
 
 import torch
 
-from timbre.storage import files as storage
+from timbre import storage
 
 FOLDER = "logs"
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre.audio import SAMPLE_RATE, Wave
 from timbre.train.watch.rank_log import RankLog
 
 # A colour map from black over purple and orange to white, for levels from -90 to 0 dB.
