@@ -1,0 +1,50 @@
+"""One split of one manifest, and its weight in a mix."""
+
+from typing import NamedTuple
+
+from pydantic.dataclasses import dataclass
+
+from timbre.config import STRICT, Name, Positive
+from timbre.shards import foreign
+from timbre.shards import records as shards
+from timbre.shards.records import ShardEntry
+
+
+@dataclass(config=STRICT)
+class DataSource:
+    """One set of shards to train on, and its share of every epoch relative to the others."""
+
+    manifest: Name
+    weight: Positive = 1.0
+
+
+class Corpus(NamedTuple):
+    """The shards of one split of one manifest."""
+
+    folder: str
+    shards: tuple[ShardEntry, ...]
+    weight: float
+    manifest_sha256: str
+    save_segment_seconds: float
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs there are."""
+        return sum(shard.pairs for shard in self.shards)
+
+
+def open_corpus(source: DataSource, split: str) -> Corpus:
+    """Return the shards of a split; a folder of foreign tars gets its manifest on the way.
+
+    Raises:
+        FileNotFoundError: there is no manifest, and no tar.
+        ShardError: it is damaged, or has no such split.
+    """
+    manifest = foreign.open_or_adopt(source.manifest)
+    return Corpus(
+        shards.folder_of(source.manifest),
+        manifest.shards(split),
+        source.weight,
+        shards.sha256(shards.to_json(manifest)),
+        manifest.save_segment_seconds,
+    )
