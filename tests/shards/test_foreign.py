@@ -15,13 +15,12 @@ import soundfile
 import webdataset as wds
 
 from shard_tools.verify.manifest import verify
-from tests.help.made_shards import (content, make_shards, shifted)
-from tests.help.object_store import (s3, s3_bucket)
+from tests.help.made_shards import content, make_shards, shifted
 from timbre.errors import ShardError
 from timbre.peek.command import main as peek
 from timbre.shards import records as shards
-from timbre.storage import files as storage
 from timbre.shards.corpus import Corpus, DataSource, open_corpus
+from timbre.storage import files as storage
 from timbre.stream.pair_stream import PairStream, StreamConfig
 
 SAMPLES, OFFSET = 6000, 40
@@ -178,7 +177,7 @@ def test_a_folder_without_tars_and_a_missing_manifest_are_told(folder: Path) -> 
 
 def test_a_bucket_of_tars_is_indexed_in_the_bucket(
     folder: Path,
-    s3_bucket: str,  # noqa: F811
+    s3_bucket: str,
 ) -> None:
     for path in folder.rglob("*.tar"):
         storage.publish(f"{s3_bucket}/x/{path.relative_to(folder)}", path.read_bytes())

@@ -11,7 +11,7 @@ import webdataset as wds
 
 from shard_tools.make.tar import build_tar
 from shard_tools.verify.manifest import verify
-from tests.help.made_shards import (content, make_pair, make_shards)
+from tests.help.made_shards import content, make_pair, make_shards
 from timbre.errors import ShardError
 from timbre.shards import records as shards
 from timbre.shards import tar as tars

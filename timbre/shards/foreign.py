@@ -13,13 +13,13 @@ from functools import partial
 
 from tqdm import tqdm
 
-from timbre.shards import records as shards
 from timbre import storage
-from timbre.shards import tar as tars
 from timbre.audio import SAMPLE_RATE
 from timbre.errors import ShardError
+from timbre.shards import records as shards
+from timbre.shards import tar as tars
+from timbre.shards.records import AudioFormat, Manifest, PairEntry, ShardEntry, ShardIndex
 from timbre.storage import FileStat
-from timbre.shards.records import (AudioFormat, Manifest, PairEntry, ShardEntry, ShardIndex)
 
 SPLITS = ("train", "val")
 # Each holds one tar, of a remote store in memory.

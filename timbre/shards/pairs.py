@@ -5,10 +5,10 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from timbre import storage
-from timbre.shards import tar as tars
 from timbre.audio import Int16Wave
 from timbre.errors import ShardError
-from timbre.shards.records import (PairEntry, ShardEntry)
+from timbre.shards import tar as tars
+from timbre.shards.records import PairEntry, ShardEntry
 
 SIDES = ("degraded", "clean")
 NOISY_SIDES = ("degraded", "clean", "noisy")

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import soundfile
 
-from timbre.shards import records as shards
 from timbre import storage
 from timbre.audio import SAMPLE_RATE, Int16Wave
 from timbre.errors import ShardError
-from timbre.shards.decode import (pcm_samples)
-from timbre.shards.records import (META_MEMBER, SCHEMA, Member, PairEntry, PairTiming, ShardIndex)
+from timbre.shards import records as shards
+from timbre.shards.decode import pcm_samples
+from timbre.shards.records import META_MEMBER, SCHEMA, Member, PairEntry, PairTiming, ShardIndex
 
 TAR_BLOCK = 512
 DECODED_AT_ONCE = 1 << 16

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timbre.shards import records as shards
 from timbre import storage
 from timbre.errors import ShardError
+from timbre.shards import records as shards
 from timbre.shards.corpus import Corpus
-from timbre.shards.pairs import (NOISY_SIDES, SIDES, PairPlace, holds_noisy, read_whole)
-from timbre.shards.records import (ShardIndex)
+from timbre.shards.pairs import NOISY_SIDES, SIDES, PairPlace, holds_noisy, read_whole
+from timbre.shards.records import ShardIndex
 
 
 class AlignedPair(NamedTuple):
