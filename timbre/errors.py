@@ -1,7 +1,7 @@
 """Errors that tell the user what to change; the command line prints them without a traceback."""
 
 
-class TimbreError(ValueError):
+class TimbreError(Exception):
     """Something given to timbre cannot be used; the message names it and what was expected."""
 
 

@@ -13,6 +13,7 @@ from timbre.denoise.frontend import BINS, Frontend
 from timbre.denoise.network import Network
 from timbre.denoise.onnx_archive import read_archive
 from timbre.denoise.weights import ARCHIVE_SHA256, load_weights, wheel_archive
+from timbre.errors import CheckpointError
 from timbre.precision import exact_float32
 
 GOLDEN = Path(__file__).parents[1] / "help" / "golden" / "denoise.safetensors"
@@ -251,7 +252,7 @@ def test_damaged_cache_is_rebuilt(tmp_path: Path, damage: str) -> None:
         "replaced": safetensors.torch.save({"weight": torch.zeros(3)}),
     }[damage]
     cached.write_bytes(broken)
-    with pytest.raises(ValueError, match=cached.name):
+    with pytest.raises(CheckpointError, match=cached.name):
         load_weights(cached)
     load_weights(cache_dir=tmp_path)
     assert cached.read_bytes() == whole
@@ -261,7 +262,7 @@ def test_damaged_cache_is_rebuilt(tmp_path: Path, damage: str) -> None:
 def test_an_archive_with_another_hash_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "DeepFilterNet3_onnx.tar.gz"
     path.write_bytes(wheel_archive().read_bytes()[:100_000] if content is None else content)
-    with pytest.raises(ValueError, match=rf"{path.name} has SHA-256 .*{ARCHIVE_SHA256}"):
+    with pytest.raises(CheckpointError, match=rf"{path.name} has SHA-256 .*{ARCHIVE_SHA256}"):
         load_weights(path, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
@@ -305,7 +306,7 @@ def test_a_checkpoint_of_something_else_is_refused_by_name(
     for content, message in cases:
         path = tmp_path / "model_1.ckpt"
         torch.save(content, path)
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(CheckpointError, match=message):
             load_weights(path, tmp_path)
 
 
@@ -319,23 +320,23 @@ def test_files_that_are_no_checkpoint_are_refused(
     for content in (b"", b"hello there, this is text", whole[:200_000], empty_zip):
         broken = tmp_path / "broken.ckpt"
         broken.write_bytes(content)
-        with pytest.raises(ValueError, match=r"broken\.ckpt is no whole PyTorch checkpoint"):
+        with pytest.raises(CheckpointError, match=r"broken\.ckpt is no whole PyTorch checkpoint"):
             load_weights(broken, tmp_path)
 
 
 def test_a_zip_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "DeepFilterNet3.zip"
     path.write_bytes(b"<html>")
-    with pytest.raises(ValueError, match="not a zip file"):
+    with pytest.raises(CheckpointError, match="not a zip file"):
         load_weights(path, tmp_path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(ValueError, match=r"readme\.txt.*expected config\.ini"):
+    with pytest.raises(CheckpointError, match=r"readme\.txt.*expected config\.ini"):
         load_weights(path, tmp_path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.ini", CONFIG.replace("freqs = 2", "freqs = 1"))
         archive.writestr("checkpoints/model_1.ckpt", b"")
-    with pytest.raises(ValueError, match=r"df\.min_nb_erb_freqs = 1; expected 2"):
+    with pytest.raises(CheckpointError, match=r"df\.min_nb_erb_freqs = 1; expected 2"):
         load_weights(path, tmp_path)
 
 

@@ -69,7 +69,7 @@ def load_weights(
     if cached.is_file():
         try:
             return read_converted(cached.read_bytes(), cached)
-        except ValueError as error:
+        except CheckpointError as error:
             logger.warning("converting %s again: %s", path, error)
     write_converted(fold(read_checkpoint(content, path, sha256)), sha256, cached)
     return read_converted(cached.read_bytes(), cached)
