@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from timbre.models.discriminators import Preset
 from timbre.train.gan.gan import DTYPES, Precision
 from timbre.train.losses import reconstruction as losses
-from timbre.train.losses.reconstruction import LossWeights, ReconstructionLoss
+from timbre.train.losses.reconstruction import LossConfig, ReconstructionLoss
 
 # The codec's own discriminators: full-width multi-period, and multi-band at three resolutions.
 DAC_PRESET = Preset((2, 3, 5, 7, 11), (32, 128, 512, 1024, 1024), (2048, 1024, 512), 32, 4)
@@ -34,7 +34,7 @@ class DacTrainer:
             for network in (self.generator, self.discriminator)
         }
         self.reconstruction = ReconstructionLoss().to(device)
-        self.weights = LossWeights()
+        self.weights = LossConfig()
 
     def step(self, degraded: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> Tensor:
         """Take one step of each network on ``(batch, 1, samples)``; return the generator's loss."""

@@ -20,7 +20,7 @@ from benchmarks.train_step import (
 )
 from timbre.models import GeneratorConfig, build_generator
 from timbre.train.gan.gan import DTYPES
-from timbre.train.losses.reconstruction import LossWeights, ReconstructionLoss
+from timbre.train.losses.reconstruction import LossConfig, ReconstructionLoss
 from timbre.train.step import augmented, discriminator_step, generator_step, train_step
 
 # Steps are repeated for about so many seconds.
@@ -179,7 +179,7 @@ def graphed_reconstruction(setting: Setting, tell: Tell) -> None:
     waves = 0.1 * torch.randn(32, 1, 48_000, device=setting.device)
     clean = 0.1 * torch.randn(32, 1, 48_000, device=setting.device)
     bandwidth_hz = torch.full((32,), 20000.0, device=setting.device)
-    weights = LossWeights()
+    weights = LossConfig()
     results: dict[str, Tensor] = {}
 
     def step() -> None:

@@ -15,7 +15,7 @@ from timbre.stream.augment import AugmentConfig
 from timbre.train.gan.balance import BalancerConfig
 from timbre.train.gan.gan import OptimizerConfig, Precision
 from timbre.train.gan.schedule import AdversarialConfig
-from timbre.train.losses.reconstruction import LossWeights
+from timbre.train.losses.reconstruction import LossConfig
 from timbre.train.ranks import RanksConfig
 from timbre.train.validation.validation import ValidationConfig
 
@@ -39,7 +39,7 @@ class TrainConfig:
     seed: Seed = 0
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    loss: LossWeights = field(default_factory=LossWeights)
+    loss: LossConfig = field(default_factory=LossConfig)
     balancer: BalancerConfig = field(default_factory=BalancerConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)

@@ -56,8 +56,7 @@ class Run:
         )
         if config.compile:
             self.gan.compile()
-        perceptual = config.loss.perceptual > 0
-        self.reconstruction = ReconstructionLoss(perceptual).to(accelerator.device)
+        self.reconstruction = ReconstructionLoss(config.loss).to(accelerator.device)
         self.meter = Meter()
         self.alarms = Alarms(config.max_skipped_steps, config.alarm_accuracy, accelerator.device)
         self.balancer = (

@@ -9,7 +9,7 @@ from timbre.audio import metrics
 from timbre.audio.decode import SAMPLE_RATE
 from timbre.audio.synthetic.voice import voice
 from timbre.train.losses.perceptual import PerceptualLoss
-from timbre.train.losses.reconstruction import ReconstructionLoss
+from timbre.train.losses.reconstruction import LossConfig, ReconstructionLoss
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -99,7 +99,7 @@ def test_it_is_a_term_only_where_it_is_asked_for() -> None:
     restored = clean + 0.01 * noise(*clean.shape)
     full = torch.tensor([24000.0])
     plain = ReconstructionLoss()(restored, clean, full)
-    asked = ReconstructionLoss(perceptual=True)(restored, clean, full)
+    asked = ReconstructionLoss(LossConfig(perceptual=1.0))(restored, clean, full)
     assert asked.keys() - plain.keys() == {"perceptual"}
     assert float(asked["perceptual"]) == pytest.approx(
         float(PerceptualLoss()(restored[:, 0], clean[:, 0])), rel=1e-3

@@ -8,7 +8,7 @@ from torch import Tensor
 from timbre.audio.spectra import RESOLUTIONS, Stft
 from timbre.models.discriminators import Judgement
 from timbre.train.losses.reconstruction import (
-    LossWeights,
+    LossConfig,
     ReconstructionLoss,
     adversarial_loss,
     discriminator_loss,
@@ -19,6 +19,8 @@ from timbre.train.losses.reconstruction import (
 FULL = torch.tensor([24000.0])
 SPECTRAL = ("mel", "spectrum", "silence")
 ALL = (*SPECTRAL, "waveform")
+DIFFERENCES = ("over_attenuation", "leak")
+EVERY_TERM = LossConfig(perceptual=1.0, over_attenuation=1.0, leak=1.0)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -142,7 +144,8 @@ def test_silence_gives_finite_and_bounded_gradients(
     restored_level: float, clean_level: float
 ) -> None:
     restored = (restored_level * noise(1, 1, 4800)).requires_grad_()
-    terms = ReconstructionLoss()(restored, clean_level * noise(1, 1, 4800, seed=1), FULL)
+    loss = ReconstructionLoss(LossConfig(over_attenuation=1.0))
+    terms = loss(restored, clean_level * noise(1, 1, 4800, seed=1), FULL)
     for name, term in terms.items():
         (gradient,) = torch.autograd.grad(term, restored, retain_graph=True)
         assert term.isfinite(), name
@@ -161,6 +164,103 @@ def test_silence_term_sees_sound_only_where_the_target_is_silent() -> None:
     assert loss(during, clean, FULL)["silence"] < 0.01
     # One-sided: less sound than the target's own is no leak.
     assert loss(0.5 * clean, clean, FULL)["silence"] == 0
+
+
+def level_differences(restored: Tensor, clean: Tensor, bandwidth_hz: float) -> dict[str, float]:
+    """The two terms of one pair ``(samples,)``, bin by bin in double precision."""
+    size = clean.double().square().mean().sqrt()
+    window = torch.hann_window(1024, dtype=torch.float64)
+    window = window / window.norm()
+    sides = []
+    for wave in (restored, clean):
+        padded = torch.nn.functional.pad(wave.double() / size, (512, 512))
+        frames = padded.unfold(0, 1024, 256) * window
+        sides.append(torch.fft.rfft(frames).abs()[:, : int(bandwidth_hz / 46.875) + 1])
+    top = sides[1].max().item()
+    floor = top * 10 ** (-80 / 20)
+    lost, leaked = [], []
+    for r, c in zip(sides[0].flatten().tolist(), sides[1].flatten().tolist(), strict=True):
+        d = 20 * math.log10((r + floor) / (c + floor))
+        if c > top * 10 ** (-60 / 20):
+            lost.append(min(max(-d - 3, 0), 30) / 10)
+        else:
+            leaked.append(min(max(d - 3, 0), 40) / 10)
+    return {"over_attenuation": sum(lost) / len(lost), "leak": sum(leaked) / max(len(leaked), 1)}
+
+
+def test_level_differences_are_those_counted_bin_by_bin() -> None:
+    loss = ReconstructionLoss(EVERY_TERM)
+    clean = torch.stack([tone(1000.0)[0] + 0.01 * tone(5000.0)[0], 0.1 * noise(1, 24000)])
+    restored = 0.3 * clean + 0.001 * noise(2, 1, 24000, seed=1)
+    terms = loss(restored, clean, FULL.expand(2))
+    expected = [level_differences(r[0], c[0], 24000) for r, c in zip(restored, clean, strict=True)]
+    for name in DIFFERENCES:
+        mean = (expected[0][name] + expected[1][name]) / 2
+        assert terms[name].item() == pytest.approx(mean, rel=1e-3), name
+        assert mean > 0.1
+
+
+@pytest.mark.parametrize(
+    ("gain_db", "lost"), [(-2.9, 0), (-13, 1), (-23, 2), (-80, 3), (2.9, 0), (30, 0)]
+)
+def test_a_gain_counts_beyond_3_db_up_to_30_and_only_where_it_is_a_loss(
+    gain_db: float, lost: float
+) -> None:
+    clean = 0.1 * noise(1, 1, 48000)
+    terms = ReconstructionLoss(EVERY_TERM)(10 ** (gain_db / 20) * clean, clean, FULL)
+    assert terms["over_attenuation"].item() == pytest.approx(lost, abs=0.03)
+    assert terms["leak"].item() < 1e-3
+
+
+def test_level_differences_are_computed_only_where_a_weight_asks_for_them() -> None:
+    clean = 0.1 * noise(1, 1, 9600)
+    assert set(ReconstructionLoss()(clean, clean, FULL)) == set(ALL)
+    for name in DIFFERENCES:
+        terms = ReconstructionLoss(LossConfig(**{name: 0.5}))(clean, clean, FULL)
+        assert set(terms) == {*ALL, *DIFFERENCES}
+
+
+def test_above_the_bandwidth_the_target_may_be_the_denoisers_output() -> None:
+    clean, degraded = 0.1 * noise(2, 1, 48000), 0.1 * noise(2, 1, 48000, seed=1)
+    bandwidth_hz = torch.tensor([8000.0, 24000.0])
+    loss = ReconstructionLoss(LossConfig(above_bandwidth="degraded"))
+    target, counted_hz = loss.target(clean, degraded, bandwidth_hz)
+    assert counted_hz.tolist() == [24000.0, 24000.0]
+    # In the middle, where no end is near.
+    window = torch.hann_window(48000)
+    spectra = [torch.fft.rfft(side[0, 0] * window) for side in (target, clean, degraded)]
+    torch.testing.assert_close(spectra[0][:7500], spectra[1][:7500], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(spectra[0][8100:], spectra[2][8100:], atol=1e-3, rtol=1e-3)
+    assert torch.equal(target[1], clean[1])
+    assert loss(target, target, counted_hz)["mel"] == 0
+    assert loss(target + 0.1 * tone(12000.0, 48000), target, counted_hz)["mel"] > 1e-3
+
+
+def test_by_default_the_target_is_the_clean_side_itself() -> None:
+    clean, degraded = noise(1, 1, 480), noise(1, 1, 480, seed=1)
+    bandwidth_hz = torch.tensor([8000.0])
+    target, counted_hz = ReconstructionLoss().target(clean, degraded, bandwidth_hz)
+    assert target is clean
+    assert counted_hz is bandwidth_hz
+
+
+def test_fewer_resolutions_give_the_mean_of_theirs() -> None:
+    clean, restored = 0.1 * noise(1, 1, 9600), 0.1 * noise(1, 1, 9600, seed=1)
+
+    def terms(*resolutions: int) -> dict[str, Tensor]:
+        return ReconstructionLoss(LossConfig(resolutions=resolutions))(restored, clean, FULL)
+
+    both, long, short = terms(2048, 512), terms(2048), terms(512)
+    for name in SPECTRAL:
+        mean = (long[name] + short[name]) / 2
+        torch.testing.assert_close(both[name], mean)
+    assert both["waveform"] == long["waveform"]
+
+
+@pytest.mark.parametrize("resolutions", [(), (500,), (512, 512)])
+def test_resolutions_that_there_are_not_are_refused(resolutions: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError, match=r"loss.resolutions .* \[2048, 1024, 512, 256\]"):
+        LossConfig(resolutions=resolutions)
 
 
 def test_a_wrong_phase_costs_spectrum_and_waveform_but_not_mel() -> None:
@@ -234,11 +334,11 @@ def test_the_sum_is_weighted_and_logs_every_term_beside_its_weight() -> None:
 
 def test_weights_are_named_like_the_terms_and_frozen() -> None:
     clean = noise(1, 1, 480)
-    weights = LossWeights()
-    for name in ReconstructionLoss(perceptual=True)(clean, clean, FULL):
+    weights = LossConfig()
+    for name in ReconstructionLoss(EVERY_TERM)(clean, clean, FULL):
         assert getattr(weights, name) >= 0
     with pytest.raises(ValidationError):
-        LossWeights(pitch=1.0)  # type: ignore[call-arg]
+        LossConfig(pitch=1.0)  # type: ignore[call-arg]
 
 
 def test_least_squares_losses_have_their_closed_forms() -> None:

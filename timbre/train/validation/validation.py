@@ -22,7 +22,7 @@ from timbre.train.validation import score as scoring
 
 QUALITY = ("mel_distance", "lsd_0_8k", "lsd_8_24k", "si_sdr")
 PERCEPTUAL = ("pesq", "estoi")
-# Without ``perceptual``: PESQ itself is measured.
+# Only the terms that every run has; PESQ and log-spectral distances are measured anyway.
 LOSSES = ("mel", "spectrum", "waveform", "silence", "adversarial", "feature_matching")
 # Of clean speech that went through the generator: how far it is from what it was.
 HARM = ("lsd_0_8k", "lsd_8_24k", "si_sdr")
@@ -257,9 +257,10 @@ def _losses(
     gan: Gan, reconstruction: ReconstructionLoss, restored: Tensor, pair: AlignedPair
 ) -> Figures:
     """Return the generator's loss terms, unweighted, by the discriminator as it stands."""
-    terms: Figures = reconstruction(restored, pair.clean, pair.bandwidth_hz)
+    target, bandwidth_hz = reconstruction.target(pair.clean, pair.degraded, pair.bandwidth_hz)
+    terms: Figures = reconstruction(restored, target, bandwidth_hz)
     with gan.autocast(restored.device):
-        views = discriminator_view(pair.clean, restored, pair.bandwidth_hz)
+        views = discriminator_view(target, restored, bandwidth_hz)
         real, fake = (unwrap(gan.discriminator)(view) for view in views)
     return terms | {
         "adversarial": losses.adversarial_loss(fake),
