@@ -78,9 +78,7 @@ def descend(run: Run, sides: Sides) -> Metrics:
     """The same, on waveforms that are augmented."""
     gan = run.gan
     gan.set_learning_rates(run.adversarial_start)
-    clean, bandwidth_hz = run.reconstruction.target(
-        sides.clean, sides.degraded, sides.bandwidth_hz
-    )
+    clean, bandwidth_hz = run.reconstruction.target(sides.clean, sides.degraded, sides.bandwidth_hz)
     with gan.autocast(clean.device):
         restored = gan.generator(sides.degraded, sides.noisy).float()
     metrics: Metrics = {}
