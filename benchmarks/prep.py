@@ -36,7 +36,7 @@ from shard_tools.executors.local import ALLOCATOR, run_local
 from shard_tools.executors.share import Share
 from shard_tools.make import shard as make
 from shard_tools.make.job import open_job, shard_task
-from shard_tools.make.shard import ShardJob, ShardTask
+from shard_tools.make.shard import ShardSettings, ShardTask
 from shard_tools.plan import editions, plan
 from tests.help.official_deepfilternet import INSTALLED, Official
 from timbre import audio, shards, storage
@@ -71,7 +71,7 @@ class Turn(NamedTuple):
 class Opened(NamedTuple):
     """An edition ready to be made; its clips cut as usual, into long pieces, into short ones."""
 
-    job: ShardJob
+    job: ShardSettings
     tasks: list[ShardTask]
     long: list[ShardTask]
     small: list[ShardTask]
@@ -144,7 +144,7 @@ def open_edition(config: PrepConfig, long_seconds: float) -> tuple[Opened, list[
 
     scanned = {role: sum(clip.seconds for clip in clips) for role, clips in edition.clips.items()}
     opened = Opened(
-        job.shard_job,
+        job.settings,
         tasks(config),
         tasks(replace(config, save_segment_seconds=long_seconds)),
         tasks(replace(config, save_segment_seconds=SMALL_SECONDS, shard_pairs=SMALL_PAIRS)),
@@ -254,7 +254,7 @@ class Weight(NamedTuple):
     peak: int
 
 
-def make_and_weigh(job: ShardJob, numbered: tuple[int, ShardTask]) -> Weight:
+def make_and_weigh(job: ShardSettings, numbered: tuple[int, ShardTask]) -> Weight:
     """Make a shard in a folder of its own; what a worker does."""
     number, task = numbered
     make.make_shard(job._replace(folder=f"{job.folder}/{number}"), task)
@@ -269,7 +269,7 @@ def weigh() -> Weight:
     return Weight(os.getpid(), psutil.Process().memory_full_info().uss, highest * unit)
 
 
-def run_ours(task: ShardTask, job: ShardJob) -> tuple[int, float]:
+def run_ours(task: ShardTask, job: ShardSettings) -> tuple[int, float]:
     """Make a shard; return how many pairs and seconds of speech are in it."""
     make.make_shard(job, task)
     path = storage.join(job.folder, shards.shard_path(task.split, task.number))

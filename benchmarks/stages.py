@@ -29,8 +29,8 @@ STAGES: tuple[Stage, ...] = (
     ("mix", mix, "mix"),
     (DENOISE, make, "degrade"),
     ("align", make, "estimate_offset"),
-    ("quality", quality, "measure"),
-    ("quality", quality, "examine"),
+    ("quality", quality, "measure_pair"),
+    ("quality", quality, "reason_to_refuse"),
     ("encode and write", audio, "to_int16"),
     ("encode and write", make, "write_shard"),
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shard_tools.config import PrepConfig
-from shard_tools.prep.command import prep
+from shard_tools.prep.prep import prep
 from tests.help import object_store
 from tests.help.object_store import Server, environment, forget_connections, use_environment
 from tests.shard_tools.executors.slurm_cluster import Slurm, slurm_cluster

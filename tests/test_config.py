@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic.dataclasses import dataclass
 
-from shard_tools.prep.command import PrepConfig
+from shard_tools.config import PrepConfig
 from timbre import config as configs
 from timbre.config import STRICT
 from timbre.errors import ConfigError

@@ -16,7 +16,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "prep": Command("shard_tools.prep.command", "make shards from speech, noise and rooms"),
-    "verify": Command("shard_tools.verify.manifest", "check every shard and pair of a manifest"),
+    "verify": Command("shard_tools.verify.command", "check every shard and pair of a manifest"),
     "stats": Command("shard_tools.stats.command", "show what a manifest holds"),
     "peek": Command("timbre.peek.command", "show the pairs that a rank will be served"),
     "train": Command("timbre.train.step", "train the restorer"),

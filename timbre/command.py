@@ -72,6 +72,25 @@ def at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
+def table(rows: Sequence[Sequence[str]], text_columns: int) -> str:
+    """Return rows as lines in aligned columns; the first row is the head, over a rule.
+
+    Args:
+        rows: the cells, as many in each row.
+        text_columns: so many columns from the left hold words and are aligned to the left; the
+            others hold numbers and are aligned to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < text_columns else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
 def say(message: str) -> None:
     """Print a line of a command's result."""
     print(message)  # noqa: T201 - results go to standard output

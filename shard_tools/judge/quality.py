@@ -1,6 +1,6 @@
 """Is a finished pair fit to train on, and if not, why?
 
-``measure`` gives plain figures that go into the pair's meta; ``examine`` holds them against thresholds.
+``measure_pair`` gives plain figures that go into the pair's meta; ``reason_to_refuse`` holds them against thresholds.
 """
 
 import math
@@ -55,7 +55,7 @@ class QualityConfig:
     min_confidence: Share = MIN_CONFIDENCE
 
 
-class Figures(NamedTuple):
+class PairQuality(NamedTuple):
     """What was measured of a pair; plain finite floats, ``_asdict()`` goes into its meta.
 
     ``snr_db`` is the energy of clean over that of noisy minus clean, so in a reverberant pair the
@@ -73,7 +73,7 @@ class Figures(NamedTuple):
     confidence: float
 
 
-def measure(clean: Wave, noisy: Wave, degraded: Wave, alignment: Alignment) -> Figures:
+def measure_pair(clean: Wave, noisy: Wave, degraded: Wave, alignment: Alignment) -> PairQuality:
     """Return the figures of a pair whose three sides are ``(samples,)`` at 48 kHz.
 
     Non-finite samples are counted, then taken as 0 in the other figures.
@@ -86,7 +86,7 @@ def measure(clean: Wave, noisy: Wave, degraded: Wave, alignment: Alignment) -> F
     active = _active_frames(overlap_clean)
     clean_frames, degraded_frames = (_frames(s)[active] for s in (overlap_clean, overlap_degraded))
     common = min(len(clean), len(noisy))
-    return Figures(
+    return PairQuality(
         finite_share=finite,
         seconds=len(overlap_clean) / SAMPLE_RATE,
         active_seconds=len(clean_frames) * LEVEL_FRAME / SAMPLE_RATE,
@@ -99,8 +99,8 @@ def measure(clean: Wave, noisy: Wave, degraded: Wave, alignment: Alignment) -> F
     )
 
 
-def examine(
-    figures: Figures, snr_db: float, config: QualityConfig, reverberant: bool = False
+def reason_to_refuse(
+    figures: PairQuality, snr_db: float, config: QualityConfig, reverberant: bool = False
 ) -> Reason | None:
     """Return why a pair is refused, or None for a good one; the first reason in order counts.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from shard_tools.config import PrepConfig
-from shard_tools.make.shard import ShardJob, ShardTask
+from shard_tools.make.shard import ShardSettings, ShardTask
 from shard_tools.mix.babble import Babble, draw_babbles, make_babble
 from shard_tools.mix.bank import Bank, fill_bank
 from shard_tools.mix.rooms import room_name, simulate_room
@@ -27,7 +27,7 @@ class Job(NamedTuple):
 
     plan: Plan
     pools: dict[Split, Pools]
-    shard_job: ShardJob
+    settings: ShardSettings
 
 
 def open_job(config: PrepConfig, edition: Edition) -> Job:
@@ -43,7 +43,7 @@ def open_job(config: PrepConfig, edition: Edition) -> Job:
     noises = _noise_bank(config, edition, [*babbles["train"], *babbles["val"]], speech_root)
     rooms = _room_bank(config, edition)
     pools = _pools(config, edition, babbles)
-    shard_job = ShardJob(
+    settings = ShardSettings(
         folder=config.output,
         speech_root=speech_root,
         plan_sha256=edition.sha256,
@@ -60,7 +60,7 @@ def open_job(config: PrepConfig, edition: Edition) -> Job:
         rooms=rooms,
     )
     plan = plans.make_plan(speech, plans.plan_size(config), record.edition, record.first_shard)
-    return Job(plan, pools, shard_job)
+    return Job(plan, pools, settings)
 
 
 def shard_task(config: PrepConfig, job: Job, shard: Shard) -> ShardTask:

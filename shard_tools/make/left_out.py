@@ -14,7 +14,7 @@ import numpy as np
 from shard_tools.config import PrepConfig
 from shard_tools.make.job import Job, shard_task
 from shard_tools.make.manifest import MadeShard
-from shard_tools.make.shard import Judged, judge
+from shard_tools.make.shard import Judged, judge_pairs
 from shard_tools.plan.editions import Edition, count_clips
 from shard_tools.plan.plan import Shard
 from timbre import audio, storage
@@ -80,7 +80,7 @@ def _spread(found: Sequence[Refused]) -> list[Refused]:
 
 def _example(config: PrepConfig, job: Job, refused: Refused) -> str:
     task = shard_task(config, job, refused.shard)
-    ((_, pair),) = judge(job.shard_job, task, [refused.pair.number])
+    ((_, pair),) = judge_pairs(job.settings, task, [refused.pair.number])
     path, start, variant = html.escape(refused.pair.path), refused.pair.start, refused.pair.variant
     head = (
         f"<b>{path}</b> from {start / SAMPLE_RATE:.2f} s, variant {variant} "
@@ -95,7 +95,7 @@ def _example(config: PrepConfig, job: Job, refused: Refused) -> str:
         + (
             ""
             if recipe.rir is None
-            else f", in {html.escape(job.shard_job.rooms.names[recipe.rir])}"
+            else f", in {html.escape(job.settings.rooms.names[recipe.rir])}"
         )
     )
     figures = ", ".join(f"{name} {value:.4g}" for name, value in pair.figures._asdict().items())

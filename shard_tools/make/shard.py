@@ -8,7 +8,7 @@ from typing import NamedTuple
 from shard_tools.degrade.degrade import DenoiserConfig, degrade, weights_hash
 from shard_tools.judge import quality
 from shard_tools.judge.align import Alignment, estimate_offset
-from shard_tools.judge.quality import Figures, QualityConfig, Reason
+from shard_tools.judge.quality import PairQuality, QualityConfig, Reason
 from shard_tools.make.tar import FinishedPair, write_shard
 from shard_tools.mix import mixture as mix
 from shard_tools.mix import reverb
@@ -23,7 +23,7 @@ from timbre.errors import ConfigError
 from timbre.shards import AudioFormat, PairMeta, Rejection, Source, Split
 
 
-class ShardJob(NamedTuple):
+class ShardSettings(NamedTuple):
     """What is the same for every shard of an edition. Lengths in samples."""
 
     folder: str
@@ -70,71 +70,71 @@ class Judged(NamedTuple):
     noisy: Wave
     degraded: Wave
     alignment: Alignment
-    figures: Figures
+    figures: PairQuality
     reason: Reason | None
 
 
-def make_shard(job: ShardJob, task: ShardTask) -> None:
-    """Write one shard and its index, unless they are there. Their bytes depend on job and task alone.
+def make_shard(settings: ShardSettings, task: ShardTask) -> None:
+    """Write one shard and its index, unless they are there. Their bytes depend on the settings and the task alone.
 
     Raises:
         OSError: a clip cannot be fetched, or the shard cannot be written.
         ShardError: a clip is not what it was when it was scanned.
     """
-    _check_denoiser(job.denoiser, job.denoiser_sha256)
-    path = storage.join(job.folder, shards.shard_path(task.split, task.number))
+    _check_denoiser(settings.denoiser, settings.denoiser_sha256)
+    path = storage.join(settings.folder, shards.shard_path(task.split, task.number))
     if storage.exists(shards.index_path(path)):
         return
     rejected: dict[str, list[Rejection]] = defaultdict(list)
     finished = []
-    for number, pair in judge(job, task, range(len(task.pieces))):
+    for number, pair in judge_pairs(settings, task, range(len(task.pieces))):
         if isinstance(pair, Judged) and pair.reason is None:
-            finished.append(_finish(job, task, number, pair))
+            finished.append(_finish(settings, task, number, pair))
         else:
             piece = task.pieces[number]
             refused = Rejection(number, piece.clip.path, piece.start, piece.variant)
             rejected[str(pair.reason if isinstance(pair, Judged) else pair)].append(refused)
-    write_shard(path, finished, rejected, job.plan_sha256, job.audio_format)
+    write_shard(path, finished, rejected, settings.plan_sha256, settings.audio_format)
 
 
-def judge(
-    job: ShardJob, task: ShardTask, numbers: Sequence[int]
+def judge_pairs(
+    settings: ShardSettings, task: ShardTask, numbers: Sequence[int]
 ) -> Iterator[tuple[int, Judged | Reason]]:
     """Yield some of a shard's pairs with their numbers; the reason where there is nothing to mix.
 
     A pair is the same whichever others are asked for, but for rounding.
     """
-    speeches = _read_speech(job, [task.pieces[number] for number in numbers])
+    speeches = _read_speech(settings, [task.pieces[number] for number in numbers])
     prepared = [
-        _prepare(job, task.pieces[number], task.recipes[number], speech)
+        _prepare(settings, task.pieces[number], task.recipes[number], speech)
         for number, speech in zip(numbers, speeches, strict=True)
     ]
     noisy = [pair.mixture.noisy for pair in prepared if isinstance(pair, Prepared)]
-    denoised = iter(degrade(noisy, job.denoiser))
+    denoised = iter(degrade(noisy, settings.denoiser))
     for number, pair in zip(numbers, prepared, strict=True):
-        yield number, _examine(job, pair, next(denoised)) if isinstance(pair, Prepared) else pair
+        yield number, _judge(settings, pair, next(denoised)) if isinstance(pair, Prepared) else pair
 
 
 @lru_cache(maxsize=1)
 def _check_denoiser(denoiser: DenoiserConfig, planned_sha256: str) -> None:
     """Refuse, once a process, weights that lie on this machine and are not those of the plan."""
-    if (found := weights_hash(denoiser)) != planned_sha256:
+    if (sha256 := weights_hash(denoiser)) != planned_sha256:
         raise ConfigError(
-            f"denoiser: the weights on this machine have SHA-256 {found[:12] or 'none'}, the plan was "
+            f"denoiser: the weights on this machine have SHA-256 {sha256[:12] or 'none'}, the plan was "
             f"made with {planned_sha256[:12] or 'none'}"
         )
 
 
-def _read_speech(job: ShardJob, pieces: Sequence[Piece]) -> Iterator[Wave]:
+def _read_speech(settings: ShardSettings, pieces: Sequence[Piece]) -> Iterator[Wave]:
     """Yield the speech of each piece, after its lead-in. Neighbours in a clip are read together."""
     for group in _neighbours(pieces):
-        clip, first = group[0].clip, group[0].start - job.lead_in
+        clip, first = group[0].clip, group[0].start - settings.lead_in
         stop = max(piece.start + piece.samples for piece in group)
-        url = storage.join(job.speech_root, clip.path)
+        url = storage.join(settings.speech_root, clip.path)
         stretch = read_stretch(url, clip, first, stop - first)
         for piece in group:
-            begin = piece.start - job.lead_in - first
-            yield stretch[begin : begin + job.lead_in + piece.samples]
+            begin = piece.start - settings.lead_in - first
+            yield stretch[begin : begin + settings.lead_in + piece.samples]
 
 
 def _neighbours(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
@@ -151,52 +151,58 @@ def _neighbours(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
         yield group
 
 
-def _prepare(job: ShardJob, piece: Piece, recipe: Recipe, speech: Wave) -> Prepared | Reason:
+def _prepare(
+    settings: ShardSettings, piece: Piece, recipe: Recipe, speech: Wave
+) -> Prepared | Reason:
     # Judged as it was recorded: mixed, any noise of a room is as loud as speech.
-    level_db = audio.active_level_db(speech[job.lead_in :])
-    if level_db <= max(job.quality.min_clean_db, SILENCE_DB):
+    level_db = audio.active_level_db(speech[settings.lead_in :])
+    if level_db <= max(settings.quality.min_clean_db, SILENCE_DB):
         return "silent_clean"
-    heard, target = speech, speech
+    voice, target = speech, speech
     if recipe.rir is not None:
-        heard, target = reverb.reverberate(speech, job.rooms.wave(recipe.rir), job.target_early)
-    layers = [_layer(job, draw, len(speech)) for draw in recipe.noises]
-    request = mix.Request(recipe.snr_db, recipe.level_db, job.lead_in)
-    mixture = mix.mix(heard, target, mix.layer(layers, len(speech)), request)
+        voice, target = reverb.reverberate(
+            speech, settings.rooms.wave(recipe.rir), settings.target_early
+        )
+    layers = [_layer(settings, draw, len(speech)) for draw in recipe.noises]
+    request = mix.Request(recipe.snr_db, recipe.level_db, settings.lead_in)
+    mixture = mix.mix(voice, target, mix.layer(layers, len(speech)), request)
     if mixture is None:
         return "silent_noise"
     sources = tuple(
-        Source(job.noises.names[draw.number], layer.start, len(speech))
+        Source(settings.noises.names[draw.number], layer.start, len(speech))
         for draw, layer in zip(recipe.noises, layers, strict=True)
     )
     return Prepared(piece, recipe, mixture, sources)
 
 
-def _layer(job: ShardJob, draw: NoiseDraw, samples: int) -> Layer:
-    """Return what is heard of a noise: from its drawn start, or further on where it is silent there."""
+def _layer(settings: ShardSettings, draw: NoiseDraw, samples: int) -> Layer:
+    """Return a stretch of a noise. It begins at the drawn start, or at the next place with sound."""
 
-    def hear(start: int) -> Wave:
-        return job.noises.stretch(draw.number, start, samples)
+    def stretch(start: int) -> Wave:
+        return settings.noises.stretch(draw.number, start, samples)
 
-    length = job.noises.length(draw.number)
-    start, heard = mix.start_that_sounds(hear, length, int(draw.start * length), job.lead_in)
-    return Layer(heard, start, draw.gain_db)
+    length = settings.noises.length(draw.number)
+    start, wave = mix.start_that_sounds(stretch, length, int(draw.start * length), settings.lead_in)
+    return Layer(wave, start, draw.gain_db)
 
 
-def _examine(job: ShardJob, pair: Prepared, denoised: Wave) -> Judged:
+def _judge(settings: ShardSettings, pair: Prepared, denoised: Wave) -> Judged:
     """Return the pair without its lead-in, aligned and judged."""
-    body = slice(job.lead_in, None)
+    body = slice(settings.lead_in, None)
     clean, noisy, degraded = pair.mixture.clean[body], pair.mixture.noisy[body], denoised[body]
-    alignment = estimate_offset(clean, degraded, job.max_offset)
-    figures = quality.measure(clean, noisy, degraded, alignment)
+    alignment = estimate_offset(clean, degraded, settings.max_offset)
+    figures = quality.measure_pair(clean, noisy, degraded, alignment)
     recipe = pair.recipe
-    reason = quality.examine(figures, recipe.snr_db, job.quality, recipe.rir is not None)
+    reason = quality.reason_to_refuse(
+        figures, recipe.snr_db, settings.quality, recipe.rir is not None
+    )
     return Judged(pair, clean, noisy, degraded, alignment, figures, reason)
 
 
-def _finish(job: ShardJob, task: ShardTask, number: int, pair: Judged) -> FinishedPair:
+def _finish(settings: ShardSettings, task: ShardTask, number: int, pair: Judged) -> FinishedPair:
     piece, recipe = pair.prepared.piece, pair.prepared.recipe
     clip, mixture = piece.clip, pair.prepared.mixture
-    room = None if recipe.rir is None else job.rooms.wave(recipe.rir)
+    room = None if recipe.rir is None else settings.rooms.wave(recipe.rir)
     meta = PairMeta(
         schema=shards.SCHEMA,
         key=f"{task.split}-{task.number:06d}-{number:04d}",
@@ -210,13 +216,15 @@ def _finish(job: ShardJob, task: ShardTask, number: int, pair: Judged) -> Finish
         speaker=clip.speaker or "",
         clean=Source(clip.path, piece.start, piece.samples, clip.sha256),
         noises=pair.prepared.noises,
-        rir=None if recipe.rir is None else job.rooms.names[recipe.rir],
+        rir=None if recipe.rir is None else settings.rooms.names[recipe.rir],
         rt60_seconds=None if room is None else reverb.decay_seconds(room),
-        denoiser=job.denoiser.kind,
-        denoiser_sha256=job.denoiser_sha256,
+        denoiser=settings.denoiser.kind,
+        denoiser_sha256=settings.denoiser_sha256,
         seed=task.seed,
         quality=pair.figures._asdict(),
-        voices=tuple(path for draw in recipe.noises for path in job.voices.get(draw.number, ())),
+        voices=tuple(
+            path for draw in recipe.noises for path in settings.voices.get(draw.number, ())
+        ),
     )
-    noisy = audio.to_int16(pair.noisy) if job.store_noisy else None
+    noisy = audio.to_int16(pair.noisy) if settings.store_noisy else None
     return FinishedPair(meta, audio.to_int16(pair.clean), audio.to_int16(pair.degraded), noisy)

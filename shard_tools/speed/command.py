@@ -8,7 +8,6 @@ validation's speakers are in training at no speed.
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import PurePosixPath
@@ -70,7 +69,7 @@ def _copy(target: str, task: tuple[File, float]) -> str:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Copy ``SOURCE TARGET --speeds S [S ...]``."""
-    parser = argparse.ArgumentParser("python -m shard_tools.speed.command", description=__doc__)
+    parser = argparse.ArgumentParser("python -m shard_tools.speed", description=__doc__)
     parser.add_argument("source", metavar="SOURCE", help="a folder, or a manifest.jsonl")
     parser.add_argument("target", metavar="TARGET", help="the folder to write")
     parser.add_argument(
@@ -81,10 +80,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="of the copies; 1 is the recording as it is (%(default)s)",
     )
     parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
-    given = parser.parse_args(argv)
-    count = copy_at_speeds(given.source, given.target, given.speeds, given.workers)
-    say(f"{count} recordings below {given.target}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    options = parser.parse_args(argv)
+    count = copy_at_speeds(options.source, options.target, options.speeds, options.workers)
+    say(f"{count} recordings below {options.target}")

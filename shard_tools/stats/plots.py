@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from shard_tools.stats.figures import (
-    FIGURES,
+from shard_tools.stats.quantities import (
+    QUANTITIES,
     TOP_SPEAKERS,
     Metas,
     bin_edges,
@@ -72,7 +72,7 @@ def draw(folder: str, manifest: Manifest, metas: Metas) -> list[str]:
 
 
 def _histograms(name: str, metas: Metas) -> Canvas | None:
-    of = {figure.name: figure for figure in FIGURES}
+    of = {figure.name: figure for figure in QUANTITIES}
     panels = []
     for figure_name, title in HISTOGRAMS[name]:
         values = {split: collect(of[figure_name], part) for split, part in metas.items()}

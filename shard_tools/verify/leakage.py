@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Literal, NamedTuple
 
-from shard_tools.verify.shard import Fault, Pair
+from shard_tools.verify.faults import Fault, Pair
 from timbre.shards import PairMeta, Source
 
 Origin = Literal["speaker", "recording", "noise", "room"]
@@ -59,7 +59,7 @@ class Ledger:
             yield Fault("duplicate", f"both its sides are those of {other}", shard, key)
         for origin, names in _count(self._tallies[split], pair.meta).items():
             known = self._by_plan[plan, origin]
-            if len(known) < 2:  # more need not be told apart
+            if len(known) < 2:  # two are enough to know that it was not alone
                 known |= names
 
     def leaks(self) -> Findings:
@@ -68,9 +68,9 @@ class Ledger:
         notes: list[str] = []
         for pair_of_splits in combinations(sorted(self._tallies), 2):
             sides = {split: self._tallies[split] for split in pair_of_splits}
-            found = _shared_names(sides, self._alone())
-            faults += found.faults
-            notes += found.notes
+            names = _shared_names(sides, self._alone())
+            faults += names.faults
+            notes += names.notes
             faults += _shared_files(sides)
             faults += _shared_voices(sides)
         return Findings(tuple(faults), tuple(notes))
@@ -94,8 +94,8 @@ def _count(tally: Tally, meta: PairMeta) -> dict[Origin, set[str]]:
         "noise": {noise.path for noise in noises},
         "room": {meta.rir} if meta.rir is not None else set(),
     }
-    for origin, found in names.items():
-        tally.names[origin].update(found)
+    for origin, some in names.items():
+        tally.names[origin].update(some)
     tally.voices.update(set(meta.voices))
     sources: list[tuple[Origin, Source]] = [("recording", meta.clean)]
     sources += [("noise", noise) for noise in noises]

@@ -1,26 +1,22 @@
-"""Check every shard and pair of a manifest again; exit 1 and name what is wrong."""
+"""Every shard of a manifest checked, and the manifest itself."""
 
-import argparse
-import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from shard_tools.metas import choose, open_manifest
+from shard_tools.verify.faults import Checked, Fault, IndexSummary, ShardCheck, count_rejected
 from shard_tools.verify.leakage import Ledger
-from shard_tools.verify.shard import Checked, Fault, ShardTask, Told, check_shard, count_rejected
+from shard_tools.verify.shard import check_shard
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE
-from timbre.command import at_least, command, say
-from timbre.errors import ShardError, WorkError
+from timbre.errors import ShardError
 from timbre.shards import Manifest, ShardEntry, ShardIndex
 
-MAX_SHOWN = 50
 MAX_STRAY = 5
 # A shard's number has six digits.
 NUMBERS = 10**6
@@ -42,11 +38,13 @@ class Report(NamedTuple):
 
 
 def verify(manifest_url: str, workers: int | None = None, offsets: int | None = None) -> list[str]:
-    """Return everything wrong with a manifest's shards, one message each; see :func:`examine`."""
-    return [str(fault) for fault in examine(manifest_url, workers, offsets).faults]
+    """Return everything wrong with a manifest's shards, one message each; see :func:`check_manifest`."""
+    return [str(fault) for fault in check_manifest(manifest_url, workers, offsets).faults]
 
 
-def examine(manifest_url: str, workers: int | None = None, offsets: int | None = None) -> Report:
+def check_manifest(
+    manifest_url: str, workers: int | None = None, offsets: int | None = None
+) -> Report:
     """Return what is wrong with a manifest's shards.
 
     Every tar is read whole and compared with its hash, its index is derived again, every pair is
@@ -63,29 +61,29 @@ def examine(manifest_url: str, workers: int | None = None, offsets: int | None =
     """
     manifest = open_manifest(manifest_url)
     folder = shards.folder_of(manifest_url)
-    tasks = _tasks(manifest, folder, offsets)
+    checks = _checks(manifest, folder, offsets)
     faults = list(_list_faults(manifest))
     ledger = Ledger()
-    told: list[Told | None] = []
+    indexes: list[IndexSummary | None] = []
     pairs = samples = measured = 0
-    for checked in _check_all(tasks, workers or os.cpu_count() or 1):
+    for checked in _check_all(checks, workers or os.cpu_count() or 1):
         faults += checked.faults
-        told.append(checked.told)
+        indexes.append(checked.summary)
         pairs, samples = pairs + len(checked.pairs), samples + checked.samples
         measured += checked.measured
-        plan = checked.told.plan if checked.told else ""
+        plan = checked.summary.plan if checked.summary else ""
         for pair in checked.pairs:
-            faults += ledger.add(checked.task.split, checked.task.shard.path, plan, pair)
-    faults += _plan_faults(tasks, told)
-    faults += _rejected_faults(manifest, folder, told)
+            faults += ledger.add(checked.check.split, checked.check.shard.path, plan, pair)
+    faults += _plan_faults(checks, indexes)
+    faults += _rejected_faults(manifest, folder, indexes)
     leaks = ledger.leaks()
     notes = [*leaks.notes, *_stray_shards(manifest, folder)]
-    if unsure := sum(len(task.measured) for task in tasks) - measured:
+    if unsure := sum(len(check.measured) for check in checks) - measured:
         notes.append(f"{unsure} offsets could not be measured again with confidence")
     return Report(
         shards.manifest_url(manifest_url),
         pairs,
-        len(tasks),
+        len(checks),
         round(samples / SAMPLE_RATE, 3),
         measured,
         (*faults, *leaks.faults),
@@ -93,7 +91,7 @@ def examine(manifest_url: str, workers: int | None = None, offsets: int | None =
     )
 
 
-def _tasks(manifest: Manifest, folder: str, offsets: int | None) -> list[ShardTask]:
+def _checks(manifest: Manifest, folder: str, offsets: int | None) -> list[ShardCheck]:
     # A path that is listed twice is a fault of the manifest, not of everything in the shard.
     entries = {shard.path: (split, shard) for split, shard in _listed(manifest)}
     counts = [shard.pairs for _, shard in entries.values()]
@@ -103,16 +101,16 @@ def _tasks(manifest: Manifest, folder: str, offsets: int | None) -> list[ShardTa
     seconds = float(manifest.config.get("max_offset_seconds", MAX_OFFSET_SECONDS))
     max_offset = round(seconds * SAMPLE_RATE)
     return [
-        ShardTask(folder, split, shard, measured, max_offset)
+        ShardCheck(folder, split, shard, measured, max_offset)
         for (split, shard), measured in zip(entries.values(), choose(counts, offsets), strict=True)
     ]
 
 
-def _check_all(tasks: Sequence[ShardTask], workers: int) -> Iterator[Checked]:
-    """Yield every shard's findings in the order of the tasks."""
+def _check_all(checks: Sequence[ShardCheck], workers: int) -> Iterator[Checked]:
+    """Yield every shard's result in the order of the checks."""
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(check_shard, tasks)
-        yield from tqdm(found, "verify", len(tasks), unit="shard", disable=None)
+        results = pool.map(check_shard, checks)
+        yield from tqdm(results, "verify", len(checks), unit="shard", disable=None)
 
 
 def _list_faults(manifest: Manifest) -> Iterator[Fault]:
@@ -124,36 +122,38 @@ def _list_faults(manifest: Manifest) -> Iterator[Fault]:
             yield Fault("manifest", f"the manifest lists it {times} times", path)
 
 
-def _plan_faults(tasks: Sequence[ShardTask], told: Sequence[Told | None]) -> Iterator[Fault]:
+def _plan_faults(
+    checks: Sequence[ShardCheck], indexes: Sequence[IndexSummary | None]
+) -> Iterator[Fault]:
     """Yield a fault for each index that names no plan, if any other does."""
-    planned = any(index is not None and index.plan for index in told)
-    for task, index in zip(tasks, told, strict=True):
+    planned = any(index is not None and index.plan for index in indexes)
+    for check, index in zip(checks, indexes, strict=True):
         if planned and index is not None and not index.plan:
-            where = shards.index_path(task.shard.path)
+            where = shards.index_path(check.shard.path)
             yield Fault("plan", "it names no plan, unlike other indexes", where)
 
 
 def _rejected_faults(
-    manifest: Manifest, folder: str, told: Sequence[Told | None]
+    manifest: Manifest, folder: str, indexes: Sequence[IndexSummary | None]
 ) -> Iterator[Fault]:
-    found: Counter[str] = Counter()
-    for index in told:
+    refused: Counter[str] = Counter()
+    for index in indexes:
         if index is None:  # a fault already
             return
-        found += index.rejected
-    if found == manifest.rejected:
+        refused += index.rejected
+    if refused == manifest.rejected:
         return
     # A shard all of whose pairs were refused has an index, but no place in the manifest.
     for unlisted in _unlisted(manifest, folder):
         if isinstance(unlisted, Fault):
             yield unlisted
         elif not unlisted.pairs:
-            found += count_rejected(unlisted)
-    for reason in sorted(found.keys() | manifest.rejected.keys()):
+            refused += count_rejected(unlisted)
+    for reason in sorted(refused.keys() | manifest.rejected.keys()):
         counted = manifest.rejected.get(reason, 0)
-        if found[reason] != counted:
+        if refused[reason] != counted:
             message = f"the manifest counts {counted} pairs refused as {reason}, the indexes "
-            yield Fault("manifest", message + str(found[reason]))
+            yield Fault("manifest", message + str(refused[reason]))
 
 
 def _unlisted(manifest: Manifest, folder: str) -> Iterator[ShardIndex | Fault]:
@@ -216,55 +216,3 @@ def _stray_shards(manifest: Manifest, folder: str) -> Iterator[str]:
 
 def _listed(manifest: Manifest) -> Iterator[tuple[str, ShardEntry]]:
     return ((split, shard) for split, entries in manifest.splits.items() for shard in entries)
-
-
-@command
-def main(argv: Sequence[str] | None = None) -> None:
-    """Verify ``MANIFEST [--offsets all|N] [--workers N] [--json]``."""
-    parser = argparse.ArgumentParser("timbre verify", description=__doc__)
-    parser.add_argument("manifest", metavar="MANIFEST", help="manifest.json, or its folder")
-    parser.add_argument(
-        "--offsets",
-        metavar="all|N",
-        type=_offsets,
-        help="pairs whose alignment offset is measured again (2 %%, at least 20, at most 500)",
-    )
-    parser.add_argument(
-        "--workers", metavar="N", type=at_least(1), help="shards checked at once (one a core)"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    given = parser.parse_args(argv)
-    report = examine(given.manifest, given.workers, given.offsets)
-    say(json.dumps(_to_tree(report)) if given.json else _to_text(report))
-    if report.faults:
-        shown = [] if given.json else [str(fault) for fault in report.faults[:MAX_SHOWN]]
-        if len(report.faults) > MAX_SHOWN and shown:
-            shown.append(f"… and {len(report.faults) - MAX_SHOWN} more: --json names them all")
-        raise WorkError("\n".join([f"{len(report.faults)} faults in {report.manifest}", *shown]))
-
-
-def _to_tree(report: Report) -> dict[str, Any]:
-    return {**report._asdict(), "faults": [fault._asdict() for fault in report.faults]}
-
-
-def _to_text(report: Report) -> str:
-    verdict = f"{len(report.faults)} faults" if report.faults else "everything is whole"
-    return "\n".join(
-        [
-            f"{report.pairs} pairs in {report.shards} shards, {report.seconds / 3600:.2f} h, "
-            f"{report.checked_offsets} offsets measured again: {verdict}",
-            *(f"note: {note}" for note in report.notes),
-        ]
-    )
-
-
-def _offsets(text: str) -> int:
-    if text == "all":
-        return sys.maxsize
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: expected all, or a whole number")
-    return int(text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -76,7 +76,7 @@ def test_costs_that_were_measured_before_are_planned_with_and_only_the_generator
 def test_both_generators_are_trained_and_compared_over_cpu_time(tmp_path: Path) -> None:
     url = make_shards(tmp_path / "shards", [2], [1])
     runs = tmp_path / "runs"
-    command = [sys.executable, "-m", "benchmarks.bake_off.__main__", url, str(runs), "--quick"]
+    command = [sys.executable, "-m", "benchmarks.bake_off", url, str(runs), "--quick"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     result = subprocess.run(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True

@@ -22,7 +22,7 @@ def test_what_is_sent_is_what_the_gradients_need(network: list[Host]) -> None:
     """And half of it in 16 bits; ``network`` skips where there can be none."""
     pytest.importorskip("s3fs")
     result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scaling.__main__", "--quick"],
+        [sys.executable, "-m", "benchmarks.scaling", "--quick"],
         cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip

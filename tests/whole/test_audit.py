@@ -36,14 +36,14 @@ from torch.utils.flop_counter import flop_registry
 from shard_tools.config import PrepConfig
 from shard_tools.executors.local import run_local
 from shard_tools.judge.align import MIN_CONFIDENCE, estimate_offset
-from shard_tools.judge.quality import QualityConfig, examine, measure
+from shard_tools.judge.quality import QualityConfig, measure_pair, reason_to_refuse
 from shard_tools.make.job import Job, open_job, shard_task
 from shard_tools.make.shard import make_shard
 from shard_tools.make.tar import build_tar
 from shard_tools.mix.bank import fill_bank
 from shard_tools.plan.editions import Edition, begin_edition
 from shard_tools.plan.plan import SPLITS, split_names
-from shard_tools.prep.command import ALL
+from shard_tools.prep.prep import ALL
 from shard_tools.verify.manifest import verify
 from tests.conftest import ROOT
 from tests.help.denoise_inputs import noisy_voice, si_sdr_db
@@ -394,7 +394,7 @@ def test_row_7_a_worker_makes_shards_without_reading_a_noise_or_a_room_again(
     prepared: Prepared,
 ) -> None:
     config, job = prepared.config, prepared.job
-    as_sent = pickle.loads(pickle.dumps(job.shard_job))
+    as_sent = pickle.loads(pickle.dumps(job.settings))
     for shard in job.plan.shards():
         make_shard(as_sent, shard_task(config, job, shard))
     rooms = [
@@ -475,15 +475,15 @@ def test_row_10_a_pair_with_a_fault_is_refused_by_its_name_and_a_fair_one_passes
     reason: str | None,
 ) -> None:
     clean, noisy, degraded = FAULTS[reason](fair_pair())
-    figures = measure(clean, noisy, degraded, estimate_offset(clean, degraded, 960))
-    assert examine(figures, 10.0, QualityConfig()) == reason
+    figures = measure_pair(clean, noisy, degraded, estimate_offset(clean, degraded, 960))
+    assert reason_to_refuse(figures, 10.0, QualityConfig()) == reason
 
 
 def test_row_10_prep_writes_no_refused_pair_and_counts_each_in_its_index(
     prepared: Prepared, tmp_path: Path
 ) -> None:
     strict = QualityConfig(min_active_seconds=1.9)
-    job = prepared.job.shard_job._replace(folder=str(tmp_path), quality=strict)
+    job = prepared.job.settings._replace(folder=str(tmp_path), quality=strict)
     shard = prepared.job.plan.shards()[0]
     task = shard_task(prepared.config, prepared.job, shard)
     make_shard(job, task)

@@ -14,13 +14,13 @@ from shard_tools.make import shard as make
 from shard_tools.make.job import BABBLES, Job, open_job, shard_task
 from shard_tools.make.left_out import write_report
 from shard_tools.make.manifest import read_made
-from shard_tools.make.shard import Judged, judge, make_shard
+from shard_tools.make.shard import Judged, judge_pairs, make_shard
 from shard_tools.metas import read_metas
 from shard_tools.mix import mixture as mix
 from shard_tools.mix.bank import fill_bank
 from shard_tools.mix.rooms import room_name, simulate_room
 from shard_tools.plan.editions import load_editions
-from shard_tools.prep.command import prep
+from shard_tools.prep.prep import prep
 from shard_tools.scan.catalogue import Clip, read_stretch
 from timbre import config as configs
 from timbre.audio import decode as audio
@@ -66,12 +66,12 @@ def test_babbles_are_of_other_speakers_of_the_same_side(config: PrepConfig) -> N
         for entry in pools.babbles:
             assert 3 <= len(entry.paths) <= 8
             assert {side[path] for path in entry.paths} == {split}
-            assert job.shard_job.noises.names[entry.number].startswith(f"babble-{split}")
+            assert job.settings.noises.names[entry.number].startswith(f"babble-{split}")
     babbled = 0
     for shard in job.plan.shards():
         task = shard_task(config, job, shard)
         for piece, recipe in zip(task.pieces, task.recipes, strict=True):
-            voices = job.shard_job.voices.get(recipe.noises[0].number, ())
+            voices = job.settings.voices.get(recipe.noises[0].number, ())
             babbled += bool(voices)
             assert piece.clip.path not in voices
     assert babbled > 10
@@ -80,7 +80,7 @@ def test_babbles_are_of_other_speakers_of_the_same_side(config: PrepConfig) -> N
 def test_rooms_are_simulated_once_and_heard(config: PrepConfig) -> None:
     (edition,) = load_editions(config, "")
     job = open_job(config, edition)
-    rooms = job.shard_job.rooms
+    rooms = job.settings.rooms
     assert rooms.names == tuple(room_name(number) for number in range(6))
     expected = simulate_room(config.seed, 3)
     assert np.abs(rooms.wave(3) - expected / np.abs(expected).max()).max() < 1e-4
@@ -101,8 +101,8 @@ def test_a_job_that_is_opened_again_makes_the_same_pairs(config: PrepConfig) -> 
     one, other = open_job(config, edition), open_job(config, edition)
     shard = one.plan.shards()[0]
     for (_, a), (_, b) in zip(
-        judge(one.shard_job, shard_task(config, one, shard), [5]),
-        judge(other.shard_job, shard_task(config, other, shard), [5]),
+        judge_pairs(one.settings, shard_task(config, one, shard), [5]),
+        judge_pairs(other.settings, shard_task(config, other, shard), [5]),
         strict=True,
     ):
         assert isinstance(a, Judged) and isinstance(b, Judged)
@@ -162,7 +162,7 @@ def test_the_quiet_between_two_chapters_is_no_speech(long_job: tuple[PrepConfig,
     for shard in job.plan.shards():
         task = shard_task(config, job, shard)
         refused = []
-        for number, pair in judge(job.shard_job, task, range(len(task.pieces))):
+        for number, pair in judge_pairs(job.settings, task, range(len(task.pieces))):
             piece = task.pieces[number]
             inside = QUIET.start <= piece.start and piece.start + piece.samples <= QUIET.stop
             assert (pair == "silent_clean") == inside
@@ -175,9 +175,9 @@ def test_a_noise_that_hardly_sounds_is_heard_in_every_pair(
 ) -> None:
     config, job = long_job
     task = shard_task(config, job, job.plan.shards()[0])
-    noise, lead_in = job.shard_job.noises.wave(0), job.shard_job.lead_in
+    noise, lead_in = job.settings.noises.wave(0), job.settings.lead_in
     drawn, used = set(), set()
-    for number, pair in judge(job.shard_job, task, range(len(task.pieces))):
+    for number, pair in judge_pairs(job.settings, task, range(len(task.pieces))):
         assert pair != "silent_noise"
         if isinstance(pair, Judged):
             (source,) = pair.prepared.noises
@@ -194,7 +194,7 @@ def test_silence_for_noise_is_refused_as_such(long_job: tuple[PrepConfig, Job]) 
     config, job = long_job
     task = shard_task(config, job, job.plan.shards()[0])
     silent = fill_bank(["none"], [96_000], lambda _: np.zeros(96_000, np.float32), "noise")
-    results = dict(judge(job.shard_job._replace(noises=silent), task, range(len(task.pieces))))
+    results = dict(judge_pairs(job.settings._replace(noises=silent), task, range(len(task.pieces))))
     assert set(results.values()) == {"silent_noise", "silent_clean"}
 
 
@@ -213,10 +213,10 @@ def test_a_take_is_read_once_and_its_pieces_are_what_single_readings_give(
         task = shard_task(config, job, shard)
         rate = task.pieces[0].clip.sample_rate
         read.clear()
-        together = dict(judge(job.shard_job, task, range(len(task.pieces))))
+        together = dict(judge_pairs(job.settings, task, range(len(task.pieces))))
         assert read == [task.pieces[0].clip.path]
         for number in range(0, len(task.pieces), 5):
-            ((_, alone),) = judge(job.shard_job, task, [number])
+            ((_, alone),) = judge_pairs(job.settings, task, [number])
             pair = together[number]
             if isinstance(alone, Judged) and isinstance(pair, Judged):
                 error = np.abs(alone.noisy - pair.noisy).max()
@@ -224,7 +224,7 @@ def test_a_take_is_read_once_and_its_pieces_are_what_single_readings_give(
             else:
                 assert alone == pair
         numbers = [7, 3, 4, 20]  # neither in order nor all in one stretch
-        for number, pair in judge(job.shard_job, task, numbers):
+        for number, pair in judge_pairs(job.settings, task, numbers):
             if isinstance(pair, Judged):
                 other = together[number]
                 assert isinstance(other, Judged)
@@ -262,4 +262,4 @@ def test_a_worker_with_another_denoiser_than_the_plans_is_refused(config: PrepCo
     job = open_job(config, edition)
     task = shard_task(config, job, job.plan.shards()[0])
     with pytest.raises(ConfigError, match="weights on this machine have SHA-256 none, the plan"):
-        make_shard(job.shard_job._replace(denoiser_sha256="ab" * 32), task)
+        make_shard(job.settings._replace(denoiser_sha256="ab" * 32), task)

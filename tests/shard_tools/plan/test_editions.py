@@ -12,7 +12,7 @@ from shard_tools.make import job
 from shard_tools.metas import read_metas
 from shard_tools.plan import editions
 from shard_tools.plan.editions import load_editions
-from shard_tools.prep.command import prep
+from shard_tools.prep.prep import prep
 from shard_tools.scan import catalogue
 from shard_tools.verify.manifest import verify
 from timbre import config as configs

@@ -13,7 +13,7 @@ from shard_tools.make.job import open_job, shard_task
 from shard_tools.make.shard import make_shard
 from shard_tools.metas import read_metas
 from shard_tools.plan.editions import load_editions, plan_url
-from shard_tools.prep.command import prep
+from shard_tools.prep.prep import prep
 from shard_tools.verify.manifest import verify
 from timbre import cli
 from timbre import config as configs
@@ -124,7 +124,7 @@ def test_a_noisy_side_is_what_was_denoised_and_leaves_all_else_as_it_is(
 ) -> None:
     denoiser_sha256 = shards.load_manifest(manifest_url).hashes["denoiser"]
     job = open_job(prep_config, load_editions(prep_config, denoiser_sha256)[0])
-    hearing = job.shard_job._replace(folder=str(tmp_path), store_noisy=True)
+    hearing = job.settings._replace(folder=str(tmp_path), store_noisy=True)
     make_shard(hearing, shard_task(prep_config, job, ("val", 0)))
     path = "val/shard-000000.tar"
     before, after = (
@@ -229,7 +229,7 @@ def test_noises_are_decoded_once_and_shared_not_read_again(
     before = path.read_bytes()
     path.unlink()
     path.with_suffix(".index").unlink()
-    make_shard(job.shard_job, shard_task(small, job, shard))
+    make_shard(job.settings, shard_task(small, job, shard))
     assert path.read_bytes() == before
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from shard_tools.config import PrepConfig
-from shard_tools.prep.command import prep
+from shard_tools.prep.prep import prep
 from shard_tools.verify.manifest import verify
 from tests.storage.faulty_bucket import Bucket
 from tests.storage.faulty_proxy import Fault, Proxy

@@ -15,7 +15,7 @@ from shard_tools.make.tar import FinishedPair
 from shard_tools.metas import read_metas
 from shard_tools.stats import plots
 from shard_tools.stats.command import main
-from shard_tools.stats.figures import BINS, QUANTILES, bin_edges, describe, speaker_hours
+from shard_tools.stats.quantities import BINS, QUANTILES, bin_edges, describe, speaker_hours
 from tests.help.made_shards import change_manifest, make_shards, rewrite_shard
 from timbre.shards import records as shards
 from timbre.shards.records import PairMeta, Source
@@ -183,7 +183,7 @@ def test_what_no_pair_has_is_left_out_of_the_pictures(tmp_path: Path) -> None:
 def test_without_matplotlib_pictures_are_refused_with_what_to_install(manifest_url: str) -> None:
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"
-        "from shard_tools.stats import main\n"
+        "from shard_tools.stats.command import main\n"
         f"assert main([{manifest_url!r}]) == 0\n"
         f"sys.exit(main([{manifest_url!r}, '--plots', 'nowhere']))"
     )
@@ -195,7 +195,7 @@ def test_without_matplotlib_pictures_are_refused_with_what_to_install(manifest_u
 
 
 def test_only_pictures_load_matplotlib() -> None:
-    code = "import sys, shard_tools.stats, shard_tools.verify; print('matplotlib' in sys.modules)"
+    code = "import sys, shard_tools.stats.command, shard_tools.verify.command; print('matplotlib' in sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

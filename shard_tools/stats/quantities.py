@@ -18,7 +18,7 @@ UNNAMED = "(no name)"
 Metas = Mapping[str, Sequence[PairMeta]]
 
 
-class Figure(NamedTuple):
+class Quantity(NamedTuple):
     """One number of a pair, None where it has none."""
 
     name: str
@@ -26,22 +26,22 @@ class Figure(NamedTuple):
     of: Callable[[PairMeta], float | None]
 
 
-FIGURES = (
-    Figure("duration", "s", lambda meta: meta.samples / SAMPLE_RATE),
-    Figure("snr_asked", "dB", lambda meta: meta.snr_db),
-    Figure("snr_reached", "dB", lambda meta: meta.snr_reached_db),
-    Figure("offset", "samples", lambda meta: meta.alignment_offset),
-    Figure("confidence", "0 to 1", lambda meta: meta.alignment_confidence),
-    Figure("bandwidth", "kHz", lambda meta: meta.bandwidth_hz / 1000),
-    Figure("clean_level", "dBFS, active speech", lambda meta: meta.quality.get("clean_db")),
-    Figure("kept_level", "dB, degraded over clean", lambda meta: meta.quality.get("kept_db")),
-    Figure("rt60", "s, of pairs in a room", lambda meta: meta.rt60_seconds),
+QUANTITIES = (
+    Quantity("duration", "s", lambda meta: meta.samples / SAMPLE_RATE),
+    Quantity("snr_asked", "dB", lambda meta: meta.snr_db),
+    Quantity("snr_reached", "dB", lambda meta: meta.snr_reached_db),
+    Quantity("offset", "samples", lambda meta: meta.alignment_offset),
+    Quantity("confidence", "0 to 1", lambda meta: meta.alignment_confidence),
+    Quantity("bandwidth", "kHz", lambda meta: meta.bandwidth_hz / 1000),
+    Quantity("clean_level", "dBFS, active speech", lambda meta: meta.quality.get("clean_db")),
+    Quantity("kept_level", "dB, degraded over clean", lambda meta: meta.quality.get("kept_db")),
+    Quantity("rt60", "s, of pairs in a room", lambda meta: meta.rt60_seconds),
 )
 
 
-def collect(figure: Figure, metas: Sequence[PairMeta]) -> list[float]:
-    """Return a figure of every pair that has it."""
-    return [value for value in map(figure.of, metas) if value is not None]
+def collect(quantity: Quantity, metas: Sequence[PairMeta]) -> list[float]:
+    """Return a quantity of every pair that has it."""
+    return [value for value in map(quantity.of, metas) if value is not None]
 
 
 def bin_edges(values: Sequence[float]) -> list[float]:
@@ -52,8 +52,8 @@ def bin_edges(values: Sequence[float]) -> list[float]:
         span = array.max() - array.min() + 1
         step = math.ceil(span / BINS)
         edges = array.min() - 0.5 + step * np.arange(math.ceil(span / step) + 1)
-    told: list[float] = edges.tolist()
-    return told
+    as_floats: list[float] = edges.tolist()
+    return as_floats
 
 
 def describe(manifest: Manifest, metas: Metas) -> dict[str, Any]:
@@ -63,9 +63,9 @@ def describe(manifest: Manifest, metas: Metas) -> dict[str, Any]:
     share the edges of a histogram.
     """
     edges = {
-        figure.name: bin_edges(values)
-        for figure in FIGURES
-        if (values := [v for part in metas.values() for v in collect(figure, part)])
+        quantity.name: bin_edges(values)
+        for quantity in QUANTITIES
+        if (values := [v for part in metas.values() for v in collect(quantity, part)])
     }
     return {
         "version": manifest.version,
@@ -106,9 +106,9 @@ def _describe_split(
         "pairs_with_babble": sum(bool(meta.voices) for meta in metas),
         "pairs_with_several_noises": sum(len(meta.noises) > 1 for meta in metas),
         "figures": {
-            figure.name: _summary(figure, metas, edges[figure.name])
-            for figure in FIGURES
-            if figure.name in edges
+            quantity.name: _summary(quantity, metas, edges[quantity.name])
+            for quantity in QUANTITIES
+            if quantity.name in edges
         },
         "denoisers": dict(
             Counter(f"{meta.denoiser} {meta.denoiser_sha256}".strip() for meta in metas)
@@ -120,12 +120,14 @@ def _describe_split(
     }
 
 
-def _summary(figure: Figure, metas: Sequence[PairMeta], edges: Sequence[float]) -> dict[str, Any]:
-    values = np.asarray(collect(figure, metas), float)
+def _summary(
+    quantity: Quantity, metas: Sequence[PairMeta], edges: Sequence[float]
+) -> dict[str, Any]:
+    values = np.asarray(collect(quantity, metas), float)
     counts, _ = np.histogram(values, edges)
     quantiles = np.quantile(values, QUANTILES).tolist() if len(values) else []
     return {
-        "unit": figure.unit,
+        "unit": quantity.unit,
         "pairs": len(values),
         "mean": float(values.mean()) if len(values) else None,
         "quantiles": {f"{q:g}": v for q, v in zip(QUANTILES, quantiles, strict=False)},

@@ -1,0 +1,77 @@
+"""What ``timbre stats`` prints: tables of a manifest's counts and quantities."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from timbre.command import table
+
+HASH_SHOWN = 12
+COUNTS = {
+    "pairs": "pairs",
+    "shards": "shards",
+    "hours": "hours",
+    "pairs_looked_at": "looked at",
+    "speakers": "speakers",
+    "recordings": "clips",
+    "rooms": "rooms",
+    "pairs_in_a_room": "in a room",
+    "pairs_with_babble": "babble",
+    "pairs_with_several_noises": "2-3 noises",
+}
+QUANTILE_NAMES = ("least", "5 %", "25 %", "median", "75 %", "95 %", "most")
+
+
+def to_text(tree: Mapping[str, Any]) -> str:
+    """Return what :func:`describe` gives as tables."""
+    splits = tree["splits"]
+    names = list(next(iter(splits.values()))["figures"]) if splits else []
+    blocks = [
+        table(
+            [
+                ["split", *COUNTS.values()],
+                *([split, *(_number(d[name]) for name in COUNTS)] for split, d in splits.items()),
+            ],
+            text_columns=1,
+        )
+    ]
+    if any(d["pairs_looked_at"] < d["pairs"] for d in splits.values()):
+        blocks.append("all but pairs, shards and hours is of the pairs looked at, drawn by a seed")
+    rows = [
+        [f"{name} ({figure['unit']})", split, *map(_number, figure["quantiles"].values())]
+        for name in names
+        for split, d in splits.items()
+        for figure in [d["figures"][name]]
+        if figure["pairs"]
+    ]
+    blocks.append(table([["of a pair", "split", *QUANTILE_NAMES], *rows], text_columns=2))
+    blocks.append(table([["denoiser", "split", "pairs"], *_denoisers(splits)], text_columns=2))
+    refused = [
+        [reason, str(d["pairs"]), f"{100 * d['share']:.2f} %"]
+        for reason, d in tree["refused_pairs"].items()
+    ]
+    blocks.append(
+        table([["refused pairs", "pairs", "share"], *refused], text_columns=1)
+        if refused
+        else "refused pairs: none"
+    )
+    clips = [
+        [role, reason, str(count)]
+        for role, counts in tree["clips"].items()
+        for reason, count in counts.items()
+    ]
+    if clips:
+        blocks.append(table([["clips", "", "count"], *clips], text_columns=2))
+    return "\n\n".join(blocks)
+
+
+def _denoisers(splits: Mapping[str, Any]) -> Iterator[list[str]]:
+    for split, figures in splits.items():
+        for denoiser, pairs in figures["denoisers"].items():
+            name, _, sha256 = denoiser.partition(" ")
+            yield [f"{name} {sha256[:HASH_SHOWN]}".strip(), split, str(pairs)]
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value + 0.0:.4g}"

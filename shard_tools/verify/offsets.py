@@ -1,0 +1,54 @@
+"""Alignment offsets measured again, and held against those that the metas say."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from shard_tools.judge.align import MIN_CONFIDENCE, Alignment, estimate_offset
+from shard_tools.verify.faults import Fault, Pair, ShardCheck, member_bytes
+from timbre.audio import Wave
+from timbre.errors import ShardError
+from timbre.shards import PairEntry, PairMeta
+from timbre.shards import tar as tars
+
+OFFSET_TOLERANCE = 2
+
+
+def check_offsets(
+    check: ShardCheck, data: bytes, entries: Sequence[PairEntry], pairs: Sequence[Pair | None]
+) -> Iterator[Fault | None]:
+    """Yield what is wrong with each chosen pair whose offset could be measured again."""
+    for number in (row for row in check.measured if row < len(entries)):
+        try:
+            clean, degraded = (_wave(data, entries[number], s) for s in ("clean", "degraded"))
+        except ShardError:  # _audio_faults of shard.py names it
+            continue
+        measured = estimate_offset(clean, degraded, check.max_offset)
+        pair = pairs[number]
+        message = _contradiction(pair.meta, measured, check.max_offset) if pair else ""
+        if message:
+            yield Fault("offset", message, check.shard.path, entries[number].key)
+        elif measured.confidence >= MIN_CONFIDENCE:
+            yield None
+
+
+def _contradiction(meta: PairMeta, measured: Alignment, max_offset: int) -> str:
+    """Return what a measurement has against the stored alignment; empty if it proves nothing."""
+    offset, confidence = meta.alignment_offset, meta.alignment_confidence
+    if measured.confidence >= MIN_CONFIDENCE:
+        says = f"{measured.offset} is measured, with confidence {measured.confidence:.2f}"
+        agrees = abs(measured.offset - offset) <= OFFSET_TOLERANCE
+        return "" if agrees else f"alignment_offset {offset}, but {says}"
+    # Another edition may have looked farther, or into shorter pairs.
+    in_reach = abs(offset) < max_offset <= meta.samples // 2
+    if not in_reach or confidence < MIN_CONFIDENCE or measured.confidence >= confidence / 2:
+        return ""
+    says = f"{measured.confidence:.2f} is measured: its sides do not belong together"
+    return f"alignment_confidence {confidence:.2f}, but {says}"
+
+
+def _wave(data: bytes, entry: PairEntry, side: str) -> Wave:
+    """Return one side as ``(samples,)`` float32."""
+    name = tars.audio_member(entry.members, side)
+    wave = tars.decode_segment(member_bytes(data, entry, name), 0, entry.samples, name)
+    return wave.astype(np.float32) / np.float32(32768)

@@ -1,0 +1,164 @@
+"""A manifest checked: lists, counts, refused pairs, stray tars, the command."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shard_tools.make.tar import build_tar
+from shard_tools.verify.command import main
+from shard_tools.verify.manifest import check_manifest, verify
+from tests.help.made_shards import (
+    change_manifest,
+    make_shards,
+    publish_tar,
+    rewrite_shard,
+)
+from tests.shard_tools.verify.damage import OTHER, TRAIN, VAL, tar_url, with_meta
+from timbre.shards import records as shards
+from timbre.shards.records import Rejection
+from timbre.storage import files as storage
+
+
+def test_whole_shards_have_no_fault_and_every_pair_is_counted(manifest_url: str) -> None:
+    report = check_manifest(manifest_url)
+    assert report.faults == ()
+    assert (report.pairs, report.shards, report.checked_offsets) == (7, 3, 7)
+    listed = [s for entries in shards.load_manifest(manifest_url).splits.values() for s in entries]
+    assert report.seconds == pytest.approx(sum(shard.seconds for shard in listed), abs=1e-3)
+
+
+def test_any_number_of_workers_says_the_same(manifest_url: str) -> None:
+    storage.publish(tar_url(manifest_url), storage.read(tar_url(manifest_url))[:-20000])
+    rewrite_shard(manifest_url, VAL, with_meta(speaker="someone in train"))
+    assert check_manifest(manifest_url, workers=1) == check_manifest(manifest_url, workers=4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("pairs", 4), ("bytes", 1), ("seconds", 99.0), ("sha256", "0"), ("index_sha256", "0")],
+)
+def test_a_manifest_that_says_something_else_of_a_shard_is_a_fault(
+    manifest_url: str, field: str, value: object
+) -> None:
+    splits = shards.load_manifest(manifest_url).splits
+    wrong = replace(splits["train"][0], **{field: value})
+    change_manifest(manifest_url, splits={**splits, "train": (wrong, splits["train"][1])})
+    faults = check_manifest(manifest_url).faults
+    assert len(faults) == 1
+    assert "the manifest says" in faults[0].message
+
+
+def test_a_shard_listed_twice_is_told_once(manifest_url: str) -> None:
+    splits = shards.load_manifest(manifest_url).splits
+    change_manifest(
+        manifest_url, splits={**splits, "train": (*splits["train"], splits["train"][0])}
+    )
+    assert verify(manifest_url) == [f"{TRAIN}: the manifest lists it 2 times"]
+
+
+def test_a_manifest_without_shards_is_a_fault(manifest_url: str) -> None:
+    change_manifest(manifest_url, splits={})
+    assert verify(manifest_url) == ["the manifest lists no shards"]
+
+
+REFUSED = {"unaligned": (Rejection(3, "a.wav", 0, 0), Rejection(4, "b.wav", 0, 1))}
+
+
+def test_refused_pairs_are_counted_as_the_indexes_name_them(manifest_url: str) -> None:
+    rewrite_shard(manifest_url, TRAIN, rejected=REFUSED)
+    assert ["unaligned" in fault for fault in verify(manifest_url)] == [True]
+    change_manifest(manifest_url, rejected={"unaligned": 2})
+    assert verify(manifest_url) == []
+    change_manifest(manifest_url, rejected={"unaligned": 2, "too_short": 1})
+    assert ["too_short" in fault for fault in verify(manifest_url)] == [True]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_shard_that_was_refused_whole_counts_though_no_manifest_lists_it(
+    tmp_path: Path, number: int
+) -> None:
+    """Both within the numbers and at their end."""
+    url = make_shards(tmp_path, [1, 1, 1])
+    path = shards.shard_path("train", number)
+    publish_tar(url, path, build_tar([], "wav"), rejected=REFUSED)
+    splits = shards.load_manifest(url).splits
+    kept = tuple(shard for shard in splits["train"] if shard.path != path)
+    change_manifest(url, splits={**splits, "train": kept}, rejected={"unaligned": 2})
+    report = check_manifest(url)
+    assert report.faults == ()
+    assert not any("tar" in note for note in report.notes)
+
+
+def test_an_index_without_a_plan_is_a_fault_if_others_have_one(manifest_url: str) -> None:
+    rewrite_shard(manifest_url, OTHER, plan="")
+    faults = check_manifest(manifest_url).faults
+    assert [(fault.kind, fault.shard) for fault in faults] == [("plan", shards.index_path(OTHER))]
+
+
+def test_stray_tars_are_a_note_unless_another_version_lists_them(manifest_url: str) -> None:
+    whole = storage.read(manifest_url)
+    splits = shards.load_manifest(manifest_url).splits
+    change_manifest(manifest_url, splits={**splits, "train": splits["train"][:1]})
+    report = check_manifest(manifest_url)
+    assert report.faults == ()
+    assert f"1 tars are in no manifest: {OTHER}" in report.notes
+    later = storage.join(shards.folder_of(manifest_url), "manifest-000002.json")
+    storage.publish(later, whole)
+    assert not any("no manifest" in note for note in check_manifest(manifest_url).notes)
+
+
+@pytest.mark.parametrize("rejected", [{}, {"unaligned": 2}], ids=["counts agree", "counts differ"])
+def test_the_damaged_index_of_a_stray_tar_is_told_beside_all_else(
+    manifest_url: str, rejected: dict[str, int]
+) -> None:
+    splits = shards.load_manifest(manifest_url).splits
+    change_manifest(
+        manifest_url, splits={**splits, "train": splits["train"][:1]}, rejected=rejected
+    )
+    index = shards.index_path(OTHER)
+    storage.publish(tar_url(manifest_url, index), b"{cut")
+    storage.remove(tar_url(manifest_url, VAL))
+    report = check_manifest(manifest_url)
+    assert ("missing", VAL) in [(fault.kind, fault.shard) for fault in report.faults]
+    assert [f.shard for f in report.faults if f.kind == "index"] == [index] * len(rejected)
+    assert any("unaligned" in fault.message for fault in report.faults) == bool(rejected)
+    assert any(index in note for note in report.notes)
+    assert f"1 tars are in no manifest: {OTHER}" in report.notes
+
+
+def test_any_store_will_do(manifest_url: str, tmp_path: Path) -> None:
+    bucket = f"memory://{tmp_path.name}"
+    for path, url in storage.find_below(shards.folder_of(manifest_url)).items():
+        storage.publish(storage.join(bucket, path), storage.read(url))
+    assert verify(bucket) == []
+    storage.remove(storage.join(bucket, OTHER))
+    assert [fault.partition(":")[0] for fault in verify(bucket)] == [OTHER]
+
+
+def test_the_command_ends_with_0_1_or_2_and_its_json_names_every_fault(
+    manifest_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([manifest_url, "--offsets", "all", "--workers", "1"]) == 0
+    assert "7 pairs in 3 shards" in capsys.readouterr().out
+    storage.remove(tar_url(manifest_url))
+    rewrite_shard(manifest_url, VAL, with_meta(alignment_offset=700))
+    assert main([manifest_url, "--json"]) == 1
+    shown = capsys.readouterr()
+    tree = json.loads(shown.out)
+    assert {(f["kind"], f["shard"], f["pair"]) for f in tree["faults"]} == {
+        ("missing", TRAIN, ""),
+        ("offset", VAL, "val-000000-0000"),
+        ("offset", VAL, "val-000000-0001"),
+    }
+    assert tree["manifest"] == manifest_url and tree["shards"] == 3 and tree["pairs"] == 4
+    assert "3 faults" in shown.err and TRAIN not in shown.err
+    assert main([manifest_url]) == 1
+    assert TRAIN in capsys.readouterr().err
+    for wrong in ("0", "-1", "two"):
+        with pytest.raises(SystemExit, match="2"):
+            main([manifest_url, "--workers", wrong])
+        assert "expected a whole number of at least 1" in capsys.readouterr().err
+    assert main([str(Path(manifest_url).parents[1])]) == 2
+    assert main([shards.folder_of(manifest_url) + "/manifest-000009.json"]) == 2
