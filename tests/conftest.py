@@ -34,7 +34,7 @@ SLOW_FIRST = (
     "tests/stream/test_s3.py",
 )
 
-s3 = object_store.s3
+s3, s3_bucket = object_store.s3, object_store.s3_bucket
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -73,7 +73,7 @@ def write_one(
     data, index = storage.read(url), storage.read(shards.index_path(url))
     seconds = sum(len(clean) for _, clean in keyed) / SAMPLE_RATE
     return ShardEntry(
-        path, len(keyed), len(data), seconds, shards.sha256(data), shards.sha256(index)
+        path, len(keyed), len(data), seconds, storage.sha256(data), storage.sha256(index)
     )
 
 

@@ -71,7 +71,7 @@ def read_made(output: str, edition: Edition) -> list[MadeShard]:
                     f"{url}: belongs to plan {index.plan[:12]}, expected {edition.sha256[:12]}; "
                     "delete it and run again"
                 )
-            entry = _entry(shard, index, shards.sha256(data)) if index.pairs else None
+            entry = _entry(shard, index, storage.sha256(data)) if index.pairs else None
             made.append(MadeShard(shard, entry, index.rejected))
     return made
 

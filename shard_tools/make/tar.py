@@ -9,7 +9,6 @@ from typing import NamedTuple
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE, Int16Wave, encode_int16
 from timbre.shards import AudioFormat, PairMeta, Rejection
-from timbre.shards import tar as tars
 
 
 class FinishedPair(NamedTuple):
@@ -31,7 +30,7 @@ def write_shard(
     """Publish the tar at ``path`` and then its index, which stands for a finished shard."""
     data = build_tar(pairs, audio_format)
     told = {reason: tuple(refused) for reason, refused in sorted(rejected.items())}
-    index = replace(tars.index_tar(data, path), plan=plan_sha256, rejected=told)
+    index = replace(shards.index_tar(data, path), plan=plan_sha256, rejected=told)
     storage.publish(path, data)
     storage.publish(shards.index_path(path), shards.to_json(index))
 

@@ -73,7 +73,7 @@ def load_editions(config: PrepConfig, denoiser_sha256: str) -> list[Edition]:
                 "choose another output"
             )
         clips = {role: _load_catalogue(config.output, record, role) for role in record.catalogues}
-        editions.append(Edition(record, shards.sha256(data), clips))
+        editions.append(Edition(record, storage.sha256(data), clips))
     return editions
 
 
@@ -185,7 +185,7 @@ def _publish(
     hashes = {}
     for role, rows in clips.items():
         data = dump_rows(rows)
-        hashes[role] = shards.sha256(data)
+        hashes[role] = storage.sha256(data)
         storage.publish(_catalogue_url(config.output, role, number), data)
     first = {split: sum(e.record.shards[split] for e in earlier) for split in SPLITS}
     used = [clip for clip in clips["speech"] if clip.refused is None]
@@ -204,13 +204,13 @@ def _publish(
     if storage.exists(plan_url(config.output, number)):  # another share was faster
         return load_editions(config, denoiser_sha256)[-1]
     storage.publish(plan_url(config.output, number), data)
-    return Edition(record, shards.sha256(data), clips)
+    return Edition(record, storage.sha256(data), clips)
 
 
 def _load_catalogue(output: str, record: PlanRecord, role: str) -> tuple[Clip, ...]:
     url = _catalogue_url(output, role, record.edition)
     data = storage.read(url)
-    if (found := shards.sha256(data)) != record.catalogues[role]:
+    if (found := storage.sha256(data)) != record.catalogues[role]:
         raise ShardError(
             f"{url}: sha256 {found}, but the plan was made with {record.catalogues[role]}"
         )

@@ -24,7 +24,7 @@ from timbre import audio, storage
 from timbre.audio import ACTIVE_RANGE_DB, SAMPLE_RATE, SILENCE_DB, AudioInfo, Wave
 from timbre.config import STRICT
 from timbre.errors import AudioError, ShardError
-from timbre.shards import Split, sha256
+from timbre.shards import Split
 
 # Raised when a row would say something else of the same file.
 SCAN_VERSION = 1
@@ -170,7 +170,7 @@ def open_clip(url: str, clip: Clip) -> BinaryIO:
             f"{url}: gone since it was scanned; put it back, or the source where it was, so that "
             "what was planned with it can be finished"
         ) from None
-    if sha256(data) != clip.sha256:
+    if storage.sha256(data) != clip.sha256:
         raise ShardError(
             f"{url}: changed since it was scanned ({len(data)} bytes, were {clip.bytes}); put the "
             "scanned file back, or choose another output"
@@ -204,7 +204,7 @@ def load_rows(data: bytes, name: str) -> list[Clip]:
 
 def _part_name(files: Sequence[File], role: str) -> str:
     told = [(file.path, file.bytes, file.stamp) for file in files]
-    return f"{role}-{sha256(json.dumps([SCAN_VERSION, told]).encode())[:24]}.jsonl"
+    return f"{role}-{storage.sha256(json.dumps([SCAN_VERSION, told]).encode())[:24]}.jsonl"
 
 
 def _open(file: File) -> BinaryIO:

@@ -6,10 +6,10 @@ import numpy as np
 
 from shard_tools.judge.align import MIN_CONFIDENCE, Alignment, estimate_offset
 from shard_tools.verify.faults import Fault, Pair, ShardCheck, member_bytes
+from timbre import shards
 from timbre.audio import Wave
 from timbre.errors import ShardError
 from timbre.shards import PairEntry, PairMeta
-from timbre.shards import tar as tars
 
 OFFSET_TOLERANCE = 2
 
@@ -49,6 +49,6 @@ def _contradiction(meta: PairMeta, measured: Alignment, max_offset: int) -> str:
 
 def _wave(data: bytes, entry: PairEntry, side: str) -> Wave:
     """Return one side as ``(samples,)`` float32."""
-    name = tars.audio_member(entry.members, side)
-    wave = tars.decode_segment(member_bytes(data, entry, name), 0, entry.samples, name)
+    name = shards.audio_member(entry.members, side)
+    wave = shards.decode_segment(member_bytes(data, entry, name), 0, entry.samples, name)
     return wave.astype(np.float32) / np.float32(32768)

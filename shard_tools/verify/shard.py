@@ -20,7 +20,6 @@ from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE
 from timbre.errors import ShardError
 from timbre.shards import Member, PairEntry, PairMeta, ShardEntry, ShardIndex
-from timbre.shards import tar as tars
 
 AUDIO_ENDINGS = (".flac", ".wav")
 # The manifest has seconds to the millisecond.
@@ -39,7 +38,7 @@ def check_shard(check: ShardCheck) -> Checked:
         return Checked(check, (*faults, _unreadable(error, shard.path)), summary, (), 0, 0)
     faults += _manifest_faults(check, data)
     try:
-        derived = tars.index_tar(data, shard.path)
+        derived = shards.index_tar(data, shard.path)
     except ShardError as error:
         faults.append(_broken("tar", error, shard.path))
         faults += _damaged(data, index, shard.path)
@@ -68,7 +67,7 @@ def _read_index(check: ShardCheck) -> tuple[ShardIndex | None, list[Fault]]:
     except OSError as error:
         return None, [_unreadable(error, path)]
     faults = []
-    if (sha256 := shards.sha256(data)) != check.shard.index_sha256:
+    if (sha256 := storage.sha256(data)) != check.shard.index_sha256:
         message = f"sha256 {sha256}, but the manifest says {check.shard.index_sha256}"
         faults.append(Fault("index", message, path))
     try:
@@ -80,7 +79,7 @@ def _read_index(check: ShardCheck) -> tuple[ShardIndex | None, list[Fault]]:
 def _manifest_faults(check: ShardCheck, data: bytes) -> Iterator[Fault]:
     shard = check.shard
     for name, value, expected in [
-        ("sha256", shards.sha256(data), shard.sha256),
+        ("sha256", storage.sha256(data), shard.sha256),
         ("bytes", len(data), shard.bytes),
     ]:
         if value != expected:
@@ -113,7 +112,7 @@ def _stowaways(data: bytes, derived: ShardIndex, path: str) -> Iterator[Fault]:
 
     Our tars hold nothing but one header a member, the members, and zeros.
     """
-    block = tars.TAR_BLOCK
+    block = shards.TAR_BLOCK
     members = [at for entry in derived.pairs for at in entry.members.values()]
     end = sum(block + -(-at.length // block) * block for at in members)
     if any(data[end:]):
@@ -182,7 +181,7 @@ def _audio_faults(data: bytes, entry: PairEntry, path: str) -> Iterator[Fault]:
         if not name.endswith(AUDIO_ENDINGS):
             continue
         try:
-            samples = tars.count_samples(member_bytes(data, entry, name), name)
+            samples = shards.count_samples(member_bytes(data, entry, name), name)
         except ShardError as error:
             yield Fault("audio", str(error), path, entry.key)
             continue
@@ -192,7 +191,7 @@ def _audio_faults(data: bytes, entry: PairEntry, path: str) -> Iterator[Fault]:
 
 
 def _sides(entry: PairEntry) -> tuple[Member, Member]:
-    clean, degraded = (tars.audio_member(entry.members, side) for side in ("clean", "degraded"))
+    clean, degraded = (shards.audio_member(entry.members, side) for side in ("clean", "degraded"))
     return entry.members[clean], entry.members[degraded]
 
 

@@ -14,6 +14,7 @@ import soundfile
 from tests.help.made_shards import change_manifest, make_shards, rewrite_shard, spoil_pair
 from tests.shards.test_foreign import pairs as foreign_pairs
 from tests.shards.test_foreign import write as write_foreign
+from timbre import shards, storage
 from timbre.audio import decode as audio
 from timbre.audio.decode import SAMPLE_RATE, Wave
 from timbre.audio.synthetic import noise as signals
@@ -27,7 +28,6 @@ from timbre.evaluate.systems import System
 from timbre.models.checkpoint import save_generator
 from timbre.models.generator import GeneratorConfig, build_generator
 from timbre.models.spectral import SpectralGenerator
-from timbre.shards import records as shards
 
 PAIRS = 8
 GAIN_OF_TWO = math.log(2)
@@ -147,7 +147,7 @@ def test_several_checkpoints_are_measured_beside_each_other_and_judged(
     better = save_with_gain(tmp_path / "better.safetensors", GAIN_OF_TWO)
     metrics = run([f"good={better}", f"bad={worse}"], manifest, tmp_path / "out")
     assert [system["name"] for system in metrics["systems_measured"]] == ["df3", "good", "bad"]
-    assert metrics["systems_measured"][2]["sha256"] == shards.sha256(Path(worse).read_bytes())
+    assert metrics["systems_measured"][2]["sha256"] == storage.sha256(Path(worse).read_bytes())
     for name in ("lsd_0_8k", "lsd_8_24k", "mel_distance"):
         verdicts = {s: found[name]["verdict"] for s, found in metrics["main"]["minus_df3"].items()}
         assert verdicts == {"good": "better", "bad": "worse"}

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from shard_tools.make.tar import FinishedPair, build_tar, write_shard
+from timbre import shards, storage
 from timbre.audio.decode import SAMPLE_RATE, Int16Wave
-from timbre.shards import records as shards
-from timbre.shards import tar as tars
+from timbre.shards import AudioFormat, Manifest, PairMeta, ShardEntry, Source
 from timbre.shards.pairs import NOISY_SIDES, SIDES, holds_noisy
-from timbre.shards.records import AudioFormat, Manifest, PairMeta, ShardEntry, Source
-from timbre.storage import files as storage
 
 SECONDS = 0.25
 
@@ -91,7 +89,7 @@ def make_shards(
             length = sum(pair.meta.samples for pair in pairs) / SAMPLE_RATE
             entries.append(
                 ShardEntry(
-                    path, count, len(data), length, shards.sha256(data), shards.sha256(index)
+                    path, count, len(data), length, storage.sha256(data), storage.sha256(index)
                 )
             )
         splits[split] = tuple(entries)
@@ -116,15 +114,15 @@ def stored_pairs(manifest_url: str, path: str) -> list[FinishedPair]:
     """Return the pairs of a shard as they were before they were written."""
     url = storage.join(shards.folder_of(manifest_url), path)
     pairs = []
-    for entry in tars.index_tar(storage.read(url), url).pairs:
+    for entry in shards.index_tar(storage.read(url), url).pairs:
         members = dict(
-            zip(entry.members, tars.read_members(url, entry, [*entry.members]), strict=True)
+            zip(entry.members, shards.read_members(url, entry, [*entry.members]), strict=True)
         )
         meta = shards.from_json(PairMeta, bytes(members[shards.META_MEMBER]), url)
         sides = NOISY_SIDES if holds_noisy(entry) else SIDES
         waves = {
-            side: tars.decode_segment(
-                members[tars.audio_member(members, side)], 0, entry.samples, url
+            side: shards.decode_segment(
+                members[shards.audio_member(members, side)], 0, entry.samples, url
             )
             for side in sides
         }
@@ -147,7 +145,7 @@ def rewrite_shard(
 def publish_tar(manifest_url: str, path: str, data: bytes, **index_says: Any) -> None:
     """Put a tar in a shard's place, with an index and a manifest that agree with it."""
     url = storage.join(shards.folder_of(manifest_url), path)
-    index = replace(tars.index_tar(data, path), **{"plan": "plan", **index_says})
+    index = replace(shards.index_tar(data, path), **{"plan": "plan", **index_says})
     index_data = shards.to_json(index)
     storage.publish(url, data)
     storage.publish(shards.index_path(url), index_data)
@@ -157,8 +155,8 @@ def publish_tar(manifest_url: str, path: str, data: bytes, **index_says: Any) ->
         len(index.pairs),
         len(data),
         length,
-        shards.sha256(data),
-        shards.sha256(index_data),
+        storage.sha256(data),
+        storage.sha256(index_data),
     )
     manifest = shards.load_manifest(manifest_url)
     splits = {
@@ -181,5 +179,5 @@ def spoil_pair(manifest_url: str, number: int) -> None:
     members = shards.load_index(folder, shard).pairs[number].members
     url = storage.join(folder, shard.path)
     data = bytearray(storage.read(url))
-    data[members[tars.audio_member(members, "clean")].offset + 1000] ^= 1
+    data[members[shards.audio_member(members, "clean")].offset + 1000] ^= 1
     storage.publish(url, bytes(data))

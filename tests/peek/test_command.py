@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.help.made_shards import make_shards
+from timbre import shards
 from timbre.peek.command import main
-from timbre.shards import records as shards
 from timbre.shards.corpus import DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 

@@ -16,9 +16,9 @@ import webdataset as wds
 
 from shard_tools.verify.manifest import verify
 from tests.help.made_shards import content, make_shards, shifted
+from timbre import shards
 from timbre.errors import ShardError
 from timbre.peek.command import main as peek
-from timbre.shards import records as shards
 from timbre.shards.corpus import Corpus, DataSource, open_corpus
 from timbre.storage import files as storage
 from timbre.stream.pair_stream import PairStream, StreamConfig

@@ -12,11 +12,9 @@ import webdataset as wds
 from shard_tools.make.tar import build_tar
 from shard_tools.verify.manifest import verify
 from tests.help.made_shards import content, make_pair, make_shards
+from timbre import shards, storage
 from timbre.errors import ShardError
-from timbre.shards import records as shards
-from timbre.shards import tar as tars
-from timbre.shards.records import ShardEntry
-from timbre.storage import files as storage
+from timbre.shards import ShardEntry
 
 
 @pytest.fixture
@@ -31,10 +29,10 @@ def first_shard(url: str) -> tuple[str, ShardEntry]:
 def test_a_pair_is_one_ranged_read_that_gives_its_samples(manifest_url: str) -> None:
     folder, shard = first_shard(manifest_url)
     for entry in shards.load_index(folder, shard).pairs:
-        (data,) = tars.read_members(storage.join(folder, shard.path), entry, ["clean.flac"])
-        clean = tars.decode_segment(data, 0, entry.samples, entry.key)
+        (data,) = shards.read_members(storage.join(folder, shard.path), entry, ["clean.flac"])
+        clean = shards.decode_segment(data, 0, entry.samples, entry.key)
         np.testing.assert_array_equal(clean, content(entry.key, entry.samples))
-        part = tars.decode_segment(data, 5000, 1000, entry.key)
+        part = shards.decode_segment(data, 5000, 1000, entry.key)
         np.testing.assert_array_equal(part, clean[5000:6000])
 
 
@@ -55,7 +53,7 @@ def test_equal_pairs_give_equal_bytes() -> None:
 
 def test_pairs_without_a_noisy_side_give_the_bytes_that_they_gave_before_there_was_one() -> None:
     pairs = [make_pair(f"train-0-{i}", 9000, 3) for i in range(2)]
-    found = shards.sha256(build_tar(pairs, "wav"))
+    found = storage.sha256(build_tar(pairs, "wav"))
     assert found == "db404326d184cc750f24fc3dbcce9412079be987384b204532d2852716e484c0"
 
 
@@ -88,7 +86,7 @@ def test_a_cut_tar_is_noticed_wherever_it_is_cut(manifest_url: str, where: str) 
         "in the end mark": meta.offset + meta.length + -meta.length % 512 + 512,
     }[where]
     with pytest.raises(ShardError, match="cut me"):
-        tars.index_tar(data[:cut], "cut me")
+        shards.index_tar(data[:cut], "cut me")
 
 
 def test_a_flipped_bit_in_any_member_is_noticed_on_reading(manifest_url: str) -> None:
@@ -101,7 +99,7 @@ def test_a_flipped_bit_in_any_member_is_noticed_on_reading(manifest_url: str) ->
         damaged[member.offset + member.length // 2] ^= 4
         storage.publish(url, bytes(damaged))
         with pytest.raises(ShardError, match=f"{entry.key}.{name}"):
-            tars.read_members(url, entry, [*entry.members])
+            shards.read_members(url, entry, [*entry.members])
 
 
 def test_members_of_two_pairs_that_lie_mixed_are_refused() -> None:
@@ -110,7 +108,7 @@ def test_members_of_two_pairs_that_lie_mixed_are_refused() -> None:
         for name in ["a.clean.wav", "b.clean.wav", "a.degraded.wav"]:
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
     with pytest.raises(ShardError, match="'a'"):
-        tars.index_tar(buffer.getvalue(), "mixed")
+        shards.index_tar(buffer.getvalue(), "mixed")
 
 
 def test_a_pair_without_a_side_is_refused_by_name() -> None:
@@ -119,7 +117,7 @@ def test_a_pair_without_a_side_is_refused_by_name() -> None:
         for name in ["a.clean.wav", "a.pair.json"]:
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
     with pytest.raises(ShardError, match="a: no member degraded"):
-        tars.index_tar(buffer.getvalue(), "half")
+        shards.index_tar(buffer.getvalue(), "half")
 
 
 def test_a_changed_index_or_manifest_is_refused(manifest_url: str) -> None:

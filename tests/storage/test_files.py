@@ -17,8 +17,6 @@ from timbre.storage import errors as store_errors
 from timbre.storage import files as storage
 from timbre.storage import retries
 
-s3, s3_bucket = object_store.s3, object_store.s3_bucket
-
 
 @pytest.fixture(params=["local", "file", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.help.made_shards import content, make_shards, mixed
+from timbre import shards
 from timbre.errors import ConfigError
-from timbre.shards import records as shards
 from timbre.shards.corpus import DataSource, open_corpus
 from timbre.storage import files as storage
 from timbre.stream.batches import PairBatch

@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 from tests.help.made_shards import make_shards, publish_tar
+from timbre import shards
 from timbre.errors import CheckpointError, ShardError
-from timbre.shards import records as shards
+from timbre.shards import ShardEntry
 from timbre.shards.corpus import DataSource, open_corpus
-from timbre.shards.records import ShardEntry
 from timbre.storage import files as storage
 from timbre.stream.pair_stream import PairStream, StreamConfig
 from timbre.stream.reader import BadPair

@@ -52,6 +52,7 @@ from tests.help.official_deepfilternet import INSTALLED, Official
 from tests.train.distributed.launch import torchrun
 from tests.train.distributed.report_audit import GAINS, STEPS, figures, rates
 from timbre import config as configs
+from timbre import shards
 from timbre.audio import metrics
 from timbre.audio.decode import SAMPLE_RATE, Wave
 from timbre.audio.synthetic.noise import noise, voice
@@ -59,7 +60,6 @@ from timbre.denoise import DeepFilterNet3
 from timbre.errors import ConfigError
 from timbre.models import checkpoint
 from timbre.models.wave import TransposedConvolution, WaveGenerator
-from timbre.shards import records as shards
 from timbre.shards.corpus import DataSource, open_corpus
 from timbre.shards.whole_pairs import load_pair
 from timbre.stream.augment import AugmentConfig, Sides, apply, draw

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from timbre import audio, storage
+from timbre import audio, shards, storage
 from timbre.audio import SAMPLE_RATE, metrics
 from timbre.errors import AudioError, ConfigError
 from timbre.shards import (
@@ -22,7 +22,6 @@ from timbre.shards import (
     load_pair,
     open_corpus,
 )
-from timbre.shards import tar as tars
 
 FULL_HZ = SAMPLE_RATE / 2
 BABBLE = "babble"
@@ -142,7 +141,7 @@ def _meta(place: PairPlace) -> dict[str, Any]:
     """Return what is told of a pair; foreign shards may tell little, or nothing."""
     if META_MEMBER not in place.entry.members:
         return {}
-    (data,) = tars.read_members(place.url, place.entry, [META_MEMBER])
+    (data,) = shards.read_members(place.url, place.entry, [META_MEMBER])
     meta = json.loads(bytes(data))
     return meta if isinstance(meta, dict) else {}
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from timbre import shards, storage
+from timbre import storage
 from timbre.errors import ConfigError
 from timbre.evaluate.cases import Data, Loaded
 from timbre.models import shipped
@@ -149,7 +149,7 @@ def describe(systems: Sequence[System], chains: Chains, data: Data) -> Iterator[
     for system in systems:
         told: dict[str, object] = {"name": system.name}
         if system.url:
-            told |= {"checkpoint": system.url, "sha256": shards.sha256(storage.read(system.url))}
+            told |= {"checkpoint": system.url, "sha256": storage.sha256(storage.read(system.url))}
             # With it and without it a generator is two systems.
             if chains.whole[system.name].noisy_input:
                 told["heard_noisy"] = data.noisy

@@ -1,6 +1,17 @@
 """The shard contract: records, manifests, tars and pairs."""
 
 from timbre.shards.corpus import Corpus, DataSource, open_corpus
+from timbre.shards.decode import count_samples, decode_segment
+from timbre.shards.manifest import (
+    MANIFEST_NAME,
+    folder_of,
+    index_path,
+    load_index,
+    load_manifest,
+    manifest_url,
+    parse_index,
+    shard_path,
+)
 from timbre.shards.pairs import (
     NOISY_SIDES,
     SIDES,
@@ -11,7 +22,6 @@ from timbre.shards.pairs import (
     side_names,
 )
 from timbre.shards.records import (
-    MANIFEST_NAME,
     META_MEMBER,
     OPEN,
     SCHEMA,
@@ -25,18 +35,10 @@ from timbre.shards.records import (
     ShardIndex,
     Source,
     Split,
-    folder_of,
     from_json,
-    index_path,
-    load_index,
-    load_manifest,
-    manifest_url,
-    parse_index,
-    sha256,
-    shard_path,
     to_json,
 )
-from timbre.shards.tar import audio_member
+from timbre.shards.tar import TAR_BLOCK, audio_member, index_tar, read_members, span_of, split_span
 from timbre.shards.whole_pairs import AlignedPair, PairList, load_pair, spread
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "OPEN",
     "SCHEMA",
     "SIDES",
+    "TAR_BLOCK",
     "AlignedPair",
     "AudioFormat",
     "Corpus",
@@ -63,20 +66,25 @@ __all__ = [
     "Source",
     "Split",
     "audio_member",
+    "count_samples",
     "cut_segment",
+    "decode_segment",
     "folder_of",
     "from_json",
     "holds_noisy",
     "index_path",
+    "index_tar",
     "load_index",
     "load_manifest",
     "load_pair",
     "manifest_url",
     "open_corpus",
     "parse_index",
-    "sha256",
+    "read_members",
     "shard_path",
     "side_names",
+    "span_of",
+    "split_span",
     "spread",
     "to_json",
 ]

@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 from pydantic.dataclasses import dataclass
 
+from timbre import storage
 from timbre.config import STRICT, Name, Positive
 from timbre.shards import foreign
-from timbre.shards import records as shards
-from timbre.shards.records import ShardEntry
+from timbre.shards.manifest import folder_of
+from timbre.shards.records import ShardEntry, to_json
 
 
 @dataclass(config=STRICT)
@@ -42,9 +43,9 @@ def open_corpus(source: DataSource, split: str) -> Corpus:
     """
     manifest = foreign.open_or_adopt(source.manifest)
     return Corpus(
-        shards.folder_of(source.manifest),
+        folder_of(source.manifest),
         manifest.shards(split),
         source.weight,
-        shards.sha256(shards.to_json(manifest)),
+        storage.sha256(to_json(manifest)),
         manifest.save_segment_seconds,
     )

@@ -1,15 +1,49 @@
-"""16-bit mono WAV in memory, without a copy and without a decoder's set-up: a tenth of its cost."""
+"""The samples of one member of a tar: 16-bit mono WAV as a view, all else through libsndfile."""
 
+import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
+import soundfile
 
 from timbre.audio import SAMPLE_RATE, Int16Wave
+from timbre.errors import ShardError
 
 PCM, BITS = 1, 16
 CHUNK_HEADER = struct.Struct("<4sI")
 FORMAT = struct.Struct("<HHIIHH")
 FIRST_CHUNK = 12
+# Samples of a member that are decoded together.
+DECODED_AT_ONCE = 1 << 16
+
+
+def decode_segment(data: bytes | memoryview, start: int, samples: int, name: str) -> Int16Wave:
+    """Return ``samples`` 16-bit samples from ``start`` of a mono FLAC or WAV member.
+
+    Of a FLAC only the blocks that hold them are decoded, of a WAV the result is a view.
+
+    Raises:
+        ShardError: the member is not audio, not mono at 48 kHz, or ends before that.
+    """
+    wave = pcm_samples(memoryview(data))
+    if wave is not None:
+        wave = wave[start : start + samples]
+    else:
+        with _open_audio(data, name) as file:
+            file.seek(min(start, file.frames))
+            wave = file.read(samples, dtype="int16")
+    if len(wave) != samples:
+        raise ShardError(f"{name}: {len(wave)} samples from {start}, expected {samples}")
+    return wave
+
+
+def count_samples(data: bytes | memoryview, name: str) -> int:
+    """Return how many samples a member really decodes to; raises like :func:`decode_segment`."""
+    with _open_audio(data, name) as file:
+        # Not in one go: a damaged header may claim 2**36 samples, and room is made for what it claims.
+        return sum(len(block) for block in file.blocks(DECODED_AT_ONCE, dtype="int16"))
 
 
 def pcm_samples(data: memoryview) -> Int16Wave | None:
@@ -34,3 +68,17 @@ def pcm_samples(data: memoryview) -> Int16Wave | None:
             return np.frombuffer(data, "<i2", length // 2, at) if known else None
         at += length + length % 2
     return None
+
+
+@contextmanager
+def _open_audio(data: bytes | memoryview, name: str) -> Iterator[soundfile.SoundFile]:
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            if file.samplerate != SAMPLE_RATE or file.channels != 1:
+                raise ShardError(
+                    f"{name}: {file.channels} channels at {file.samplerate} Hz, "
+                    f"expected 1 at {SAMPLE_RATE}"
+                )
+            yield file
+    except soundfile.LibsndfileError as error:
+        raise ShardError(f"{name}: cannot be decoded: {error}") from None

@@ -16,9 +16,18 @@ from tqdm import tqdm
 from timbre import storage
 from timbre.audio import SAMPLE_RATE
 from timbre.errors import ShardError
-from timbre.shards import records as shards
-from timbre.shards import tar as tars
-from timbre.shards.records import AudioFormat, Manifest, PairEntry, ShardEntry, ShardIndex
+from timbre.shards.manifest import index_path, load_manifest, manifest_url
+from timbre.shards.records import (
+    SCHEMA,
+    AudioFormat,
+    Manifest,
+    PairEntry,
+    ShardEntry,
+    ShardIndex,
+    from_json,
+    to_json,
+)
+from timbre.shards.tar import audio_member, index_tar
 from timbre.storage import FileStat
 
 SPLITS = ("train", "val")
@@ -35,7 +44,7 @@ def open_or_adopt(url: str) -> Manifest:
         OSError: something cannot be read, or what was made cannot be written beside the tars.
     """
     try:
-        return shards.load_manifest(url)
+        return load_manifest(url)
     except FileNotFoundError:
         if url.endswith(".json") or not (found := _find_tars(url)):
             raise
@@ -61,7 +70,7 @@ def adopt(folder: str, found: list[FileStat]) -> Manifest:
     if not splits:
         raise ShardError(f"{folder}: {len(found)} tars without a single pair")
     manifest = Manifest(
-        schema=shards.SCHEMA,
+        schema=SCHEMA,
         version=1,
         sample_rate=SAMPLE_RATE,
         audio_format="wav" if "wav" in formats else "flac",
@@ -72,7 +81,7 @@ def adopt(folder: str, found: list[FileStat]) -> Manifest:
         hashes={},
         config={},
     )
-    storage.publish(shards.manifest_url(folder), shards.to_json(manifest))
+    storage.publish(manifest_url(folder), to_json(manifest))
     return manifest
 
 
@@ -87,14 +96,14 @@ def _find_tars(folder: str) -> list[FileStat]:
 
 def _index(folder: str, tar: FileStat) -> tuple[ShardEntry, ShardIndex]:
     url = storage.join(folder, tar.path)
-    index_url = shards.index_path(url)
+    index_url = index_path(url)
     data = storage.read(index_url) if storage.exists(index_url) else b""
     index = _fitting(data, index_url, tar.bytes)
     if index is None:
         index = _derive_index(url)
         for pair in index.pairs:
             _check(pair, url)
-        data = shards.to_json(index)
+        data = to_json(index)
         storage.publish(index_url, data)
     seconds = sum(pair.samples for pair in index.pairs) / SAMPLE_RATE
     entry = ShardEntry(
@@ -103,7 +112,7 @@ def _index(folder: str, tar: FileStat) -> tuple[ShardEntry, ShardIndex]:
         bytes=index.tar_bytes,
         seconds=seconds,
         sha256=index.tar_sha256,
-        index_sha256=shards.sha256(data),
+        index_sha256=storage.sha256(data),
     )
     return entry, index
 
@@ -111,7 +120,7 @@ def _index(folder: str, tar: FileStat) -> tuple[ShardEntry, ShardIndex]:
 def _fitting(data: bytes, url: str, tar_bytes: int) -> ShardIndex | None:
     """Return the index in ``data`` if it is one, and of a tar of this size."""
     try:
-        index = shards.from_json(ShardIndex, data, url)
+        index = from_json(ShardIndex, data, url)
     except ShardError:  # another program's, another version's, or none: it is made anew
         return None
     return index if index.tar_bytes == tar_bytes else None
@@ -119,12 +128,12 @@ def _fitting(data: bytes, url: str, tar_bytes: int) -> ShardIndex | None:
 
 def _derive_index(url: str) -> ShardIndex:
     if not storage.is_local(url) or not storage.size(url):
-        return tars.index_tar(storage.read(url), url)
+        return index_tar(storage.read(url), url)
     with (
         storage.local_path(url).open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
-        return tars.index_tar(data, url)
+        return index_tar(data, url)
 
 
 def _check(pair: PairEntry, url: str) -> None:
@@ -136,7 +145,7 @@ def _check(pair: PairEntry, url: str) -> None:
 
 
 def _audio_format(index: ShardIndex, path: str) -> AudioFormat:
-    member = tars.audio_member(index.pairs[0].members, "clean")
+    member = audio_member(index.pairs[0].members, "clean")
     ending = member.rpartition(".")[2]
     if ending not in ("flac", "wav"):
         raise ShardError(f"{path}: {index.pairs[0].key}.{member}: expected .flac or .wav")

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from timbre import storage
 from timbre.audio import Int16Wave
 from timbre.errors import ShardError
-from timbre.shards import tar as tars
+from timbre.shards.decode import decode_segment
 from timbre.shards.records import PairEntry, ShardEntry
+from timbre.shards.tar import audio_member, read_members
 
 SIDES = ("degraded", "clean")
 NOISY_SIDES = ("degraded", "clean", "noisy")
@@ -38,7 +39,7 @@ class PairBytes(NamedTuple):
 def side_names(place: PairPlace, sides: Sequence[str]) -> tuple[str, ...]:
     """Return the members that hold these sides; ShardError if one is not there."""
     try:
-        return tuple(tars.audio_member(place.entry.members, side) for side in sides)
+        return tuple(audio_member(place.entry.members, side) for side in sides)
     except ShardError as error:
         raise ShardError(f"{place.url}: {place.entry.key}: {error}") from None
 
@@ -70,7 +71,7 @@ def read_whole(place: PairPlace, sides: Sequence[str] = SIDES) -> list[Int16Wave
         ShardError: a side is not there, or its bytes are not those that were indexed, or no audio.
     """
     names = side_names(place, sides)
-    members = tars.read_members(place.url, place.entry, names)
+    members = read_members(place.url, place.entry, names)
     waves = _cut(PairBytes(place, names, tuple(members)), *overlap(place.entry))
     return [wave.copy() for wave in waves]  # PyTorch wants what can be written to
 
@@ -94,5 +95,5 @@ def _cut(pair: PairBytes, start: int, samples: int) -> list[Int16Wave]:
         # The noisy side is what was mixed: only the denoiser moves anything.
         shift = place.entry.alignment_offset if name.startswith("degraded.") else 0
         told = f"{place.url}: {place.entry.key}.{name}"
-        waves.append(tars.decode_segment(data, start + shift, samples, told))
+        waves.append(decode_segment(data, start + shift, samples, told))
     return waves

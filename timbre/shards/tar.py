@@ -1,34 +1,29 @@
-"""What lies in a shard's tar: its index derived from the bytes, its members checked and decoded."""
+"""What lies in a shard's tar: its index derived from the bytes, its members checked by their CRC-32."""
 
 import io
 import mmap
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
-
-import soundfile
+from collections.abc import Iterable, Sequence
 
 from timbre import storage
-from timbre.audio import SAMPLE_RATE, Int16Wave
 from timbre.errors import ShardError
-from timbre.shards import records as shards
-from timbre.shards.decode import pcm_samples
-from timbre.shards.records import META_MEMBER, SCHEMA, Member, PairEntry, PairTiming, ShardIndex
+from timbre.shards.decode import count_samples
+from timbre.shards.records import (
+    META_MEMBER,
+    SCHEMA,
+    Member,
+    PairEntry,
+    PairTiming,
+    ShardIndex,
+    from_json,
+)
+from timbre.storage import Span
 
 TAR_BLOCK = 512
-DECODED_AT_ONCE = 1 << 16
 # As WebDataset splits a name: the key ends at the first dot of the file's own name.
 MEMBER_NAME = re.compile(r"((?:.*/|)[^./]+)\.([^/]+)")
-
-
-class Span(NamedTuple):
-    """A stretch of bytes of a tar."""
-
-    offset: int
-    length: int
 
 
 def index_tar(data: bytes | mmap.mmap, name: str) -> ShardIndex:
@@ -62,7 +57,7 @@ def index_tar(data: bytes | mmap.mmap, name: str) -> ShardIndex:
     if data[end : end + 2 * TAR_BLOCK] != bytes(2 * TAR_BLOCK):
         raise ShardError(f"{name}: breaks off after {len(found)} pairs: no end-of-archive mark")
     pairs = tuple(_entry(data, key, members, name) for key, members in found.items())
-    return ShardIndex(SCHEMA, len(data), shards.sha256(data), pairs)
+    return ShardIndex(SCHEMA, len(data), storage.sha256(data), pairs)
 
 
 def audio_member(members: Iterable[str], side: str) -> str:
@@ -77,11 +72,11 @@ def audio_member(members: Iterable[str], side: str) -> str:
     raise ShardError(f"no member {side}")
 
 
-def span_of(entry: PairEntry, names: Sequence[str]) -> Span:
-    """Return the stretch of the tar that holds these members of a pair."""
+def span_of(url: str, entry: PairEntry, names: Sequence[str]) -> Span:
+    """Return the stretch of the tar at ``url`` that holds these members of a pair."""
     members = [entry.members[name] for name in names]
     first = min(member.offset for member in members)
-    return Span(first, max(member.offset + member.length for member in members) - first)
+    return Span(url, first, max(member.offset + member.length for member in members) - first)
 
 
 def split_span(
@@ -109,35 +104,8 @@ def read_members(url: str, entry: PairEntry, names: Sequence[str]) -> list[memor
         OSError: the shard is missing or shorter than the index says.
         ShardError: a member's bytes are not those that were indexed.
     """
-    span = span_of(entry, names)
-    return split_span(storage.read_range(url, *span), span.offset, entry, names, url)
-
-
-def decode_segment(data: bytes | memoryview, start: int, samples: int, name: str) -> Int16Wave:
-    """Return ``samples`` 16-bit samples from ``start`` of a mono FLAC or WAV member.
-
-    Of a FLAC only the blocks that hold them are decoded, of a WAV the result is a view.
-
-    Raises:
-        ShardError: the member is not audio, not mono at 48 kHz, or ends before that.
-    """
-    wave = pcm_samples(memoryview(data))
-    if wave is not None:
-        wave = wave[start : start + samples]
-    else:
-        with _open_audio(data, name) as file:
-            file.seek(min(start, file.frames))
-            wave = file.read(samples, dtype="int16")
-    if len(wave) != samples:
-        raise ShardError(f"{name}: {len(wave)} samples from {start}, expected {samples}")
-    return wave
-
-
-def count_samples(data: bytes | memoryview, name: str) -> int:
-    """Return how many samples a member really decodes to; raises like :func:`decode_segment`."""
-    with _open_audio(data, name) as file:
-        # Not in one go: a damaged header may claim 2**36 samples, and room is made for what it claims.
-        return sum(len(block) for block in file.blocks(DECODED_AT_ONCE, dtype="int16"))
+    span = span_of(url, entry, names)
+    return split_span(storage.read_range(*span), span.offset, entry, names, url)
 
 
 def _entry(data: bytes | mmap.mmap, key: str, members: dict[str, Member], name: str) -> PairEntry:
@@ -149,7 +117,7 @@ def _entry(data: bytes | mmap.mmap, key: str, members: dict[str, Member], name: 
         offset, length, _ = members[member]
         return data[offset : offset + length]
 
-    timing = shards.from_json(PairTiming, content(META_MEMBER), f"{name}: {key}.{META_MEMBER}")
+    timing = from_json(PairTiming, content(META_MEMBER), f"{name}: {key}.{META_MEMBER}")
     samples = timing.samples
     if samples is None:
         clean = audio_member(members, "clean")
@@ -162,17 +130,3 @@ def _as_file(data: bytes | mmap.mmap) -> "io.BytesIO | mmap.mmap":
         return io.BytesIO(data)
     data.seek(0)
     return data
-
-
-@contextmanager
-def _open_audio(data: bytes | memoryview, name: str) -> Iterator[soundfile.SoundFile]:
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            if file.samplerate != SAMPLE_RATE or file.channels != 1:
-                raise ShardError(
-                    f"{name}: {file.channels} channels at {file.samplerate} Hz, "
-                    f"expected 1 at {SAMPLE_RATE}"
-                )
-            yield file
-    except soundfile.LibsndfileError as error:
-        raise ShardError(f"{name}: cannot be decoded: {error}") from None

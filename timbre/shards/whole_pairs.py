@@ -9,8 +9,8 @@ from torch import Tensor
 
 from timbre import storage
 from timbre.errors import ShardError
-from timbre.shards import records as shards
 from timbre.shards.corpus import Corpus
+from timbre.shards.manifest import index_path, load_index
 from timbre.shards.pairs import NOISY_SIDES, SIDES, PairPlace, holds_noisy, read_whole
 from timbre.shards.records import ShardIndex
 
@@ -59,10 +59,10 @@ class PairList:
         """
         if self._opened is None or self._opened[0] != number:
             folder, shard = self.shards[number]
-            index = shards.load_index(folder, shard)
+            index = load_index(folder, shard)
             if len(index.pairs) != shard.pairs:
                 raise ShardError(
-                    f"{storage.join(folder, shards.index_path(shard.path))}: "
+                    f"{storage.join(folder, index_path(shard.path))}: "
                     f"{len(index.pairs)} pairs, but the manifest says {shard.pairs}"
                 )
             self._opened = number, index

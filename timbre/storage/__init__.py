@@ -16,6 +16,7 @@ from timbre.storage.files import (
     read_range,
     remove,
     remove_stale_temporaries,
+    sha256,
     size,
 )
 from timbre.storage.listing import FileStat
@@ -44,6 +45,7 @@ __all__ = [
     "read_range",
     "remove",
     "remove_stale_temporaries",
+    "sha256",
     "size",
     "told_of",
 ]

@@ -5,7 +5,9 @@ takes a path. What is returned is right or an error: sizes are compared with wha
 now, and no listing is remembered.
 """
 
+import hashlib
 import io
+import mmap
 from collections.abc import Callable
 from contextlib import suppress
 from operator import attrgetter
@@ -207,6 +209,11 @@ def remove_stale_temporaries(folder: str | Path) -> int:
     """
     # An object is put whole.
     return atomic_write.remove_stale(local_path(folder)) if is_local(folder) else 0
+
+
+def sha256(data: bytes | mmap.mmap) -> str:
+    """Return the hexadecimal SHA-256 of ``data``."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def _put(url: str | Path, send: Callable[[], object], expected: int) -> None:

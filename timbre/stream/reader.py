@@ -16,7 +16,6 @@ from timbre import shards, storage
 from timbre.config import STRICT, Count, Name, Positive
 from timbre.errors import ShardError
 from timbre.shards import PairBytes, PairPlace, ShardEntry, ShardIndex, side_names
-from timbre.shards import tar as tars
 from timbre.storage import EndOfFileError, FileCache, RemoteReader, Span, StoreError
 from timbre.storage import errors as store_errors
 
@@ -87,7 +86,7 @@ class _Wanted(NamedTuple):
     def check(self, data: bytes) -> PairBytes:
         """Return the pair; ShardError if these are not the bytes that were indexed."""
         place = self.place
-        members = tars.split_span(data, self.span.offset, place.entry, self.names, place.url)
+        members = shards.split_span(data, self.span.offset, place.entry, self.names, place.url)
         return PairBytes(place, self.names, tuple(members))
 
     def bad(self, error: Exception) -> BadPair:
@@ -163,7 +162,7 @@ class PairReader:
             raise
         except (ShardError, OSError) as error:
             return BadPair.of(storage.join(request.folder, request.shard.path), key, error)
-        return _Wanted(place, names, Span(place.url, *tars.span_of(entry, names)))
+        return _Wanted(place, names, shards.span_of(place.url, entry, names))
 
     def _load_index(self, folder: str, shard: ShardEntry) -> ShardIndex:
         """Return a shard's index; a tar that is not as long as the manifest says is refused.

@@ -27,7 +27,7 @@ from timbre.audio import decode as audio
 from timbre.audio.decode import Wave
 from timbre.audio.synthetic.voice import voice
 from timbre.errors import ConfigError, ShardError
-from timbre.shards.records import load_manifest
+from timbre.shards import load_manifest
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from shard_tools.prep.prep import prep
 from shard_tools.scan import catalogue
 from shard_tools.verify.manifest import verify
 from timbre import config as configs
+from timbre import shards
 from timbre.audio import decode as audio
 from timbre.errors import ConfigError, ShardError
-from timbre.shards import records as shards
-from timbre.shards.records import Manifest, load_manifest
+from timbre.shards import Manifest, load_manifest
 
 RNG = np.random.default_rng(0)
 ENVELOPE = np.repeat(RNG.uniform(0, 0.2, 25), 960).astype(np.float32)

@@ -15,16 +15,14 @@ from shard_tools.metas import read_metas
 from shard_tools.plan.editions import load_editions, plan_url
 from shard_tools.prep.prep import prep
 from shard_tools.verify.manifest import verify
-from timbre import cli
+from timbre import cli, shards
 from timbre import config as configs
 from timbre.audio import decode as audio
 from timbre.audio.synthetic.voice import voice
 from timbre.errors import AudioError, ConfigError, ShardError
-from timbre.shards import records as shards
-from timbre.shards import tar as tars
+from timbre.shards import Manifest, PairMeta
 from timbre.shards.corpus import DataSource, open_corpus
 from timbre.shards.pairs import NOISY_SIDES, holds_noisy, read_whole
-from timbre.shards.records import Manifest, PairMeta
 from timbre.shards.whole_pairs import PairList
 from timbre.storage import files as storage
 
@@ -128,7 +126,7 @@ def test_a_noisy_side_is_what_was_denoised_and_leaves_all_else_as_it_is(
     make_shard(hearing, shard_task(prep_config, job, ("val", 0)))
     path = "val/shard-000000.tar"
     before, after = (
-        tars.index_tar(storage.read(f"{folder}/{path}"), path)
+        shards.index_tar(storage.read(f"{folder}/{path}"), path)
         for folder in (prep_config.output, tmp_path)
     )
     assert len(before.pairs) == len(after.pairs) > 2
@@ -136,9 +134,11 @@ def test_a_noisy_side_is_what_was_denoised_and_leaves_all_else_as_it_is(
         assert {*other.members} == {*one.members, "noisy.flac"}
         for name, member in one.members.items():
             assert member[1:] == other.members[name][1:]  # length and CRC-32
-        names = tuple(tars.audio_member(other.members, s) for s in ("clean", "noisy"))
-        meta, *coded = tars.read_members(f"{tmp_path}/{path}", other, (shards.META_MEMBER, *names))
-        clean, noisy = (tars.decode_segment(d, 0, other.samples, "") / 1.0 for d in coded)
+        names = tuple(shards.audio_member(other.members, s) for s in ("clean", "noisy"))
+        meta, *coded = shards.read_members(
+            f"{tmp_path}/{path}", other, (shards.META_MEMBER, *names)
+        )
+        clean, noisy = (shards.decode_segment(d, 0, other.samples, "") / 1.0 for d in coded)
         told = shards.from_json(PairMeta, bytes(meta), "meta")
         if told.rir is None:
             reached = 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2))

@@ -17,8 +17,8 @@ from shard_tools.stats import plots
 from shard_tools.stats.command import main
 from shard_tools.stats.quantities import BINS, QUANTILES, bin_edges, describe, speaker_hours
 from tests.help.made_shards import change_manifest, make_shards, rewrite_shard
-from timbre.shards import records as shards
-from timbre.shards.records import PairMeta, Source
+from timbre import shards
+from timbre.shards import PairMeta, Source
 
 TRAIN, VAL = "train/shard-000000.tar", "val/shard-000000.tar"
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 from shard_tools.make.tar import FinishedPair
 from shard_tools.verify.manifest import Report
-from timbre.shards import records as shards
-from timbre.shards import tar as tars
-from timbre.shards.records import PairEntry
+from timbre import shards
+from timbre.shards import PairEntry
 from timbre.storage import files as storage
 
 TRAIN, OTHER, VAL = "train/shard-000000.tar", "train/shard-000001.tar", "val/shard-000000.tar"
@@ -24,7 +23,7 @@ def tar_url(manifest_url: str, path: str = TRAIN) -> str:
 
 def pair_entry(manifest_url: str, number: int = 1) -> PairEntry:
     url = tar_url(manifest_url)
-    return tars.index_tar(storage.read(url), url).pairs[number]
+    return shards.index_tar(storage.read(url), url).pairs[number]
 
 
 def with_meta(**says: object) -> Callable[[FinishedPair], FinishedPair]:

@@ -14,7 +14,7 @@ from tests.help.made_shards import (
     stored_pairs,
 )
 from tests.shard_tools.verify.damage import OTHER, OTHER_KEY, TRAIN, VAL, kinds, with_meta
-from timbre.shards.records import Source
+from timbre.shards import Source
 
 
 def test_a_common_noisy_side_makes_no_duplicates_and_another_one_hides_none(tmp_path: Path) -> None:

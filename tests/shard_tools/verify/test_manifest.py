@@ -16,8 +16,8 @@ from tests.help.made_shards import (
     rewrite_shard,
 )
 from tests.shard_tools.verify.damage import OTHER, TRAIN, VAL, tar_url, with_meta
-from timbre.shards import records as shards
-from timbre.shards.records import Rejection
+from timbre import shards
+from timbre.shards import Rejection
 from timbre.storage import files as storage
 
 

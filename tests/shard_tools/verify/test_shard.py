@@ -21,9 +21,8 @@ from tests.help.made_shards import (
     stored_pairs,
 )
 from tests.shard_tools.verify.damage import OTHER, OTHER_KEY, TRAIN, kinds, pair_entry, tar_url
+from timbre import shards
 from timbre.audio.decode import SAMPLE_RATE, encode_int16
-from timbre.shards import records as shards
-from timbre.shards import tar as tars
 from timbre.storage import files as storage
 
 
@@ -77,7 +76,7 @@ def test_an_index_that_does_not_describe_its_tar_is_a_fault(
     manifest_url: str, change: dict[str, object], told: str
 ) -> None:
     url = tar_url(manifest_url)
-    pairs = tars.index_tar(storage.read(url), url).pairs
+    pairs = shards.index_tar(storage.read(url), url).pairs
     rewrite_shard(manifest_url, TRAIN, pairs=(pairs[0], replace(pairs[1], **change), pairs[2]))
     faults = [fault for fault in check_manifest(manifest_url).faults if fault.kind == "index"]
     assert told in {fault.message for fault in faults}

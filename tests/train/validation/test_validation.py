@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from tests.conftest import ROOT
 from tests.help.made_shards import change_manifest, make_shards, rewrite_shard, spoil_pair
 from timbre import config as configs
+from timbre import shards
 from timbre.audio import metrics
 from timbre.errors import ShardError
-from timbre.shards import records as shards
 from timbre.shards.corpus import DataSource, open_corpus
 from timbre.shards.whole_pairs import PairList, load_pair, spread
 from timbre.train.config import TrainConfig
