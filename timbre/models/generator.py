@@ -1,7 +1,8 @@
 """The generators: networks that take DF3's output and return it with its timbre repaired."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from timbre.config import STRICT
@@ -21,6 +22,22 @@ class GeneratorConfig:
     causal: bool = False
     # Whether it may also hear what the denoiser heard, where there is that.
     noisy_input: bool = False
+    # How far the output may rise above the denoiser's output around a bin; null: without a limit.
+    max_lift_db: Annotated[float, Field(ge=1, le=100)] | None = None
+    # Whether a bin may change by no more than what the denoiser removed around it.
+    limit_change: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name == "wave" and (self.max_lift_db is not None or self.limit_change):
+            raise ValueError(
+                "name wave with max_lift_db or limit_change: the limits hold for the bins of a "
+                "spectrum, and the wave generator adds samples; expected name: spectral, or neither"
+            )
+        if self.limit_change and not self.noisy_input:
+            raise ValueError(
+                "limit_change: true with noisy_input: false: what the denoiser removed is known "
+                "only with its input; expected noisy_input: true, or limit_change: false"
+            )
 
 
 def build_generator(config: GeneratorConfig) -> Generator:
@@ -31,5 +48,8 @@ def build_generator(config: GeneratorConfig) -> Generator:
     ``forward(degraded, noisy)`` as well: ``noisy`` is the denoiser's input at the gain of its
     output and in time with it, and rows of zeros give what leaving it out gives.
     """
-    kind = SpectralGenerator if config.name == "spectral" else WaveGenerator
-    return kind(config.size, config.causal, config.noisy_input)
+    if config.name == "wave":
+        return WaveGenerator(config.size, config.causal, config.noisy_input)
+    return SpectralGenerator(
+        config.size, config.causal, config.noisy_input, config.max_lift_db, config.limit_change
+    )

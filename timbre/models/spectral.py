@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from timbre.audio.spectra import FramedFourier, compression_factor
 from timbre.models.checks import check_noisy
+from timbre.models.limits import Spectrum, limit_change, limit_lift, removed_power
 
 HOP = 480
 # Gains are bounded at ±5 nepers (43 dB): enough for all but 0.5 % of the bins that DF3 damaged.
@@ -51,7 +52,9 @@ class SpectralGenerator(nn.Module):
     """Corrects every bin of a spectrum by a gain, a rotation and an additive term.
 
     With ``noisy_input`` it also adds a share of the noisy signal's bin, which has the phase of what
-    the denoiser cut.
+    the denoiser cut. With ``max_lift_db`` and ``limit_change`` no weights can raise or change a bin
+    beyond these limits (`timbre.models.limits`); they have no weights of their own, so that any
+    generator can be built with them.
 
     Scaling the input scales the output equally: the network sees the spectra relative to the
     level of the degraded one's last two seconds. Spectra, head and correction are float32 under autocast, which
@@ -62,10 +65,16 @@ class SpectralGenerator(nn.Module):
     """
 
     def __init__(
-        self, size: Literal["tiny", "small", "base"], causal: bool, noisy_input: bool = False
+        self,
+        size: Literal["tiny", "small", "base"],
+        causal: bool,
+        noisy_input: bool = False,
+        max_lift_db: float | None = None,
+        limit_change: bool = False,
     ) -> None:
         super().__init__()
         shape = SHAPES[size]
+        self.max_lift_db, self.limits_change = max_lift_db, limit_change
         self.fourier = FramedFourier(HOP)
         self.near = LocalLevel(bins=17, frames=5, causal=causal)
         self.wide = LocalLevel(bins=129, frames=9, causal=causal)
@@ -108,28 +117,43 @@ class SpectralGenerator(nn.Module):
             hidden = block(hidden)
         with torch.autocast(degraded.device.type, enabled=False):
             normed = self.head_norm(hidden.transpose(1, 2).to(degraded.dtype))
-            change = self.correction(real, imaginary, self.head(normed))
+            power = real.square() + imaginary.square()
+            near = self.near(power)
+            local = near + 0.3 * self.wide(power)
+            change = spectral_change(real, imaginary, self.head(normed), local)
             if self.noisy_path is not None and heard is not None:
                 share = self.noisy_path.share(normed)
                 change = (change[0] + share * heard[0], change[1] + share * heard[1])
+            removed = None
+            if self.limits_change and heard is not None:
+                removed = self.near(removed_power((real, imaginary), heard))
+            change = self.limited(change, (real, imaginary), near, heard, removed)
             # Adding the change, not replacing the spectrum, leaves what is right untouched by
             # rounding in the transform (TF32 keeps 10 bits).
             return degraded + self.fourier.synthesise(*change, samples=degraded.shape[-1])
 
-    def correction(self, real: Tensor, imaginary: Tensor, head: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the change of the spectrum, real and imaginary, each ``(batch, frames, bins)``.
-
-        DF3 zeroes whole regions, where a gain finds nothing to raise; the additive term restores
-        them. It is scaled by the magnitude around the bin, which makes it safe in silence.
+    def limited(
+        self,
+        change: Spectrum,
+        spectrum: Spectrum,
+        near: Tensor,
+        noisy: Spectrum | None,
+        removed: Tensor | None,
+    ) -> Spectrum:
+        """Return a change of the spectrum within this generator's limits.
 
         Args:
-            real: the input's spectrum, ``(batch, frames, bins)``.
-            imaginary: likewise.
-            head: ``(batch, frames, 4 * bins)``: log-gain, rotation in radians, additive term.
+            change: real and imaginary, each ``(batch, frames, bins)``.
+            spectrum: likewise, the denoised one.
+            near: its level around each bin.
+            noisy: likewise, what the denoiser was given.
+            removed: the level around each bin of what it took, with ``limits_change`` and noisy.
         """
-        power = real.square() + imaginary.square()
-        local = self.near(power) + 0.3 * self.wide(power)
-        return spectral_change(real, imaginary, head, local)
+        if removed is not None and noisy is not None:
+            change = limit_change(change, removed, noisy)
+        if self.max_lift_db is not None:
+            change = limit_lift(change, spectrum, near, self.max_lift_db)
+        return change
 
 
 class NoisyPath(nn.Module):
@@ -195,10 +219,18 @@ class LocalLevel(nn.Module):
         return torch.sqrt(mean.clamp(min=1e-20))
 
 
-def spectral_change(
-    real: Tensor, imaginary: Tensor, head: Tensor, local: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return what :meth:`SpectralGenerator.correction` does, given the ``local`` magnitude too."""
+def spectral_change(real: Tensor, imaginary: Tensor, head: Tensor, local: Tensor) -> Spectrum:
+    """Return the change of the spectrum, real and imaginary, each ``(batch, frames, bins)``.
+
+    DF3 zeroes whole regions, where a gain finds nothing to raise; the additive term restores
+    them. It is scaled by the magnitude around the bin, which makes it safe in silence.
+
+    Args:
+        real: the input's spectrum, ``(batch, frames, bins)``.
+        imaginary: likewise.
+        head: ``(batch, frames, 4 * bins)``: log-gain, rotation in radians, additive term.
+        local: the magnitude around each bin, ``(batch, frames, bins)``.
+    """
     log_gain, rotation, add_real, add_imaginary = head.chunk(4, dim=2)
     gain = torch.exp(MAX_LOG_GAIN * torch.tanh(log_gain / MAX_LOG_GAIN))
     along, across = gain * rotation.cos() - 1, gain * rotation.sin()

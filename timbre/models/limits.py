@@ -1,0 +1,82 @@
+"""What a generator may make of a denoised spectrum at most, whatever its weights.
+
+Two limits bend magnitudes down. The limit of the change: a bin changes by no more than the level of
+what the denoiser removed around it. From clean speech the denoiser removes little, so the speech
+stays as it is. The limit of the lift: a bin rises above the denoiser's own level around it by no
+more than some decibels. Where the denoiser left silence, noise cannot come back.
+
+The change is limited first. The lift's limit then never enlarges the change: it takes a bin back
+towards a magnitude that is still above the denoised bin's.
+"""
+
+import torch
+from torch import Tensor
+
+# A spectrum or a change of one, real and imaginary, each (batch, frames, bins).
+Spectrum = tuple[Tensor, Tensor]
+
+# Magnitudes up to this share of a limit stay as they are.
+KNEE = 0.5
+# Rounding stays below the limit, too.
+TOP = 1 - 1e-6
+# In units of the limit: beyond, squares would leave float32.
+LARGEST = 1e9
+
+
+def removed_power(spectrum: Spectrum, noisy: Spectrum) -> Tensor:
+    """Return the power of what the denoiser took from each bin, ``(batch, frames, bins)``."""
+    return (noisy[0] - spectrum[0]).square() + (noisy[1] - spectrum[1]).square()
+
+
+def limit_change(change: Spectrum, removed: Tensor, noisy: Spectrum) -> Spectrum:
+    """Return the change within the level of what the denoiser removed.
+
+    Frames in which the noisy signal is silent have no such limit: nobody knows what was removed,
+    and a clip without a noisy side gives the same as one whose noisy side is zero.
+
+    Args:
+        change: of the denoised spectrum.
+        removed: the level of :func:`removed_power` around each bin, ``(batch, frames, bins)``.
+        noisy: what the denoiser was given.
+    """
+    below, bent = _bend(change, removed, KNEE)
+    silent = (noisy[0].square() + noisy[1].square()).sum(dim=2, keepdim=True) == 0
+    return _choose(below | silent, change, bent)
+
+
+def limit_lift(change: Spectrum, spectrum: Spectrum, local: Tensor, max_lift_db: float) -> Spectrum:
+    """Return the change with which no bin rises above ``local`` by more than ``max_lift_db``.
+
+    Args:
+        change: of the spectrum.
+        spectrum: the denoised one. What is up to here as loud as ``local`` or as itself stays
+            exactly as it is.
+        local: the level around each bin, ``(batch, frames, bins)``; a louder bin counts itself.
+        max_lift_db: at least 1.
+    """
+    real, imaginary = spectrum
+    lift = 10 ** (max_lift_db / 20)
+    # Not the root of the power alone, which has no gradient at zero.
+    most = lift * torch.sqrt(torch.maximum(local.square(), real.square() + imaginary.square()))
+    restored = (real + change[0], imaginary + change[1])
+    below, (bent_real, bent_imaginary) = _bend(restored, most, max(KNEE, 1.001 / lift))
+    return _choose(below, change, (bent_real - real, bent_imaginary - imaginary))
+
+
+def _choose(condition: Tensor, these: Spectrum, others: Spectrum) -> Spectrum:
+    return torch.where(condition, these[0], others[0]), torch.where(condition, these[1], others[1])
+
+
+def _bend(spectrum: Spectrum, most: Tensor, knee: float) -> tuple[Tensor, Spectrum]:
+    """Return which bins are below the knee, and all bins with magnitudes below ``most``.
+
+    A magnitude of r limits becomes knee + (1 - knee) x / sqrt(1 + x²), x = (r - knee) / (1 - knee):
+    it goes on with slope 1, never reaches the limit, and always has a gradient.
+    """
+    real, imaginary = ((part / most).clamp(-LARGEST, LARGEST) for part in spectrum)
+    squared = real.square() + imaginary.square()
+    ratio = squared.clamp(min=knee**2).sqrt()
+    room = TOP - knee
+    over = (ratio - knee) / room
+    factor = most * (knee + room * over * torch.rsqrt(1 + over.square())) / ratio
+    return squared <= knee**2, (real * factor, imaginary * factor)
