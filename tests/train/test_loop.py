@@ -287,6 +287,21 @@ def test_fine_tuning_from_a_generator_alone_starts_with_its_weights(
     run.close()
 
 
+@pytest.mark.parametrize("name", ["best.safetensors", "checkpoints/step-00000010.pt"])
+def test_fine_tuning_may_add_limits_which_have_no_weights_and_resuming_may_not(
+    pair_url: str, finished: Path, tmp_path: Path, name: str
+) -> None:
+    lift, url = "generator.max_lift_db=12", f"init_from={finished}/{name}"
+    run = open_run(config(pair_url, tmp_path, url, lift))
+    expected = checkpoint.load_generator(f"{finished}/{name}")[0].state_dict()
+    check_same(dict(run.gan.state_dict()["average"]), dict(expected))
+    assert run.gan.generator.max_lift_db == run.gan.average.max_lift_db == 12
+    run.save()
+    run.close()
+    with pytest.raises(CheckpointError, match=r"max_lift_db was 12.0, the config says None"):
+        open_run(config(pair_url, tmp_path))
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [

@@ -11,6 +11,10 @@ from timbre.models.wave import WaveGenerator
 
 Generator = SpectralGenerator | WaveGenerator
 
+# Keys that change what a generator does with its weights, but not the weights: any checkpoint may be
+# run, or trained on, with others.
+WITHOUT_WEIGHTS = frozenset({"max_lift_db", "limit_change"})
+
 
 @dataclass(config=STRICT)
 class GeneratorConfig:

@@ -4,7 +4,7 @@ from typing import Any
 
 from timbre import config as configs
 from timbre.errors import CheckpointError
-from timbre.models import GeneratorConfig, checkpoint
+from timbre.models import WITHOUT_WEIGHTS, GeneratorConfig, checkpoint
 from timbre.models.discriminators import DiscriminatorConfig
 from timbre.train.gan.gan import Gan, unwrap
 
@@ -18,7 +18,7 @@ def start_from(
     """Fill a fresh Gan from ``url``; return whether its discriminator has learned already.
 
     A training state (``.pt``) gives both networks, the average and both optimizers' moments; a
-    ``.safetensors`` file the generator's weights alone.
+    ``.safetensors`` file the generator's weights alone. The generator's limits are the config's.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -26,14 +26,19 @@ def start_from(
     """
     if not url.endswith(".pt"):
         tree, tensors = checkpoint.read_generator(url)
-        refuse_other(url, {"generator": tree}, generator)
+        refuse_other(url, {"generator": _with_limits_of(generator, tree)}, generator)
         for network in (unwrap(gan.generator), gan.average):
             network.load_state_dict(tensors)
         return False
     state = checkpoint.load(url)
-    refuse_other(url, state["config"], generator, discriminator)
+    tree = _with_limits_of(generator, state["config"].get("generator", {}))
+    refuse_other(url, {**state["config"], "generator": tree}, generator, discriminator)
     gan.load_state_dict({"step": 0, **{name: state["gan"][name] for name in TAKEN}})
     return bool(state["gan"]["discriminator_optimizer"]["state"])
+
+
+def _with_limits_of(config: GeneratorConfig, saved: dict[str, Any]) -> dict[str, Any]:
+    return {**saved, **{key: getattr(config, key) for key in WITHOUT_WEIGHTS}}
 
 
 def refuse_other(
