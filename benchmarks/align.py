@@ -27,7 +27,8 @@ from shard_tools.judge.align import MIN_CONFIDENCE, estimate_offset
 from shard_tools.mix import mixture as mix
 from timbre import audio
 from timbre.audio import SAMPLE_RATE, Wave
-from timbre.audio.synthetic.noise import NoiseKind, noise, voice
+from timbre.audio.synthetic.noise import NoiseKind, noise
+from timbre.audio.synthetic.voice import voice
 
 BENCH = "align"
 MADE: tuple[NoiseKind, ...] = ("white", "pink", "babble", "clicks")

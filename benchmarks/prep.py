@@ -41,7 +41,7 @@ from shard_tools.plan import editions, plan
 from tests.help.official_deepfilternet import INSTALLED, Official
 from timbre import audio, shards, storage
 from timbre.audio import SAMPLE_RATE
-from timbre.audio.synthetic.noise import write_corpus
+from timbre.audio.synthetic.corpus import write_corpus
 from timbre.shards import ShardIndex
 
 Cost = tuple[str, float, str]

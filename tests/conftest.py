@@ -16,7 +16,7 @@ from tests.shard_tools.executors.slurm_cluster import Slurm, slurm_cluster
 from tests.storage.faulty_bucket import DATA, Bucket
 from tests.storage.faulty_proxy import Proxy, faulty_proxy
 from timbre import config as configs
-from timbre.audio.synthetic.noise import write_corpus
+from timbre.audio.synthetic.corpus import write_corpus
 from timbre.storage import retries
 
 if TYPE_CHECKING:

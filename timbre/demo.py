@@ -11,7 +11,8 @@ import numpy as np
 
 from timbre import audio
 from timbre.audio import SAMPLE_RATE
-from timbre.audio.synthetic.noise import NoiseKind, noise, write_corpus
+from timbre.audio.synthetic.corpus import write_corpus
+from timbre.audio.synthetic.noise import NoiseKind, noise
 from timbre.audio.synthetic.voice import speaker, voice
 from timbre.command import command, say
 from timbre.errors import WorkError

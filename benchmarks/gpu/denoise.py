@@ -10,7 +10,7 @@ from benchmarks.gpu.setting import Setting, Tell, allow_tf32
 from benchmarks.train_step import clock, peak_gib
 from tests.help.denoise_inputs import si_sdr_db
 from timbre import shards
-from timbre.audio.synthetic.noise import write_corpus
+from timbre.audio.synthetic.corpus import write_corpus
 from timbre.denoise import DeepFilterNet3
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,8 @@ from benchmarks.stream.case import PAIR_SAMPLES
 from shard_tools.make.tar import FinishedPair, write_shard
 from timbre import audio, shards, storage
 from timbre.audio import SAMPLE_RATE, Int16Wave, Wave
-from timbre.audio.synthetic.noise import noise, voice
+from timbre.audio.synthetic.noise import noise
+from timbre.audio.synthetic.voice import voice
 from timbre.shards import AudioFormat, Manifest, PairMeta, ShardEntry, Source
 
 # They come round again, but in other pages of memory, so no cache knows them.

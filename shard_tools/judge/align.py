@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from timbre.audio import SAMPLE_RATE, Wave
-from timbre.audio.fft import fast_length
+from timbre.audio.spectra import fast_length
 
 # Of 1-s pairs of two different recordings 2 in 1000 come above this, of 4-s pairs none in 500; of
 # DeepFilterNet3's output from noisy speech at -5 dB and up 1 in 100 comes below (1 s), none at 4 s.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from shard_tools.judge.align import MIN_CONFIDENCE, Alignment
-from timbre.audio import ACTIVE_RANGE_DB, LEVEL_FRAME, SAMPLE_RATE, SILENCE_DB, Wave, level_db
+from timbre.audio import LEVEL_FRAME, SAMPLE_RATE, SILENCE_DB, SPEECH_RANGE_DB, Wave, level_db
 from timbre.config import STRICT, NonNegative, Positive, Share
 
 Reason = Literal[
@@ -151,7 +151,7 @@ def _active_frames(clean: Wave) -> NDArray[np.bool_]:
     """Return which 20-ms frames hold speech: those near enough to the loudest."""
     power = np.square(_frames(clean), dtype=np.float64).mean(axis=1)
     loudest = power.max(initial=0.0)
-    active: NDArray[np.bool_] = power > loudest * 10 ** (-ACTIVE_RANGE_DB / 10)
+    active: NDArray[np.bool_] = power > loudest * 10 ** (-SPEECH_RANGE_DB / 10)
     return active
 
 

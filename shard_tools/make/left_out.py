@@ -119,7 +119,7 @@ def _players(pair: Judged) -> str:
 def _inline(wave: Wave) -> str:
     # LAME ends the whole process at a sample that is not finite.
     finite = np.clip(np.nan_to_num(wave, posinf=0.0, neginf=0.0), -1.0, 1.0)
-    data = audio.encode(finite, SAMPLE_RATE, "MP3", "MPEG_LAYER_III")
+    data = audio.encode_wave(finite, SAMPLE_RATE, "MP3", "MPEG_LAYER_III")
     return f"data:audio/mpeg;base64,{base64.b64encode(data).decode()}"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from timbre.audio import SAMPLE_RATE, Wave
-from timbre.audio.fft import fast_length
+from timbre.audio.spectra import fast_length
 from timbre.config import STRICT, Natural, NonNegative, Share
 
 

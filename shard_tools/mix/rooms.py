@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from timbre.audio import SAMPLE_RATE, Wave
-from timbre.audio.fft import fast_length
+from timbre.audio.spectra import fast_length
 from timbre.errors import ConfigError
 
 Floats = NDArray[np.float64]

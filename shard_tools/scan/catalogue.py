@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from shard_tools.scan.bandwidth import band_levels, bandwidth_of_levels
 from shard_tools.scan.sources import File
 from timbre import audio, storage
-from timbre.audio import ACTIVE_RANGE_DB, SAMPLE_RATE, SILENCE_DB, AudioInfo, Wave
+from timbre.audio import SAMPLE_RATE, SILENCE_DB, SPEECH_RANGE_DB, WORKING_LEVEL_DB, AudioInfo, Wave
 from timbre.config import STRICT
 from timbre.errors import AudioError, ShardError
 from timbre.shards import Split
@@ -38,8 +38,6 @@ BLOCK_SECONDS = 30.0
 # An hour's bandwidth is known from ten minutes of it.
 BANDWIDTH_BLOCKS = 20
 FRAMES_PER_SECOND = 50
-# Bandwidth is judged at the level at which the clip will be used, dBFS.
-WORKING_LEVEL_DB = -25.0
 
 
 @dataclass(config=STRICT, slots=True)
@@ -132,7 +130,7 @@ def measure(file: File, with_bandwidth: bool = True) -> Clip:
         channels=header.channels,
         format=f"{header.format}/{header.subtype}",
     )
-    active = np.flatnonzero(powers > powers.max(initial=0.0) * 10 ** (-ACTIVE_RANGE_DB / 10))
+    active = np.flatnonzero(powers > powers.max(initial=0.0) * 10 ** (-SPEECH_RANGE_DB / 10))
     if not len(active):
         return replace(described, refused="silent")
     level_db = 10 * float(np.log10(powers[active].mean()))
@@ -140,6 +138,9 @@ def measure(file: File, with_bandwidth: bool = True) -> Clip:
     return replace(
         described,
         level_db=round(level_db, 2),
+        # Bandwidth is judged at the level at which the clip will be used.
+        # Bandwidth is judged at the level at which the clip will be used.
+        # Bandwidth is judged at the level at which the clip will be used.
         bandwidth_hz=bandwidth_of_levels(levels + np.float32(WORKING_LEVEL_DB - level_db)),
         speech_start=int(active[0] * frame),
         speech_stop=min(int((active[-1] + 1) * frame), described.samples),
@@ -228,7 +229,7 @@ def _levels(
     frame = header.sample_rate // FRAMES_PER_SECOND
     count = -(-header.samples // round(BLOCK_SECONDS * header.sample_rate))
     every = -(-count // BANDWIDTH_BLOCKS)
-    for number, block in enumerate(audio.blocks(opened, name, BLOCK_SECONDS)):
+    for number, block in enumerate(audio.mono_blocks(opened, name, BLOCK_SECONDS)):
         if number == 0:  # whether it can be, for those too that need no bandwidth
             audio.resample(block[:frame], header.sample_rate, SAMPLE_RATE)
         padded = np.pad(block - block.mean(), (0, -len(block) % frame))

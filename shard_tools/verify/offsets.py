@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from shard_tools.judge.align import MIN_CONFIDENCE, Alignment, estimate_offset
 from shard_tools.verify.faults import Fault, Pair, ShardCheck, member_bytes
 from timbre import shards
-from timbre.audio import Wave
+from timbre.audio import Wave, from_int16
 from timbre.errors import ShardError
 from timbre.shards import PairEntry, PairMeta
 
@@ -51,4 +49,4 @@ def _wave(data: bytes, entry: PairEntry, side: str) -> Wave:
     """Return one side as ``(samples,)`` float32."""
     name = shards.audio_member(entry.members, side)
     wave = shards.decode_segment(member_bytes(data, entry, name), 0, entry.samples, name)
-    return wave.astype(np.float32) / np.float32(32768)
+    return from_int16(wave)

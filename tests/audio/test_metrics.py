@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE
 from timbre.audio.metrics import (
     MetricError,
     compare,

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from timbre.audio.levels import ActiveLevel, active_level_db
-from timbre.audio.resample import resample, resample_blocks, resampled_length
+from tests.audio.tone import tone
+from timbre import audio
+from timbre.audio import resample, resample_blocks, resampled_length
+from timbre.errors import AudioError
 
 RATES = [(44_100, 48_000), (48_000, 44_100), (8000, 48_000), (48_000, 8000), (192_000, 48_000),
          (11_025, 48_000), (22_050, 96_000), (48_000, 48_000)]  # fmt: skip
@@ -22,12 +24,20 @@ def test_blocks_give_the_samples_of_the_whole(rate_in: int, rate_out: int, sampl
     np.testing.assert_allclose(made, whole, atol=3e-6)
 
 
-@pytest.mark.parametrize("samples", [1, 959, 960, 100_003])
-def test_the_level_does_not_depend_on_the_blocks(samples: int) -> None:
-    rng = np.random.default_rng(0)
-    wave = (rng.standard_normal((3, samples)) * rng.uniform(0, 1, samples)).astype(np.float32)
-    wave[:, samples // 3 : samples // 2] *= 1e-4  # a pause
-    meter = ActiveLevel()
-    for block in np.split(wave, np.sort(rng.integers(0, samples + 1, 9)), axis=1):
-        meter.add(block)
-    assert meter.level_db() == [active_level_db(row) for row in wave]
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 96000, 192000])
+def test_resampling_keeps_tone_level_and_time(rate: int) -> None:
+    resampled = audio.resample(tone(1000, rate), rate, 48000)
+    expected = tone(1000, 48000)
+    assert len(resampled) == len(expected)
+    middle = slice(4800, -4800)
+    assert np.abs(resampled[middle] - expected[middle]).max() < 1e-3
+
+
+def test_resampling_down_leaves_no_alias() -> None:
+    aliased = audio.resample(tone(15000, 48000), 48000, 16000)
+    assert audio.level_db(aliased[1000:-1000]) < -70
+
+
+def test_a_rate_without_a_workable_ratio_is_refused() -> None:
+    with pytest.raises(AudioError, match="44101 Hz"):
+        audio.resample(tone(100, 44101), 44101, 48000)

@@ -4,16 +4,16 @@ import pytest
 import torch
 from torchaudio.transforms import MelScale
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE
 from timbre.audio.spectra import (
     RESOLUTIONS,
     FramedFourier,
     LogMel,
     Stft,
     active_bins,
+    bin_power,
     compression_factor,
     pair_gain,
-    power_of,
 )
 
 
@@ -41,7 +41,7 @@ def test_stft_equals_a_direct_fourier_sum_at_any_length(samples: int) -> None:
 
 @pytest.mark.parametrize("n_fft", [256, 542, 2048])
 def test_unit_white_noise_has_unit_power_in_every_bin_at_any_resolution(n_fft: int) -> None:
-    power = power_of(Stft(n_fft, n_fft // 4)(noise(8, SAMPLE_RATE)))[..., 8:-8]
+    power = bin_power(Stft(n_fft, n_fft // 4)(noise(8, SAMPLE_RATE)))[..., 8:-8]
     per_bin = power.mean(dim=(0, 2))[1:-1]
     assert per_bin.mean().item() == pytest.approx(1.0, abs=0.01)
     assert (per_bin - 1).abs().max().item() < 0.5
@@ -62,12 +62,12 @@ def test_a_tone_falls_into_the_bin_of_its_frequency() -> None:
     assert stft.frequencies_hz[peak].item() == pytest.approx(3000.0, abs=SAMPLE_RATE / 4096)
 
 
-def test_counted_bins_lie_within_their_own_pairs_edges() -> None:
+def test_counted_bins_lie_within_their_own_pairs_bandwidth() -> None:
     stft = Stft(480, 120)  # bins of 100 Hz
-    counted = stft.counted(200.0, torch.tensor([500.0, 24000.0, 0.0]))
+    counted = stft.counted(torch.tensor([500.0, 24000.0, 0.0]))
     assert counted.shape == (3, 241, 1)
-    assert counted[0, :, 0].nonzero().flatten().tolist() == [2, 3, 4, 5]
-    assert counted.sum(dim=(1, 2)).tolist() == [4, 239, 0]
+    assert counted[0, :, 0].nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 5]
+    assert counted.sum(dim=(1, 2)).tolist() == [6, 241, 1]
 
 
 @pytest.mark.parametrize("samples", [1, 239, 240, 241, 480, 5000])

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE
 from timbre.audio.spectra import MEL_FLOOR, RESOLUTIONS, LogMel, Stft, pair_gain
 from timbre.train.losses.reconstruction import SPECTRUM_FLOOR, ReconstructionLoss
 

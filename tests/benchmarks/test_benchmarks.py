@@ -23,8 +23,8 @@ from shard_tools.plan.recipes import Recipe
 from shard_tools.scan.catalogue import Clip
 from tests.conftest import ROOT
 from tests.help.official_deepfilternet import INSTALLED
-from timbre.audio.decode import SAMPLE_RATE
-from timbre.audio.synthetic.noise import voice
+from timbre.audio import SAMPLE_RATE
+from timbre.audio.synthetic.voice import voice
 
 
 def lines_of(name: str, *options: str) -> list[dict[str, Any]]:

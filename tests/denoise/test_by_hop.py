@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.help.denoise_inputs import noisy_voice, si_sdr_db
-from timbre.audio.waveform import HOP
+from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import LATENCY_SAMPLES, DenoiserStep
 from timbre.restore.hop_runner import HopStream, Step

@@ -7,16 +7,17 @@ import pytest
 import torch
 from torchaudio.functional import resample
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE
 from timbre.audio.metrics import MetricError
-from timbre.audio.synthetic import noise as signals
+from timbre.audio.synthetic.noise import noise as made_noise
+from timbre.audio.synthetic.voice import voice as made_voice
 from timbre.evaluate import dnsmos
 
 
 def voice(seconds: float, noise: float = 0.0) -> torch.Tensor:
     rng = np.random.default_rng(3)
-    clean = signals.voice(seconds, rng)
-    return torch.from_numpy(clean + noise * signals.noise("pink", seconds, rng))
+    clean = made_voice(seconds, rng)
+    return torch.from_numpy(clean + noise * made_noise("pink", seconds, rng))
 
 
 @pytest.mark.parametrize("seconds", [3.0, 11.2])

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
-from timbre.audio import metrics
-from timbre.audio.decode import SAMPLE_RATE
-from timbre.audio.synthetic import noise as signals
+from timbre.audio import SAMPLE_RATE, metrics
+from timbre.audio.synthetic.noise import noise
+from timbre.audio.synthetic.voice import voice
 from timbre.evaluate import figures
 
 N_FFT, HOP = 2048, 512
@@ -20,9 +20,9 @@ SPECTRAL = [name for name in figures.FIGURES if name.startswith(("lsd", "over_su
 def voice_pair(seconds: float = 1.5) -> tuple[Tensor, Tensor]:
     """A voice that was muffled and has noise, and the voice."""
     rng = np.random.default_rng(7)
-    clean = signals.voice(seconds, rng)
+    clean = voice(seconds, rng)
     spectrum = np.fft.rfft(clean) * np.linspace(1.0, 0.1, len(clean) // 2 + 1)
-    estimate = np.fft.irfft(spectrum, len(clean)) + 0.01 * signals.noise("pink", seconds, rng)
+    estimate = np.fft.irfft(spectrum, len(clean)) + 0.01 * noise("pink", seconds, rng)
     return torch.from_numpy(estimate.astype(np.float32)), torch.from_numpy(clean)
 
 

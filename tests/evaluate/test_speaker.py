@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from timbre.audio.metrics import MetricError
-from timbre.audio.synthetic import noise as signals
+from timbre.audio.synthetic.voice import voice as made_voice
 from timbre.evaluate import speaker
 
 
 def voice(seed: int, seconds: float = 3.0) -> Tensor:
-    return torch.from_numpy(signals.voice(seconds, np.random.default_rng(seed)))
+    return torch.from_numpy(made_voice(seconds, np.random.default_rng(seed)))
 
 
 @pytest.mark.parametrize("samples", [9_000, 26_000, 57_321])

@@ -14,10 +14,10 @@ import soundfile
 from tests.help.made_shards import change_manifest, make_shards, rewrite_shard, spoil_pair
 from tests.shards.test_foreign import pairs as foreign_pairs
 from tests.shards.test_foreign import write as write_foreign
-from timbre import shards, storage
-from timbre.audio import decode as audio
-from timbre.audio.decode import SAMPLE_RATE, Wave
-from timbre.audio.synthetic import noise as signals
+from timbre import audio, shards, storage
+from timbre.audio import SAMPLE_RATE, Wave
+from timbre.audio.synthetic.noise import noise
+from timbre.audio.synthetic.voice import voice
 from timbre.errors import WorkError
 from timbre.evaluate import command as evaluate
 from timbre.evaluate import dnsmos, speaker
@@ -69,8 +69,8 @@ def noisy_folder(folder: Path, files: int = 1) -> str:
     """Voices at 44.1 kHz in noise, in stereo."""
     for number in range(files):
         rng = np.random.default_rng(number)
-        clean, noise = signals.voice(1.0, rng), signals.noise("pink", 1.0, rng)
-        for side, wave in [("clean", clean), ("noisy", clean + 0.5 * noise)]:
+        clean, hiss = voice(1.0, rng), noise("pink", 1.0, rng)
+        for side, wave in [("clean", clean), ("noisy", clean + 0.5 * hiss)]:
             at_44_khz = audio.resample(wave, SAMPLE_RATE, 44_100)
             write_stereo(folder / side / "a" / f"{number}.wav", at_44_khz, 44_100)
     return str(folder)

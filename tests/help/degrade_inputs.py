@@ -6,8 +6,9 @@ import numpy as np
 
 from shard_tools.degrade.degrade import DenoiserConfig, degrade
 from shard_tools.judge.align import MIN_CONFIDENCE, estimate_offset
-from timbre.audio.decode import Wave, gain
-from timbre.audio.synthetic.noise import noise, voice
+from timbre.audio import Wave, gain
+from timbre.audio.synthetic.noise import noise
+from timbre.audio.synthetic.voice import voice
 
 MAX_OFFSET = 2400
 Clips = list[tuple[Wave, Wave]]

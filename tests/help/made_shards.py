@@ -10,7 +10,7 @@ import numpy as np
 
 from shard_tools.make.tar import FinishedPair, build_tar, write_shard
 from timbre import shards, storage
-from timbre.audio.decode import SAMPLE_RATE, Int16Wave
+from timbre.audio import SAMPLE_RATE, Int16Wave
 from timbre.shards import AudioFormat, Manifest, PairMeta, ShardEntry, Source
 from timbre.shards.pairs import NOISY_SIDES, SIDES, holds_noisy
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from timbre.audio import decode as audio
+from timbre import audio
 from timbre.audio.synthetic.voice import voice
 
 

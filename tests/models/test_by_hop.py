@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.help.moved_generators import NAMES, build, noise
-from timbre.audio.waveform import HOP
+from timbre.audio import HOP
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.spectral_by_hop import SpectralStep
 from timbre.models.wave_by_hop import WaveStep

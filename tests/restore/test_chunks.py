@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.help.moved_generators import build, noise
-from timbre.audio.waveform import HOP
+from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import DenoiserStep
 from timbre.restore.chunks import Window, denoise_blocks, generate_blocks, window_of

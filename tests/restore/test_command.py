@@ -8,9 +8,8 @@ import soundfile
 import torch
 
 from tests.help.moved_generators import NAMES, build
-from timbre import cli
-from timbre.audio import decode as audio
-from timbre.audio.decode import Wave
+from timbre import audio, cli
+from timbre.audio import Wave
 from timbre.audio.synthetic.voice import voice
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, CheckpointError

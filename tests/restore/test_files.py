@@ -13,9 +13,8 @@ import pytest
 import soundfile
 
 from tests.help.moved_generators import build
-from timbre import cli
-from timbre.audio import decode as audio
-from timbre.audio.decode import Wave
+from timbre import audio, cli
+from timbre.audio import Wave
 from timbre.audio.synthetic.voice import voice
 from timbre.errors import AudioError, ConfigError
 from timbre.models import checkpoint
@@ -167,7 +166,7 @@ def spoil(folder: Path, name: str) -> Path:
 
 
 def encoded(wave: Wave) -> bytes:
-    return audio.encode(wave, 48_000)
+    return audio.encode_wave(wave, 48_000)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +287,7 @@ def test_standard_input_and_output_carry_wav(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encoded(wave))))
     words = ["restore", "-", "-", "--checkpoint", checkpoint_path, "--device", "cpu"]
     assert cli.main(words) == 0
-    made, rate = audio.decode(capsysbinary.readouterr().out, "standard output")
+    made, rate = audio.decode_bytes(capsysbinary.readouterr().out, "standard output")
     expected = restorer(audio.to_int16(wave) / np.float32(32768), 48_000)
     assert rate == 48_000
     np.testing.assert_array_equal(audio.to_int16(made[0]), audio.to_int16(expected))

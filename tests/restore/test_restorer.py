@@ -11,8 +11,8 @@ import torch
 
 import timbre
 from tests.help.moved_generators import NAMES, build, noise
-from timbre.audio import decode as audio
-from timbre.audio.decode import Wave
+from timbre import audio
+from timbre.audio import Wave
 from timbre.audio.synthetic.voice import voice
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, CheckpointError

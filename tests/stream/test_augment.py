@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from timbre.audio import filters
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE, filters
 from timbre.stream import augment
 from timbre.stream.augment import HOLES, AugmentConfig, Draw, Sides
 

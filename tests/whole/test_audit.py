@@ -53,9 +53,9 @@ from tests.train.distributed.launch import torchrun
 from tests.train.distributed.report_audit import GAINS, STEPS, figures, rates
 from timbre import config as configs
 from timbre import shards
-from timbre.audio import metrics
-from timbre.audio.decode import SAMPLE_RATE, Wave
-from timbre.audio.synthetic.noise import noise, voice
+from timbre.audio import SAMPLE_RATE, Wave, metrics
+from timbre.audio.synthetic.noise import noise
+from timbre.audio.synthetic.voice import voice
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import ConfigError
 from timbre.models import checkpoint

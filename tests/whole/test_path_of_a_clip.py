@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from timbre import cli, demo
-from timbre.audio import decode as audio
+from timbre import audio, cli, demo
 from timbre.audio.synthetic.voice import voice
 
 

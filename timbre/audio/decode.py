@@ -1,4 +1,4 @@
-"""Audio files in and out.
+"""Audio files, and stretches of them, to waveforms.
 
 Past this module waveforms are float32 in [-1, 1] at 48 kHz.
 """
@@ -6,7 +6,6 @@ Past this module waveforms are float32 in [-1, 1] at 48 kHz.
 import io
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -14,19 +13,9 @@ import numpy as np
 import soundfile
 
 from timbre import storage
-from timbre.audio.levels import ACTIVE_RANGE_DB as ACTIVE_RANGE_DB
-from timbre.audio.levels import LEVEL_FRAME as LEVEL_FRAME
-from timbre.audio.levels import SILENCE_DB as SILENCE_DB
-from timbre.audio.levels import active_level_db as active_level_db
-from timbre.audio.levels import gain as gain
-from timbre.audio.levels import level_db as level_db
-from timbre.audio.libsndfile import KeptErrors
-from timbre.audio.resample import RESAMPLER_REACH
-from timbre.audio.resample import resample as resample
-from timbre.audio.waveform import SAMPLE_RATE as SAMPLE_RATE
-from timbre.audio.waveform import Int16Wave as Int16Wave
-from timbre.audio.waveform import Wave as Wave
-from timbre.audio.waveform import to_int16 as to_int16
+from timbre.audio.libsndfile import Sequential, opened_audio
+from timbre.audio.resample import RESAMPLER_REACH, resample
+from timbre.audio.waveform import SAMPLE_RATE, Wave
 from timbre.errors import AudioError
 
 # Sources are searched for by these endings, in any case.
@@ -34,8 +23,6 @@ ENDINGS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", "
 
 # What a lossy decoder needs after a jump before it is right again (MP3's bit reservoir: 9 frames).
 PREROLL = 16_384
-# What libsndfile says of a FLAC stream that came out of a pipe.
-UNKNOWN_LENGTH = 1 << 62
 
 
 class AudioInfo(NamedTuple):
@@ -50,8 +37,8 @@ class AudioInfo(NamedTuple):
 
 def find_below(folder: str) -> dict[str, str]:
     """Return every file below a folder that its ending says is audio: its path there, and its URL."""
-    found = storage.find_below(folder)
-    return {path: url for path, url in found.items() if is_audio_name(path)}
+    files = storage.find_below(folder)
+    return {path: url for path, url in files.items() if is_audio_name(path)}
 
 
 def is_audio_name(path: str) -> bool:
@@ -77,7 +64,7 @@ def info(url: str | Path) -> AudioInfo:
 
 def header(file: BinaryIO, name: str) -> AudioInfo:
     """Return what the header of an open audio file says; AudioError like :func:`info`."""
-    with _opened(file, name) as opened:
+    with opened_audio(file, name) as opened:
         return AudioInfo(
             opened.frames, opened.samplerate, opened.channels, opened.format, opened.subtype
         )
@@ -90,7 +77,7 @@ def read(url: str | Path) -> tuple[Wave, int]:
         FileNotFoundError: there is no such file.
         AudioError: it is not audio, is empty, breaks off, or holds NaN or infinite samples.
     """
-    return decode(storage.read(url), str(url))
+    return decode_bytes(storage.read(url), str(url))
 
 
 def read_mono(url: str | Path) -> Wave:
@@ -100,9 +87,9 @@ def read_mono(url: str | Path) -> Wave:
     return resample(mono, rate, SAMPLE_RATE)
 
 
-def decode(data: bytes, name: str) -> tuple[Wave, int]:
+def decode_bytes(data: bytes, name: str) -> tuple[Wave, int]:
     """Return ``(channels, samples)`` and the sample rate of an encoded file; ``name`` is for errors."""
-    with _opened(io.BytesIO(data), name) as file:
+    with opened_audio(io.BytesIO(data), name) as file:
         expected, rate = file.frames, file.samplerate
         wave = file.read(dtype="float32", always_2d=True)
     if len(wave) != expected:
@@ -120,7 +107,7 @@ def read_stretch(file: BinaryIO, name: str, start: int, samples: int) -> Wave:
     Raises:
         AudioError: as :func:`read`.
     """
-    with _opened(file, name) as opened:
+    with opened_audio(file, name) as opened:
         common = math.gcd(opened.samplerate, SAMPLE_RATE)
         down, up = opened.samplerate // common, SAMPLE_RATE // common
         # The stretch begins on a sample that both rates share, so that the filter's phase is the same.
@@ -137,13 +124,13 @@ def read_stretch(file: BinaryIO, name: str, start: int, samples: int) -> Wave:
     return np.pad(inside, (before, samples - before - len(inside)))
 
 
-def blocks(file: BinaryIO, name: str, seconds: float) -> Iterator[Wave]:
+def mono_blocks(file: BinaryIO, name: str, seconds: float) -> Iterator[Wave]:
     """Yield an open file's mono signal at its own rate, ``(samples,)`` of so many seconds at a time.
 
     Raises:
         AudioError: as :func:`read`.
     """
-    with _opened(file, name) as opened:
+    with opened_audio(file, name) as opened:
         size = round(seconds * opened.samplerate)
         for first in range(0, opened.frames, size):
             yield _read_mono(opened, name, first, min(size, opened.frames - first))
@@ -157,7 +144,7 @@ def channel_blocks(file: BinaryIO, name: str, samples: int) -> Iterator[Wave]:
     Raises:
         AudioError: as :func:`read`.
     """
-    with _opened(file, name, _Sequential) as opened:
+    with opened_audio(file, name, Sequential) as opened:
         read = 0
         while len(block := opened.read(samples, dtype="float32", always_2d=True)):
             _check_finite(block, name)
@@ -165,88 +152,6 @@ def channel_blocks(file: BinaryIO, name: str, samples: int) -> Iterator[Wave]:
             yield np.ascontiguousarray(block.T)
         if read != opened.frames:
             raise AudioError(f"{name}: breaks off after {read} of {opened.frames} samples")
-
-
-def encode(wave: Wave, sample_rate: int, format: str = "WAV", subtype: str = "PCM_16") -> bytes:
-    """Return ``(samples,)`` or ``(channels, samples)`` as the bytes of an audio file."""
-    if subtype == "PCM_16":  # libsndfile would scale by 32767, and reads back by 1/32768
-        return encode_int16(to_int16(wave), sample_rate, format)
-    buffer = io.BytesIO()
-    # Some codecs wrap floats beyond full scale.
-    clipped = np.clip(wave, -1.0, 1.0)
-    soundfile.write(buffer, np.atleast_2d(clipped).T, sample_rate, format=format, subtype=subtype)
-    return buffer.getvalue()
-
-
-def encode_int16(wave: Int16Wave, sample_rate: int, format: str) -> bytes:
-    """Return ``(samples,)`` or ``(channels, samples)`` 16-bit samples as an audio file's bytes."""
-    buffer = io.BytesIO()
-    frames = np.atleast_2d(wave).T
-    soundfile.write(buffer, frames, sample_rate, format=format.upper(), subtype="PCM_16")
-    return buffer.getvalue()
-
-
-def write(url: str | Path, wave: Wave, sample_rate: int, subtype: str | None = None) -> None:
-    """Write ``(samples,)`` or ``(channels, samples)`` under the format of the name's ending.
-
-    The file appears whole or not at all.
-
-    Raises:
-        AudioError: the ending names no format that can be written, or the format cannot hold this
-            many channels, this rate or this subtype.
-    """
-    format, usual = output_format(url)
-    try:
-        data = encode(wave, sample_rate, format, subtype or usual)
-    except (soundfile.LibsndfileError, ValueError) as error:
-        channels = 1 if wave.ndim == 1 else len(wave)
-        raise AudioError(
-            f"{url}: {format} cannot hold {channels} channels at {sample_rate} Hz: {_reason(error)}"
-        ) from None
-    storage.publish(url, data)
-
-
-def output_format(url: str | Path) -> tuple[str, str]:
-    """Return libsndfile's format and usual subtype for the ending of a name.
-
-    Raises:
-        AudioError: the ending names no format that can be written.
-    """
-    ending = Path(str(url)).suffix.lstrip(".").upper()
-    format = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF"}.get(ending, ending)
-    if format not in soundfile.available_formats():
-        raise AudioError(f"{url}: cannot write {ending or 'without an ending'}; use .wav or .flac")
-    return format, "OPUS" if ending == "OPUS" else soundfile.default_subtype(format)
-
-
-class _Sequential(soundfile.SoundFile):  # type: ignore[misc] # it has no types
-    """Read from the front to the end: soundfile jumps after each read where it can, decoders start anew."""
-
-    def seekable(self) -> bool:
-        return False
-
-
-@contextmanager
-def _opened(
-    file: BinaryIO, name: str, kind: type[soundfile.SoundFile] = soundfile.SoundFile
-) -> Iterator[soundfile.SoundFile]:
-    source = KeptErrors(file)
-    source.seek(0)
-    try:
-        with kind(source) as opened:
-            if opened.frames == 0 or opened.channels == 0:
-                raise AudioError(f"{name}: holds no samples")
-            if opened.frames >= UNKNOWN_LENGTH:
-                raise AudioError(f"{name}: does not tell its length; write it again as a file")
-            yield opened
-    except (soundfile.LibsndfileError, AudioError) as error:
-        if source.error:
-            raise source.error from None
-        if isinstance(error, AudioError):
-            raise
-        raise AudioError(f"{name}: not readable as audio: {_reason(error)}") from None
-    if source.error:
-        raise source.error
 
 
 def _read_mono(opened: soundfile.SoundFile, name: str, first: int, samples: int) -> Wave:
@@ -264,7 +169,3 @@ def _read_mono(opened: soundfile.SoundFile, name: str, first: int, samples: int)
 def _check_finite(wave: Wave, name: str) -> None:
     if not np.isfinite(wave).all():
         raise AudioError(f"{name}: holds NaN or infinite samples")
-
-
-def _reason(error: Exception) -> str:
-    return str(error).rsplit(": ", 1)[-1]

@@ -1,113 +1,66 @@
-"""Audio files written in blocks, in the layout of the file that they come from."""
+"""Whole waveforms to the bytes of audio files, and to files."""
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import io
+from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from timbre.audio import decode as audio
-from timbre.audio.decode import AudioInfo
-from timbre.audio.libsndfile import KeptErrors
-from timbre.audio.waveform import Wave, to_int16
+from timbre import storage
+from timbre.audio.libsndfile import reason_of
+from timbre.audio.waveform import Int16Wave, Wave, to_int16
 from timbre.errors import AudioError
-from timbre.storage import STANDARD, new_file, told_of
-
-# libsndfile's Vorbis encoder crashes on a minute at once.
-FRAMES_AT_ONCE = 16_384
-# Lengths in a WAV file have 32 bits; RF64 is WAV with 64.
-LONGEST_WAV_BYTES = 0xFFFF_0000
-FLOATS = ("FLOAT", "DOUBLE")
-SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 
 
-class Writer:
-    """Takes blocks ``(channels, samples)`` in [-1, 1].
-
-    Attributes:
-        clipped: how many samples were beyond full scale, and are at full scale now.
-    """
-
-    def __init__(self, file: soundfile.SoundFile) -> None:
-        self._file = file
-        self.clipped = 0
-
-    def write(self, block: Wave) -> None:
-        """Append a block."""
-        for first in range(0, block.shape[1], FRAMES_AT_ONCE):
-            frames = np.ascontiguousarray(block[:, first : first + FRAMES_AT_ONCE].T)
-            if self._file.subtype not in FLOATS:
-                # Some codecs wrap what is beyond full scale.
-                self.clipped += int(np.count_nonzero(np.abs(frames) > 1))
-                frames = np.clip(frames, -1.0, 1.0)
-            # libsndfile would scale by 32767, and reads back by 1/32768.
-            self._file.write(to_int16(frames) if self._file.subtype == "PCM_16" else frames)
+def encode_wave(
+    wave: Wave, sample_rate: int, format: str = "WAV", subtype: str = "PCM_16"
+) -> bytes:
+    """Return ``(samples,)`` or ``(channels, samples)`` as the bytes of an audio file."""
+    if subtype == "PCM_16":  # libsndfile would scale by 32767, and reads back by 1/32768
+        return encode_int16(to_int16(wave), sample_rate, format)
+    buffer = io.BytesIO()
+    # Some codecs wrap floats beyond full scale.
+    clipped = np.clip(wave, -1.0, 1.0)
+    soundfile.write(buffer, np.atleast_2d(clipped).T, sample_rate, format=format, subtype=subtype)
+    return buffer.getvalue()
 
 
-@contextmanager
-def create(url: str, like: AudioInfo) -> Iterator[Writer]:
-    """Open an audio file to write; it appears at the end of the block, as of :func:`new_file`.
+def encode_int16(wave: Int16Wave, sample_rate: int, format: str) -> bytes:
+    """Return ``(samples,)`` or ``(channels, samples)`` 16-bit samples as an audio file's bytes."""
+    buffer = io.BytesIO()
+    frames = np.atleast_2d(wave).T
+    soundfile.write(buffer, frames, sample_rate, format=format.upper(), subtype="PCM_16")
+    return buffer.getvalue()
 
-    Args:
-        url: its ending names the format; ``-`` is WAV on standard output.
-        like: its length, rate and channels; its format and word length are kept where the ending
-            allows.
+
+def write(url: str | Path, wave: Wave, sample_rate: int, subtype: str | None = None) -> None:
+    """Write ``(samples,)`` or ``(channels, samples)`` under the format of the name's ending.
+
+    The file appears whole or not at all.
 
     Raises:
         AudioError: the ending names no format that can be written, or the format cannot hold this
-            many channels or this rate.
-        OSError: it cannot be written.
+            many channels, this rate or this subtype.
     """
-    format, subtype = file_format(url, like)
-    with new_file(url) as file:
-        kept = KeptErrors(file)
-        try:
-            with soundfile.SoundFile(
-                kept, "w", like.sample_rate, like.channels, subtype, format=format
-            ) as opened:
-                yield Writer(opened)
-        except soundfile.LibsndfileError as error:
-            _raise_kept(kept, name_of(url))
-            raise AudioError(
-                f"{name_of(url)}: {format} cannot hold {like.channels} channels at "
-                f"{like.sample_rate} Hz: {str(error).rsplit(': ', 1)[-1]}"
-            ) from None
-        except AssertionError:  # soundfile's, when less was written than was given
-            _raise_kept(kept, name_of(url))
-            raise
-        _raise_kept(kept, name_of(url))
+    format, usual = output_format(url)
+    try:
+        data = encode_wave(wave, sample_rate, format, subtype or usual)
+    except (soundfile.LibsndfileError, ValueError) as error:
+        channels = 1 if wave.ndim == 1 else len(wave)
+        raise AudioError(
+            f"{url}: {format} cannot hold {channels} channels at {sample_rate} Hz: {reason_of(error)}"
+        ) from None
+    storage.publish(url, data)
 
 
-def file_format(url: str, like: AudioInfo) -> tuple[str, str]:
-    """Return libsndfile's format and subtype for a file of this name; raises like :func:`create`."""
-    format, usual = ("WAV", "PCM_16") if url == STANDARD else audio.output_format(url)
-    subtype = like.subtype
-    # libsndfile takes MP3 inside WAV for writable, and fails later.
-    foreign = subtype.startswith("MPEG") and format != "MP3"
-    if foreign or not soundfile.check_format(format, subtype):
-        subtype = usual
-    if format == "WAV":
-        word = SAMPLE_BYTES.get(subtype, 4)
-        if like.samples * like.channels * word > LONGEST_WAV_BYTES:
-            format = "RF64"
-        elif like.format == "WAVEX":  # says which loudspeaker a channel is for
-            format = "WAVEX"
-    return format, subtype
+def output_format(url: str | Path) -> tuple[str, str]:
+    """Return libsndfile's format and usual subtype for the ending of a name.
 
-
-def name_of(url: str) -> str:
-    """Return what errors call an output."""
-    return "standard output" if url == STANDARD else url
-
-
-def _raise_kept(kept: KeptErrors, name: str) -> None:
-    if kept.error:
-        with told_of(name):
-            raise kept.error from None
-
-
-def length_at(info: AudioInfo, sample_rate: int) -> AudioInfo:
-    """Return the layout of the same sound at another rate."""
-    samples = math.ceil(info.samples * sample_rate / info.sample_rate)
-    return info._replace(samples=samples, sample_rate=sample_rate)
+    Raises:
+        AudioError: the ending names no format that can be written.
+    """
+    ending = Path(str(url)).suffix.lstrip(".").upper()
+    format = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF"}.get(ending, ending)
+    if format not in soundfile.available_formats():
+        raise AudioError(f"{url}: cannot write {ending or 'without an ending'}; use .wav or .flac")
+    return format, "OPUS" if ending == "OPUS" else soundfile.default_subtype(format)

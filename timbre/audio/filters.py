@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.spectra import sine_window
+from timbre.audio.waveform import HOP, SAMPLE_RATE
 
 # The low-pass falls over this width. Its ringing, and a tilt's, has died down within the padding.
 TRANSITION_HZ = 400.0
@@ -21,8 +22,6 @@ TILT_PIVOT_HZ = 1000.0
 TILT_FLAT_HZ = 100.0
 DB_PER_DOUBLING = 6.0206
 
-# DeepFilterNet3's own frames, in which it takes away and leaves: 20 ms every 10 ms.
-HOP = 480
 # The edges of a hole, beyond its plateau.
 HOLE_RAMP_SECONDS = 0.02
 HOLE_RAMP_OCTAVES = 1 / 6
@@ -34,7 +33,7 @@ def frequencies_hz(waves: Tensor) -> Tensor:
     return torch.linspace(0, SAMPLE_RATE / 2, bins, device=waves.device)
 
 
-def through(waves: Tensor, response: Tensor) -> Tensor:
+def apply_response(waves: Tensor, response: Tensor) -> Tensor:
     """Return ``(batch, side, samples)`` filtered without delay by ``(batch, bins)`` gains."""
     length = _transform_length(waves)
     spectra = torch.fft.rfft(waves, length) * (response - 1)[:, None]
@@ -44,7 +43,7 @@ def through(waves: Tensor, response: Tensor) -> Tensor:
 
 def low_pass(waves: Tensor, cut_hz: Tensor) -> Tensor:
     """Return ``(batch, side, samples)`` without what lies above each pair's cut-off ``(batch,)``."""
-    return through(waves, low_pass_response(frequencies_hz(waves), cut_hz))
+    return apply_response(waves, low_pass_response(frequencies_hz(waves), cut_hz))
 
 
 def low_pass_response(frequency: Tensor, cut_hz: Tensor) -> Tensor:
@@ -69,7 +68,7 @@ def tilt_response(frequency: Tensor, slope_db: Tensor) -> Tensor:
 def analyse(waves: Tensor) -> Tensor:
     """Return spectra ``(batch, frames, bins)`` of ``(batch, samples)``, complex.
 
-    Sine windows, as in :class:`timbre.audio.spectra.FramedFourier`, but by FFT: TF32 does not round it,
+    The frames are DeepFilterNet3's own, in which it takes away and leaves: 20 ms every 10 ms. Sine windows, as in :class:`timbre.audio.spectra.FramedFourier`, but by FFT: TF32 does not round it,
     and unlike ``torch.istft`` the way back asks the device for no value.
     """
     padded = F.pad(waves, (HOP, HOP + -waves.shape[-1] % HOP))
@@ -131,8 +130,8 @@ def _fall(into: Tensor) -> Tensor:
 
 
 def _window(device: torch.device) -> Tensor:
-    """Return the ``(2 * HOP,)`` window whose squares, half a window apart, sum to 1."""
-    return torch.sin((torch.arange(2 * HOP, device=device) + 0.5) * (torch.pi / (2 * HOP)))
+    # In float32, as these spectra are: the loss curves of before depend on its bits.
+    return sine_window(HOP, torch.float32, device)
 
 
 def _transform_length(waves: Tensor) -> int:

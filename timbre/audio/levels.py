@@ -1,16 +1,24 @@
-"""Levels in dB: of a whole waveform, and of one that comes in blocks."""
+"""Levels in dB: of a whole waveform, of one that comes in blocks, and the working level."""
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from timbre.audio.waveform import Wave
+from timbre.audio.resample import resample_blocks
+from timbre.audio.waveform import SAMPLE_RATE, Wave
 
 SILENCE_DB = -200.0
 # Frames this far under the loudest do not count towards the level of speech.
-ACTIVE_RANGE_DB = 40.0
+SPEECH_RANGE_DB = 40.0
 LEVEL_FRAME = 960
+# Both networks were trained at this level of speech, and see every signal at it.
+WORKING_LEVEL_DB = -25.0
+# A silent or nearly silent channel is not raised by more than this.
+MAX_GAIN_DB = 60.0
 
 
 def level_db(wave: Wave) -> float:
@@ -22,7 +30,7 @@ def level_db(wave: Wave) -> float:
 def active_level_db(wave: Wave) -> float:
     """Return the level of the 20-ms frames of ``(samples,)`` within 40 dB of the loudest, in dBFS.
 
-    It is the level of speech, whatever the pauses in it.
+    This is the level of speech, whatever its pauses.
     """
     meter = ActiveLevel()
     meter.add(wave[None])
@@ -34,10 +42,27 @@ def gain(decibel: float) -> float:
     return float(10 ** (decibel / 20))
 
 
-class ActiveLevel:
-    """:func:`active_level_db` of every row of a signal that comes in blocks, however it is cut.
+def working_gains(blocks: Iterable[Wave], sample_rate: int) -> tuple[int, Tensor]:
+    """Return a signal's length and the gains ``(rows, 1)`` that bring each row to the working level."""
+    samples = 0
 
-    Keeps 8 bytes for each frame of a row: 1.4 MB an hour.
+    def counted() -> Iterator[Wave]:
+        nonlocal samples
+        for block in blocks:
+            samples += block.shape[1]
+            yield block
+
+    meter = ActiveLevel()
+    for block in resample_blocks(counted(), sample_rate, SAMPLE_RATE):
+        meter.add(block)
+    raised = [min(WORKING_LEVEL_DB - level, MAX_GAIN_DB) for level in meter.level_db()]
+    return samples, torch.tensor([[gain(decibel)] for decibel in raised])
+
+
+class ActiveLevel:
+    """The :func:`active_level_db` of every row of a signal that comes in blocks, however it is cut.
+
+    A frame of a row takes 8 bytes: 1.4 MB an hour.
     """
 
     def __init__(self) -> None:
@@ -45,7 +70,7 @@ class ActiveLevel:
         self._rest: Wave | None = None
 
     def add(self, block: Wave) -> None:
-        """Take the next ``(rows, samples)``."""
+        """Add the next ``(rows, samples)``."""
         joined = block if self._rest is None else np.concatenate([self._rest, block], axis=1)
         whole = joined.shape[1] // LEVEL_FRAME * LEVEL_FRAME
         squares = np.square(joined[:, :whole], dtype=np.float64)
@@ -62,7 +87,7 @@ class ActiveLevel:
 
 
 def _active_db(power: NDArray[np.float64]) -> float:
-    active = power[power > power.max() * 10 ** (-ACTIVE_RANGE_DB / 10)]
+    active = power[power > power.max() * 10 ** (-SPEECH_RANGE_DB / 10)]
     if not len(active):
         return SILENCE_DB
     return max(10 * math.log10(active.mean()), SILENCE_DB)

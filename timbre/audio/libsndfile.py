@@ -1,32 +1,89 @@
-"""A file for libsndfile, which loses what its callbacks raise: the first error is kept."""
+"""libsndfile, guarded: its callbacks' exceptions are kept, its errors are ours, lengths are known."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, TypeVar
+
+import soundfile
+
+from timbre.errors import AudioError
+
+# What libsndfile says of a FLAC stream that came out of a pipe.
+UNKNOWN_LENGTH = 1 << 62
 
 T = TypeVar("T")
 
 
+class Sequential(soundfile.SoundFile):  # type: ignore[misc] # it has no types
+    """A sound read from the front to the end.
+
+    soundfile seeks after each read where it can, and then a decoder starts anew.
+    """
+
+    def seekable(self) -> bool:
+        """Whether soundfile may seek: never."""
+        return False
+
+
+@contextmanager
+def opened_audio(
+    file: BinaryIO, name: str, kind: type[soundfile.SoundFile] = soundfile.SoundFile
+) -> Iterator[soundfile.SoundFile]:
+    """Open a sound in libsndfile; ``name`` is for errors.
+
+    Raises:
+        AudioError: libsndfile cannot read it, or it holds no samples.
+        OSError: ``file`` cannot be read.
+    """
+    source = KeptErrors(file)
+    source.seek(0)
+    try:
+        with kind(source) as opened:
+            if opened.frames == 0 or opened.channels == 0:
+                raise AudioError(f"{name}: holds no samples")
+            if opened.frames >= UNKNOWN_LENGTH:
+                raise AudioError(f"{name}: does not tell its length; write it again as a file")
+            yield opened
+    except (soundfile.LibsndfileError, AudioError) as error:
+        if source.error:
+            raise source.error from None
+        if isinstance(error, AudioError):
+            raise
+        raise AudioError(f"{name}: not readable as audio: {reason_of(error)}") from None
+    if source.error:
+        raise source.error
+
+
+def reason_of(error: Exception) -> str:
+    """Return what libsndfile says, without the file object that it names."""
+    return str(error).rsplit(": ", 1)[-1]
+
+
 class KeptErrors:
-    """Reads, writes and seeks in ``file``; once one of these has failed, ``error`` is what it raised."""
+    """A file object for libsndfile, which drops the exceptions of its callbacks.
+
+    Attributes:
+        error: the first exception, or None.
+    """
 
     def __init__(self, file: Any) -> None:
         self._file = file
         self.error: Exception | None = None
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Return the new place; -1 where it fails."""
+        """Move and return the new place; -1 where the file fails."""
         return self._kept(lambda: int(self._file.seek(offset, whence)), -1)
 
     def tell(self) -> int:
-        """Return the place; -1 where it fails."""
+        """Return the place; -1 where the file fails."""
         return self._kept(lambda: int(self._file.tell()), -1)
 
     def read(self, size: int = -1) -> bytes:
-        """Return up to so many bytes; none where it fails."""
+        """Return up to ``size`` bytes; none where the file fails."""
         return self._kept(lambda: bytes(self._file.read(size)), b"")
 
     def write(self, data: bytes) -> int:
-        """Write all of ``data`` and return its length; 0 where it fails."""
+        """Write all of ``data`` and return its length; 0 where the file fails."""
         return self._kept(lambda: self._write(data), 0)
 
     def _write(self, data: bytes) -> int:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
-from timbre.audio.decode import SAMPLE_RATE
-from timbre.audio.spectra import RESOLUTIONS, LogMel, Stft, active_bins, pair_gain, power_of
+from timbre.audio.spectra import RESOLUTIONS, LogMel, Stft, active_bins, bin_power, pair_gain
+from timbre.audio.waveform import SAMPLE_RATE
 
 N_FFT = 2048
-HOP = 512
+STFT_HOP = 512
 # Ratios are reported within ±100 dB.
 LIMIT_DB = 100.0
 # An estimate's bins count as at least this far below the reference's highest: 20 dB under the
@@ -69,9 +69,9 @@ def compare(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -
         reference: likewise.
         bandwidth_hz: of the reference, one or ``(batch,)``; bins above it do not count.
     """
-    stft = Stft(N_FFT, HOP).to(reference.device)
-    power, reference_power = (power_of(stft(_rows(x))) for x in (estimate, reference))
-    counted = stft.counted(0.0, _bandwidths(bandwidth_hz, reference))
+    stft = Stft(N_FFT, STFT_HOP).to(reference.device)
+    power, reference_power = (bin_power(stft(_rows(x))) for x in (estimate, reference))
+    counted = stft.counted(_bandwidths(bandwidth_hz, reference))
     peak = (reference_power * counted).amax(dim=(1, 2), keepdim=True)
     active = active_bins(reference_power, counted)
     power = power.maximum(peak * 10 ** (-ESTIMATE_FLOOR_DB / 10))
@@ -147,7 +147,7 @@ def mel_distance(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tens
         stft = Stft(n_fft, n_fft // 4).to(reference.device)
         log_mel = LogMel(n_fft, bands).to(reference.device)
         first, second = (
-            log_mel(power_of(stft(_rows(x) * gain)).sqrt()) for x in (estimate, reference)
+            log_mel(bin_power(stft(_rows(x) * gain)).sqrt()) for x in (estimate, reference)
         )
         counted = log_mel.counted(bandwidths)
         difference = ((first - second).abs() * counted).sum(dim=(1, 2))
@@ -163,9 +163,9 @@ def leak_db(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -
     Silent are the bins more than 60 dB below the reference's highest; above the bandwidth none
     counts. What a recording has there itself is no leak: over many bins it adds up to -38 dB.
     """
-    stft = Stft(N_FFT, HOP).to(reference.device)
-    power, reference_power = (power_of(stft(_rows(x))) for x in (estimate, reference))
-    counted = stft.counted(0.0, _bandwidths(bandwidth_hz, reference))
+    stft = Stft(N_FFT, STFT_HOP).to(reference.device)
+    power, reference_power = (bin_power(stft(_rows(x))) for x in (estimate, reference))
+    counted = stft.counted(_bandwidths(bandwidth_hz, reference))
     active = active_bins(reference_power, counted)
     added = ((power - reference_power).relu() * (counted & ~active)).sum(dim=1)
     meant = (reference_power * counted).sum(dim=1)

@@ -55,20 +55,20 @@ def resample_blocks(blocks: Iterable[Wave], rate_in: int, rate_out: int) -> Iter
         return
     common = math.gcd(rate_in, rate_out)
     down, up = rate_in // common, rate_out // common
-    # Both ends of what is held lie on samples that both rates share, so that the phase is the same.
+    # Both ends of the rest lie on samples that both rates share, so that the phase is the same.
     reach = -(-RESAMPLER_REACH * max(down, up) // (up * down)) * down
-    held: Wave | None = None
-    begun = 0  # samples at the front of what is held whose results are out
+    rest: Wave | None = None
+    begun = 0  # samples at the front of the rest whose results are out
     for block in blocks:
-        held = block if held is None else np.concatenate([held, block], axis=-1)
-        ready = (held.shape[-1] - reach) // down * down
+        rest = block if rest is None else np.concatenate([rest, block], axis=-1)
+        ready = (rest.shape[-1] - reach) // down * down
         if ready > begun:
-            result = resample(held, rate_in, rate_out)
+            result = resample(rest, rate_in, rate_out)
             yield result[..., begun // down * up : ready // down * up]
             dropped = max(ready - reach, 0)
-            held, begun = held[..., dropped:], ready - dropped
-    if held is not None and held.shape[-1] > begun:
-        yield resample(held, rate_in, rate_out)[..., begun // down * up :]
+            rest, begun = rest[..., dropped:], ready - dropped
+    if rest is not None and rest.shape[-1] > begun:
+        yield resample(rest, rate_in, rate_out)[..., begun // down * up :]
 
 
 @lru_cache(maxsize=8)

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
 from timbre import storage
-from timbre.audio import decode as audio
-from timbre.audio.decode import AudioInfo
+from timbre.audio.decode import AudioInfo, channel_blocks, header
 from timbre.audio.truncation import check_whole
 from timbre.audio.waveform import Wave
 from timbre.storage import STANDARD
@@ -28,11 +27,11 @@ class Sound(NamedTuple):
         Raises:
             AudioError: it breaks off, or holds NaN or infinite samples.
         """
-        return audio.channel_blocks(self.file, self.name, samples)
+        return channel_blocks(self.file, self.name, samples)
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Sound]:
+def open_sound(url: str) -> Iterator[Sound]:
     """Open an audio file; ``-`` is standard input, which is copied to a temporary file first.
 
     Of a remote file only the parts that are read come, when they are read.
@@ -44,7 +43,7 @@ def opened(url: str) -> Iterator[Sound]:
     name = "standard input" if url == STANDARD else url
     with _file(url) as file:
         check_whole(file, name)
-        yield Sound(file, name, audio.header(file, name))
+        yield Sound(file, name, header(file, name))
 
 
 @contextmanager

@@ -9,18 +9,46 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio.waveform import SAMPLE_RATE
+
+Device = torch.device | str | None
 
 # Speech levels are compressed by this power, about that of loudness.
 COMPRESSION = 0.3
 # Bins within this many dB of a clip's highest bin carry the voice; those below are silent.
-ACTIVE_RANGE_DB = 60.0
+VOICE_RANGE_DB = 60.0
 # Window lengths with their numbers of mel bands, for distances; hops are a quarter of the window.
 RESOLUTIONS = ((2048, 128), (1024, 80), (512, 40), (256, 20))
 # Where log-mel sees silence, relative to a voice at unit level; about 85 dB below its highest bin.
 MEL_FLOOR = 1e-3
 # Signals quieter than this (-60 dBFS) are not raised to the level of the others.
 QUIETEST = 1e-3
+
+
+def sine_window(hop: int, dtype: torch.dtype = torch.float64, device: Device = None) -> Tensor:
+    """Return the ``(2 * hop,)`` window whose squares, a hop apart, sum to 1.
+
+    It is computed in ``dtype``: float32 and float64 round differently.
+    """
+    # Half a sample in, so that no sample of a frame has weight zero.
+    places = torch.arange(2 * hop, device=device).to(dtype) + 0.5
+    return torch.sin(places * (torch.pi / (2 * hop)))
+
+
+def fast_length(samples: int) -> int:
+    """Return the smallest length from ``samples`` on whose only factors are 2, 3 and 5.
+
+    On such lengths a transform is up to 7 times as fast as on others (4 to 9 s, responses to 3 s).
+    """
+    best = 1 << (samples - 1).bit_length()
+    fives = 1
+    while fives < best:
+        odd = fives
+        while odd < best:
+            best = min(best, odd << (-(-samples // odd) - 1).bit_length())
+            odd *= 3
+        fives *= 5
+    return best
 
 
 class Stft(nn.Module):
@@ -54,15 +82,9 @@ class Stft(nn.Module):
                 return_complex=True,
             )
 
-    def counted(self, low_hz: float, high_hz: Tensor) -> Tensor:
-        """Return which bins lie in ``low_hz ≤ f ≤ high_hz``: bool ``(batch, bins, 1)``.
-
-        Args:
-            low_hz: one edge for the batch.
-            high_hz: ``(batch,)``, such as each pair's bandwidth.
-        """
-        frequencies = self.frequencies_hz[None, :, None]
-        return (frequencies >= low_hz) & (frequencies <= high_hz[:, None, None])
+    def counted(self, bandwidth_hz: Tensor) -> Tensor:
+        """Return the bins within ``(batch,)`` bandwidths: bool ``(batch, bins, 1)``."""
+        return self.frequencies_hz[None, :, None] <= bandwidth_hz[:, None, None]
 
 
 class FramedFourier(nn.Module):
@@ -80,8 +102,7 @@ class FramedFourier(nn.Module):
         super().__init__()
         self.hop, self.bins = hop, hop + 1
         n_fft = 2 * hop
-        # Half a sample in, so that no sample of a frame has weight zero.
-        window = torch.sin((torch.arange(n_fft).double() + 0.5) * (torch.pi / n_fft))
+        window = sine_window(hop)
         angles = torch.arange(n_fft)[:, None] * torch.arange(self.bins) % n_fft
         turns = angles.double() * (2 * torch.pi / n_fft)
         bases = torch.cat([turns.cos(), -turns.sin()], dim=1) * window[:, None] / hop**0.5
@@ -170,9 +191,9 @@ def active_bins(power: Tensor, counted: Tensor) -> Tensor:
         counted: bool ``(batch, bins, 1)``; bins outside are never active and never the highest.
     """
     peak = power.masked_fill(~counted, 0.0).amax(dim=(1, 2), keepdim=True)
-    return counted & (power > peak * 10 ** (-ACTIVE_RANGE_DB / 10))
+    return counted & (power > peak * 10 ** (-VOICE_RANGE_DB / 10))
 
 
-def power_of(spectrum: Tensor) -> Tensor:
+def bin_power(spectrum: Tensor) -> Tensor:
     """Return the squared magnitudes of a complex tensor; its gradient at zero is zero, not NaN."""
     return spectrum.real.square() + spectrum.imag.square()

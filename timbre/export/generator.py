@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timbre.audio import HOP
+from timbre.audio.spectra import sine_window
 from timbre.export.fourier import N_FFT, FactoredFourier
 from timbre.models import Generator, GeneratorConfig, build_generator
 from timbre.models.spectral import SpectralGenerator
@@ -41,7 +42,7 @@ class PortableFourier(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        window = torch.sin((torch.arange(N_FFT).double() + 0.5) * (torch.pi / N_FFT)).float()
+        window = sine_window(HOP).float()
         self.fourier = FactoredFourier(window / SCALE, window * (SCALE / N_FFT))
         self.bins = N_FFT // 2 + 1
 

@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timbre.audio import HOP, SAMPLE_RATE
-from timbre.audio.synthetic.voice import ACTIVE_LEVEL_DB
+from timbre.audio import HOP, SAMPLE_RATE, WORKING_LEVEL_DB
 from timbre.export.part import Part
 
 OPSET = 20
-LEVEL = f"speech at about {ACTIVE_LEVEL_DB:g} dBFS, the RMS of its active parts"
+LEVEL = f"speech at about {WORKING_LEVEL_DB:g} dBFS, the RMS of its active parts"
 NEXT = "next_"
 EXAMPLE_BATCH, EXAMPLE_SAMPLES = 2, 4801
 

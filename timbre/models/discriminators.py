@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from timbre.audio.spectra import Stft, compression_factor, power_of
+from timbre.audio.spectra import Stft, bin_power, compression_factor
 from timbre.config import STRICT
 
 SLOPE = 0.1
@@ -120,7 +120,7 @@ class SpectralDiscriminator(nn.Module):
         """Return logits ``(batch, 1, frames, bins / 8)`` of ``(batch, 1, samples)``."""
         with torch.autocast(waves.device.type, enabled=False):
             spectrum = self.stft(waves[:, 0]).transpose(1, 2)
-            compressed = spectrum * compression_factor(power_of(spectrum), FLOOR)
+            compressed = spectrum * compression_factor(bin_power(spectrum), FLOOR)
             planes = torch.stack([compressed.real, compressed.imag], dim=1)
         features: list[Tensor] = []
         tops: list[Tensor] = []

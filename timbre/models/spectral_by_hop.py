@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timbre.audio.spectra import sine_window
 from timbre.models.spectral import (
     HOP,
     KERNEL,
@@ -62,7 +63,7 @@ class SpectralStep(nn.Module):
             raise ValueError(LOOKS_AHEAD)
         self.generator = generator
         # Of one frame, an FFT is faster than the generator's product with 7 MB of cosines.
-        self.register_buffer("window", sine_window().float(), persistent=False)
+        self.register_buffer("window", sine_window(HOP).float(), persistent=False)
         real_edges = torch.ones(BINS)
         real_edges[[0, -1]] = 0
         self.register_buffer("real_edges", real_edges, persistent=False)
@@ -142,7 +143,7 @@ class SpectralStep(nn.Module):
         frames = torch.cat((past, hops), dim=1).unfold(1, 2 * HOP, HOP).double()
         # In double precision: what a float32 FFT does to bins 80 dB below the others is rounding of
         # 1e-3, which the network turns into a difference of 1e-5 to the generator's product.
-        spectrum = torch.fft.rfft(frames * sine_window().to(frames.device)) / SCALE
+        spectrum = torch.fft.rfft(frames * sine_window(HOP).to(frames.device)) / SCALE
         real, imaginary = torch.view_as_real(spectrum).to(hops.dtype).unbind(-1)
         return real, imaginary
 
@@ -179,11 +180,6 @@ def local_level(around: LocalLevel, power: Tensor, past: Tensor) -> tuple[Tensor
     spread = torch.cat((past, around.over_bins(power[:, None])[:, 0]), dim=1)
     mean = around.over_frames(spread[:, None])[:, 0]
     return torch.sqrt(mean.clamp(min=1e-20)), spread[:, power.shape[1] :]
-
-
-def sine_window() -> Tensor:
-    """Return the generator's window, ``(960,)`` float64."""
-    return torch.sin((torch.arange(2 * HOP).double() + 0.5) * (torch.pi / (2 * HOP)))
 
 
 def frames_of(around: LocalLevel) -> int:

@@ -5,8 +5,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from timbre import audio, storage
-from timbre.audio import sound as audio_reader
-from timbre.audio.encode import create, length_at
+from timbre.audio import create, length_at, open_sound
 from timbre.errors import AudioError, ConfigError
 from timbre.restore.output import Wanted, block_size
 from timbre.restore.restorer import Restorer
@@ -48,7 +47,7 @@ def restore_file(restorer: Restorer, job: Job, wanted: Wanted, told: Told) -> Do
         FileNotFoundError, OSError: the source cannot be read or the target not written.
         AudioError: the source is no usable audio, or the target's format cannot hold it.
     """
-    with audio_reader.opened(job.source) as sound:
+    with open_sound(job.source) as sound:
         rate = sound.info.sample_rate
         like = length_at(sound.info, wanted.rate or rate)
         with create(job.target, like) as writer:

@@ -9,8 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timbre.audio import SAMPLE_RATE, Wave, measure, resample_blocks, resampled_length
-from timbre.audio.blocks import aligned, cut, split
+from timbre.audio import (
+    SAMPLE_RATE,
+    Wave,
+    first_samples,
+    resample_blocks,
+    resampled_length,
+    side_by_side,
+    split,
+    working_gains,
+)
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import DenoiserStep
 from timbre.models import Generator, checkpoint, shipped
@@ -146,17 +154,17 @@ class Restorer:
         """
         check_wanted(wanted, sample_rate)
         rate = wanted.rate or sample_rate
-        samples, gains = measure(source(), sample_rate)
+        samples, gains = working_gains(source(), sample_rate)
         total = resampled_length(samples, sample_rate, rate)
         blocks, again = tee(source()) if wanted.dry else (iter(source()), None)
         at_48_khz = (torch.from_numpy(b) for b in resample_blocks(blocks, sample_rate, SAMPLE_RATE))
         wet = self._mixed(at_48_khz, gains, wanted.strength)
-        result = cut(resample_blocks(wet, SAMPLE_RATE, rate), total)
+        result = first_samples(resample_blocks(wet, SAMPLE_RATE, rate), total)
         if again is None:
             yield from result
             return
-        dry = cut(resample_blocks(again, sample_rate, rate), total)
-        for one, other in aligned(result, dry, block_size(rate)):
+        dry = first_samples(resample_blocks(again, sample_rate, rate), total)
+        for one, other in side_by_side(result, dry, block_size(rate)):
             yield (1 - wanted.dry) * one + wanted.dry * other
 
     def process(self, waves: Tensor, noisy: Tensor | None = None) -> Restored:
@@ -168,7 +176,7 @@ class Restorer:
                 it is known, for a generator with ``noisy_input``.
         """
         signals = waves[None] if noisy is None else torch.stack([waves, noisy])
-        _, gains = measure([waves.cpu().numpy()], SAMPLE_RATE)
+        _, gains = working_gains([waves.cpu().numpy()], SAMPLE_RATE)
         blocks = torch.split(signals, block_size(SAMPLE_RATE), dim=2)
         return Restored(*torch.cat(list(self._repaired(blocks, gains, True)), dim=2).clone())
 

@@ -152,7 +152,7 @@ def apply(parameters: Draw, sides: Sides) -> Sides:
         frequency = filters.frequencies_hz(together)
         response = filters.low_pass_response(frequency, parameters.low_pass_hz)
         response = response * filters.tilt_response(frequency, parameters.tilt_db)
-        together = filters.through(together, response)
+        together = filters.apply_response(together, response)
         together = together / together.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1)
         degraded, clean, *noisy = together.chunk(len(waves), dim=1)
         bandwidth_hz = torch.minimum(sides.bandwidth_hz, parameters.low_pass_hz)

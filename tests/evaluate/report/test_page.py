@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from tests.help.chromium import Browser, chromium, needs_chromium
-from timbre.audio import decode as audio
-from timbre.audio.decode import SAMPLE_RATE
-from timbre.audio.synthetic import noise as signals
+from timbre import audio
+from timbre.audio import SAMPLE_RATE
+from timbre.audio.synthetic.noise import noise
+from timbre.audio.synthetic.voice import voice
 from timbre.evaluate import summary
 from timbre.evaluate.cases import Labels
 from timbre.evaluate.intervals import Estimate
@@ -84,8 +85,8 @@ def row(number: int, name: str = "") -> Row:
 
 def example(title: str, seed: int = 0) -> Example:
     rng = np.random.default_rng(seed)
-    clean = signals.voice(SECONDS, rng)
-    waves = {"noisy": clean + 0.1 * signals.noise("pink", SECONDS, rng), "df3": 0.7 * clean}
+    clean = voice(SECONDS, rng)
+    waves = {"noisy": clean + 0.1 * noise("pink", SECONDS, rng), "df3": 0.7 * clean}
     return Example(title, "speaker x", {**waves, "restored": 0.9 * clean, "clean": clean})
 
 
@@ -132,7 +133,7 @@ def test_the_page_loads_nothing_and_every_tag_is_closed(source: str) -> None:
 def test_its_sound_is_the_waveform_to_the_bit_of_flac(source: str) -> None:
     sounds = [a.partition(",")[2] for a in Page(source).addresses if "audio" in a[:20]]
     for data, wave in zip(sounds, example("the worst").waves.values(), strict=False):
-        heard, rate = audio.decode(base64.b64decode(data), "sound")
+        heard, rate = audio.decode_bytes(base64.b64decode(data), "sound")
         assert rate == SAMPLE_RATE
         np.testing.assert_allclose(heard[0], np.clip(wave, -1, 1), atol=1 / 32768)
 

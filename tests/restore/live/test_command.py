@@ -10,9 +10,8 @@ import pytest
 
 from tests.help.moved_generators import build, noise
 from tests.restore.live.test_restorer import live, noisy
-from timbre import cli
-from timbre.audio import decode as audio
-from timbre.audio.waveform import HOP, to_int16
+from timbre import audio, cli
+from timbre.audio import HOP, to_int16
 from timbre.errors import AudioError
 from timbre.models import checkpoint
 from timbre.models.generator import GeneratorConfig

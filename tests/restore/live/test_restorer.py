@@ -6,8 +6,7 @@ import torch
 
 from tests.help.denoise_inputs import noisy_voice
 from tests.help.moved_generators import NAMES, build
-from timbre.audio.resample import resample
-from timbre.audio.waveform import HOP, Wave
+from timbre.audio import HOP, Wave, resample
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError
 from timbre.models.generator import Generator

@@ -23,7 +23,7 @@ from tests.help.denoise_inputs import si_sdr_db
 from tests.help.official_deepfilternet import INSTALLED, randomize
 from tests.help.onnx_models import write_filter
 from timbre import config as configs
-from timbre.audio.decode import Wave
+from timbre.audio import Wave
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.weights import ARCHIVE_SHA256, wheel_archive
 from timbre.errors import CheckpointError, ConfigError

@@ -18,7 +18,7 @@ from tests.help.degrade_inputs import (
     speech,
 )
 from tests.help.onnx_models import TAPS, write_filter, write_model
-from timbre.audio.decode import Wave
+from timbre.audio import Wave
 from timbre.errors import ConfigError, WorkError
 from timbre.storage import files as storage
 

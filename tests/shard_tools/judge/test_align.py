@@ -3,7 +3,9 @@ import pytest
 from numpy.typing import NDArray
 
 from shard_tools.judge.align import MIN_CONFIDENCE, UNKNOWN, estimate_offset
-from timbre.audio.synthetic.noise import NoiseKind, noise, room_response, voice
+from timbre.audio.synthetic.noise import NoiseKind, noise
+from timbre.audio.synthetic.room import room_response
+from timbre.audio.synthetic.voice import voice
 
 Wave = NDArray[np.float32]
 

@@ -9,7 +9,9 @@ from pydantic import ValidationError
 
 from shard_tools.judge.align import Alignment, estimate_offset
 from shard_tools.judge.quality import PairQuality, QualityConfig, measure_pair, reason_to_refuse
-from timbre.audio.synthetic.noise import noise, room_response, voice
+from timbre.audio.synthetic.noise import noise
+from timbre.audio.synthetic.room import room_response
+from timbre.audio.synthetic.voice import voice
 
 Wave = NDArray[np.float32]
 RATE = 48_000

@@ -22,9 +22,9 @@ from shard_tools.mix.rooms import room_name, simulate_room
 from shard_tools.plan.editions import load_editions
 from shard_tools.prep.prep import prep
 from shard_tools.scan.catalogue import Clip, read_stretch
+from timbre import audio
 from timbre import config as configs
-from timbre.audio import decode as audio
-from timbre.audio.decode import Wave
+from timbre.audio import Wave
 from timbre.audio.synthetic.voice import voice
 from timbre.errors import ConfigError, ShardError
 from timbre.shards import load_manifest
@@ -252,7 +252,7 @@ def test_the_page_plays_a_pair_whose_degraded_side_is_not_finite(
     page = Path(write_report(config, edition, open_job(config, edition), made)).read_text()
     assert page.count("<audio") >= 9 and "finite_share 0.9" in page
     for player in page.split("base64,")[1:]:
-        heard, _ = audio.decode(base64.b64decode(player.partition(">")[0]), "example")
+        heard, _ = audio.decode_bytes(base64.b64decode(player.partition(">")[0]), "example")
         assert np.isfinite(heard).all() and heard.shape[1] >= 48_000
     assert page.count("too quiet in the recording") == 3
 

@@ -8,8 +8,8 @@ import pytest
 
 from shard_tools.mix import babble
 from shard_tools.mix.babble import Babble, Voice, draw_babbles, make_babble
-from timbre.audio import decode as audio
-from timbre.audio.decode import SAMPLE_RATE, Wave
+from timbre import audio
+from timbre.audio import SAMPLE_RATE, Wave
 from timbre.audio.synthetic.voice import voice
 
 MANY = [f"speaker {number % 30}" for number in range(90)]

@@ -7,7 +7,7 @@ import pytest
 
 from shard_tools.mix import mixture as mix
 from shard_tools.mix.bank import Bank, fill_bank
-from timbre.audio.decode import Wave
+from timbre.audio import Wave
 
 LENGTHS = (1, 500, 3_000, 20_000, 100_000)
 

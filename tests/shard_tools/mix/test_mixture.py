@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from shard_tools.mix import mixture as mix
-from timbre.audio import decode as audio
-from timbre.audio.decode import Wave
+from timbre import audio
+from timbre.audio import Wave
 from timbre.audio.synthetic.voice import voice
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from shard_tools.mix import reverb
-from timbre.audio.decode import SAMPLE_RATE, Wave
-from timbre.audio.fft import fast_length
-from timbre.audio.synthetic.noise import room_response
+from timbre.audio import SAMPLE_RATE, Wave
+from timbre.audio.spectra import fast_length
+from timbre.audio.synthetic.room import room_response
 from timbre.audio.synthetic.voice import voice
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from shard_tools.mix import reverb, rooms
 from shard_tools.mix.rooms import Room
-from timbre.audio.decode import SAMPLE_RATE, Wave
-from timbre.audio.fft import fast_length
+from timbre.audio import SAMPLE_RATE, Wave
+from timbre.audio.spectra import fast_length
 from timbre.errors import ConfigError
 
 pyroomacoustics = pytest.importorskip("pyroomacoustics")

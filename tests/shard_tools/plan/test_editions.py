@@ -15,9 +15,8 @@ from shard_tools.plan.editions import load_editions
 from shard_tools.prep.prep import prep
 from shard_tools.scan import catalogue
 from shard_tools.verify.manifest import verify
+from timbre import audio, shards
 from timbre import config as configs
-from timbre import shards
-from timbre.audio import decode as audio
 from timbre.errors import ConfigError, ShardError
 from timbre.shards import Manifest, load_manifest
 

@@ -15,9 +15,8 @@ from shard_tools.metas import read_metas
 from shard_tools.plan.editions import load_editions, plan_url
 from shard_tools.prep.prep import prep
 from shard_tools.verify.manifest import verify
-from timbre import cli, shards
+from timbre import audio, cli, shards
 from timbre import config as configs
-from timbre.audio import decode as audio
 from timbre.audio.synthetic.voice import voice
 from timbre.errors import AudioError, ConfigError, ShardError
 from timbre.shards import Manifest, PairMeta
@@ -260,7 +259,7 @@ def test_a_page_tells_what_was_left_out_and_plays_it(small: PrepConfig, tmp_path
     assert f"<td>denoiser_lost_speech<td>{manifest.rejected['denoiser_lost_speech']}" in page
     assert page.count("<audio") == 9
     mp3 = page.partition("base64,")[2].partition(">")[0]
-    heard, rate = audio.decode(base64.b64decode(mp3), "example")
+    heard, rate = audio.decode_bytes(base64.b64decode(mp3), "example")
     assert rate == 48000 and heard.shape[1] >= 24000 and np.abs(heard).max() > 0.01
 
 

@@ -16,9 +16,8 @@ from shard_tools.prep.prep import prep
 from shard_tools.verify.manifest import verify
 from tests.storage.faulty_bucket import Bucket
 from tests.storage.faulty_proxy import Fault, Proxy
-from timbre import cli
+from timbre import audio, cli
 from timbre import config as configs
-from timbre.audio import decode as audio
 
 SHARDS = r"/shard-\d+\.(tar|index)"
 PATIENCE_SECONDS = 60

@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from shard_tools.scan.bandwidth import bandwidth_hz
-from timbre.audio.synthetic.noise import noise, voice
+from timbre.audio.synthetic.noise import noise
+from timbre.audio.synthetic.voice import voice
 
 Wave = NDArray[np.float32]
 RATE = 48_000

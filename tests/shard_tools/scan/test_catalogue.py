@@ -23,9 +23,9 @@ from shard_tools.scan.catalogue import (
 )
 from shard_tools.scan.scan import PARTS
 from shard_tools.scan.sources import File, SpeakerRule, list_files, open_source
+from timbre import audio
 from timbre import config as configs
-from timbre.audio import decode as audio
-from timbre.audio.decode import Wave
+from timbre.audio import Wave
 from timbre.audio.synthetic.voice import voice
 from timbre.errors import ConfigError, ShardError
 from timbre.storage import files as storage

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from shard_tools.speed.command import copy_at_speeds, main
-from timbre.audio import decode as audio
-from timbre.audio.decode import SAMPLE_RATE
+from timbre import audio
+from timbre.audio import SAMPLE_RATE
 from timbre.errors import ConfigError
 
 

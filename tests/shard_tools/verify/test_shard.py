@@ -22,7 +22,7 @@ from tests.help.made_shards import (
 )
 from tests.shard_tools.verify.damage import OTHER, OTHER_KEY, TRAIN, kinds, pair_entry, tar_url
 from timbre import shards
-from timbre.audio.decode import SAMPLE_RATE, encode_int16
+from timbre.audio import SAMPLE_RATE, encode_int16
 from timbre.storage import files as storage
 
 

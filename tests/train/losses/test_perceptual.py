@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from timbre.audio import metrics
-from timbre.audio.decode import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE, metrics
 from timbre.audio.synthetic.voice import voice
 from timbre.train.losses.perceptual import PerceptualLoss
 from timbre.train.losses.reconstruction import LossConfig, ReconstructionLoss

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from timbre.audio.decode import SAMPLE_RATE, Wave, gain
+from timbre.audio.levels import WORKING_LEVEL_DB, gain
+from timbre.audio.waveform import SAMPLE_RATE, Wave
 
 Floats = NDArray[np.float64]
 
-ACTIVE_LEVEL_DB = -25.0
 PEAK = 0.95
-HOP = 240
+CONTROL_HOP = 240
 N_FFT = 2048
 FREQUENCIES: Floats = np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE)
 
@@ -78,7 +78,7 @@ class Speaker:
 
 
 class _Tracks(NamedTuple):
-    """What the articulators do: one value per frame of ``HOP`` samples."""
+    """What the articulators do: one value per frame of ``CONTROL_HOP`` samples."""
 
     pitch_hz: Floats
     voicing: Floats
@@ -120,7 +120,7 @@ def voice(
     """
     samples = round(seconds * SAMPLE_RATE)
     who = who or speaker(rng)
-    tracks = _speak(samples // HOP + 2, who, pitch_hz or who.pitch_hz, rng)
+    tracks = _speak(samples // CONTROL_HOP + 2, who, pitch_hz or who.pitch_hz, rng)
     voiced, breath = _glottis(tracks, who, rng)
     hiss = rng.standard_normal(len(breath)) * _at_samples(tracks.noise)
     responses = np.stack([*_tract(tracks, who), _mouth(tracks)])
@@ -193,7 +193,7 @@ def _consonant(tracks: _Tracks, frame: int, who: Speaker, rng: np.random.Generat
 
 
 def _glottis(tracks: _Tracks, who: Speaker, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return pulses and breath, each ``(frames * HOP,)``: jitter, shimmer, breath that beats with them."""
+    """Return pulses and breath, each ``(frames * CONTROL_HOP,)``: jitter, shimmer, breath that beats with them."""
     pitch = _at_samples(tracks.pitch_hz)
     phase = np.cumsum(pitch) / SAMPLE_RATE
     pulse = np.flatnonzero(np.diff(np.floor(phase)) > 0) + 1
@@ -254,35 +254,37 @@ def _unit(responses: NDArray[np.complex128]) -> NDArray[np.complex128]:
 def _filter(sources: Floats, responses: NDArray[np.complex128]) -> Floats:
     """Sum sources ``(source, samples)``, each through its ``(source, frames, bins)`` responses."""
     frames = responses.shape[1]
-    window = np.hanning(2 * HOP + 1)[:-1]
-    padded = np.pad(sources, ((0, 0), (HOP, HOP)))
-    pieces = np.lib.stride_tricks.sliding_window_view(padded, 2 * HOP, axis=1)[:, ::HOP][:, :frames]
+    window = np.hanning(2 * CONTROL_HOP + 1)[:-1]
+    padded = np.pad(sources, ((0, 0), (CONTROL_HOP, CONTROL_HOP)))
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, 2 * CONTROL_HOP, axis=1)[
+        :, ::CONTROL_HOP
+    ][:, :frames]
     spectra = np.fft.rfft(pieces * window, N_FFT)
     heard = np.fft.irfft((spectra * responses).sum(axis=0), N_FFT)
-    total = np.zeros((frames + N_FFT // HOP + 1) * HOP)
+    total = np.zeros((frames + N_FFT // CONTROL_HOP + 1) * CONTROL_HOP)
     # Frames that lie N_FFT apart do not overlap, so each stride of them is added at once.
-    stride = -(-N_FFT // HOP)
+    stride = -(-N_FFT // CONTROL_HOP)
     for first in range(stride):
         block = heard[first::stride]
-        block = np.pad(block, ((0, 0), (0, stride * HOP - N_FFT))).reshape(-1)
-        total[first * HOP :][: len(block)] += block[: len(total) - first * HOP]
-    return total[HOP:]
+        block = np.pad(block, ((0, 0), (0, stride * CONTROL_HOP - N_FFT))).reshape(-1)
+        total[first * CONTROL_HOP :][: len(block)] += block[: len(total) - first * CONTROL_HOP]
+    return total[CONTROL_HOP:]
 
 
 def _levelled(sound: Floats) -> Wave:
-    """Return the sound with its active parts at ``ACTIVE_LEVEL_DB``, or lower where it would clip."""
-    whole = sound[: len(sound) // HOP * HOP].reshape(-1, HOP)
+    """Return the sound with its active parts at ``WORKING_LEVEL_DB``, or lower where it would clip."""
+    whole = sound[: len(sound) // CONTROL_HOP * CONTROL_HOP].reshape(-1, CONTROL_HOP)
     power = np.mean(whole**2, axis=1)
     active = power[power > 1e-4 * power.max(initial=0.0)]
     if active.size == 0:
         return sound.astype(np.float32)
-    scale = min(gain(ACTIVE_LEVEL_DB) / np.sqrt(active.mean()), PEAK / np.abs(sound).max())
+    scale = min(gain(WORKING_LEVEL_DB) / np.sqrt(active.mean()), PEAK / np.abs(sound).max())
     levelled: Wave = (sound * scale).astype(np.float32)
     return levelled
 
 
 def _frames(seconds: float) -> int:
-    return round(seconds * SAMPLE_RATE / HOP)
+    return round(seconds * SAMPLE_RATE / CONTROL_HOP)
 
 
 def _smooth(track: Floats, width: int) -> Floats:
@@ -291,6 +293,6 @@ def _smooth(track: Floats, width: int) -> Floats:
 
 
 def _at_samples(track: Floats) -> Floats:
-    """Return ``(frames * HOP,)`` drawn linearly between the frames."""
-    frames = np.arange(len(track)) * HOP
-    return np.interp(np.arange(len(track) * HOP), frames, track)
+    """Return ``(frames * CONTROL_HOP,)`` drawn linearly between the frames."""
+    frames = np.arange(len(track)) * CONTROL_HOP
+    return np.interp(np.arange(len(track) * CONTROL_HOP), frames, track)

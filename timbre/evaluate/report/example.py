@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from timbre import audio
 from timbre.audio import SAMPLE_RATE, Wave
-from timbre.audio.spectra import Stft, power_of
+from timbre.audio.spectra import Stft, bin_power
 
 # Six pairs of six waveforms of this length take some 20 MB.
 SHOWN_SECONDS = 5
@@ -105,7 +105,7 @@ def palette() -> NDArray[np.uint8]:
 
 def _figure(name: str, wave: Wave, full: float) -> str:
     image = _data_uri("image/png", png(picture(wave, full)))
-    sound = _data_uri("audio/flac", audio.encode(wave, SAMPLE_RATE, "FLAC"))
+    sound = _data_uri("audio/flac", audio.encode_wave(wave, SAMPLE_RATE, "FLAC"))
     label = escape(name)
     return (
         f'<figure data-name="{label}"><figcaption>{label}</figcaption><div class="picture">'
@@ -116,7 +116,9 @@ def _figure(name: str, wave: Wave, full: float) -> str:
 
 def _power(wave: Wave) -> NDArray[np.float64]:
     """Return the power spectrum ``(513, frames)`` of ``(samples,)``."""
-    power: NDArray[np.float64] = power_of(Stft(N_FFT, HOP)(torch.from_numpy(wave)[None]))[0].numpy()
+    power: NDArray[np.float64] = bin_power(Stft(N_FFT, HOP)(torch.from_numpy(wave)[None]))[
+        0
+    ].numpy()
     return power
 
 

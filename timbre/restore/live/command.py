@@ -9,9 +9,7 @@ from io import FileIO
 import torch
 
 from timbre import storage
-from timbre.audio import SAMPLE_RATE, check_rates
-from timbre.audio import sound as audio_reader
-from timbre.audio.encode import create
+from timbre.audio import SAMPLE_RATE, check_rates, create, open_sound
 from timbre.command import at_least, tell_warning
 from timbre.errors import AudioError, ConfigError
 from timbre.models import shipped
@@ -72,7 +70,7 @@ def _pipe(given: argparse.Namespace, mix: Mix) -> None:
 
 def _file(given: argparse.Namespace, mix: Mix) -> None:
     refuse_same(given.input, given.output)
-    with audio_reader.opened(given.input) as sound:
+    with open_sound(given.input) as sound:
         rate = sound.info.sample_rate
         restorer = _restorer(given, sound.info.channels, mix)
         with create(given.output, sound.info) as writer:

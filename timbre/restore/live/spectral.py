@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from timbre.audio.spectra import COMPRESSION
+from timbre.audio.spectra import COMPRESSION, sine_window
 from timbre.models.spectral import (
     CENTRE,
     FEATURE_FLOOR,
@@ -22,7 +22,7 @@ from timbre.models.spectral import (
     LocalLevel,
     SpectralGenerator,
 )
-from timbre.models.spectral_by_hop import BINS, LOOKS_AHEAD, SCALE, frames_of, sine_window
+from timbre.models.spectral_by_hop import BINS, LOOKS_AHEAD, SCALE, frames_of
 from timbre.restore.live.products import Array, RowProduct, tanh
 
 N_FFT = 2 * HOP
@@ -76,8 +76,8 @@ class Weights:
             raise ValueError(LOOKS_AHEAD)
         path = generator.noisy_path
         # In double precision for the reason in `SpectralStep.analyse`.
-        self.analysis: NDArray[np.float64] = (sine_window() / SCALE).numpy()
-        self.synthesis: Array = (sine_window() * SCALE).float().numpy()
+        self.analysis: NDArray[np.float64] = (sine_window(HOP) / SCALE).numpy()
+        self.synthesis: Array = (sine_window(HOP) * SCALE).float().numpy()
         self.hears_noisy = path is not None
         levels, real, imaginary = generator.embed.weight.detach().chunk(3, dim=1)
         # Real and imaginary parts side by side, as complex numbers lie in memory.

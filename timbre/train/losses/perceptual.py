@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from timbre.audio import SAMPLE_RATE
-from timbre.audio.spectra import Stft, power_of
+from timbre.audio.spectra import Stft, bin_power
 
 # 32 ms every 16 ms. The bins are 31.25 Hz apart, so that below 8 kHz they are those at 16 kHz.
 N_FFT = 1536
@@ -122,12 +122,12 @@ class PerceptualLoss(nn.Module):
         spectra = torch.fft.rfft(waves)
         frequency = torch.linspace(0, SAMPLE_RATE / 2, spectra.shape[1], device=waves.device)
         low_hz, high_hz = LEVEL_BAND_HZ
-        within = power_of(spectra) * ((frequency > low_hz) & (frequency < high_hz))
+        within = bin_power(spectra) * ((frequency > low_hz) & (frequency < high_hz))
         samples = waves.shape[1]
         # By Parseval; the standard divides by more samples than there are.
         mean = 2 * within.sum(dim=1) / samples / (samples + 5120 * SAMPLE_RATE / RATE)
         gain = LISTENING_POWER * LEVEL_CORRECTION / mean.clamp(min=1e-12)
-        power = power_of(self.stft(waves)) * self.response * WINDOW_ENERGY
+        power = bin_power(self.stft(waves)) * self.response * WINDOW_ENERGY
         banded: Tensor = (self.bands @ power) * gain[:, None, None]
         return banded
 
@@ -178,7 +178,7 @@ def _input_filter(frequency: Tensor) -> Tensor:
     """Return the input filter's gain of power at frequencies below RATE / 2."""
     turn = torch.exp(torch.tensor(-2j * math.pi / RATE) * frequency)
     zeros, poles = (sum(c * turn**n for n, c in enumerate(side)) for side in INPUT_FILTER)
-    return power_of(torch.as_tensor(zeros / poles))
+    return bin_power(torch.as_tensor(zeros / poles))
 
 
 def _over_time(disturbance: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ from timbre.audio.spectra import (
     LogMel,
     Stft,
     active_bins,
+    bin_power,
     compression_factor,
     pair_gain,
-    power_of,
 )
 from timbre.config import STRICT, NonNegative
 from timbre.models.discriminators import Judgement
@@ -168,8 +168,8 @@ class _Resolution(nn.Module):
     def forward(self, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> dict[str, Tensor]:
         """Return the terms of ``(batch, samples)`` at unit level."""
         restored_spectrum, clean_spectrum = self.stft(restored), self.stft(clean)
-        restored_power, clean_power = power_of(restored_spectrum), power_of(clean_spectrum)
-        counted = self.stft.counted(0.0, bandwidth_hz)
+        restored_power, clean_power = bin_power(restored_spectrum), bin_power(clean_spectrum)
+        counted = self.stft.counted(bandwidth_hz)
         silent = counted & ~active_bins(clean_power, counted)
 
         restored_magnitude = (restored_power + SPECTRUM_FLOOR**2).sqrt()
@@ -178,7 +178,7 @@ class _Resolution(nn.Module):
         restored_factor = compression_factor(restored_power, SPECTRUM_FLOOR)
         clean_factor = compression_factor(clean_power, SPECTRUM_FLOOR)
         difference = restored_spectrum * restored_factor - clean_spectrum * clean_factor
-        distance = (power_of(difference) + SPECTRUM_FLOOR**2).sqrt() - SPECTRUM_FLOOR
+        distance = (bin_power(difference) + SPECTRUM_FLOOR**2).sqrt() - SPECTRUM_FLOOR
 
         log_ratio = self.mel(restored_magnitude) - self.mel(clean_magnitude)
         return {
@@ -197,8 +197,8 @@ class _LevelDifference(nn.Module):
 
     def forward(self, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> dict[str, Tensor]:
         """Return both terms of ``(batch, samples)`` at unit level."""
-        restored_power, clean_power = power_of(self.stft(restored)), power_of(self.stft(clean))
-        counted = self.stft.counted(0.0, bandwidth_hz)
+        restored_power, clean_power = bin_power(self.stft(restored)), bin_power(self.stft(clean))
+        counted = self.stft.counted(bandwidth_hz)
         active = active_bins(clean_power, counted)
         peak = clean_power.masked_fill(~counted, 0.0).amax(dim=(1, 2), keepdim=True).sqrt()
         floor = (peak * 10 ** (DIFFERENCE_FLOOR_DB / 20)).clamp(min=LOWEST_DIFFERENCE_FLOOR)
