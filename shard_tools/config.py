@@ -1,8 +1,8 @@
 """Everything about making shards, as a config."""
 
 import re
-from dataclasses import field
-from typing import Annotated, Any
+from dataclasses import field, fields
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -11,9 +11,12 @@ from shard_tools.degrade.degrade import DenoiserConfig
 from shard_tools.judge.quality import QualityConfig
 from shard_tools.mix.mixture import MixConfig
 from shard_tools.mix.reverb import ReverbConfig
+from shard_tools.mix.variety import TargetConfig, VarietyConfig
 from timbre import config as configs
 from timbre.config import STRICT, Count, Name, NonNegative, Positive, Seed, Share
 from timbre.shards import AudioFormat
+
+SplitRule = Literal["name", "kind", "hint"]
 
 
 @dataclass(config=STRICT)
@@ -31,6 +34,9 @@ class ClipsConfig:
     min_level_db: Annotated[float, Field(le=0)] = -55.0
     # Silence before the first and after the last word, beyond this, is left out; null: all is kept.
     trim_margin_seconds: NonNegative | None = 0.2
+    # Speech whose pauses are louder than this against the speech, by pause_db of the manifest, is
+    # left out; null: none is.
+    max_pause_db: float | None = None
 
     def __post_init__(self) -> None:
         if self.speaker_pattern is None:
@@ -61,6 +67,9 @@ class PrepConfig:
     save_segment_seconds: Annotated[float, Field(ge=0.5, le=60)] = 4.0
     # The share of speakers (where unknown, recordings) whose pairs are for validation.
     val_ratio: Annotated[float, Field(gt=0, le=0.5)] = 0.08
+    # What falls to validation. name: speakers, noise files and room files, by a hash of their names.
+    # kind: noises by kind and source of the manifest instead. hint: all by the manifest's split_hint.
+    split_by: SplitRule = "name"
     audio_format: AudioFormat = "flac"
     # Whether what the denoiser was given is stored too, for generators with noisy_input.
     store_noisy: bool = False
@@ -70,6 +79,8 @@ class PrepConfig:
     max_bad_fraction: Share = 0.02
     clips: ClipsConfig = field(default_factory=ClipsConfig)
     mix: MixConfig = field(default_factory=MixConfig)
+    variety: VarietyConfig = field(default_factory=VarietyConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
     reverb: ReverbConfig = field(default_factory=ReverbConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
@@ -91,11 +102,34 @@ class PrepConfig:
 ELSEWHERE = ("speech", "noise", "rir", "output", "workers", "max_bad_fraction")
 # The hash of the weights, which the plan has beside these settings, stands for them.
 IN_THE_HASH = ("weights", "delay_samples", "device")
+# Keys that are newer than the first plans. At their defaults they are not recorded, so that a plan
+# from before them is still the same plan.
+NEWER = {
+    "": ("split_by",),
+    "clips": ("max_pause_db",),
+    "mix": ("near_clean_snr_db_high",),
+    "variety": tuple(field.name for field in fields(VarietyConfig)),
+    "target": tuple(field.name for field in fields(TargetConfig)),
+}
+
+
+def recorded(config: PrepConfig) -> dict[str, Any]:
+    """Return the config as what JSON holds, without newer keys that are at their defaults."""
+    tree = configs.to_tree(config)
+    defaults = configs.to_tree(PrepConfig("speech", "noise", "output"))
+    for section, keys in NEWER.items():
+        branch, usual = (tree[section], defaults[section]) if section else (tree, defaults)
+        for key in keys:
+            if branch[key] == usual[key]:
+                del branch[key]
+        if not branch:
+            del tree[section]
+    return tree
 
 
 def settings(config: PrepConfig) -> dict[str, Any]:
     """Return what the shards depend on beside the clips and the denoiser's weights."""
-    tree = configs.to_tree(config)
+    tree = recorded(config)
     kept = {key: value for key, value in tree.items() if key not in ELSEWHERE}
     if not config.store_noisy:  # as in plans from before there was the choice: the same shards
         del kept["store_noisy"]

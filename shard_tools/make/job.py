@@ -11,7 +11,7 @@ from shard_tools.mix.rooms import room_name, simulate_room
 from shard_tools.plan import plan as plans
 from shard_tools.plan.editions import Edition
 from shard_tools.plan.plan import SPLITS, Plan, Shard
-from shard_tools.plan.recipes import BabbleEntry, Pools, RoomShares, draw_recipes
+from shard_tools.plan.recipes import BabbleEntry, Pools, RoomShares, Settings, draw_recipes
 from shard_tools.scan.catalogue import Clip, read_stretch
 from shard_tools.scan.sources import open_source
 from timbre import storage
@@ -66,10 +66,11 @@ def open_job(config: PrepConfig, edition: Edition) -> Job:
 def shard_task(config: PrepConfig, job: Job, shard: Shard) -> ShardTask:
     """Return what a worker needs to know to make one shard."""
     shares = RoomShares(config.reverb.share, config.reverb.simulated_share)
+    drawn_by = Settings(config.mix, shares, config.variety, config.target)
     return ShardTask(
         *shard,
         job.plan.shard(*shard),
-        tuple(draw_recipes(job.plan, shard, job.pools[shard[0]], config.mix, shares)),
+        tuple(draw_recipes(job.plan, shard, job.pools[shard[0]], drawn_by)),
         plans.shard_seed(job.plan, shard),
     )
 

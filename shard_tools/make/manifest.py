@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from shard_tools.config import PrepConfig
+from shard_tools.config import PrepConfig, recorded
 from shard_tools.plan.editions import Edition, count_clips
 from shard_tools.plan.plan import SPLITS, Shard
-from timbre import config as configs
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE
 from timbre.errors import ShardError, WorkError
@@ -106,7 +105,7 @@ def publish_latest(
             "plan": editions[-1].sha256,
             "denoiser": editions[-1].record.denoiser_sha256,
         },
-        config=configs.to_tree(config),
+        config=recorded(config),
     )
     storage.publish(storage.join(config.output, shards.MANIFEST_NAME), shards.to_json(manifest))
     return manifest

@@ -30,6 +30,8 @@ class MixConfig:
     # Nearly clean input teaches the network to do no harm.
     near_clean_share: Share = 0.1
     near_clean_snr_db: float = 40.0
+    # Such a pair's ratio lies between that and this; null: it is that.
+    near_clean_snr_db_high: float | None = None
     # DeepFilterNet3 is at its best between -30 and -10 dBFS.
     level_db_low: float = -28.0
     level_db_high: Annotated[float, Field(le=0)] = -22.0
@@ -39,9 +41,14 @@ class MixConfig:
     babble_share: Share = 0.1
 
     def __post_init__(self) -> None:
-        for low, high in [("snr_db_low", "snr_db_high"), ("level_db_low", "level_db_high")]:
-            if getattr(self, low) > getattr(self, high):
-                raise ValueError(f"{low} {getattr(self, low)} exceeds {high} {getattr(self, high)}")
+        for low, high in [
+            ("snr_db_low", "snr_db_high"),
+            ("level_db_low", "level_db_high"),
+            ("near_clean_snr_db", "near_clean_snr_db_high"),
+        ]:
+            most = getattr(self, high)
+            if most is not None and getattr(self, low) > most:
+                raise ValueError(f"{low} {getattr(self, low)} exceeds {high} {most}")
 
 
 class Request(NamedTuple):

@@ -6,7 +6,18 @@ from typing import NamedTuple
 import numpy as np
 
 from shard_tools.mix.mixture import MixConfig
+from shard_tools.mix.variety import TargetConfig, VarietyConfig
 from shard_tools.plan.plan import Piece, Plan, Shard, shard_seed
+from shard_tools.plan.variety import (
+    STREAM,
+    NoiseDraw,
+    Variety,
+    draw_change,
+    draw_hiss,
+    draw_noise_colour,
+    draw_noises,
+    draw_speech,
+)
 
 # Beside the first noise, the others lie this far below it.
 SOFTER_DB = (-10.0, 0.0)
@@ -30,14 +41,6 @@ class Pools(NamedTuple):
     simulated_rooms: tuple[int, ...]
 
 
-class NoiseDraw(NamedTuple):
-    """One noise of a pair; ``start`` is a share of the recording's length."""
-
-    number: int
-    start: float
-    gain_db: float
-
-
 class Recipe(NamedTuple):
     """Every random choice of one pair."""
 
@@ -45,6 +48,7 @@ class Recipe(NamedTuple):
     level_db: float
     noises: tuple[NoiseDraw, ...]
     rir: int | None
+    variety: Variety = Variety()
 
 
 class RoomShares(NamedTuple):
@@ -54,12 +58,26 @@ class RoomShares(NamedTuple):
     simulated: float
 
 
-def draw_recipes(
-    plan: Plan, shard: Shard, pools: Pools, mix: MixConfig, rooms: RoomShares
-) -> list[Recipe]:
+class Settings(NamedTuple):
+    """The parts of the config that recipes are drawn by."""
+
+    mix: MixConfig
+    rooms: RoomShares
+    variety: VarietyConfig
+    target: TargetConfig
+
+
+def draw_recipes(plan: Plan, shard: Shard, pools: Pools, settings: Settings) -> list[Recipe]:
     """Return the recipe of each piece of a shard."""
-    rng = np.random.default_rng(shard_seed(plan, shard))
-    return [_draw(rng, piece, pools, mix, rooms) for piece in plan.shard(*shard)]
+    seed = shard_seed(plan, shard)
+    rng = np.random.default_rng(seed)
+    recipes = [
+        _draw(rng, piece, pools, settings.mix, settings.rooms) for piece in plan.shard(*shard)
+    ]
+    return [
+        _varied(np.random.default_rng([*seed, STREAM, number]), recipe, pools, settings)
+        for number, recipe in enumerate(recipes)
+    ]
 
 
 def _draw(
@@ -79,13 +97,38 @@ def _draw(
         noises[0] = int(_pick(strangers, picks[0]))
     distinct = dict.fromkeys(noises)  # a noise drawn twice is heard once
     return Recipe(
-        round(mix.near_clean_snr_db if chance[0] < mix.near_clean_share else snr_db, 3),
+        round(_near_clean_db(mix, chance[0]) if chance[0] < mix.near_clean_share else snr_db, 3),
         round(level_db, 3),
         tuple(
             NoiseDraw(number, float(starts[i]), round(float(gains_db[i]), 3))
             for i, number in enumerate(distinct)
         ),
         _room(pools, rooms, chance[4], chance[5], rng.random()),
+    )
+
+
+def _near_clean_db(mix: MixConfig, chance: float) -> float:
+    """Return the ratio of a near-clean pair; ``chance`` is below the share, evenly."""
+    high = mix.near_clean_snr_db_high
+    if high is None:
+        return mix.near_clean_snr_db
+    return mix.near_clean_snr_db + chance / mix.near_clean_share * (high - mix.near_clean_snr_db)
+
+
+def _varied(rng: np.random.Generator, recipe: Recipe, pools: Pools, settings: Settings) -> Recipe:
+    """Return a recipe with its variety; by default it is as it was."""
+    variety = settings.variety
+    speech = draw_speech(rng, variety, settings.target)
+    noises, made = draw_noises(rng, recipe.noises, variety)
+    return recipe._replace(
+        noises=noises,
+        variety=Variety(
+            speech,
+            made,
+            draw_noise_colour(rng, variety),
+            draw_change(rng, pools.noises, variety),
+            draw_hiss(rng, variety),
+        ),
     )
 
 

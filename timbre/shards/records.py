@@ -48,7 +48,8 @@ class PairMeta:
     ``degraded[n + alignment_offset]`` lines up with ``clean[n]``; so does ``noisy[n]``, where the
     denoiser's input is stored. Each side holds ``samples`` samples. ``bandwidth_hz`` is that of the clean side. ``noises`` are in order of loudness; a babble
     among them is named ``babble-…``, and ``voices`` are the recordings in it. ``seed`` is what the
-    random choices of the whole shard were drawn from.
+    random choices of the whole shard were drawn from. ``variety`` says what else was done to it, in
+    shards whose config asks for any.
     """
 
     schema: int
@@ -70,6 +71,7 @@ class PairMeta:
     seed: tuple[int, ...]
     quality: dict[str, float] = field(default_factory=dict)
     voices: tuple[str, ...] = ()
+    variety: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(config=OPEN)
@@ -171,6 +173,10 @@ class Manifest:
 def to_json(record: Any) -> bytes:
     """Return a record of this module as JSON, the same bytes for equal records."""
     tree = TypeAdapter(type(record)).dump_python(record, mode="json")
+    if (
+        isinstance(record, PairMeta) and not record.variety
+    ):  # the same bytes as before there was any
+        del tree["variety"]
     return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
