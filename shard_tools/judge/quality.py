@@ -100,7 +100,7 @@ def measure_pair(clean: Wave, noisy: Wave, degraded: Wave, alignment: Alignment)
 
 
 def reason_to_refuse(
-    figures: PairQuality, snr_db: float, config: QualityConfig, reverberant: bool = False
+    figures: PairQuality, snr_db: float, config: QualityConfig, more_noise: bool = False
 ) -> Reason | None:
     """Return why a pair is refused, or None for a good one; the first reason in order counts.
 
@@ -110,12 +110,12 @@ def reason_to_refuse(
         figures: of the pair.
         snr_db: what was asked of the mixture, dB.
         config: the thresholds.
-        reverberant: the noisy side is in a room, the clean side is not, so that only a ratio far
-            above the asked one can be noticed.
+        more_noise: the noisy side holds more beside the clean one than the noise that was asked for,
+            such as a room, so that only a ratio far above the asked one can be noticed.
     """
     excess = figures.snr_db - snr_db
     missed_above = excess > config.snr_tolerance_db
-    missed_below = excess < -config.snr_tolerance_db and not reverberant
+    missed_below = excess < -config.snr_tolerance_db and not more_noise
     lost = (
         figures.kept_db < config.min_kept_db
         or figures.spectral_correlation < config.min_spectral_correlation

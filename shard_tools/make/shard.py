@@ -9,18 +9,22 @@ from shard_tools.degrade.degrade import DenoiserConfig, degrade, weights_hash
 from shard_tools.judge import quality
 from shard_tools.judge.align import Alignment, estimate_offset
 from shard_tools.judge.quality import PairQuality, QualityConfig, Reason
+from shard_tools.make.sides import noise_side, speech_sides
 from shard_tools.make.tar import FinishedPair, write_shard
 from shard_tools.mix import mixture as mix
 from shard_tools.mix import reverb
 from shard_tools.mix.bank import Bank
-from shard_tools.mix.mixture import Layer, Mixture
+from shard_tools.mix.mixture import Mixture
 from shard_tools.plan.plan import Piece
-from shard_tools.plan.recipes import NoiseDraw, Recipe
+from shard_tools.plan.recipes import Recipe
+from shard_tools.plan.variety import describe
 from shard_tools.scan.catalogue import read_stretch
 from timbre import audio, shards, storage
-from timbre.audio import SILENCE_DB, Wave
+from timbre.audio import SAMPLE_RATE, SILENCE_DB, Wave
 from timbre.errors import ConfigError
 from timbre.shards import AudioFormat, PairMeta, Rejection, Source, Split
+
+FULL_BAND_HZ = SAMPLE_RATE / 2
 
 
 class ShardSettings(NamedTuple):
@@ -158,32 +162,14 @@ def _prepare(
     level_db = audio.active_level_db(speech[settings.lead_in :])
     if level_db <= max(settings.quality.min_clean_db, SILENCE_DB):
         return "silent_clean"
-    voice, target = speech, speech
-    if recipe.rir is not None:
-        voice, target = reverb.reverberate(
-            speech, settings.rooms.wave(recipe.rir), settings.target_early
-        )
-    layers = [_layer(settings, draw, len(speech)) for draw in recipe.noises]
+    room = None if recipe.rir is None else settings.rooms.wave(recipe.rir)
+    heard, target = speech_sides(speech, recipe, room, settings.target_early, settings.lead_in)
+    noise = noise_side(settings.noises, recipe, len(speech), settings.lead_in)
     request = mix.Request(recipe.snr_db, recipe.level_db, settings.lead_in)
-    mixture = mix.mix(voice, target, mix.layer(layers, len(speech)), request)
+    mixture = mix.mix(heard, target, noise.wave, request)
     if mixture is None:
         return "silent_noise"
-    sources = tuple(
-        Source(settings.noises.names[draw.number], layer.start, len(speech))
-        for draw, layer in zip(recipe.noises, layers, strict=True)
-    )
-    return Prepared(piece, recipe, mixture, sources)
-
-
-def _layer(settings: ShardSettings, draw: NoiseDraw, samples: int) -> Layer:
-    """Return a stretch of a noise. It begins at the drawn start, or at the next place with sound."""
-
-    def stretch(start: int) -> Wave:
-        return settings.noises.stretch(draw.number, start, samples)
-
-    length = settings.noises.length(draw.number)
-    start, wave = mix.start_that_sounds(stretch, length, int(draw.start * length), settings.lead_in)
-    return Layer(wave, start, draw.gain_db)
+    return Prepared(piece, recipe, mixture, noise.sources)
 
 
 def _judge(settings: ShardSettings, pair: Prepared, denoised: Wave) -> Judged:
@@ -194,9 +180,16 @@ def _judge(settings: ShardSettings, pair: Prepared, denoised: Wave) -> Judged:
     figures = quality.measure_pair(clean, noisy, degraded, alignment)
     recipe = pair.recipe
     reason = quality.reason_to_refuse(
-        figures, recipe.snr_db, settings.quality, recipe.rir is not None
+        figures, recipe.snr_db, settings.quality, _has_more_noise(recipe)
     )
     return Judged(pair, clean, noisy, degraded, alignment, figures, reason)
+
+
+def _has_more_noise(recipe: Recipe) -> bool:
+    """Whether the noisy side has more beside its target than the noise: a room, hiss, a background."""
+    speech = recipe.variety.speech
+    background = speech.pause_db is not None and not speech.quiet_input
+    return recipe.rir is not None or recipe.variety.hiss is not None or background
 
 
 def _finish(settings: ShardSettings, task: ShardTask, number: int, pair: Judged) -> FinishedPair:
@@ -209,7 +202,9 @@ def _finish(settings: ShardSettings, task: ShardTask, number: int, pair: Judged)
         samples=len(pair.clean),
         alignment_offset=pair.alignment.offset,
         alignment_confidence=pair.alignment.confidence,
-        bandwidth_hz=clip.bandwidth_hz,
+        bandwidth_hz=min(
+            clip.bandwidth_hz, recipe.variety.speech.colour.low_pass_hz or FULL_BAND_HZ
+        ),
         snr_db=recipe.snr_db,
         snr_reached_db=mixture.snr_db,
         gain_db=mixture.gain_db,
@@ -222,6 +217,7 @@ def _finish(settings: ShardSettings, task: ShardTask, number: int, pair: Judged)
         denoiser_sha256=settings.denoiser_sha256,
         seed=task.seed,
         quality=pair.figures._asdict(),
+        variety=describe(recipe.variety),
         voices=tuple(
             path for draw in recipe.noises for path in settings.voices.get(draw.number, ())
         ),

@@ -61,17 +61,18 @@ def _held(begins: NDArray[np.bool_], lasts: NDArray[np.bool_]) -> NDArray[np.boo
 def _with_ramps(spoken: NDArray[np.bool_], samples: int) -> Wave:
     """Return one value a sample, going from 0 to 1 within the pauses along half a cosine."""
     gate = np.repeat(spoken, FRAME)
-    gate = np.pad(gate, (0, samples - len(gate)), "edge").astype(np.float64)
+    gate = np.pad(gate, (0, samples - len(gate)), "edge")
     if gate.all() or not gate.any():
         return gate.astype(np.float32)
     ramp = np.sin(np.linspace(0, np.pi / 2, RAMP, endpoint=False)) ** 2
     away = np.minimum(_distance(gate), _distance(gate[::-1])[::-1])
     activity = np.where(away < RAMP, ramp[::-1][np.minimum(away, RAMP - 1)], 0.0)
-    return np.where(gate > 0, 1.0, activity).astype(np.float32)
+    return np.where(gate, 1.0, activity).astype(np.float32)
 
 
-def _distance(gate: NDArray[np.float64]) -> NDArray[np.int64]:
+def _distance(gate: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return how many samples lie between each sample and the last speech before it."""
     places = np.arange(len(gate))
-    last = np.maximum.accumulate(np.where(gate > 0, places, -RAMP - 1))
-    return np.maximum(places - last - 1, 0)
+    last = np.maximum.accumulate(np.where(gate, places, -RAMP - 1))
+    distance: NDArray[np.int64] = np.maximum(places - last - 1, 0)
+    return distance

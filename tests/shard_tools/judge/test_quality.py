@@ -39,9 +39,9 @@ def disturbances() -> list[Wave]:
     return [noise("pink", 3.0, np.random.default_rng(seed)) for seed in SEEDS]
 
 
-def gate(clean: Wave, noisy: Wave, degraded: Wave, reverberant: bool = False) -> str | None:
+def gate(clean: Wave, noisy: Wave, degraded: Wave, more_noise: bool = False) -> str | None:
     figures = measure_pair(clean, noisy, degraded, estimate_offset(clean, degraded, 2400))
-    return reason_to_refuse(figures, SNR_DB, CONFIG, reverberant)
+    return reason_to_refuse(figures, SNR_DB, CONFIG, more_noise)
 
 
 def mixture(clean: Wave, disturbance: Wave, snr_db: float = SNR_DB) -> Wave:
