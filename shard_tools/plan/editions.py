@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from shard_tools.config import PrepConfig, differences, settings
 from shard_tools.executors.share import Share
+from shard_tools.plan.kinds import split_kinds
 from shard_tools.plan.plan import SPLITS, make_plan, plan_size, split_names
 from shard_tools.scan.catalogue import Clip, dump_rows, load_rows
 from shard_tools.scan.scan import Run, scan, tell_refused
@@ -125,6 +126,8 @@ def _split_speech(
     """
     settled = [clip for edition in earlier for clip in edition.used("speech")]
     used = [clip for clip in clips if clip.refused is None]
+    if config.split_by == "hint":
+        return tuple(_hinted(clips, "speech", earlier))
     if not earlier and len(used) < 2:
         raise ConfigError(
             f"speech: {config.speech}: {len(used)} usable clips; two are needed, one for validation"
@@ -161,6 +164,10 @@ def _split_pool(
         if clip.split is not None
     }
     settled = {clip.path: known[clip.sha256] for clip in used if clip.sha256 in known}
+    if config.split_by == "hint":
+        return tuple(_hinted(clips, role, earlier))
+    if config.split_by == "kind" and role == "noise":
+        return _split_noises(clips, config, [c for e in earlier for c in e.used("noise")])
     if len(used) == 1 and not settled:
         say(f"{role}: a single recording: training and validation share it")
         return tuple(clips)
@@ -172,6 +179,40 @@ def _split_pool(
         )
     return tuple(
         clip if clip.refused else replace(clip, split=split_of[clip.path]) for clip in clips
+    )
+
+
+def _hinted(clips: Sequence[Clip], role: str, earlier: Sequence[Edition]) -> Sequence[Clip]:
+    """Return clips that have the side of their manifest's hint, if there are some for each side."""
+    sides = {clip.split for clip in clips if clip.refused is None}
+    if sides and not earlier and (lacking := {*SPLITS} - sides):
+        raise ConfigError(
+            f"split_by hint: {role}: no usable recording whose split_hint is {lacking.pop()!r}"
+        )
+    return clips
+
+
+def _split_noises(
+    clips: Sequence[Clip], config: PrepConfig, earlier: Sequence[Clip]
+) -> tuple[Clip, ...]:
+    """Return the noises with the side of their kind and source; those between the sides refused."""
+    used = [clip for clip in clips if clip.refused is None]
+    split_of = split_kinds(used, config.val_ratio, earlier)
+    if used and (lacking := {*SPLITS} - {*split_of.values()}):
+        raise ConfigError(
+            f"split_by kind: noise: {config.noise}: no recording for {lacking.pop()}: expected at "
+            "least two kinds and two sources in its manifest; or split_by: name"
+        )
+    spare = sum(split is None for split in split_of.values())
+    if spare:
+        say(f"noise: left out as spare: {spare} of {len(used)}: kind and source on different sides")
+    return tuple(
+        clip
+        if clip.refused
+        else replace(clip, split=split_of[clip.path])
+        if split_of[clip.path]
+        else replace(clip, refused="spare", detail=f"kind {clip.kind}, source {clip.source}")
+        for clip in clips
     )
 
 

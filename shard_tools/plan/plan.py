@@ -107,10 +107,10 @@ def split_names(
     ``settled`` stay where they are.
     """
     split_of = dict(settled or {})
-    fresh = sorted(set(names) - split_of.keys(), key=_hash)
+    fresh = sorted(set(names) - split_of.keys(), key=name_hash)
     most = math.ceil(MOST_VALIDATION * val_ratio * len(fresh))
     for rank, name in enumerate(fresh):
-        split_of[name] = "val" if _hash(name) < val_ratio and rank < most else "train"
+        split_of[name] = "val" if name_hash(name) < val_ratio and rank < most else "train"
     if fresh and "val" not in split_of.values():
         split_of[fresh[0]] = "val"
     if len(fresh) > 1 and "train" not in split_of.values():
@@ -195,6 +195,6 @@ def _speech(clip: Clip, size: PlanSize) -> tuple[int, int]:
     )
 
 
-def _hash(name: str) -> float:
+def name_hash(name: str) -> float:
     """Return a number in [0, 1) that depends on the name alone."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64

@@ -46,7 +46,8 @@ class Clip:
 
     ``samples``, ``speech_start`` and ``speech_stop`` count at 48 kHz; between the latter two lies
     everything within 40 dB of the loudest 20 ms, whose mean level is ``level_db`` (dBFS). ``refused``
-    is why the clip takes no part: unreadable, silent, too_short, quiet, narrow_band, duplicate.
+    is why the clip takes no part: unreadable, silent, too_short, quiet, narrow_band, loud_pauses, spare, duplicate. ``kind`` and ``source`` are the
+    manifest's, where noises are split by them.
     """
 
     path: str
@@ -66,6 +67,8 @@ class Clip:
     split: Split | None = None
     refused: str | None = None
     detail: str | None = None
+    kind: str | None = None
+    source: str | None = None
 
     @property
     def owner(self) -> str:

@@ -12,13 +12,21 @@ from typing import Any
 
 from tqdm import tqdm
 
-from shard_tools.config import ClipsConfig, PrepConfig
+from shard_tools.config import PrepConfig, SplitRule
 from shard_tools.executors.share import Share
 from shard_tools.scan.catalogue import Clip, cut_into_parts, load_rows, scan_part
-from shard_tools.scan.sources import ROLES, File, SpeakerRule, list_files, open_source
+from shard_tools.scan.sources import (
+    ROLES,
+    File,
+    ManifestRow,
+    SpeakerRule,
+    list_files,
+    open_source,
+)
 from timbre import storage
 from timbre.command import say
 from timbre.errors import AudioError
+from timbre.shards import Split
 
 Run = Callable[..., Iterator[tuple[Any, Any]]]
 
@@ -27,6 +35,7 @@ READ_THREADS = 16
 MAX_SHOWN = 5
 # A tenth of a second: what is shorter and goes round is a buzz.
 SHORTEST_NOISE = 4800
+SPLITS: tuple[Split, Split] = ("train", "val")
 
 
 def scan(config: PrepConfig, run: Run, share: Share) -> dict[str, list[Clip]]:
@@ -64,7 +73,7 @@ def scan(config: PrepConfig, run: Run, share: Share) -> dict[str, list[Clip]]:
     rows: dict[str, list[Clip]] = {}
     for role in ROLES:
         count = len(files[role])
-        rows[role] = _judge(measured[:count], files[role], role, config.clips)
+        rows[role] = _judge(measured[:count], files[role], role, config)
         measured = measured[count:]
         _refuse_too_many_unreadable(rows[role], role, config.max_bad_fraction)
     return rows
@@ -85,7 +94,7 @@ def tell_refused(scanned: Mapping[str, Sequence[Clip]], known: set[str]) -> None
 
 
 def _judge(
-    clips: Sequence[Clip], files: Sequence[File], role: str, config: ClipsConfig
+    clips: Sequence[Clip], files: Sequence[File], role: str, config: PrepConfig
 ) -> list[Clip]:
     """Return the clips with what their source says of them, and with why they are refused."""
     judged, seen = [], set()
@@ -93,21 +102,42 @@ def _judge(
         refused, detail = clip.refused, clip.detail
         if refused is None and clip.sha256 in seen:
             refused = "duplicate"
-        elif refused is None and role == "noise" and clip.samples < SHORTEST_NOISE:
-            refused, detail = "too_short", f"{clip.seconds} s"
-        elif refused is None and role == "speech":
-            if clip.level_db < config.min_level_db:
-                refused, detail = "quiet", f"{clip.level_db} dBFS, under {config.min_level_db}"
-            elif clip.bandwidth_hz < config.min_bandwidth_hz:
-                refused = "narrow_band"
-                detail = f"{clip.bandwidth_hz:.0f} Hz, under {config.min_bandwidth_hz:.0f}"
+        elif refused is None:
+            refused, detail = _reason(clip, file, role, config)
         seen.add(clip.sha256)
-        judged.append(
-            replace(
-                clip, speaker=file.speaker, licence=file.licence, refused=refused, detail=detail
-            )
+        described = replace(
+            clip, speaker=file.speaker, licence=file.licence, refused=refused, detail=detail
         )
+        judged.append(_with_side(described, file.row, role, config.split_by))
     return judged
+
+
+def _reason(clip: Clip, file: File, role: str, config: PrepConfig) -> tuple[str | None, str | None]:
+    """Return why a clip is refused, in a word and in figures; None for one that takes part."""
+    row, clips = file.row or ManifestRow(file.path), config.clips
+    if config.split_by == "hint" and row.split_hint not in SPLITS:
+        return "spare", f"split_hint {row.split_hint}"
+    if role == "noise" and clip.samples < SHORTEST_NOISE:
+        return "too_short", f"{clip.seconds} s"
+    if role != "speech":
+        return None, None
+    if clip.level_db < clips.min_level_db:
+        return "quiet", f"{clip.level_db} dBFS, under {clips.min_level_db}"
+    if clip.bandwidth_hz < clips.min_bandwidth_hz:
+        return "narrow_band", f"{clip.bandwidth_hz:.0f} Hz, under {clips.min_bandwidth_hz:.0f}"
+    most = clips.max_pause_db
+    if most is not None and row.pause_db is not None and row.pause_db > most:
+        return "loud_pauses", f"{row.pause_db} dB, above {most}"
+    return None, None
+
+
+def _with_side(clip: Clip, row: ManifestRow | None, role: str, split_by: SplitRule) -> Clip:
+    """Return a clip with what its manifest says of its side, where the config asks for it."""
+    if row is None or clip.refused is not None or split_by == "name":
+        return clip
+    if split_by == "kind":
+        return replace(clip, kind=row.kind, source=row.source) if role == "noise" else clip
+    return replace(clip, split=next(split for split in SPLITS if split == row.split_hint))
 
 
 def _refuse_too_many_unreadable(clips: Sequence[Clip], role: str, most: float) -> None:

@@ -41,6 +41,7 @@ class File(NamedTuple):
     stamp: str
     speaker: str | None
     licence: str | None
+    row: "ManifestRow | None" = None
 
 
 class Source(NamedTuple):
@@ -59,6 +60,10 @@ class ManifestRow:
     speaker: str | None = None
     licence: str | None = None
     license: str | None = None
+    kind: str | None = None
+    source: str | None = None
+    split_hint: str | None = None
+    pause_db: float | None = None
 
 
 def open_source(source: str, role: str) -> Source:
@@ -119,7 +124,7 @@ def list_files(source: Source, role: str, rule: SpeakerRule) -> list[File]:
     if not files:
         endings = " ".join(sorted(audio.ENDINGS))
         raise ConfigError(f"{role}: {source.root}: no audio in it (looked for {endings})")
-    return sorted(files)
+    return sorted(files, key=lambda file: file.path)
 
 
 def _listed(source: Source, role: str, speaker_of: Callable[[str], str | None]) -> list[File]:
@@ -150,6 +155,7 @@ def _listed(source: Source, role: str, speaker_of: Callable[[str], str | None]) 
             present[path].stamp,
             row.speaker or speaker_of(path.removeprefix(f"{role}/")),
             row.licence or row.license,
+            row,
         )
         for path, row in rows.items()
     ]

@@ -136,7 +136,7 @@ def test_a_room_depends_on_seed_and_number_alone() -> None:
         "numpy.random.seed(9); pyroomacoustics.random.seed(9); torch.set_num_threads(2)\n"
         "pyroomacoustics.constants.set('c', 300.0)\n"
         "pyroomacoustics.constants.set('rir_hpf_enable', False)\n"
-        "from shard_tools.rooms import simulate_room\n"
+        "from shard_tools.mix.rooms import simulate_room\n"
         "simulate_room(1, 9); print(hashlib.sha256(simulate_room(1, 4).tobytes()).hexdigest())"
     )
     environment = os.environ | {"OMP_NUM_THREADS": "2", "PRA_NUM_THREADS": "3"}
