@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from timbre.audio.fft import fast_length
 
 from timbre.audio import SAMPLE_RATE, Wave
+from timbre.audio.spectra import fast_length
 
 # An equaliser's gains hold at these frequencies, and go straight between them in log frequency.
 CORNERS_HZ: tuple[float, ...] = tuple(np.geomspace(60.0, SAMPLE_RATE / 2, 8).tolist())

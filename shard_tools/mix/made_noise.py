@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from timbre.audio.fft import fast_length
 
 from shard_tools.mix.colour import CORNERS_HZ
 from timbre.audio import SAMPLE_RATE, Wave
+from timbre.audio.spectra import fast_length
 
 Floats = NDArray[np.float64]
 Power = Callable[[Floats], Floats]
