@@ -252,8 +252,8 @@ def test_the_page_plays_a_pair_whose_degraded_side_is_not_finite(
     page = Path(write_report(config, edition, open_job(config, edition), made)).read_text()
     assert page.count("<audio") >= 9 and "finite_share 0.9" in page
     for player in page.split("base64,")[1:]:
-        heard, _ = audio.decode_bytes(base64.b64decode(player.partition(">")[0]), "example")
-        assert np.isfinite(heard).all() and heard.shape[1] >= 48_000
+        wave, _ = audio.decode_bytes(base64.b64decode(player.partition('"')[0]), "example")
+        assert np.isfinite(wave).all() and wave.shape[1] >= 48_000
     assert page.count("too quiet in the recording") == 3
 
 
