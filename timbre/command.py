@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Protocol
 
 from timbre.errors import ConfigError, TimbreError, ToldError
+from timbre.plain_text import printable, printable_lines
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -80,6 +81,7 @@ def table(rows: Sequence[Sequence[str]], text_columns: int) -> str:
         text_columns: so many columns from the left hold words and are aligned to the left; the
             others hold numbers and are aligned to the right.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
@@ -93,20 +95,25 @@ def table(rows: Sequence[Sequence[str]], text_columns: int) -> str:
 
 def say(message: str) -> None:
     """Print a line of a command's result."""
-    print(message)  # noqa: T201 - results go to standard output
+    print(printable_lines(message))  # noqa: T201 - results go to standard output
 
 
 def tell_warning(message: object) -> None:
     """Print what a user should know though the work went on."""
-    print(f"timbre: warning: {message}", file=sys.stderr)  # noqa: T201 - as errors
+    say_aside(f"timbre: warning: {_text(message)}")
 
 
 def tell(error: object, code: int) -> int:
     """Print what went wrong as every command does; return the exit code."""
-    say_aside(f"timbre: error: {error}")
+    say_aside(f"timbre: error: {_text(error)}")
     return code
 
 
 def say_aside(message: str) -> None:
     """Print a line that is no result."""
-    print(message, file=sys.stderr)  # noqa: T201 - errors go to standard error
+    print(printable_lines(message), file=sys.stderr)  # noqa: T201 - errors go to standard error
+
+
+def _text(message: object) -> str:
+    """Return a message on one line; only our own errors may have several."""
+    return str(message) if isinstance(message, TimbreError) else printable(str(message))

@@ -82,7 +82,7 @@ def from_tree(schema: type[T], tree: dict[str, Any], source: str) -> T:
         removed = [_remove(pending, detail["loc"]) for detail in details]
         if not fresh or not any(removed):
             break
-    raise ConfigError("\n".join([f"{source}:", *(f"  {line}" for line in lines)]))
+    raise ConfigError(f"{source}:", *(f"  {line}" for line in lines))
 
 
 def to_tree(config: Any) -> dict[str, Any]:

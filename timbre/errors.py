@@ -1,8 +1,18 @@
 """Errors that tell the user what to change; the command line prints them without a traceback."""
 
+from timbre.plain_text import printable
+
 
 class TimbreError(Exception):
-    """Something given to timbre cannot be used; the message names it and what was expected."""
+    """Something given to timbre cannot be used; the message names it and what was expected.
+
+    Each argument is a line of the message. A line end within one, which may come with a name that is
+    not ours, is written out, like all control characters; what may be secret in a URL is left out.
+    """
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return "\n".join(printable(str(line)) for line in self.args)
 
 
 class ConfigError(TimbreError):

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         shown = [] if options.json else [str(fault) for fault in report.faults[:MAX_SHOWN]]
         if len(report.faults) > MAX_SHOWN and shown:
             shown.append(f"… and {len(report.faults) - MAX_SHOWN} more: --json names them all")
-        raise WorkError("\n".join([f"{len(report.faults)} faults in {report.manifest}", *shown]))
+        raise WorkError(f"{len(report.faults)} faults in {report.manifest}", *shown)
 
 
 def _to_tree(report: Report) -> dict[str, Any]:

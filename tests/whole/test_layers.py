@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 # Lowest first. A unit imports from lower rows only; units of one row do not import each other.
 ROWS = [
+    {"timbre.plain_text"},
     {"timbre.errors"},
     {"timbre.torch_settings", "timbre.precision", "timbre.packages"},
     {"timbre.config", "timbre.command", "timbre.processes", "timbre.pages"},

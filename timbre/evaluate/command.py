@@ -230,9 +230,9 @@ def _some(data: Data, most: int | None) -> list[cases.Case]:
 def _raise_unreadable(rows: Sequence[Row]) -> None:
     unreadable = [row.error for row in rows if row.error is not None]
     if unreadable:
-        more = f"\nand {len(unreadable) - TOLD} more" if unreadable[TOLD:] else ""
-        shown = "\n".join(unreadable[:TOLD])
-        raise WorkError(f"{len(unreadable)} of {len(rows)} pairs could not be read:\n{shown}{more}")
+        more = [f"and {len(unreadable) - TOLD} more"] if unreadable[TOLD:] else []
+        head = f"{len(unreadable)} of {len(rows)} pairs could not be read:"
+        raise WorkError(head, *unreadable[:TOLD], *more)
 
 
 def _check_writable(folder: str) -> None:

@@ -82,7 +82,7 @@ def load_latest(run_dir: str) -> Found | None:
         except CheckpointError as error:
             warnings.append(f"warning: {error}; going back to the one before")
     if warnings:
-        raise CheckpointError(f"{run_dir}: every checkpoint is damaged:\n" + "\n".join(warnings))
+        raise CheckpointError(f"{run_dir}: every checkpoint is damaged:", *warnings)
     return None
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from timbre import shards
 from timbre.command import at_least, command, say
 from timbre.errors import ConfigError
+from timbre.plain_text import printable
 from timbre.shards import Corpus, DataSource, ShardEntry, ShardIndex, open_corpus
 from timbre.stream import Order, SampleOrder
 
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if given.json:
             say(json.dumps(batch._asdict()))
         else:
-            say(f"{given.epoch}:{sample} " + " ".join(batch.keys))
+            say(f"{given.epoch}:{sample} " + " ".join(map(printable, batch.keys)))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

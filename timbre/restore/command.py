@@ -105,7 +105,7 @@ def _folder(given: argparse.Namespace, recipe: Recipe, wanted: Wanted) -> None:
         )
     if result.failures:
         count = f"{len(result.failures)} of {result.files} files failed"
-        raise WorkError(f"{count}:\n" + "\n".join(result.failures))
+        raise WorkError(f"{count}:", *result.failures)
     say(f"written: {given.output}")
 
 

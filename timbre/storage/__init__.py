@@ -1,5 +1,6 @@
 """Files and stores: reading, listing, publishing whole, and keeping copies."""
 
+from timbre.plain_text import escaped, redacted
 from timbre.storage.cache import FileCache
 from timbre.storage.errors import EndOfFileError, StoreError
 from timbre.storage.files import (
@@ -31,6 +32,7 @@ __all__ = [
     "RemoteReader",
     "Span",
     "StoreError",
+    "escaped",
     "exists",
     "find_below",
     "find_files",
@@ -43,6 +45,7 @@ __all__ = [
     "publish",
     "read",
     "read_range",
+    "redacted",
     "remove",
     "remove_stale_temporaries",
     "sha256",

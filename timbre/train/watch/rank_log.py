@@ -15,6 +15,7 @@ from typing import IO
 import torch
 
 from timbre import storage
+from timbre.plain_text import printable
 
 FOLDER = "logs"
 
@@ -44,10 +45,11 @@ class RankLog:
             self._crashes = True
 
     def write(self, message: str) -> None:
-        """Append one line, or what takes several."""
+        """Append a message; of one of several lines, those after the first are indented."""
         if self._file:
             now = datetime.now(timezone.utc).isoformat(" ", "milliseconds")[:-6]
-            self._file.write(f"{now} {message}\n")
+            lines = "\n  ".join(map(printable, message.splitlines()))
+            self._file.write(f"{now} {lines}\n")
 
     @contextmanager
     def recording(self) -> Iterator[None]:

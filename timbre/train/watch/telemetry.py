@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from timbre.audio import SAMPLE_RATE, Wave
+from timbre.plain_text import printable
 from timbre.train.watch.rank_log import RankLog
 
 # A colour map from black over purple and orange to white, for levels from -90 to 0 dB.
@@ -97,7 +98,7 @@ class Telemetry:
         """Print a line above the bar on the main process, and log it on every rank that says it."""
         self.log.write(message)
         if self.writer:
-            self.bar.write(message, file=sys.stderr)
+            self.bar.write(printable(message), file=sys.stderr)
 
     def advance(self, message: str | None = None) -> None:
         """Move the bar one step on."""
