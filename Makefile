@@ -34,6 +34,7 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture timbre shard_tools benchmarks tests
 
 bench: venv
 	$(BIN)/python -m benchmarks.denoise

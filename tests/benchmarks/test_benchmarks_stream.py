@@ -140,7 +140,7 @@ def growth_of_shared_memory() -> None:
 
 
 def test_memory_that_two_processes_share_counts_once() -> None:
-    program = "from tests.test_benchmarks_stream import *; growth_of_shared_memory()"
+    program = "from tests.benchmarks.test_benchmarks_stream import *; growth_of_shared_memory()"
     command = [
         sys.executable,
         "-c",

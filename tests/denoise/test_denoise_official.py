@@ -87,3 +87,26 @@ def test_a_checkpoint_with_batch_norms_equals_the_official_model(tmp_path: Path)
 def test_bands_are_those_of_libdf(official: Official) -> None:
     assert np.array_equal(official.state.erb_widths(), erb_band_widths())
     assert torch.equal(official.model.mask.erb_inv_fb, band_membership().T)
+
+
+@pytest.fixture(scope="module")
+def noisy() -> list[torch.Tensor]:
+    return [noisy_voice(samples, samples) for samples in (48_000, 30_123, 9_601)]
+
+
+@pytest.fixture(scope="module")
+def batched(noisy: list[torch.Tensor]) -> list[torch.Tensor]:
+    batch = torch.nn.utils.rnn.pad_sequence(noisy, batch_first=True)
+    lengths = torch.tensor([len(clip) for clip in noisy])
+    denoised = DeepFilterNet3.load()(batch, lengths)
+    return [row[:length] for row, length in zip(denoised, lengths, strict=True)]
+
+
+@pytest.mark.official
+@pytest.mark.skipif(not INSTALLED, reason="needs the extra 'official'")
+def test_a_batch_of_denoised_clips_equals_the_official_result(
+    noisy: list[torch.Tensor], batched: list[torch.Tensor]
+) -> None:
+    official = Official()
+    for clip, denoised in zip(noisy, batched, strict=True):
+        assert si_sdr_db(denoised, official.enhance(clip)) > 90

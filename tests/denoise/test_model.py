@@ -348,3 +348,25 @@ def test_recurrent_weights_lie_as_each_kind_of_device_takes_them() -> None:
         assert len(found) == 5
         assert {weight.is_contiguous() for weight in found} == {by_rows}
         assert {weight.T.is_contiguous() for weight in found} == {not by_rows}
+
+
+@pytest.fixture(scope="module")
+def noisy() -> list[torch.Tensor]:
+    return [noisy_voice(samples, samples) for samples in (48_000, 30_123, 9_601)]
+
+
+@pytest.fixture(scope="module")
+def batched(noisy: list[torch.Tensor]) -> list[torch.Tensor]:
+    batch = torch.nn.utils.rnn.pad_sequence(noisy, batch_first=True)
+    lengths = torch.tensor([len(clip) for clip in noisy])
+    denoised = DeepFilterNet3.load()(batch, lengths)
+    return [row[:length] for row, length in zip(denoised, lengths, strict=True)]
+
+
+def test_a_batch_of_denoised_clips_equals_one_by_one(
+    noisy: list[torch.Tensor], batched: list[torch.Tensor]
+) -> None:
+    model = DeepFilterNet3.load()
+    for clip, denoised in zip(noisy, batched, strict=True):
+        assert si_sdr_db(denoised, model(clip[None])[0]) > 100
+        assert si_sdr_db(denoised, clip) < 30  # it did something

@@ -1,6 +1,5 @@
 """A real browser for tests: Chromium without a window, driven through a pipe."""
 
-import base64
 import fcntl
 import json
 import os
@@ -67,11 +66,6 @@ class Browser:
         """Press and release a key."""
         for kind in ("keyDown", "keyUp"):
             self.ask("Input.dispatchKeyEvent", type=kind, key=key, text=key)
-
-    def screenshot(self, path: Path, whole: bool = False) -> None:
-        """Write a PNG file of what is seen, or of the whole page."""
-        data = self.ask("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        path.write_bytes(base64.b64decode(data))
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command to the page and return its answer."""

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.nn.utils.parametrize import is_parametrized
 
 from tests.help.moved_generators import noise
-from timbre.models.wave import Convolution, TransposedConvolution
+from timbre.models.wave import Convolution, TransposedConvolution, WaveGenerator
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 4, 5, 6])
@@ -47,3 +48,33 @@ def test_convolution_looks_exactly_as_far_ahead_as_it_says(
     assert gradient[0, 0].nonzero().max().item() == index * stride + layer.ahead
     if causal:
         assert layer.ahead == stride - 1
+
+
+def test_removing_weight_norm_leaves_the_output_equal() -> None:
+    torch.manual_seed(0)
+    generator = WaveGenerator("tiny", causal=False)
+    assert any(is_parametrized(module, "weight") for module in generator.modules())
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+        wave = 0.1 * torch.randn(2, 1, 4801)
+        before = generator(wave)
+        generator.remove_weight_norm()
+        after = generator(wave)
+    assert not any(is_parametrized(module) for module in generator.modules())
+    assert after.equal(before) and not before.equal(wave)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("excess", [0, 1, 2, 3, 6, 7])
+@pytest.mark.parametrize("causal", [False, True])
+def test_length_is_input_times_stride(stride: int, excess: int, causal: bool) -> None:
+    layer = TransposedConvolution((2, 3), stride + excess, stride, causal)
+    for length in (1, 2, 9):
+        assert layer(torch.zeros(2, 2, length)).shape == (2, 3, length * stride)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (3, 4), (5, 6)])
+def test_a_kernel_shorter_than_its_stride_is_refused(kernel: int, stride: int) -> None:
+    with pytest.raises(ValueError, match=f"kernel {kernel} is shorter than stride {stride}"):
+        TransposedConvolution((1, 1), kernel, stride, causal=False)

@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from timbre.audio import SAMPLE_RATE, filters
 from timbre.stream import augment
-from timbre.stream.augment import HOLES, AugmentConfig, Draw, Sides
+from timbre.stream.augment import HOLES, AugmentConfig, Draw, Sides, apply, draw
 
 SAMPLES = 24000
 MIDDLE = slice(4800, -4800)
@@ -296,3 +296,20 @@ def test_no_value_is_read_back_from_the_device() -> None:
 def test_bounds_that_contradict_each_other_are_refused(given: dict[str, float], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         AugmentConfig(**given)  # type: ignore[arg-type]
+
+
+def test_gain_is_a_little_and_in_common_and_polarity_stays_unless_asked() -> None:
+    only_gain = {f"{name}_share": 0.0 for name in ("low_pass", "tilt", "residual", "hole")}
+    positions = torch.arange(400)
+    drawn = draw(AugmentConfig(**only_gain), 0, 0, positions)
+    assert 0.8 <= float(drawn.gain.min()) < 0.81 and 0.99 < float(drawn.gain.max()) <= 1.0
+    flipped = draw(AugmentConfig(**only_gain, flip_polarity=True), 0, 0, positions)
+    assert 0.4 < float((flipped.gain < 0).float().mean()) < 0.6
+    torch.manual_seed(0)
+    wave = 0.1 * torch.randn(400, 1, 1200)
+    for parameters_drawn in (drawn, flipped):
+        bandwidth_hz = torch.full((400,), 24000.0)
+        sides = apply(parameters_drawn, Sides(wave / 3, wave, None, bandwidth_hz))
+        gain = parameters_drawn.gain[:, None, None]
+        torch.testing.assert_close(sides.clean, wave * gain)
+        torch.testing.assert_close(sides.degraded, wave / 3 * gain)

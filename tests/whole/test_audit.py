@@ -4,21 +4,13 @@ A row has its essence here; the depth is in test_validate, distributed/ (R1, 4, 
 test_stream (R2, 6), test_train, test_descent, test_generators (R3), test_plan, test_editions (1),
 test_schedule (2, 12), test_wave_layers (3), test_align (5), test_bank, test_prep (7), test_augment (9),
 test_quality, test_verify (10), test_denoise, test_denoise_official, test_degrade (11), and what
-training costs in test_train_step_benchmark and benchmarks/.
-"""
+training costs in test_train_step_benchmark and benchmarks/."""
 
-import ast
 import gc
 import json
 import math
-import multiprocessing
-import pickle
 import shutil
-import subprocess
-import sys
-import tarfile
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -29,41 +21,19 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
-from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from shard_tools.config import PrepConfig
-from shard_tools.executors.local import run_local
-from shard_tools.judge.align import MIN_CONFIDENCE, estimate_offset
-from shard_tools.judge.quality import QualityConfig, measure_pair, reason_to_refuse
-from shard_tools.make.job import Job, open_job, shard_task
-from shard_tools.make.shard import make_shard
 from shard_tools.make.tar import build_tar
-from shard_tools.mix.bank import fill_bank
-from shard_tools.plan.editions import Edition, begin_edition
-from shard_tools.plan.plan import SPLITS, split_names
-from shard_tools.prep.prep import ALL
-from shard_tools.verify.manifest import verify
 from tests.conftest import ROOT
-from tests.help.denoise_inputs import noisy_voice, si_sdr_db
-from tests.help.made_shards import content, make_shards, publish_tar, rewrite_shard, stored_pairs
-from tests.help.official_deepfilternet import INSTALLED, Official
+from tests.help.made_shards import make_shards, publish_tar, rewrite_shard, stored_pairs
 from tests.train.distributed.launch import torchrun
 from tests.train.distributed.report_audit import GAINS, STEPS, figures, rates
 from timbre import config as configs
-from timbre import shards
-from timbre.audio import SAMPLE_RATE, Wave, metrics
-from timbre.audio.synthetic.noise import noise
-from timbre.audio.synthetic.voice import voice
-from timbre.denoise import DeepFilterNet3
+from timbre.audio import metrics
 from timbre.errors import ConfigError
 from timbre.models import checkpoint
-from timbre.models.wave import TransposedConvolution, WaveGenerator
-from timbre.shards.corpus import DataSource, open_corpus
 from timbre.shards.whole_pairs import load_pair
-from timbre.stream.augment import AugmentConfig, Sides, apply, draw
-from timbre.stream.pair_stream import PairStream, StreamConfig
 from timbre.train.config import TrainConfig
 from timbre.train.gan.gan import DTYPES, Precision
 from timbre.train.gan.schedule import AdversarialConfig, adversarial_share, resolve_start
@@ -108,9 +78,6 @@ def _on_the_cpu() -> Iterator[None]:
     """Figures are compared to the last bit with those of ranks on the CPU."""
     with placed_on("cpu"):
         yield
-
-
-# Real ranks: rows R1, 12, 14, and "metrics equal on several GPUs", "best-model choice right".
 
 
 class Ranks(NamedTuple):
@@ -231,9 +198,6 @@ def test_row_4_validation_reports_gan_losses_and_teaches_the_discriminator_nothi
         assert parameter.equal(was) and parameter.grad is None
 
 
-# R2
-
-
 @pytest.mark.parametrize(
     ("override", "told"),
     [
@@ -253,27 +217,6 @@ def test_row_r2_a_contradiction_is_refused_before_any_work_naming_both_values(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("override", "told"),
-    [
-        ("max_offset_seconds=1", ("max_offset_seconds 1", "save_segment_seconds 2")),
-        ("quality.min_seconds=3", ("min_seconds 3", "save_segment_seconds 2")),
-        ("quality.min_active_seconds=3", ("min_active_seconds 3", "save_segment_seconds 2")),
-        ("mix={snr_db_low: 9, snr_db_high: 5}", ("snr_db_low 9", "snr_db_high 5")),
-        ("mix={level_db_low: -20, level_db_high: -30}", ("level_db_low -20", "level_db_high -30")),
-    ],
-)
-def test_row_r2_a_contradiction_of_a_prep_config_is_refused_naming_both_values(
-    override: str, told: tuple[str, str]
-) -> None:
-    with pytest.raises(ConfigError) as refused:
-        configs.load(PrepConfig, ROOT / "configs/prep_tiny.yaml", [override])
-    assert all(part in str(refused.value) for part in told), refused.value
-
-
-# R3
-
-
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """The device that runs are placed on in a test."""
@@ -288,7 +231,7 @@ no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
     "device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, no_cuda])], indirect=True
 )
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_row_r3_mixed_precision_trains_both_networks_without_an_outdated_call(
+def test_mixed_precision_trains_both_networks_without_an_outdated_call(
     urls: list[str], tmp_path: Path, device: str, precision: Precision
 ) -> None:
     seen = set()
@@ -320,196 +263,6 @@ def test_row_r3_mixed_precision_trains_both_networks_without_an_outdated_call(
 def parameters(run: Run) -> Iterator[tuple[str, torch.nn.Parameter]]:
     for name in ("generator", "discriminator"):
         yield from getattr(run.gan, name).named_parameters(name)
-
-
-def test_row_r3_removing_weight_norm_leaves_the_output_equal() -> None:
-    torch.manual_seed(0)
-    generator = WaveGenerator("tiny", causal=False)
-    assert any(is_parametrized(module, "weight") for module in generator.modules())
-    with torch.no_grad():
-        for parameter in generator.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-        wave = 0.1 * torch.randn(2, 1, 4801)
-        before = generator(wave)
-        generator.remove_weight_norm()
-        after = generator(wave)
-    assert not any(is_parametrized(module) for module in generator.modules())
-    assert after.equal(before) and not before.equal(wave)
-
-
-# Prep: rows 1, 7, 10, on recordings of which no speaker is known.
-
-
-class Prepared(NamedTuple):
-    config: PrepConfig
-    edition: Edition
-    job: Job
-    sources: Path
-
-
-@pytest.fixture(scope="module")
-def prepared(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """A job whose noises and rooms are gone from the disk before its first shard is made."""
-    sources = tmp_path_factory.mktemp("audit")
-    shutil.copytree(corpus, sources, dirs_exist_ok=True)
-    (sources / "manifest.jsonl").unlink()  # it names the speakers
-    given = [f"{role}={sources}/{role}" for role in ("speech", "noise", "rir")]
-    given += [f"output={sources}/out", "denoiser.name=none", "reverb.share=1", "workers=1"]
-    given += ["clips.speaker_level=null", "mix.babble_share=0"]
-    config = configs.load(PrepConfig, ROOT / "configs/prep_tiny.yaml", given)
-    edition = begin_edition(config, [], "", run_local, ALL)
-    assert edition is not None
-    job = open_job(config, edition)
-    for role in ("noise", "rir"):
-        shutil.rmtree(sources / role)
-    return Prepared(config, edition, job, sources)
-
-
-def test_row_1_eight_per_cent_are_for_validation_unless_asked_otherwise() -> None:
-    assert PrepConfig("speech", "noise", "output").val_ratio == 0.08
-    split_of = split_names([f"speaker {number}" for number in range(3000)], 0.08)
-    assert Counter(split_of.values())["val"] / 3000 == pytest.approx(0.08, abs=0.015)
-
-
-def test_row_1_no_speaker_is_on_both_sides(manifest_url: str) -> None:
-    manifest = shards.load_manifest(manifest_url)
-    speakers = {
-        split: {p.meta.speaker for s in entries for p in stored_pairs(manifest_url, s.path)}
-        for split, entries in manifest.splits.items()
-    }
-    assert all(speakers[split] and "" not in speakers[split] for split in SPLITS)
-    assert not speakers["train"] & speakers["val"]
-
-
-def test_row_1_where_nobody_is_named_no_recording_is_on_both_sides(prepared: Prepared) -> None:
-    plan = prepared.job.plan
-    recordings: dict[str, set[str]] = {split: set() for split in SPLITS}
-    for split, number in plan.shards():
-        recordings[split] |= {piece.clip.path for piece in plan.shard(split, number)}
-    assert all(recordings.values()) and not recordings["train"] & recordings["val"]
-    assert all(clip.owner == clip.path for clip in prepared.edition.used("speech"))
-
-
-def test_row_7_a_worker_makes_shards_without_reading_a_noise_or_a_room_again(
-    prepared: Prepared,
-) -> None:
-    config, job = prepared.config, prepared.job
-    as_sent = pickle.loads(pickle.dumps(job.settings))
-    for shard in job.plan.shards():
-        make_shard(as_sent, shard_task(config, job, shard))
-    rooms = [
-        json.loads(data)["rir"]
-        for path in (prepared.sources / "out").rglob("*.tar")
-        for name, data in members(path)
-        if name.endswith(".json")
-    ]
-    assert len(rooms) > 8 and all(rooms)
-
-
-def members(tar: Path) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(tar) as opened:
-        for member in opened:
-            file = opened.extractfile(member)
-            assert file is not None
-            yield member.name, file.read()
-
-
-def mark(sent: bytes) -> None:
-    pickle.loads(sent).samples[-1] = -16384
-
-
-def test_row_7_a_recording_is_decoded_once_into_memory_that_processes_share() -> None:
-    decoded: Counter[int] = Counter()
-
-    def produce(number: int) -> Wave:
-        decoded[number] += 1
-        return np.full(50_000, 0.5, np.float32)
-
-    bank = fill_bank(["a", "b"], [50_000, 50_000], produce, "rir")
-    sent = pickle.dumps(bank)  # as a worker gets it
-    assert len(sent) < 1000
-    assert pickle.loads(sent).wave(1).min() == 1.0
-    worker = multiprocessing.get_context("fork").Process(target=mark, args=(sent,))
-    worker.start()
-    worker.join()
-    assert bank.wave(1)[-1] == pytest.approx(-0.5, abs=1e-4)  # one block: what it wrote we read
-    assert decoded == {0: 1, 1: 1}
-
-
-Pair = tuple[Wave, Wave, Wave]
-
-
-def fair_pair() -> Pair:
-    """Clean speech, the same at 10 dB in noise, and what a fair denoiser leaves of that."""
-    clean = voice(2.0, np.random.default_rng(3))
-    disturbance = noise("pink", 2.0, np.random.default_rng(4))
-    disturbance *= np.float32(clean.std() / disturbance.std())
-    return clean, clean + np.float32(10**-0.5) * disturbance, 0.9 * clean + 0.1 * disturbance
-
-
-def replaced(pair: Pair, side: int, wave: Wave) -> Pair:
-    clean, noisy, degraded = (wave if number == side else old for number, old in enumerate(pair))
-    return clean, noisy, degraded
-
-
-def clipped(pair: Pair) -> Pair:
-    limit = 0.2 * np.abs(pair[0]).max()
-    clean = np.clip(pair[0], -limit, limit)
-    return clean, clean + pair[1] - pair[0], clean
-
-
-FAULTS = {
-    "too_short": lambda p: tuple(side[20_000:40_000] for side in p),
-    "silent_clean": lambda p: (1e-3 * p[0], p[1], p[2]),
-    "snr_missed": lambda p: replaced(p, 1, p[0] + 2 * (p[1] - p[0])),
-    "clipped_clean": clipped,
-    "denoiser_lost_speech": lambda p: replaced(p, 2, 0.05 * p[2]),
-    "unaligned": lambda p: replaced(p, 2, voice(2.0, np.random.default_rng(99))),
-    "non_finite": lambda p: replaced(p, 1, np.where(np.arange(96_000) == 9, np.nan, p[1])),
-    None: lambda p: p,
-}
-
-
-@pytest.mark.parametrize("reason", FAULTS)
-def test_row_10_a_pair_with_a_fault_is_refused_by_its_name_and_a_fair_one_passes(
-    reason: str | None,
-) -> None:
-    clean, noisy, degraded = FAULTS[reason](fair_pair())
-    figures = measure_pair(clean, noisy, degraded, estimate_offset(clean, degraded, 960))
-    assert reason_to_refuse(figures, 10.0, QualityConfig()) == reason
-
-
-def test_row_10_prep_writes_no_refused_pair_and_counts_each_in_its_index(
-    prepared: Prepared, tmp_path: Path
-) -> None:
-    strict = QualityConfig(min_active_seconds=1.9)
-    job = prepared.job.settings._replace(folder=str(tmp_path), quality=strict)
-    shard = prepared.job.plan.shards()[0]
-    task = shard_task(prepared.config, prepared.job, shard)
-    make_shard(job, task)
-    path = shards.shard_path(*shard)
-    index = json.loads((tmp_path / shards.index_path(path)).read_text())
-    refused = {reason: len(pairs) for reason, pairs in index["rejected"].items()}
-    assert refused["silent_clean"] > 0 and len(index["pairs"]) > 0
-    assert sum(refused.values()) + len(index["pairs"]) == len(task.pieces)
-
-
-def test_row_10_verify_passes_whole_shards_and_names_what_is_damaged(
-    manifest_url: str, tmp_path: Path
-) -> None:
-    assert verify(manifest_url) == []
-    shutil.copytree(Path(manifest_url).parent, tmp_path, dirs_exist_ok=True)
-    shard = shards.load_manifest(manifest_url).shards("train")[0]
-    data = bytearray((tmp_path / shard.path).read_bytes())
-    data[len(data) // 2] ^= 4
-    (tmp_path / shard.path).write_bytes(data)
-    faults = verify(f"{tmp_path}/manifest.json")
-    stem = shard.path.removesuffix(".tar")
-    assert any("sha256" in fault for fault in faults)
-    assert all(fault.startswith(stem) for fault in faults)
-
-
-# 2
 
 
 @pytest.fixture(scope="module")
@@ -579,262 +332,6 @@ def test_row_2_the_start_counts_optimizer_steps_and_none_before_five_epochs_is_a
         resolve_start(AdversarialConfig(start_step=199), 40)
     shares = [adversarial_share(step, 200, AdversarialConfig(ramp_steps=4)) for step in range(1210)]
     assert shares[1199:1205] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0] and not any(shares[:1200])
-
-
-# 3
-
-
-@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5, 6])
-@pytest.mark.parametrize("excess", [0, 1, 2, 3, 6, 7])
-@pytest.mark.parametrize("causal", [False, True])
-def test_row_3_length_is_input_times_stride(stride: int, excess: int, causal: bool) -> None:
-    layer = TransposedConvolution((2, 3), stride + excess, stride, causal)
-    for length in (1, 2, 9):
-        assert layer(torch.zeros(2, 2, length)).shape == (2, 3, length * stride)
-
-
-@pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (3, 4), (5, 6)])
-def test_row_3_a_kernel_shorter_than_its_stride_is_refused(kernel: int, stride: int) -> None:
-    with pytest.raises(ValueError, match=f"kernel {kernel} is shorter than stride {stride}"):
-        TransposedConvolution((1, 1), kernel, stride, causal=False)
-
-
-# 5
-
-
-def smeared(clean: Wave, delay: float) -> Wave:
-    """The clip later by ``delay``, its lows late, in hum: what pulls a dot product's peak aside."""
-    hz = np.fft.rfftfreq(len(clean), 1 / SAMPLE_RATE)
-    lows_late = np.exp(-4j * np.pi * hz / 300 * np.exp(-(((hz - 200) / 300) ** 2)))
-    turned = np.fft.rfft(clean) * lows_late * np.exp(-2j * np.pi * hz * delay / SAMPLE_RATE)
-    wave: Wave = np.fft.irfft(turned, len(clean)).astype(np.float32)
-    hum = noise("hum", len(clean) / SAMPLE_RATE, np.random.default_rng(9))
-    return wave + np.float32(0.3 * clean.std() / hum.std()) * hum
-
-
-def dot_product_offset(clean: Wave, degraded: Wave, reach: int) -> int:
-    turned = np.fft.rfft(degraded, 2 * len(clean)) * np.conj(np.fft.rfft(clean, 2 * len(clean)))
-    lags = np.fft.irfft(turned)
-    return int(np.argmax([*lags[-reach:], *lags[: reach + 1]])) - reach
-
-
-@pytest.mark.parametrize("offset", [-703, -1, 0, 37, 480, 1003])
-def test_row_5_each_pairs_offset_and_its_sign_are_found_where_a_dot_product_errs(
-    offset: int,
-) -> None:
-    for seed in (0, 1):  # pair by pair
-        clean = voice(2.0, np.random.default_rng(seed))
-        degraded = smeared(clean, offset)  # degraded[n + offset] is clean[n]
-        found = estimate_offset(clean, degraded, 1440)
-        assert found.offset == offset and found.confidence > MIN_CONFIDENCE
-        assert abs(dot_product_offset(clean, degraded, 1440) - offset) > 20
-
-
-def test_row_5_a_part_of_a_sample_is_told_and_an_unrelated_pair_has_no_confidence() -> None:
-    clean = voice(2.0, np.random.default_rng(0))
-    found = estimate_offset(clean, smeared(clean, 100.3), 1440)
-    assert found.offset == 100 and 0.2 < found.fraction < 0.4
-    for seed in range(50, 56):
-        other = voice(2.0, np.random.default_rng(seed))
-        assert estimate_offset(clean, other, 1440).confidence < MIN_CONFIDENCE
-
-
-# 6
-
-
-def test_row_6_the_crop_is_drawn_in_clean_time_and_shifted_by_the_pairs_offset(
-    tmp_path: Path,
-) -> None:
-    """Both sides agree at every sample wherever the cut falls, and it falls up to both ends."""
-    url = make_shards(tmp_path, [4], [1])  # offsets -90, 0, 35 and 300
-    samples = SAMPLE_RATE // 4
-    stream = PairStream(
-        [open_corpus(DataSource(url), "train")], StreamConfig(samples - 280, 4, 0, 1, 0)
-    )
-    starts: dict[int, set[int]] = {number: set() for number in range(4)}
-    for batch in islice(stream, 60):
-        assert not batch.replaced
-        for key, degraded, clean in zip(
-            batch.keys, batch.degraded.numpy(), batch.clean.numpy(), strict=True
-        ):
-            number = int(key[-1])
-            whole = content(key, samples + 7 * number)
-            windows = np.lib.stride_tricks.sliding_window_view(whole, 16)
-            (start,) = np.flatnonzero((windows == clean[:16]).all(axis=1)).tolist()
-            starts[number].add(start)
-            kept = min(len(clean), len(whole) - abs((-90, 0, 35, 300)[number]))
-            np.testing.assert_array_equal(clean[:kept], whole[start : start + kept])
-            np.testing.assert_array_equal(degraded[:kept], clean[:kept] // 2)
-    for number, offset in enumerate((-90, 0, 35, 300)):
-        low = max(0, -offset)
-        high = low + max(samples + 7 * number - abs(offset) - (samples - 280), 0)
-        assert min(starts[number]) <= low + 30 and max(starts[number]) >= high - 30
-        assert low <= min(starts[number]) and max(starts[number]) <= high
-
-
-# 8
-
-# Two forms of one thing: a place, a device, bytes, the result of a try, one bandwidth or one each.
-ONE_THING = [
-    {"str", "Path"},
-    {"str", "torch.device"},
-    {"bytes", "mmap.mmap"},
-    {"bytes", "memoryview"},
-    {"PairBytes", "BadPair"},
-    {"R", "Failure"},
-    {"int", "slice"},
-    {"float", "Tensor"},
-]
-
-
-def types_of(annotation: ast.expr) -> set[str]:
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        annotation = ast.parse(annotation.value, mode="eval").body
-    if isinstance(annotation, ast.BinOp):
-        return types_of(annotation.left) | types_of(annotation.right)
-    return {ast.unparse(annotation)} - {"None"}
-
-
-def loosely_typed(source: str) -> list[str]:
-    """Return the parameters that have no type, or take a list as well as an array, say."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-            for argument in given:
-                if argument.arg in ("self", "cls") and argument is given[0]:
-                    continue
-                types = types_of(argument.annotation) if argument.annotation else set()
-                words = {word for name in types for word in ("Union", "ArrayLike") if word in name}
-                if words or (len(types) != 1 and types not in ONE_THING):
-                    found.append(f"{node.name}({argument.arg})")
-    return found
-
-
-def sources() -> list[Path]:
-    return sorted(
-        path for tree in ("timbre", "shard_tools") for path in (ROOT / tree).rglob("*.py")
-    )
-
-
-def test_row_8_every_parameter_has_one_explicit_type() -> None:
-    fault = "def add_noise(noise: list[float] | np.ndarray, snr_db: float, level=0): ..."
-    assert loosely_typed(fault) == ["add_noise(noise)", "add_noise(level)"]
-    found = {str(path): loose for path in sources() if (loose := loosely_typed(path.read_text()))}
-    assert found == {}
-
-
-# 9
-
-
-def test_row_9_gain_is_a_little_and_in_common_and_polarity_stays_unless_asked() -> None:
-    only_gain = {f"{name}_share": 0.0 for name in ("low_pass", "tilt", "residual", "hole")}
-    positions = torch.arange(400)
-    drawn = draw(AugmentConfig(**only_gain), 0, 0, positions)
-    assert 0.8 <= float(drawn.gain.min()) < 0.81 and 0.99 < float(drawn.gain.max()) <= 1.0
-    flipped = draw(AugmentConfig(**only_gain, flip_polarity=True), 0, 0, positions)
-    assert 0.4 < float((flipped.gain < 0).float().mean()) < 0.6
-    torch.manual_seed(0)
-    wave = 0.1 * torch.randn(400, 1, 1200)
-    for parameters_drawn in (drawn, flipped):
-        bandwidth_hz = torch.full((400,), 24000.0)
-        sides = apply(parameters_drawn, Sides(wave / 3, wave, None, bandwidth_hz))
-        gain = parameters_drawn.gain[:, None, None]
-        torch.testing.assert_close(sides.clean, wave * gain)
-        torch.testing.assert_close(sides.degraded, wave / 3 * gain)
-
-
-# 11
-
-
-@pytest.fixture(scope="module")
-def noisy() -> list[torch.Tensor]:
-    return [noisy_voice(samples, samples) for samples in (48_000, 30_123, 9_601)]
-
-
-@pytest.fixture(scope="module")
-def batched(noisy: list[torch.Tensor]) -> list[torch.Tensor]:
-    batch = torch.nn.utils.rnn.pad_sequence(noisy, batch_first=True)
-    lengths = torch.tensor([len(clip) for clip in noisy])
-    denoised = DeepFilterNet3.load()(batch, lengths)
-    return [row[:length] for row, length in zip(denoised, lengths, strict=True)]
-
-
-def test_row_11_a_batch_of_denoised_clips_equals_one_by_one(
-    noisy: list[torch.Tensor], batched: list[torch.Tensor]
-) -> None:
-    model = DeepFilterNet3.load()
-    for clip, denoised in zip(noisy, batched, strict=True):
-        assert si_sdr_db(denoised, model(clip[None])[0]) > 100
-        assert si_sdr_db(denoised, clip) < 30  # it did something
-
-
-@pytest.mark.official
-@pytest.mark.skipif(not INSTALLED, reason="needs the extra 'official'")
-def test_row_11_a_batch_of_denoised_clips_equals_the_official_result(
-    noisy: list[torch.Tensor], batched: list[torch.Tensor]
-) -> None:
-    official = Official()
-    for clip, denoised in zip(noisy, batched, strict=True):
-        assert si_sdr_db(denoised, official.enhance(clip)) > 90
-
-
-# 13
-
-
-def lint(*words: str, given: str = "") -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise"]
-    return subprocess.run(
-        [*command, *words], input=given, cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-
-def test_row_13_lint_finds_no_unused_code_here() -> None:
-    found = lint("--select=F,ARG", ".")
-    assert found.returncode == 0, found.stdout
-
-
-@pytest.mark.parametrize(
-    ("made_up", "rule"),
-    [
-        ("def load(x: int) -> int:\n    val_sampler = x + 1\n    return x\n", "F841"),
-        ("import torch\n", "F401"),
-        ("def load(x: int, val_sampler: int) -> int:\n    return x\n", "ARG001"),
-    ],
-)
-def test_row_13_the_projects_own_lint_refuses_an_unused_name(made_up: str, rule: str) -> None:
-    refused = lint("--stdin-filename=timbre/made_up.py", "-", given=made_up)
-    assert refused.returncode == 1 and rule in refused.stdout, refused.stdout
-
-
-def unused(definitions: Sequence[str], users: Sequence[str]) -> list[str]:
-    """Return the top-level names of ``definitions`` that no source of ``users`` mentions."""
-    used: set[str] = set()
-    for source in users:
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                used.add(node.id)
-            elif isinstance(node, ast.Attribute):
-                used.add(node.attr)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                used |= set(node.value.replace(".", " ").split())
-    names = []
-    for source in definitions:
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                names.append(node.name)
-            elif isinstance(node, ast.Assign):
-                names += [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return [name for name in names if name not in used and not name.startswith("__")]
-
-
-def test_row_13_no_definition_is_left_that_nothing_uses() -> None:
-    assert unused(["val_sampler = 1\ndef load(): ..."], ["load()"]) == ["val_sampler"]
-    users = [*sources(), *sorted((ROOT / "benchmarks").rglob("*.py"))]
-    assert unused(*([path.read_text() for path in paths] for paths in (sources(), users))) == []
-
-
-# What the audit also asked for; several GPUs, best model, segment error: R1, R2; CUDA, weight norm: R3.
 
 
 def test_also_asked_prepared_speech_trains_and_the_result_loads(

@@ -1,7 +1,7 @@
 """What is measured of every estimate: the figures, their units, and which way is better."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -163,11 +163,6 @@ def measure_alone(wave: Tensor, names: Sequence[str]) -> dict[str, float]:
             values = zip(meter.names, meter.measure(wave, wave, TOP_HZ), strict=True)
             found |= {name: value for name, value in values if name in names}
     return found
-
-
-def meanings(names: Sequence[str]) -> Mapping[str, str]:
-    """Return what each figure means."""
-    return {name: FIGURES[name].meaning for name in names}
 
 
 def _wanted(names: Sequence[str]) -> Iterator[Meter]:

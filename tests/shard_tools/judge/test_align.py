@@ -3,6 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shard_tools.judge.align import MIN_CONFIDENCE, UNKNOWN, estimate_offset
+from timbre.audio import SAMPLE_RATE
 from timbre.audio.synthetic.noise import NoiseKind, noise
 from timbre.audio.synthetic.room import room_response
 from timbre.audio.synthetic.voice import voice
@@ -122,3 +123,40 @@ def test_an_offset_beyond_the_range_is_not_believed(clips: list[Wave]) -> None:
 
 def test_a_range_of_zero_leaves_nothing_to_compare_with(clips: list[Wave]) -> None:
     assert estimate_offset(clips[0], clips[0], 0) == UNKNOWN
+
+
+def smeared(clean: Wave, delay: float) -> Wave:
+    """The clip later by ``delay``, its lows late, in hum: what pulls a dot product's peak aside."""
+    hz = np.fft.rfftfreq(len(clean), 1 / SAMPLE_RATE)
+    lows_late = np.exp(-4j * np.pi * hz / 300 * np.exp(-(((hz - 200) / 300) ** 2)))
+    turned = np.fft.rfft(clean) * lows_late * np.exp(-2j * np.pi * hz * delay / SAMPLE_RATE)
+    wave: Wave = np.fft.irfft(turned, len(clean)).astype(np.float32)
+    hum = noise("hum", len(clean) / SAMPLE_RATE, np.random.default_rng(9))
+    return wave + np.float32(0.3 * clean.std() / hum.std()) * hum
+
+
+def dot_product_offset(clean: Wave, degraded: Wave, reach: int) -> int:
+    turned = np.fft.rfft(degraded, 2 * len(clean)) * np.conj(np.fft.rfft(clean, 2 * len(clean)))
+    lags = np.fft.irfft(turned)
+    return int(np.argmax([*lags[-reach:], *lags[: reach + 1]])) - reach
+
+
+@pytest.mark.parametrize("offset", [-703, -1, 0, 37, 480, 1003])
+def test_each_pairs_offset_and_its_sign_are_found_where_a_dot_product_errs(
+    offset: int,
+) -> None:
+    for seed in (0, 1):  # pair by pair
+        clean = voice(2.0, np.random.default_rng(seed))
+        degraded = smeared(clean, offset)  # degraded[n + offset] is clean[n]
+        found = estimate_offset(clean, degraded, 1440)
+        assert found.offset == offset and found.confidence > MIN_CONFIDENCE
+        assert abs(dot_product_offset(clean, degraded, 1440) - offset) > 20
+
+
+def test_a_part_of_a_sample_is_measured_and_an_unrelated_pair_has_no_confidence() -> None:
+    clean = voice(2.0, np.random.default_rng(0))
+    found = estimate_offset(clean, smeared(clean, 100.3), 1440)
+    assert found.offset == 100 and 0.2 < found.fraction < 0.4
+    for seed in range(50, 56):
+        other = voice(2.0, np.random.default_rng(seed))
+        assert estimate_offset(clean, other, 1440).confidence < MIN_CONFIDENCE

@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from shard_tools.judge.align import Alignment, estimate_offset
 from shard_tools.judge.quality import PairQuality, QualityConfig, measure_pair, reason_to_refuse
+from tests.help.denoise_inputs import noisy_voice
 from timbre.audio.synthetic.noise import noise
 from timbre.audio.synthetic.room import room_response
 from timbre.audio.synthetic.voice import voice
@@ -184,3 +186,51 @@ def test_the_thresholds_of_the_config_decide(clips: list[Wave], disturbances: li
     )
     assert reason_to_refuse(figures, SNR_DB, CONFIG) == "unaligned"
     assert reason_to_refuse(figures, SNR_DB, QualityConfig(min_confidence=0.3)) is None
+
+
+Pair = tuple[Wave, Wave, Wave]
+
+
+def fair_pair() -> Pair:
+    """Clean speech, the same at 10 dB in noise, and what a fair denoiser leaves of that."""
+    clean = voice(2.0, np.random.default_rng(3))
+    disturbance = noise("pink", 2.0, np.random.default_rng(4))
+    disturbance *= np.float32(clean.std() / disturbance.std())
+    return clean, clean + np.float32(10**-0.5) * disturbance, 0.9 * clean + 0.1 * disturbance
+
+
+def replaced(pair: Pair, side: int, wave: Wave) -> Pair:
+    clean, noisy, degraded = (wave if number == side else old for number, old in enumerate(pair))
+    return clean, noisy, degraded
+
+
+def clipped(pair: Pair) -> Pair:
+    limit = 0.2 * np.abs(pair[0]).max()
+    clean = np.clip(pair[0], -limit, limit)
+    return clean, clean + pair[1] - pair[0], clean
+
+
+FAULTS = {
+    "too_short": lambda p: tuple(side[20_000:40_000] for side in p),
+    "silent_clean": lambda p: (1e-3 * p[0], p[1], p[2]),
+    "snr_missed": lambda p: replaced(p, 1, p[0] + 2 * (p[1] - p[0])),
+    "clipped_clean": clipped,
+    "denoiser_lost_speech": lambda p: replaced(p, 2, 0.05 * p[2]),
+    "unaligned": lambda p: replaced(p, 2, voice(2.0, np.random.default_rng(99))),
+    "non_finite": lambda p: replaced(p, 1, np.where(np.arange(96_000) == 9, np.nan, p[1])),
+    None: lambda p: p,
+}
+
+
+@pytest.mark.parametrize("reason", FAULTS)
+def test_a_pair_with_a_fault_is_refused_by_its_name_and_a_fair_one_passes(
+    reason: str | None,
+) -> None:
+    clean, noisy, degraded = FAULTS[reason](fair_pair())
+    figures = measure_pair(clean, noisy, degraded, estimate_offset(clean, degraded, 960))
+    assert reason_to_refuse(figures, 10.0, QualityConfig()) == reason
+
+
+@pytest.fixture(scope="module")
+def noisy() -> list[torch.Tensor]:
+    return [noisy_voice(samples, samples) for samples in (48_000, 30_123, 9_601)]

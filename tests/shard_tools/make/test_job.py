@@ -1,7 +1,10 @@
 """What a job draws noises from: babbles of other speakers of the same side, rooms of both kinds."""
 
 import base64
-from collections.abc import Sequence
+import json
+import pickle
+import tarfile
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from shard_tools.mix.rooms import room_name, simulate_room
 from shard_tools.plan.editions import load_editions
 from shard_tools.prep.prep import prep
 from shard_tools.scan.catalogue import Clip, read_stretch
+from tests.shard_tools.conftest import Prepared
 from timbre import audio
 from timbre import config as configs
 from timbre.audio import Wave
@@ -263,3 +267,27 @@ def test_a_worker_with_another_denoiser_than_the_plans_is_refused(config: PrepCo
     task = shard_task(config, job, job.plan.shards()[0])
     with pytest.raises(ConfigError, match="weights on this machine have SHA-256 none, the plan"):
         make_shard(job.settings._replace(denoiser_sha256="ab" * 32), task)
+
+
+def test_a_worker_makes_shards_without_reading_a_noise_or_a_room_again(
+    prepared: Prepared,
+) -> None:
+    config, job = prepared.config, prepared.job
+    as_sent = pickle.loads(pickle.dumps(job.settings))
+    for shard in job.plan.shards():
+        make_shard(as_sent, shard_task(config, job, shard))
+    rooms = [
+        json.loads(data)["rir"]
+        for path in (prepared.sources / "out").rglob("*.tar")
+        for name, data in members(path)
+        if name.endswith(".json")
+    ]
+    assert len(rooms) > 8 and all(rooms)
+
+
+def members(tar: Path) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(tar) as opened:
+        for member in opened:
+            file = opened.extractfile(member)
+            assert file is not None
+            yield member.name, file.read()

@@ -1,6 +1,9 @@
 """Recordings in shared memory."""
 
+import multiprocessing
+import pickle
 import tracemalloc
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -61,3 +64,25 @@ def test_changing_a_stretch_leaves_the_bank_alone(bank: Bank) -> None:
     stretch = bank.stretch(4, 100, 1_000)
     stretch *= 0
     np.testing.assert_array_equal(bank.wave(4), kept)
+
+
+def mark(sent: bytes) -> None:
+    pickle.loads(sent).samples[-1] = -16384
+
+
+def test_a_recording_is_decoded_once_into_memory_that_processes_share() -> None:
+    decoded: Counter[int] = Counter()
+
+    def produce(number: int) -> Wave:
+        decoded[number] += 1
+        return np.full(50_000, 0.5, np.float32)
+
+    bank = fill_bank(["a", "b"], [50_000, 50_000], produce, "rir")
+    sent = pickle.dumps(bank)  # as a worker gets it
+    assert len(sent) < 1000
+    assert pickle.loads(sent).wave(1).min() == 1.0
+    worker = multiprocessing.get_context("fork").Process(target=mark, args=(sent,))
+    worker.start()
+    worker.join()
+    assert bank.wave(1)[-1] == pytest.approx(-0.5, abs=1e-4)  # one block: what it wrote we read
+    assert decoded == {0: 1, 1: 1}

@@ -3,6 +3,7 @@
 import io
 import json
 import resource
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -180,3 +181,18 @@ def test_the_noisy_side_is_checked_like_the_others(tmp_path: Path) -> None:
     )
     assert "noisy.flac" in told["index", "train-000000-0001"]
     assert "CRC-32" in told["index", "train-000000-0001"]
+
+
+def test_verify_passes_whole_shards_and_names_what_is_damaged(
+    manifest_url: str, tmp_path: Path
+) -> None:
+    assert verify(manifest_url) == []
+    shutil.copytree(Path(manifest_url).parent, tmp_path, dirs_exist_ok=True)
+    shard = shards.load_manifest(manifest_url).shards("train")[0]
+    data = bytearray((tmp_path / shard.path).read_bytes())
+    data[len(data) // 2] ^= 4
+    (tmp_path / shard.path).write_bytes(data)
+    faults = verify(f"{tmp_path}/manifest.json")
+    stem = shard.path.removesuffix(".tar")
+    assert any("sha256" in fault for fault in faults)
+    assert all(fault.startswith(stem) for fault in faults)

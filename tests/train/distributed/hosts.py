@@ -21,16 +21,16 @@ NUMBERS = itertools.count()
 
 
 class Host:
-    """One of them: programs run in it, and its cable can be pulled or made slow."""
+    """One of them: programs run in it, and its cable can be made slow."""
 
     def __init__(self, switch: str, number: int) -> None:
         self.name, self.address = f"{switch}-{number}", f"10.0.0.{number}"
-        self._switch, self._port = switch, f"port{number}"
+        port = f"port{number}"
         _ip("netns", "add", self.name)
         self._ip("link", "set", "lo", "up")
-        _ip("-n", switch, "link", "add", self._port, "type", "veth",
+        _ip("-n", switch, "link", "add", port, "type", "veth",
             "peer", "name", INTERFACE, "netns", self.name)  # fmt: skip
-        _ip("-n", switch, "link", "set", self._port, "master", "switch", "up")
+        _ip("-n", switch, "link", "set", port, "master", "switch", "up")
         self._ip("address", "add", f"{self.address}/24", "dev", INTERFACE)
         self._ip("link", "set", INTERFACE, "up")
 
@@ -50,14 +50,6 @@ class Host:
             for number in found:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(number), signal.SIGKILL)
-
-    def unplug(self) -> None:
-        """Let nothing in or out from now on; nobody is told."""
-        _ip("-n", self._switch, "link", "set", self._port, "down")
-
-    def plug(self) -> None:
-        """Undo it."""
-        _ip("-n", self._switch, "link", "set", self._port, "up")
 
     def slow_down(self, rate: str) -> None:
         """Let it send only so much: ``20mbit``."""
