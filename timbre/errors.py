@@ -35,6 +35,10 @@ class WorkError(TimbreError):
     """Work that could not be finished; what was done is kept, and running again continues."""
 
 
+class MissingPackageError(TimbreError):
+    """An optional package that is not installed; the message says how to install it."""
+
+
 class LostRankError(WorkError):
     """Work that could not go on, for another rank was not there any more."""
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from tests.help.moved_generators import build, noise
 from timbre.errors import ConfigError
-from timbre.evaluate.cases import Data, Labels, Loaded
-from timbre.evaluate.systems import Chains, System, parse_systems, with_noisy
+from timbre.evaluate.cases import Labels, Loaded
+from timbre.evaluate.systems import Chains, System, parse_systems, with_references
 from timbre.models.checkpoint import save_generator
 from timbre.models.generator import GeneratorConfig
 from timbre.restore.restorer import Restorer
@@ -32,10 +32,6 @@ def wave(seed: int) -> Tensor:
 
 def stored(noisy: bool = True) -> Loaded:
     return Loaded(wave(0), wave(1), wave(2) if noisy else None, 24_000.0, LABELS)
-
-
-def data(noisy: bool) -> Data:
-    return Data([], denoise=False, noisy=noisy, facts={"data": "shards"}, version="")
 
 
 def test_systems_come_in_one_order_and_df3_is_always_there() -> None:
@@ -76,10 +72,11 @@ def test_systems_that_cannot_be_told_apart_are_refused(words: list[str], told: s
 
 
 def test_the_noisy_input_is_measured_where_it_is_stored_and_missed_where_it_is_asked_for() -> None:
-    assert [s.name for s in with_noisy(parse_systems(["none"]), data(True))] == ["noisy", "df3"]
-    assert [s.name for s in with_noisy(parse_systems(["none"]), data(False))] == ["df3"]
+    systems = with_references(parse_systems(["none", "df3+3%"]), True, "shards")
+    assert [s.name for s in systems] == ["noisy", "df3", "df3+3%", "df3+10%"]
+    assert [s.name for s in with_references(parse_systems(["none"]), False, "shards")] == ["df3"]
     with pytest.raises(ConfigError, match=r"shards: holds no noisy side, which noisy and df3\+3%"):
-        with_noisy(parse_systems(["noisy", "df3+3%"]), data(False))
+        with_references(parse_systems(["noisy", "df3+3%"]), False, "shards")
 
 
 def test_stored_pairs_are_mixed_and_restored_as_restore_would(tmp_path: Path) -> None:

@@ -14,12 +14,17 @@ from timbre.audio import SAMPLE_RATE
 from timbre.errors import TimbreError, WorkError
 from timbre.evaluate import cases, figures
 from timbre.evaluate.cases import Case, Labels
+from timbre.evaluate.stress import figures as stress_figures
+from timbre.evaluate.stress import probes
+from timbre.evaluate.stress.probes import Probe
 from timbre.evaluate.systems import CLEAN, Chains, System
 from timbre.processes import WorkerDiedError, run_tasks
 
 # The pair itself; clean speech through each whole chain; clean speech through the generator alone.
 MAIN, HARM, HARM_ALONE = "main", "harm", "harm_alone"
-UNFINISHED = "unfinished.json"
+# A probe that was made on the spot.
+STRESS = "stress"
+UNFINISHED, UNFINISHED_STRESS = "unfinished.json", "unfinished-stress.json"
 # Counts changes of what figures mean: rows of an older one are not continued.
 SCHEMA = 2
 SAVE_SECONDS = 30.0
@@ -30,8 +35,8 @@ LIFE = 100
 Values = dict[str, dict[str, dict[str, float]]]
 
 
-class Job(NamedTuple):
-    """What is done to every pair."""
+class Setup(NamedTuple):
+    """What is compared, whether pairs come without the denoiser's output, what is measured."""
 
     systems: tuple[System, ...]
     denoise: bool
@@ -58,10 +63,11 @@ class Store:
     Args:
         folder: where the results go.
         version: changes when anything does that rows depend on.
+        name: of the file.
     """
 
-    def __init__(self, folder: str, version: str) -> None:
-        self.url = storage.join(folder, UNFINISHED)
+    def __init__(self, folder: str, version: str, name: str = UNFINISHED) -> None:
+        self.url = storage.join(folder, name)
         self.version = hashlib.sha256(f"{SCHEMA} {version}".encode()).hexdigest()
         self.rows: dict[str, Row] = {}
         self._saved = time.monotonic()
@@ -81,10 +87,12 @@ class Store:
         storage.publish(self.url, text.encode())
         self._saved = time.monotonic()
 
-    def remove(self) -> None:
-        """Forget what was saved."""
-        if storage.exists(self.url):
-            storage.remove(self.url)
+    @staticmethod
+    def remove_from(folder: str, name: str) -> None:
+        """Forget what was saved in a folder."""
+        url = storage.join(folder, name)
+        if storage.exists(url):
+            storage.remove(url)
 
     def _load(self) -> None:
         try:
@@ -97,13 +105,17 @@ class Store:
 
 
 def measure_all(
-    job: Job, wanted: Sequence[Case], harmed: frozenset[str], workers: int, store: Store
+    setup: Setup,
+    some: Sequence[Case] | Sequence[Probe],
+    harmed: frozenset[str],
+    workers: int,
+    store: Store,
 ) -> list[Row]:
-    """Return a row for every case, in order; those in the store are not measured again.
+    """Return a row for every case or probe, in order; those in the store are not measured again.
 
     Args:
-        job: what is done to each.
-        wanted: the cases.
+        setup: what is done to each.
+        some: the cases or probes.
         harmed: keys of those whose clean side goes through every system as well.
         workers: processes of one thread each; 1 works in this one.
         store: keeps rows, so that running again continues.
@@ -111,12 +123,12 @@ def measure_all(
     Raises:
         WorkError: a process died, or no pair could be measured.
     """
-    names = {case.key: f"{case.key}{' and harm' if case.key in harmed else ''}" for case in wanted}
+    names = {case.key: f"{case.key}{' and harm' if case.key in harmed else ''}" for case in some}
     tasks = [
-        (job, case, case.key in harmed) for case in wanted if names[case.key] not in store.rows
+        (setup, case, case.key in harmed) for case in some if names[case.key] not in store.rows
     ]
     bar = tqdm(
-        total=len(wanted), initial=len(wanted) - len(tasks), desc="evaluate", unit="pair",
+        total=len(some), initial=len(some) - len(tasks), desc="evaluate", unit="pair",
         disable=None,
     )  # fmt: skip
     try:
@@ -126,24 +138,27 @@ def measure_all(
                 bar.update()
     finally:
         store.save()
-    rows = [store.rows[names[case.key]] for case in wanted]
+    rows = [store.rows[names[case.key]] for case in some]
     if rows and all(row.error for row in rows):
         raise WorkError(f"none of {len(rows)} pairs could be measured, first {rows[0].error}")
     return rows
 
 
-def measure_case(job: Job, case: Case, harm: bool) -> Row:
-    """Return what is found of one pair, or why nothing is.
+def measure_case(setup: Setup, case: Case | Probe, harm: bool) -> Row:
+    """Return the figures of one pair or probe, or why there are none.
 
     Whatever fails, it costs this pair and no other; a run that only fails ends with an error.
     """
     try:
-        return _measure(job, case, harm)
+        if isinstance(case, Probe):
+            return _measure_probe(setup, case)
+        return _measure(setup, case, harm)
     except (TimbreError, OSError) as error:
-        told = str(error)
+        message = str(error)
     except Exception as error:
-        told = f"{case.key}: {type(error).__name__}: {error}"
-    return Row(case.key, 0.0, Labels(case.speaker, *[None] * 4), {}, [], told)
+        message = f"{case.key}: {type(error).__name__}: {error}"
+    speaker = case.speaker if isinstance(case, Case) else None
+    return Row(case.key, 0.0, Labels(speaker, *[None] * 4), {}, [], message)
 
 
 @lru_cache(maxsize=1)
@@ -152,9 +167,9 @@ def loaded_chains(systems: tuple[System, ...], denoise: bool) -> Chains:
     return Chains(systems, denoise)
 
 
-def _measure(job: Job, case: Case, harm: bool) -> Row:
+def _measure(setup: Setup, case: Case, harm: bool) -> Row:
     pair = cases.load(case)
-    chains = loaded_chains(job.systems, job.denoise)
+    chains = loaded_chains(setup.systems, setup.denoise)
     conditions = {MAIN: chains.outputs(pair)}
     if harm:
         conditions[HARM] = chains.on_clean(pair.clean)
@@ -162,18 +177,28 @@ def _measure(job: Job, case: Case, harm: bool) -> Row:
     values: Values = {}
     troubles: list[str] = []
     for condition, outputs in conditions.items():
-        names = [n for n in job.figures if condition == MAIN or n in figures.HARM]
+        names = [n for n in setup.figures if condition == MAIN or n in figures.HARM]
         values[condition] = {}
         for system, wave in outputs.items():
             found, bad = figures.measure(wave, pair.clean, pair.counted_hz, names)
             values[condition][system] = found
             troubles += [f"{case.key}: {system} ({condition}): {trouble}" for trouble in bad]
-    if highest := figures.measure_alone(pair.clean, job.figures):
+    if highest := figures.measure_alone(pair.clean, setup.figures):
         values[MAIN][CLEAN] = highest
     return Row(case.key, len(pair.clean) / SAMPLE_RATE, pair.labels, values, troubles)
 
 
-Task = tuple[Job, Case, bool]
+def _measure_probe(setup: Setup, probe: Probe) -> Row:
+    pair = probes.load(probe)
+    values: dict[str, dict[str, float]] = {}
+    troubles: list[str] = []
+    for system, wave in loaded_chains(setup.systems, setup.denoise).outputs(pair).items():
+        values[system], bad = stress_figures.measure(wave, pair.clean)
+        troubles += [f"{probe.key}: {system}: {trouble}" for trouble in bad]
+    return Row(probe.key, len(pair.clean) / SAMPLE_RATE, pair.labels, {STRESS: values}, troubles)
+
+
+Task = tuple[Setup, Case | Probe, bool]
 
 
 def _run(tasks: Sequence[Task], workers: int) -> Iterator[Row]:

@@ -16,20 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks, resample
 
-from timbre.audio import SAMPLE_RATE
+from timbre.audio import SAMPLE_RATE, SPEECH_RANGE_DB
 from timbre.audio.metrics import MetricError
 
 RATE = 16_000
-N_FFT, HOP, BANDS = 400, 160, 40
+N_FFT, MEL_HOP, BANDS = 400, 160, 40
 HIDDEN = 256
 # Stretches that are embedded, and how often one begins, in frames of 10 ms.
 STRETCH, STEP = 160, 77
 # The last stretch counts if so much of it is there.
 LEAST_SHARE = 0.75
 LEVEL_DB = -30.0
-# Frames this far under the loudest hold no voice, but for those so near to one that does.
-ACTIVE_RANGE_DB = 40.0
-KEPT_FRAMES = 9
+# Frames so near to one with a voice count, however quiet they are.
+NEAR_FRAMES = 9
 WEIGHTS = "pretrained.pt"
 
 
@@ -57,7 +56,7 @@ class SpeakerEncoder(nn.Module):
     def mel(self, wave: Tensor) -> Tensor:
         """Return mel powers ``(samples // 160 + 1, 40)`` of ``(samples,)`` at 16 kHz."""
         spectrum = torch.stft(
-            wave, N_FFT, HOP, window=self.window, pad_mode="constant", return_complex=True
+            wave, N_FFT, MEL_HOP, window=self.window, pad_mode="constant", return_complex=True
         )
         power: Tensor = spectrum.abs().square().T @ self.filters
         return power
@@ -65,7 +64,7 @@ class SpeakerEncoder(nn.Module):
     def embed(self, wave: Tensor) -> Tensor:
         """Return the voice of ``(samples,)`` at 16 kHz: the mean over its stretches, ``(256,)``."""
         starts = _starts(len(wave))
-        missing = (starts[-1] + STRETCH) * HOP - len(wave)
+        missing = (starts[-1] + STRETCH) * MEL_HOP - len(wave)
         mel = self.mel(F.pad(wave, (0, max(missing, 0))))
         stretches = torch.stack([mel[start : start + STRETCH] for start in starts])
         return F.normalize(self(stretches).mean(dim=0), dim=0)
@@ -91,11 +90,11 @@ def similarity(estimate: Tensor, reference: Tensor) -> float:
 
 def voiced(wave: Tensor) -> Tensor:
     """Return which samples of ``(samples,)`` at 16 kHz lie in or near a voice: bool ``(samples,)``."""
-    frames = F.pad(wave, (0, -len(wave) % HOP)).reshape(-1, HOP)
+    frames = F.pad(wave, (0, -len(wave) % MEL_HOP)).reshape(-1, MEL_HOP)
     power = frames.double().square().mean(dim=1)
-    active = power > power.max() * 10 ** (-ACTIVE_RANGE_DB / 10)
-    near = F.max_pool1d(active[None, None].float(), 2 * KEPT_FRAMES + 1, 1, KEPT_FRAMES)
-    return near[0, 0].bool().repeat_interleave(HOP)[: len(wave)]
+    active = power > power.max() * 10 ** (-SPEECH_RANGE_DB / 10)
+    near = F.max_pool1d(active[None, None].float(), 2 * NEAR_FRAMES + 1, 1, NEAR_FRAMES)
+    return near[0, 0].bool().repeat_interleave(MEL_HOP)[: len(wave)]
 
 
 def gap() -> str | None:
@@ -114,9 +113,9 @@ def _levelled(wave: Tensor) -> Tensor:
 
 def _starts(samples: int) -> list[int]:
     """Return the frames at which stretches begin."""
-    frames = -(-(samples + 1) // HOP)
+    frames = -(-(samples + 1) // MEL_HOP)
     starts = list(range(0, max(1, frames - STRETCH + STEP + 1), STEP))
-    share = (samples - starts[-1] * HOP) / (STRETCH * HOP)
+    share = (samples - starts[-1] * MEL_HOP) / (STRETCH * MEL_HOP)
     return starts[:-1] if share < LEAST_SHARE and len(starts) > 1 else starts
 
 

@@ -8,14 +8,18 @@ from typing import NamedTuple
 from torch import Tensor
 
 from timbre import storage
+from timbre.denoise import DeepFilterNet3
 from timbre.errors import ConfigError
-from timbre.evaluate.cases import Data, Loaded
+from timbre.evaluate.cases import Loaded
 from timbre.models import shipped
+from timbre.models.checkpoint import load_generator
 from timbre.restore.restorer import Restorer
 
 NOISY, BASELINE, CLEAN, RESTORED = "noisy", "df3", "clean", "restored"
-# As the design has it: DeepFilterNet3 alone.
+# The user's other word for DeepFilterNet3 alone.
 NO_CHECKPOINT = "none"
+# What mixing noise back in gives: a checkpoint must beat it, too.
+TENTH = "df3+10%"
 MIX = re.compile(r"df3\+(\d+(?:\.\d+)?)%")
 NAMED = re.compile(r"([\w.+-]+)=(.+)")
 
@@ -51,30 +55,34 @@ def parse_systems(words: Sequence[str]) -> list[System]:
             fixed.append(System(word, noisy_share=_share(word, mix[1])))
         elif word not in (BASELINE, NO_CHECKPOINT):
             urls.append(word)
-    systems = [*fixed, System(BASELINE), *_checkpoints(urls)]
-    # Noisy, DeepFilterNet3, mixes, checkpoints.
-    systems.sort(key=lambda s: (s.url is not None, s.name != NOISY, s.noisy_share))
+    systems = _sorted([*fixed, System(BASELINE), *_checkpoints(urls)])
     names = [system.name for system in systems]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"systems: {twice[0]} is named twice; give them names: NAME=CHECKPOINT")
     return systems
 
 
-def with_noisy(systems: Sequence[System], data: Data) -> list[System]:
-    """Return the systems, and the noisy input where it is at hand.
+def with_references(systems: Sequence[System], noisy: bool, data: str) -> list[System]:
+    """Return the systems, and what they must beat: the noisy input, and DF3 with a tenth of it.
+
+    Args:
+        systems: as the user names them.
+        noisy: whether the noisy input is at hand.
+        data: what the message calls the data.
 
     Raises:
         ConfigError: a system needs the noisy input, and the data does not hold it.
     """
-    wanting = [system.name for system in systems if system.needs_noisy]
-    if wanting and not data.noisy:
-        raise ConfigError(
-            f"{data.facts['data']}: holds no noisy side, which {' and '.join(wanting)} need; leave "
-            "them out, or make the shards with store_noisy: true"
-        )
-    if not data.noisy or NOISY in wanting:
+    needing = [system.name for system in systems if system.needs_noisy]
+    if not noisy:
+        if needing:
+            raise ConfigError(
+                f"{data}: holds no noisy side, which {' and '.join(needing)} need; leave them out, "
+                "or make the shards with store_noisy: true"
+            )
         return list(systems)
-    return [System(NOISY, noisy_share=1.0), *systems]
+    references = [System(NOISY, noisy_share=1.0), System(TENTH, noisy_share=0.1)]
+    return _sorted([*(system for system in references if system.name not in needing), *systems])
 
 
 class Chains:
@@ -87,10 +95,15 @@ class Chains:
 
     def __init__(self, systems: Sequence[System], denoise: bool) -> None:
         self.systems, self.denoise = list(systems), denoise
-        self.whole = {s.name: Restorer.load(s.url, device="cpu") for s in systems if _runs(s)}
-        self.repairs = {
-            s.name: Restorer.load(s.url, denoise=False, device="cpu") for s in systems if s.url
-        }
+        denoiser = DeepFilterNet3.load()
+        self.whole = {BASELINE: Restorer(None, denoiser)}
+        self.repairs: dict[str, Restorer] = {}
+        for system in systems:
+            if system.url:
+                generator, config = load_generator(system.url)
+                noisy = config.noisy_input
+                self.whole[system.name] = Restorer(generator, denoiser, noisy_input=noisy)
+                self.repairs[system.name] = Restorer(generator, None, noisy_input=noisy)
 
     def outputs(self, pair: Loaded) -> dict[str, Tensor]:
         """Return what each system makes of a pair, ``(samples,)``; none where its noisy side lacks."""
@@ -102,9 +115,9 @@ class Chains:
 
     def on_clean(self, clean: Tensor) -> dict[str, Tensor]:
         """Return what each whole chain, denoiser included, makes of clean speech ``(samples,)``."""
-        made = self._run(clean)
-        made.pop(NOISY, None)  # nothing is done to it
-        return made
+        outputs = self._run(clean)
+        outputs.pop(NOISY, None)  # nothing is done to it
+        return outputs
 
     def alone_on_clean(self, clean: Tensor) -> dict[str, Tensor]:
         """Return what each checkpoint makes of clean speech ``(samples,)`` without the denoiser."""
@@ -116,50 +129,54 @@ class Chains:
         }
 
     def _run(self, noisy: Tensor) -> dict[str, Tensor]:
-        made = {}
-        for system in self.systems:
-            if _runs(system):
-                both = self.whole[system.name].process(noisy[None])
-                made[system.name] = (both.restored if system.url else both.denoised)[0]
-        return self._with_mixes(made, noisy)
+        outputs: dict[str, Tensor] = {}
+        # Every chain gives the denoiser's output too, the same to the bit.
+        chains = [name for name in self.whole if name != BASELINE] or [BASELINE]
+        for name in chains:
+            both = self.whole[name].process(noisy[None])
+            outputs[BASELINE] = both.denoised[0]
+            if name != BASELINE:
+                outputs[name] = both.restored[0]
+        return self._with_mixes(outputs, noisy)
 
     def _repair(self, degraded: Tensor, noisy: Tensor | None) -> dict[str, Tensor]:
-        made = {}
+        outputs = {}
         for system in self.systems:
             if system.url:
                 restorer = self.repairs[system.name]
-                heard = noisy[None] if noisy is not None and restorer.noisy_input else None
-                made[system.name] = restorer.process(degraded[None], heard).restored[0]
-            elif _runs(system):
-                made[system.name] = degraded
-        return self._with_mixes(made, noisy)
+                other = noisy[None] if noisy is not None and restorer.noisy_input else None
+                outputs[system.name] = restorer.process(degraded[None], other).restored[0]
+            elif system.name == BASELINE:
+                outputs[system.name] = degraded
+        return self._with_mixes(outputs, noisy)
 
-    def _with_mixes(self, made: dict[str, Tensor], noisy: Tensor | None) -> dict[str, Tensor]:
+    def _with_mixes(self, outputs: dict[str, Tensor], noisy: Tensor | None) -> dict[str, Tensor]:
         """Return all outputs in the systems' order."""
         if noisy is not None:
             for system in self.systems:
                 if system.needs_noisy:
                     share = system.noisy_share
-                    made[system.name] = (1 - share) * made[BASELINE] + share * noisy
-        return {s.name: made[s.name] for s in self.systems if s.name in made}
+                    outputs[system.name] = (1 - share) * outputs[BASELINE] + share * noisy
+        return {s.name: outputs[s.name] for s in self.systems if s.name in outputs}
 
 
-def describe(systems: Sequence[System], chains: Chains, data: Data) -> Iterator[dict[str, object]]:
-    """Yield what is to be told of each system."""
+def describe(systems: Sequence[System], chains: Chains, noisy: bool) -> Iterator[dict[str, object]]:
+    """Yield what identifies each system; ``noisy`` is whether the noisy input is at hand."""
     for system in systems:
-        told: dict[str, object] = {"name": system.name}
+        facts: dict[str, object] = {"name": system.name}
         if system.url:
-            told |= {"checkpoint": system.url, "sha256": storage.sha256(storage.read(system.url))}
+            facts |= {"checkpoint": system.url, "sha256": storage.sha256(storage.read(system.url))}
             # With it and without it a generator is two systems.
             if chains.whole[system.name].noisy_input:
-                told["heard_noisy"] = data.noisy
+                facts["heard_noisy"] = noisy
         elif system.needs_noisy:
-            told["noisy_share"] = system.noisy_share
-        yield told
+            facts["noisy_share"] = system.noisy_share
+        yield facts
 
 
-def _runs(system: System) -> bool:
-    return system.url is not None or system.name == BASELINE
+def _sorted(systems: Sequence[System]) -> list[System]:
+    """Return noisy, DeepFilterNet3, mixes, checkpoints."""
+    return sorted(systems, key=lambda s: (s.url is not None, s.name != NOISY, s.noisy_share))
 
 
 def _share(word: str, percent: str) -> float:

@@ -18,6 +18,9 @@ from timbre.evaluate.intervals import CONFIDENCE, FEWEST_SPEAKERS
 from timbre.evaluate.measure import MAIN, Row
 from timbre.evaluate.report import plots
 from timbre.evaluate.report.example import Example, case_html
+from timbre.evaluate.stress import tables as stress_tables
+from timbre.evaluate.stress.figures import STRESS_FIGURES
+from timbre.evaluate.stress.harm import StressRow
 from timbre.evaluate.summary import Finding, rank
 from timbre.evaluate.systems import BASELINE, CLEAN
 from timbre.evaluate.tables import Findings, columns, to_table
@@ -44,6 +47,7 @@ class Content(NamedTuple):
     rows: Sequence[Row]
     examples: Sequence[Example]
     ranked_by: str
+    stress: Sequence[StressRow] = ()
 
 
 def to_html(content: Content) -> str:
@@ -64,6 +68,7 @@ def to_html(content: Content) -> str:
         "fewest": str(FEWEST_SPEAKERS),
         "plots": plots.all_plots(main, content.groups.get("snr", {}), content.rows),
         "groups": _data_block(_group_tree(content.groups)),
+        "stress": _stress(content.stress),
         "pairs": _pairs_table(content.rows, content.ranked_by),
         "cases": "\n".join(map(case_html, content.examples)),
         "meanings": "\n".join(_meaning(finding) for finding in main),
@@ -81,6 +86,24 @@ def _condition(title: str, findings: Sequence[Finding]) -> str:
         values = [*cells[:3], float(cells[3]), *(pick(finding)[1] for pick in picks)]
         lines.append(_row(cells, values, FIGURES[finding.name].meaning))
     return f"<h3>{escape(title)}</h3>\n{_table(head, lines)}"
+
+
+def _stress(rows: Sequence[StressRow]) -> str:
+    """Return a table of all probes for each system that is judged."""
+    if not rows:
+        return "<p>Not measured: run with --stress.</p>"
+    parts = []
+    for line, system in zip(stress_tables.headlines(rows), stress_tables.judged(rows), strict=True):
+        shown = [name for name in STRESS_FIGURES if any(name in r.values[system] for r in rows)]
+        head = ["part", "row", "harm", *(f"{n} {s}" for n in shown for s in (BASELINE, system))]
+        lines = []
+        for row in rows:
+            harm = stress_tables.harm_text(row, system)
+            values: list[Cell] = [row.part, row.name, harm]
+            values += [row.values[s].get(n, math.nan) for n in shown for s in (BASELINE, system)]
+            lines.append(_row([_text(value) for value in values], values))
+        parts.append(f"<h3>{escape(line)}</h3>{_table(head, lines)}")
+    return "\n".join(parts)
 
 
 def _row(cells: Sequence[str], values: Sequence[float | str | None], title: str = "") -> str:

@@ -1,0 +1,75 @@
+"""The command line: what it prints, and what it refuses."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.help.evaluations import run
+from timbre.evaluate import command as evaluate
+from timbre.evaluate import dnsmos, speaker
+
+
+def test_figures_whose_package_is_missing_are_left_out_and_named_once(
+    manifest: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for package in ("pesq", "pystoi"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for module in (dnsmos, speaker):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    words = ["none", "--data", manifest, "--out", str(tmp_path), "--max-pairs", "1"]
+    assert evaluate.main([*words, "--workers", "1", "--harm-pairs", "0"]) == 0
+    figures = json.loads((tmp_path / "metrics.json").read_text())["main"]["systems"]["df3"]
+    assert "pesq" not in figures and "dnsmos_sig" not in figures and "si_sdr" in figures
+    told = capsys.readouterr().out
+    assert told.count("pip install 'timbre[eval]'") == told.count("pip install 'timbre[mos]'") == 2
+    assert evaluate.main([*words, "--figures", "pesq"]) == 2
+    assert "pesq: PESQ needs the package" in capsys.readouterr().err
+
+
+def test_the_terminal_shows_every_system_and_verdict(
+    manifest: str, improved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(str(improved.parent / "g.safetensors"), manifest, tmp_path)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    head = next(line for line in lines if line[:1] == ["figure"])
+    assert head[-7:] == ["df3", "restored", "restored", "-", "df3", "restored", "is"]
+    rows = [line for line in lines if line[:1] == ["lsd_0_8k"]]
+    assert rows and rows[0][-1] == "better"
+
+
+@pytest.mark.parametrize(
+    ("changed", "refusal"),
+    [
+        ({"systems": "nothing.safetensors"}, (1, "nothing.safetensors")),
+        ({"systems": "foreign.safetensors"}, (1, "not a generator of timbre")),
+        ({"systems": "noisy"}, (2, "holds no noisy side, which noisy need")),
+        ({"--data": "nowhere"}, (2, "nowhere: expected a manifest")),
+        ({"--split": "test"}, (1, "no shards in split 'test'")),
+        ({"--out": "foreign.safetensors/out"}, (1, "foreign.safetensors")),
+        ({"--figures": "si_sdr,loudness"}, (2, "--figures loudness: expected some of pesq")),
+        ({"--speaker-pattern": "("}, (2, "--speaker-pattern (")),
+        ({"--speaker-pattern": "p"}, (2, "expected a (group)")),
+    ],
+)
+def test_bad_usage_is_refused_with_its_exit_code(
+    changed: dict[str, str],
+    refusal: tuple[int, str],
+    manifest: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("foreign.safetensors").write_bytes(b"no such thing")
+    given = {"systems": "none", "--data": manifest, "--out": "out", **changed}
+    systems = given.pop("systems")
+    argv = [systems, *(word for option in given.items() for word in option)]
+    code, told = refusal
+    assert evaluate.main(argv) == code
+    assert told in capsys.readouterr().err
+    assert not Path("out").exists()

@@ -1,0 +1,164 @@
+"""What an evaluation leaves: files, examples to listen to, and lines on the terminal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from timbre import storage
+from timbre.command import say
+from timbre.errors import WorkError
+from timbre.evaluate import cases, intervals, summary, tables
+from timbre.evaluate.cases import Case, Labels
+from timbre.evaluate.measure import HARM, HARM_ALONE, MAIN, Row, Setup, loaded_chains
+from timbre.evaluate.report.example import Example
+from timbre.evaluate.report.page import Content, to_html
+from timbre.evaluate.stress import tables as stress_tables
+from timbre.evaluate.stress.harm import StressRow
+from timbre.evaluate.systems import BASELINE, CLEAN
+
+TITLES = {
+    MAIN: "All pairs",
+    HARM: "Do no harm: clean speech through the whole chain, DeepFilterNet3 included",
+    HARM_ALONE: "Do no harm: clean speech through the checkpoint alone, without the denoiser",
+}
+# Pairs that the report shows from either end of the ranking, and sides of each beside the clean one.
+SHOWN, MOST_SIDES = 3, 6
+# Print at most this many errors in full.
+MAX_PRINTED = 10
+
+
+class Evaluation(NamedTuple):
+    """All pairs measured.
+
+    Attributes:
+        facts: what the reader must know of data, systems and troubles.
+        rows: one a pair, those that could not be read among them.
+        examples: the pairs that gained least and most.
+        ranked_by: the system whose gain in mel distance tells them apart.
+    """
+
+    facts: Mapping[str, Any]
+    rows: Sequence[Row]
+    examples: Sequence[Example]
+    ranked_by: str
+
+
+NOTHING = Evaluation({}, [], [], BASELINE)
+
+
+def publish(folder: str, evaluation: Evaluation | None, stress: Sequence[StressRow] | None) -> None:
+    """Write all results, metrics.json last, and print the most important ones."""
+    pairs = evaluation or NOTHING
+    measured = [row for row in pairs.rows if row.error is None]
+    conditions = {
+        name: findings for name in TITLES if (findings := summary.summarise(measured, name))
+    }
+    groups = {
+        group: {value: summary.summarise(some, MAIN) for value, some in values.items()}
+        for group, values in summary.groups(measured).items()
+    }
+    titled = {TITLES[name]: findings for name, findings in conditions.items()}
+    lines = list(_lines(pairs.facts))
+    content = Content(
+        lines, titled, groups, measured, pairs.examples, pairs.ranked_by, stress or []
+    )
+    texts = {"report.html": to_html(content)}
+    if evaluation is not None:
+        texts["pairs.csv"] = tables.pairs_csv(measured)
+        texts["groups.csv"] = tables.groups_csv(groups)
+    if stress:
+        texts["stress.csv"] = stress_tables.to_csv(stress)
+    for name, text in texts.items():
+        storage.publish(storage.join(folder, name), text.encode())
+    more = {"stress": stress_tables.to_tree(stress)} if stress else {}
+    tree = tables.to_json({**pairs.facts, **more}, conditions, groups)
+    storage.publish(storage.join(folder, "metrics.json"), tree)
+    for name, findings in conditions.items():
+        say(f"\n{TITLES[name]}:\n{tables.to_text(tables.to_table(findings))}")
+    for value, findings in groups.get("bandwidth", {}).items():
+        say(f"\nOf voices {value}:\n{tables.to_text(tables.to_table(findings))}")
+    if evaluation is not None:
+        say("\n" + "\n".join(lines))
+        few, fewest = len({summary.speaker_of(row) for row in measured}), intervals.FEWEST_SPEAKERS
+        if few < fewest:
+            say(
+                f"no verdicts: {few} speakers, and they need {fewest}; prep's val_ratio sets how many"
+            )
+    if stress:
+        _print_stress(stress)
+
+
+def _print_stress(rows: Sequence[StressRow]) -> None:
+    for line, system in zip(stress_tables.headlines(rows), stress_tables.judged(rows), strict=True):
+        say(f"\n{line}")
+        say(tables.to_text(stress_tables.to_table(rows, system)))
+
+
+def choose_examples(
+    setup: Setup, some: Sequence[Case], rows: Sequence[Row], ranked_by: str
+) -> Iterator[Example]:
+    """Yield the pairs that gained least and most, run once more."""
+    by_key = {case.key: case for case in some}
+    chains = loaded_chains(setup.systems, setup.denoise)
+    ranked = summary.rank((row for row in rows if row.error is None), ranked_by)
+    worst, best = ranked[:SHOWN], ranked[max(SHOWN, len(ranked) - SHOWN) :][::-1]
+    what = "minus mel distance" if ranked_by == BASELINE else f"mel distance gained by {ranked_by}"
+    for end, (gain, row) in [*(("worst", w) for w in worst), *(("best", b) for b in best)]:
+        pair = cases.load(by_key[row.key])
+        outputs = {name: wave.numpy() for name, wave in chains.outputs(pair).items()}
+        # All checkpoints of a long list would make a page of hundreds of megabytes.
+        sides = dict(list(outputs.items())[:MOST_SIDES])
+        title = f"{row.key}: among the {end}, {what} {gain:.3f} dB"
+        yield Example(title, ", ".join(_known(row.labels)), {**sides, CLEAN: pair.clean.numpy()})
+
+
+def count(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what the intervals rest on, and what went wrong."""
+    measured = [row for row in rows if row.error is None]
+    unknown = sum(row.labels.speaker is None for row in measured)
+    return {
+        "pairs": len(measured),
+        "seconds": sum(row.seconds for row in measured),
+        "speakers": len({row.labels.speaker for row in measured} - {None}),
+        "pairs_of_unknown_speakers": unknown,
+        "pairs_with_clean_input": sum(HARM in row.values for row in measured),
+        "confidence": intervals.CONFIDENCE,
+        "resamples": intervals.RESAMPLES,
+        "fewest_speakers_for_a_verdict": intervals.FEWEST_SPEAKERS,
+        "troubles": [trouble for row in measured for trouble in row.troubles],
+        "unreadable": [row.error for row in rows if row.error is not None],
+    }
+
+
+def raise_unreadable(rows: Sequence[Row]) -> None:
+    """Do nothing if every pair was measured.
+
+    Raises:
+        WorkError: some could not be read; it names the first.
+    """
+    unreadable = [row.error for row in rows if row.error is not None]
+    if unreadable:
+        more = [f"and {len(unreadable) - MAX_PRINTED} more"] if unreadable[MAX_PRINTED:] else []
+        head = f"{len(unreadable)} of {len(rows)} pairs could not be read:"
+        raise WorkError(head, *unreadable[:MAX_PRINTED], *more)
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the reader must know of the evaluation, a line each."""
+    for name, value in facts.items():
+        if name == "systems_measured":
+            for system in value:
+                yield "system " + ", ".join(f"{key} {fact}" for key, fact in system.items())
+        elif isinstance(value, list):
+            if value:
+                yield f"{name}: {len(value)}"
+                yield from (f"  {text}" for text in value[:MAX_PRINTED])
+                if value[MAX_PRINTED:]:
+                    yield f"  and {len(value) - MAX_PRINTED} more, in metrics.json"
+        else:
+            yield f"{name}: {value}"
+
+
+def _known(labels: Labels) -> Iterator[str]:
+    for name, value in labels._asdict().items():
+        if value is not None:
+            yield f"{name} {value:.1f}" if isinstance(value, float) else f"{name} {value}"
