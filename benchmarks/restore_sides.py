@@ -17,7 +17,7 @@ from timbre.export.onnx_file import OnnxPart, convert
 from timbre.export.part import Part
 from timbre.export.whole import whole_chain, whole_generator
 from timbre.models import Generator, GeneratorConfig, build_generator
-from timbre.restore.hop_runner import HopStream
+from timbre.restore.hop_runner import HopRunner
 from timbre.restore.live.denoiser import FastDenoiserStep
 from timbre.restore.live.restorer import StreamingRestorer
 from timbre.restore.live.step import build_fast_step
@@ -80,8 +80,8 @@ def whole_sides(made: Models, onnx: bool) -> dict[str, Run]:
 def hop_sides(made: Models, onnx: bool) -> dict[str, Run]:
     """Return by name what takes the next hop of a signal."""
     generator, noisy_input = made.generator, made.config.noisy_input
-    denoise = HopStream(FastDenoiserStep(made.denoiser))
-    repair = HopStream(build_fast_step(generator))
+    denoise = HopRunner(FastDenoiserStep(made.denoiser))
+    repair = HopRunner(build_fast_step(generator))
     chain = StreamingRestorer(generator, made.denoiser, noisy_input)
     sides: dict[str, Run] = {
         "denoiser": denoise.push,

@@ -10,7 +10,7 @@ from tests.help.denoise_inputs import noisy_voice, si_sdr_db
 from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import LATENCY_SAMPLES, DenoiserStep
-from timbre.restore.hop_runner import HopStream, Step
+from timbre.restore.hop_runner import ByHop, HopRunner
 from timbre.restore.live.denoiser import FastDenoiserStep
 
 
@@ -28,8 +28,8 @@ def cut(signal: Tensor, sizes: list[int]) -> Iterator[Tensor]:
         first, turn = first + size, turn + 1
 
 
-def in_pieces(step: Step, signal: Tensor, sizes: list[int]) -> Tensor:
-    stream = HopStream(step, len(signal))
+def in_pieces(step: ByHop, signal: Tensor, sizes: list[int]) -> Tensor:
+    stream = HopRunner(step, len(signal))
     return torch.cat([*map(stream.push, cut(signal, sizes)), stream.flush()], dim=1)
 
 

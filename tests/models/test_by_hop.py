@@ -10,7 +10,7 @@ from timbre.audio import HOP
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.spectral_by_hop import SpectralStep
 from timbre.models.wave_by_hop import WaveStep
-from timbre.restore.hop_runner import Step
+from timbre.restore.hop_runner import ByHop
 from timbre.restore.live.step import build_fast_step
 
 BOTH = pytest.mark.parametrize("name", NAMES)
@@ -18,7 +18,7 @@ HEARING = pytest.mark.parametrize("noisy", [False, True], ids=["alone", "noisy"]
 FAST = pytest.mark.parametrize("fast", [False, True], ids=["general", "fast"])
 
 
-def build_step(generator: torch.nn.Module) -> Step:
+def build_step(generator: torch.nn.Module) -> ByHop:
     """The general step, which export uses."""
     kind = SpectralStep if isinstance(generator, SpectralGenerator) else WaveStep
     return kind(generator)  # type: ignore[arg-type]
@@ -26,7 +26,7 @@ def build_step(generator: torch.nn.Module) -> Step:
 
 def step_of(
     name: str, noisy: bool = False, size: str = "tiny", fast: bool = False
-) -> tuple[torch.nn.Module, Step]:
+) -> tuple[torch.nn.Module, ByHop]:
     generator = build(name, size, causal=True, moved=True, noisy_input=noisy).eval()
     return generator, (build_fast_step if fast else build_step)(generator)  # type: ignore[operator]
 
@@ -38,7 +38,7 @@ def signals(samples: int, noisy: bool) -> tuple[Tensor, Tensor | None]:
     return degraded, 0.05 * noise(2, 1, samples, seed=1) if noisy else None
 
 
-def in_hops(step: Step, degraded: Tensor, noisy: Tensor | None, counts: list[int]) -> Tensor:
+def in_hops(step: ByHop, degraded: Tensor, noisy: Tensor | None, counts: list[int]) -> Tensor:
     """The restored (batch, samples), from calls of so many hops each, again and again."""
     samples = degraded.shape[-1]
     padding = (0, -samples % HOP + step.latency_samples)

@@ -86,8 +86,8 @@ def test_the_denoiser_in_blocks_gives_what_it_gives_of_the_whole(samples: int) -
 
 
 def test_windows_are_whole_hops() -> None:
-    for wanted, history, latency in [(1, 1, 1), (480, 480, 959), (719, 107_999, 12_479)]:
-        window = window_of(wanted, history, latency)
+    for samples, history, latency in [(1, 1, 1), (480, 480, 959), (719, 107_999, 12_479)]:
+        window = window_of(samples, history, latency)
         assert all(length % HOP == 0 for length in window)
         assert window.before >= history and window.after >= latency and window.samples >= HOP
         assert math.isclose(window.before, history, abs_tol=HOP)

@@ -2,61 +2,22 @@
 
 import io
 import resource
-import shutil
 import struct
 import sys
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 import soundfile
 
-from tests.help.moved_generators import build
+from tests.restore.sounds import encoded, noisy, restore
 from timbre import audio, cli
-from timbre.audio import Wave
-from timbre.audio.synthetic.voice import voice
-from timbre.errors import AudioError, ConfigError
-from timbre.models import checkpoint
-from timbre.models.generator import GeneratorConfig
-from timbre.restore.files import Job, is_below, plan_folder, restore_file
-from timbre.restore.output import Wanted
+from timbre.errors import AudioError
+from timbre.restore.files import FileTask, restore_file
+from timbre.restore.output import WHOLLY_RESTORED, Output
 from timbre.restore.restorer import Restorer
-from timbre.storage import files as storage
 
-WHOLE = Wanted()
-DRY = Wanted(dry=1.0)
-
-
-@pytest.fixture(scope="module")
-def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = str(tmp_path_factory.mktemp("checkpoint") / "made.safetensors")
-    config = GeneratorConfig("spectral", "tiny", causal=False, noisy_input=True)
-    checkpoint.save_generator(path, build("spectral", moved=True, noisy_input=True), config, {})
-    return path
-
-
-@pytest.fixture(scope="module")
-def restorer(checkpoint_path: str) -> Restorer:
-    return Restorer.load(checkpoint_path, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def through() -> Restorer:
-    """No networks: what is left is the way of a file through all stages."""
-    return Restorer(None, None)
-
-
-def noisy(seconds: float, seed: int = 0) -> Wave:
-    rng = np.random.default_rng(seed)
-    clean = voice(seconds, rng)
-    return clean + 0.01 * rng.standard_normal(len(clean)).astype(np.float32)
-
-
-def restore(restorer: Restorer, source: Path, target: Path, wanted: Wanted = WHOLE) -> list[float]:
-    shares: list[float] = []
-    restore_file(restorer, Job(str(source), str(target), 1), wanted, shares.append)
-    return shares
+DRY = Output(dry=1.0)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +64,7 @@ def test_the_dry_input_comes_back_bit_for_bit(
 def test_a_file_gives_what_its_samples_give(restorer: Restorer, tmp_path: Path) -> None:
     wave = np.stack([noisy(0.5, 1), noisy(0.5, 2)])
     audio.write(tmp_path / "a.wav", wave, 16_000, "FLOAT")
-    restore(restorer, tmp_path / "a.wav", tmp_path / "b.wav", Wanted(0.7, 0.2, 48_000))
+    restore(restorer, tmp_path / "a.wav", tmp_path / "b.wav", Output(0.7, 0.2), 48_000)
     made, rate = audio.read(tmp_path / "b.wav")
     assert rate == 48_000
     np.testing.assert_array_equal(made, restorer(wave, 16_000, 0.7, 0.2, 48_000))
@@ -134,8 +95,8 @@ def test_clipping_input_is_restored_and_what_is_clipped_again_is_counted(
     made = audio.read(tmp_path / "b.wav")[0]
     assert np.isfinite(made).all() and np.abs(made).max() <= 1
     soundfile.write(tmp_path / "over.wav", np.array([0.5, 1.5, -3.0]), 48_000, subtype="FLOAT")
-    job = Job(str(tmp_path / "over.wav"), str(tmp_path / "over.flac"), 1)
-    assert restore_file(through, job, WHOLE, lambda _: None).clipped == 2
+    task = FileTask(str(tmp_path / "over.wav"), str(tmp_path / "over.flac"), 1)
+    assert restore_file(through, task, WHOLLY_RESTORED, lambda _: None).clipped == 2
     restore(through, tmp_path / "over.wav", tmp_path / "kept.wav")  # floats go beyond
     np.testing.assert_allclose(audio.read(tmp_path / "kept.wav")[0][0], [0.5, 1.5, -3.0], rtol=1e-6)
 
@@ -163,10 +124,6 @@ def spoil(folder: Path, name: str) -> Path:
         struct.pack_into("<H", data, 22, 0)  # no channels
         path.write_bytes(data)
     return path
-
-
-def encoded(wave: Wave) -> bytes:
-    return audio.encode_wave(wave, 48_000)
 
 
 @pytest.mark.parametrize(
@@ -230,53 +187,6 @@ def test_a_disk_that_is_full_is_told_and_leaves_nothing(through: Restorer, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
-def test_names_that_lead_out_of_the_folder_are_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
-    for path in ("../a.wav", "a/../../b.wav", "/etc/a.wav", "a/\0.wav"):
-        assert not is_below(path)
-    for path in ("a.wav", "a/b..c/d.wav", "...wav"):
-        assert is_below(path)
-    memory = fsspec.filesystem("memory")
-    data = encoded(noisy(0.1))
-    memory.pipe_file("/traversal/in/good.wav", data)
-    memory.store["/traversal/in/../../evil.wav"] = memory.store["/traversal/in/good.wav"]
-    plan = plan_folder("memory://traversal/in", str(tmp_path / "out"))
-    del memory.store["/traversal/in/../../evil.wav"]
-    assert [Path(job.target).name for job in plan.jobs] == ["good.wav"]
-    assert len(plan.refused) == 1 and "leads out of the folder" in plan.refused[0]
-
-
-def test_a_bucket_is_read_and_written(
-    checkpoint_path: str,
-    restorer: Restorer,
-    s3_bucket: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    audio.write(tmp_path / "a.ogg", noisy(0.4), 44_100)
-    storage.publish(f"{s3_bucket}/in/deep/a.ogg", (tmp_path / "a.ogg").read_bytes())
-    storage.publish(f"{s3_bucket}/in/bad.wav", b"no audio")
-    words = ["restore", f"{s3_bucket}/in", f"{s3_bucket}/out", "--checkpoint", checkpoint_path]
-    assert cli.main([*words, "--device", "cpu"]) == 1
-    assert f"{s3_bucket}/in/bad.wav: not readable as audio" in capsys.readouterr().err
-    assert list(storage.find_below(f"{s3_bucket}/out")) == ["deep/a.ogg"]
-    restore(restorer, tmp_path / "a.ogg", tmp_path / "b.ogg")
-    made, alone = audio.read(f"{s3_bucket}/out/deep/a.ogg"), audio.read(tmp_path / "b.ogg")
-    np.testing.assert_array_equal(made[0], alone[0])  # the files differ in their serial numbers
-    storage.remove(f"{s3_bucket}/in/bad.wav")
-    assert cli.main([*words, "--device", "cpu"]) == 0
-    assert "there already, and left: 1" in capsys.readouterr().out
-
-
-def test_an_output_in_the_input_folder_or_on_the_input_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    audio.write(tmp_path / "in/a.wav", noisy(0.1), 48_000)
-    with pytest.raises(ConfigError, match="lies in the input folder"):
-        plan_folder(f"{tmp_path}/in", f"{tmp_path}/in/../in/deep")
-    assert cli.main(["restore", f"{tmp_path}/in/a.wav", f"{tmp_path}/in/../in/a.wav"]) == 2
-    assert "is the input; choose another name" in capsys.readouterr().err
-
-
 def test_standard_input_and_output_carry_wav(
     checkpoint_path: str,
     restorer: Restorer,
@@ -296,25 +206,3 @@ def test_standard_input_and_output_carry_wav(
     captured = capsysbinary.readouterr()
     assert captured.out == b""
     assert b"standard input: not readable as audio" in captured.err
-
-
-def test_processes_do_what_one_does_and_name_the_bad_file(
-    checkpoint_path: str, restorer: Restorer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("a.wav", "deep/b.flac"):
-        audio.write(tmp_path / "in" / name, noisy(0.3), 48_000)
-    (tmp_path / "in/bad.wav").write_text("no audio")
-    shutil.copy(tmp_path / "in/bad.wav", tmp_path / "in/notes.txt")  # not audio by its name
-    stale = tmp_path / f"out/.a.wav.{'0' * 32}.tmp"  # what a killed run leaves
-    stale.parent.mkdir()
-    stale.touch()
-    folders = [f"{tmp_path}/in", f"{tmp_path}/out", "--checkpoint", checkpoint_path]
-    assert cli.main(["restore", *folders, "--workers", "2", "--device", "cpu"]) == 1
-    out, error = capsys.readouterr()
-    assert "2 files, 0:00:01 of sound" in out
-    assert error.count("timbre: error:") == 1 and "1 of 3 files failed" in error
-    assert f"{tmp_path}/in/bad.wav: not readable as audio" in error
-    made = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
-    assert made == {"a.wav", "deep/b.flac"}
-    restore(restorer, tmp_path / "in/a.wav", tmp_path / "alone.wav")
-    assert (tmp_path / "out/a.wav").read_bytes() == (tmp_path / "alone.wav").read_bytes()

@@ -18,7 +18,7 @@ from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, CheckpointError
 from timbre.models import checkpoint, shipped
 from timbre.models.generator import GeneratorConfig
-from timbre.restore.output import Wanted
+from timbre.restore.output import Output
 from timbre.restore.restorer import Restorer
 
 
@@ -128,7 +128,7 @@ def test_no_more_is_held_however_long_the_signal_is() -> None:
             read += 48_000
             yield np.zeros((1, 48_000), np.float32)
 
-    for block in restorer.blocks(source, 48_000, Wanted(dry=0.1)):
+    for block in restorer.blocks(source, 48_000, Output(dry=0.1)):
         made_samples += block.shape[1]
         held = max(held, read - made_samples)
         assert np.abs(block).max() < 1e-5  # silence stays silence

@@ -1,19 +1,17 @@
 """Sound as numbers: files to waveforms and back, levels, rates."""
 
 from timbre.audio.decode import (
-    ENDINGS,
     AudioInfo,
     decode_bytes,
-    find_below,
     header,
     info,
-    is_audio_name,
     mono_blocks,
     read,
     read_mono,
     read_stretch,
 )
 from timbre.audio.encode import encode_int16, encode_wave, output_format, write
+from timbre.audio.folder import ENDINGS, AudioFolder, find_audio, find_below, is_audio_name
 from timbre.audio.levels import (
     LEVEL_FRAME,
     SILENCE_DB,
@@ -47,6 +45,7 @@ __all__ = [
     "SILENCE_DB",
     "SPEECH_RANGE_DB",
     "WORKING_LEVEL_DB",
+    "AudioFolder",
     "AudioInfo",
     "Int16Wave",
     "Sound",
@@ -57,6 +56,7 @@ __all__ = [
     "decode_bytes",
     "encode_int16",
     "encode_wave",
+    "find_audio",
     "find_below",
     "first_samples",
     "from_int16",

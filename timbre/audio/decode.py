@@ -18,9 +18,6 @@ from timbre.audio.resample import RESAMPLER_REACH, resample
 from timbre.audio.waveform import SAMPLE_RATE, Wave
 from timbre.errors import AudioError
 
-# Sources are searched for by these endings, in any case.
-ENDINGS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".w64"})
-
 # What a lossy decoder needs after a jump before it is right again (MP3's bit reservoir: 9 frames).
 PREROLL = 16_384
 
@@ -33,17 +30,6 @@ class AudioInfo(NamedTuple):
     channels: int
     format: str
     subtype: str
-
-
-def find_below(folder: str) -> dict[str, str]:
-    """Return every file below a folder that its ending says is audio: its path there, and its URL."""
-    files = storage.find_below(folder)
-    return {path: url for path, url in files.items() if is_audio_name(path)}
-
-
-def is_audio_name(path: str) -> bool:
-    """Whether a file's ending says that it is audio."""
-    return Path(path).suffix.lower() in ENDINGS
 
 
 def info(url: str | Path) -> AudioInfo:

@@ -11,6 +11,11 @@ from timbre.audio.libsndfile import reason_of
 from timbre.audio.waveform import Int16Wave, Wave, to_int16
 from timbre.errors import AudioError
 
+# libsndfile's name of the format, where the ending is another one.
+FORMATS = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF", "AIFC": "AIFF", "SND": "AU"} | dict.fromkeys(
+    ("WAVE", "BWF"), "WAV"
+)
+
 
 def encode_wave(
     wave: Wave, sample_rate: int, format: str = "WAV", subtype: str = "PCM_16"
@@ -60,7 +65,7 @@ def output_format(url: str | Path) -> tuple[str, str]:
         AudioError: the ending names no format that can be written.
     """
     ending = Path(str(url)).suffix.lstrip(".").upper()
-    format = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF"}.get(ending, ending)
+    format = FORMATS.get(ending, ending)
     if format not in soundfile.available_formats():
         raise AudioError(f"{url}: cannot write {ending or 'without an ending'}; use .wav or .flac")
     return format, "OPUS" if ending == "OPUS" else soundfile.default_subtype(format)

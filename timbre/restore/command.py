@@ -13,19 +13,32 @@ from tqdm import tqdm
 
 from timbre import storage
 from timbre.command import at_least, command, say, tell_warning
-from timbre.errors import ConfigError, WorkError
+from timbre.errors import AudioError, ConfigError, WorkError
 from timbre.models import shipped
-from timbre.restore.files import Job, plan_folder, refuse_same, restore_file
-from timbre.restore.live import command as stream_command
-from timbre.restore.output import Wanted
-from timbre.restore.pool import Progress, Recipe, in_processes, serially, usual_workers
+from timbre.restore.files import (
+    Done,
+    FileTask,
+    FolderWork,
+    folder_work,
+    refuse_same,
+    restore_file,
+)
+from timbre.restore.live import command as live
+from timbre.restore.output import Output
+from timbre.restore.pool import (
+    RestorerSettings,
+    TaskProgress,
+    first_line,
+    in_processes,
+    serially,
+    usual_workers,
+)
 from timbre.storage import STANDARD
 
 EPILOG = """\
-A finished file of a folder is left when the command runs again; what failed or is missing is done.
-The output has the input's length, rate, channels and, where its format can, word length. INPUT -
-reads an audio file from standard input, OUTPUT - writes WAV to standard output. A live signal: see
-timbre restore --stream --help.
+Run the command again to continue a folder: it skips files that exist in OUTPUT and does the missing
+and failed ones. The output has the input's length, rate, channels and, where its format can, word
+length. INPUT - reads an audio file from standard input, OUTPUT - writes WAV to standard output.
 """
 
 
@@ -39,86 +52,96 @@ class Sum(NamedTuple):
     failures: list[str]
 
 
-def restore_folder(recipe: Recipe, folders: tuple[str, str], wanted: Wanted, workers: int) -> Sum:
-    """Restore every audio file below the first folder to the same place below the second.
-
-    A file that fails is named in the result, and the others go on.
+def restore_folder(
+    settings: RestorerSettings, work: FolderWork, output: Output, workers: int
+) -> Sum:
+    """Do the work of a folder. A file that fails is named in the result, and the others go on.
 
     Args:
-        recipe: of the restorer, one in each process.
-        folders: where from, where to.
-        wanted: what is made of each file.
+        settings: of the restorer, one in each process.
+        work: as :func:`timbre.restore.files.folder_work` returns it.
+        output: the shares of each result.
         workers: how many processes; 0 for as many as suit the machine.
 
     Raises:
-        ConfigError: there is no audio, or the target lies in the source.
         CheckpointError, FileNotFoundError: there is no such checkpoint, or it is something else.
         WorkError: a process died.
     """
-    plan = plan_folder(*folders)
-    if plan.left:
-        say(f"there already, and left: {plan.left}")
-    restorer = recipe.load()  # in any case: it tells of a wrong checkpoint before processes start
-    count = min(workers or usual_workers(recipe.device, plan.jobs), len(plan.jobs))
-    with _bar(plan.jobs) as progress:
+    # In any case: a wrong checkpoint is an error before processes start.
+    restorer = settings.load()
+    count = min(workers or usual_workers(settings.device, work.tasks), len(work.tasks))
+    with _bar(work.tasks) as progress:
         if count > 1:
-            outcomes = in_processes(recipe, plan.jobs, wanted, count, progress)
+            outcomes = in_processes(settings, work.tasks, output, count, progress)
         else:
-            outcomes = serially(restorer, plan.jobs, wanted, progress)
-        begun, restored, seconds, failures = time.monotonic(), 0, 0.0, list(plan.refused)
+            outcomes = serially(restorer, work.tasks, output, progress)
+        begun, restored, seconds, failures = time.monotonic(), 0, 0.0, list(work.refused)
         for outcome in outcomes:
             if outcome.done is None:
                 failures.append(str(outcome.error))
                 continue
             restored, seconds = restored + 1, seconds + outcome.done.seconds
-            _tell_clipped(outcome.job.target, outcome.done.clipped)
-    files = len(plan.jobs) + len(plan.refused)
+            _warn(outcome.task, outcome.done)
+    files = len(work.tasks) + len(work.refused)
     return Sum(files, restored, seconds, time.monotonic() - begun, failures)
 
 
-def _tell_clipped(target: str, clipped: int) -> None:
-    if clipped:
-        tell_warning(f"{target}: {clipped} samples were beyond full scale and are clipped")
+def _warn(task: FileTask, done: Done) -> None:
+    """Print what a user should know of a file that was restored."""
+    for note in done.notes:
+        tell_warning(f"{task.source}: {note}")
+    if done.clipped:
+        tell_warning(
+            f"{task.target}: {done.clipped} samples were beyond full scale and are clipped"
+        )
 
 
 @contextmanager
-def _bar(jobs: Sequence[Job]) -> Iterator[Progress]:
+def _bar(tasks: Sequence[FileTask]) -> Iterator[TaskProgress]:
     """Show the work of many files in bytes of their size, with the time that is left."""
-    done: dict[str, float] = {}
-    total = sum(job.bytes for job in jobs)
+    shares: dict[str, float] = {}
+    total = sum(task.bytes for task in tasks)
     bar = tqdm(total=total, desc="restore", unit="B", unit_scale=True, disable=None)
 
-    def progress(job: Job, share: float) -> None:
-        bar.update(round(job.bytes * share) - round(job.bytes * done.get(job.source, 0.0)))
-        done[job.source] = share
+    def progress(task: FileTask, share: float) -> None:
+        before = shares.get(task.source, 0.0)
+        bar.update(round(task.bytes * share) - round(task.bytes * before))
+        shares[task.source] = share
 
     with bar:
         yield progress
 
 
-def _folder(given: argparse.Namespace, recipe: Recipe, wanted: Wanted) -> None:
-    result = restore_folder(recipe, (given.input, given.output), wanted, given.workers)
+def _folder(options: argparse.Namespace, settings: RestorerSettings, output: Output) -> None:
+    work = folder_work(options.input, options.output, options.rate)
+    for line in work.left_out:
+        tell_warning(f"left out: {line}")
+    if work.skipped:
+        say(f"skipped {work.skipped} files that exist in {options.output}")
+    result = restore_folder(settings, work, output, options.workers)
     if result.restored:
         length = timedelta(seconds=round(result.seconds))
-        say(
-            f"{result.restored} files, {length} of sound: {result.seconds / result.took_seconds:.1f} x real time"
-        )
+        speed = result.seconds / result.took_seconds
+        say(f"{result.restored} files, {length} of sound: {speed:.1f} x real time")
     if result.failures:
         count = f"{len(result.failures)} of {result.files} files failed"
         raise WorkError(f"{count}:", *result.failures)
-    say(f"written: {given.output}")
+    say(f"written: {options.output}")
 
 
-def _file(given: argparse.Namespace, recipe: Recipe, wanted: Wanted) -> None:
-    refuse_same(given.input, given.output)
-    restorer = recipe.load()
-    size = 0 if given.input == STANDARD else storage.size(given.input)
-    job = Job(given.input, given.output, size)
-    with _bar([job]) as progress:
-        done = restore_file(restorer, job, wanted, lambda share: progress(job, share))
-    _tell_clipped(given.output, done.clipped)
-    if given.output != STANDARD:
-        say(f"written: {given.output}")
+def _file(options: argparse.Namespace, settings: RestorerSettings, output: Output) -> None:
+    refuse_same(options.input, options.output)
+    restorer = settings.load()
+    size = 0 if options.input == STANDARD else storage.size(options.input)
+    task = FileTask(options.input, options.output, size, options.rate)
+    with _bar([task]) as progress:
+        try:
+            done = restore_file(restorer, task, output, lambda share: progress(task, share))
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise WorkError(f"{options.input}: {first_line(error)}") from None
+    _warn(task, done)
+    if options.output != STANDARD:
+        say(f"written: {options.output}")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -157,15 +180,25 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--workers",
         type=at_least(0),
         default=0,
-        help="processes that take a folder's files in turn; 0: as many as there are CPU cores, or GPUs",
+        help="processes that take a folder's files in turn; 0: one a CPU core, or one a GPU",
+    )
+    parser.add_argument(
+        "--denoiser-weights",
+        metavar="FILE",
+        help="DeepFilterNet3's weights: a .safetensors file or the official checkpoint or archive; "
+        "usually those of the installed package",
+    )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="restore a live signal, raw PCM from - to -, or a file likewise; it has other options "
+        "(--channels, --encoding, --input-gain-db) and none of --workers, --device: see timbre "
+        "restore --stream --help",
     )
     parser.add_argument("--device", help="as torch names it: cpu, cuda, cuda:1; usually the GPU")
-    given = parser.parse_args(argv)
-    for name in ("strength", "dry"):
-        if not 0 <= getattr(given, name) <= 1:
-            raise ConfigError(f"--{name} {getattr(given, name)}: expected 0 to 1")
-    given.device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return given
+    options = parser.parse_args(argv)
+    options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return options
 
 
 @command
@@ -173,20 +206,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Restore ``INPUT OUTPUT``."""
     words = sys.argv[1:] if argv is None else argv
     if "--stream" in words:
-        stream_command.run(words)
+        live.run(words)
         return
-    given = _parse(words)
-    if given.input != STANDARD and not storage.exists(given.input):
-        raise ConfigError(f"{given.input}: no such file or folder")
-    recipe = Recipe(given.checkpoint, not given.no_denoise, given.device)
-    wanted = Wanted(given.strength, given.dry, given.rate)
-    if given.input != STANDARD and storage.is_folder(given.input):
-        if given.output == STANDARD:
+    options = _parse(words)
+    try:
+        output = Output(options.strength, options.dry)
+    except AudioError as error:
+        raise ConfigError(f"--{error}") from None
+    if options.input != STANDARD and not storage.exists(options.input):
+        raise ConfigError(f"{options.input}: no such file or folder")
+    settings = RestorerSettings(
+        options.checkpoint, not options.no_denoise, options.device, options.denoiser_weights
+    )
+    if options.input != STANDARD and storage.is_folder(options.input):
+        if options.output == STANDARD:
             raise ConfigError("a folder cannot go to standard output; name a folder for it")
-        _folder(given, recipe, wanted)
+        _folder(options, settings, output)
     else:
-        _file(given, recipe, wanted)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        _file(options, settings, output)

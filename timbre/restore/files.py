@@ -7,57 +7,72 @@ from typing import NamedTuple
 from timbre import audio, storage
 from timbre.audio import create, length_at, open_sound
 from timbre.errors import AudioError, ConfigError
-from timbre.restore.output import Wanted, block_size
+from timbre.restore.output import Output, block_size
 from timbre.restore.restorer import Restorer
-from timbre.storage import STANDARD
+from timbre.storage import STANDARD, FileStat
 
-# Is told what share of a file is done now; the last time it is 1.
-Told = Callable[[float], None]
+# Called with the share of the file that is done. The last call gets 1.
+Progress = Callable[[float], None]
 
 
-class Job(NamedTuple):
-    """A file to restore: where from, where to, and its size as a measure of the work."""
+class FileTask(NamedTuple):
+    """A file to restore: from where, to where, its size as a measure of the work, the output's rate.
+
+    ``rate`` None is the input's.
+    """
 
     source: str
     target: str
     bytes: int
+    rate: int | None = None
 
 
 class Done(NamedTuple):
-    """What became of a file: its length, and how many samples were clipped at full scale."""
+    """What became of a file: its length, the samples clipped at full scale, and what to know of it."""
 
     seconds: float
     clipped: int
+    notes: tuple[str, ...] = ()
 
 
-class FolderPlan(NamedTuple):
-    """The work in a folder: what is to do, how many files are there already, what cannot be done."""
+class FolderWork(NamedTuple):
+    """The work in a folder.
 
-    jobs: list[Job]
-    left: int
+    Attributes:
+        tasks: what is to be done.
+        skipped: how many files are in the target already, whatever made them.
+        refused: what cannot be done, a line each.
+        left_out: what is no part of the work, a line each.
+    """
+
+    tasks: list[FileTask]
+    skipped: int
     refused: list[str]
+    left_out: list[str]
 
 
-def restore_file(restorer: Restorer, job: Job, wanted: Wanted, told: Told) -> Done:
-    """Write ``job.source`` restored to ``job.target``: its length, channels and, if not told, rate.
+def restore_file(restorer: Restorer, task: FileTask, output: Output, progress: Progress) -> Done:
+    """Write ``task.source`` restored to ``task.target``, with its length and channels.
 
     The target appears whole or not at all. ``-`` is standard input or output.
 
     Raises:
         FileNotFoundError, OSError: the source cannot be read or the target not written.
-        AudioError: the source is no usable audio, or the target's format cannot hold it.
+        AudioError: the source is no usable audio, the target's format cannot hold it, or what came
+            out is not finite.
     """
-    with open_sound(job.source) as sound:
+    with open_sound(task.source) as sound:
         rate = sound.info.sample_rate
-        like = length_at(sound.info, wanted.rate or rate)
-        with create(job.target, like) as writer:
+        like = length_at(sound.info, task.rate or rate)
+        with create(task.target, like) as writer:
             written = 0
             try:
-                blocks = restorer.blocks(lambda: sound.blocks(block_size(rate)), rate, wanted)
-                for block in blocks:
+                for block in restorer.blocks(
+                    lambda: sound.blocks(block_size(rate)), rate, output, like.sample_rate
+                ):
                     writer.write(block)
                     written += block.shape[1]
-                    told(min(written / like.samples, 1.0))
+                    progress(min(written / like.samples, 1.0))
             except AudioError as error:
                 # Of the signal itself, such as its rate.
                 if sound.name in str(error):
@@ -66,10 +81,10 @@ def restore_file(restorer: Restorer, job: Job, wanted: Wanted, told: Told) -> Do
         return Done(sound.info.samples / rate, writer.clipped)
 
 
-def plan_folder(source: str, target: str) -> FolderPlan:
-    """Return the work that restoring every audio file below ``source`` to ``target`` is.
+def folder_work(source: str, target: str, rate: int | None = None) -> FolderWork:
+    """Return the work of restoring every audio file below ``source`` to ``target``.
 
-    Files that are there already are left, whatever made them.
+    Files that are in the target already are skipped, whatever made them.
 
     Raises:
         ConfigError: there is no audio, or the target lies in the source.
@@ -78,18 +93,22 @@ def plan_folder(source: str, target: str) -> FolderPlan:
         raise ConfigError(f"{target}: lies in the input folder {source}; choose a place outside it")
     # What killed runs left.
     storage.remove_stale_temporaries(target)
-    files = [file for file in storage.find_files(source) if audio.is_audio_name(file.path)]
-    if not files:
-        raise ConfigError(f"{source}: no audio in it")
-    there = {file.path for file in storage.find_files(target)}
-    jobs, refused = [], []
-    for file in files:
-        url = storage.join(source, file.path)
-        if not is_below(file.path):
-            refused.append(f"{url}: its name leads out of the folder; not restored")
-        elif file.path not in there:
-            jobs.append(Job(url, storage.join(target, file.path), file.bytes))
-    return FolderPlan(jobs, len(files) - len(jobs) - len(refused), refused)
+    folder = audio.find_audio(source)
+    refused = list(folder.unreadable)
+    if not folder.files and not refused:
+        raise ConfigError(f"{source}: no audio in it", *folder.left_out)
+    present = {file.path for file in storage.find_files(target)}
+    tasks, skipped = [], 0
+    for file in folder.files:
+        reason = _reason_to_refuse(file)
+        if reason is not None:
+            refused.append(f"{storage.join(source, file.path)}: {reason}")
+        elif file.path in present:
+            skipped += 1
+        else:
+            urls = storage.join(source, file.path), storage.join(target, file.path)
+            tasks.append(FileTask(*urls, file.bytes, rate))
+    return FolderWork(tasks, skipped, refused, folder.left_out)
 
 
 def is_below(path: str) -> bool:
@@ -108,6 +127,10 @@ def refuse_same(source: str, target: str) -> None:
         raise ConfigError(str(error)) from None
     if _one_path(source) == _one_path(target):
         raise ConfigError(f"{target}: is the input; choose another name")
+
+
+def _reason_to_refuse(file: FileStat) -> str | None:
+    return None if is_below(file.path) else "its name leads out of the folder; not restored"
 
 
 def _lies_in(target: str, source: str) -> bool:

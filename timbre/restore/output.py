@@ -1,6 +1,6 @@
-"""What a restored signal is made of, and what can be restored at all."""
+"""Settings of a restored signal: the shares in it. And checks of the input."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,17 +11,28 @@ from timbre.errors import AudioError
 BLOCK_SECONDS = 5.0
 
 
-class Wanted(NamedTuple):
-    """What the output is made of.
+@dataclass(frozen=True)
+class Output:
+    """The shares that a restored signal is made of.
 
-    strength: the share of the correction; 0 gives the denoiser's output exactly.
-    dry: the share of the input, in phase; 1 gives the input exactly.
-    rate: of the output in Hz; None for that of the input.
+    Attributes:
+        strength: the share of the correction; 0 gives the denoiser's output exactly.
+        dry: the share of the input, in phase; 1 gives the input exactly.
+
+    Raises:
+        AudioError: a share is not between 0 and 1.
     """
 
     strength: float = 1.0
     dry: float = 0.0
-    rate: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, share in (("strength", self.strength), ("dry", self.dry)):
+            if not 0 <= share <= 1:
+                raise AudioError(f"{name} {share}: expected 0 to 1")
+
+
+WHOLLY_RESTORED = Output()
 
 
 def check_waveform(array: Wave) -> None:
@@ -34,17 +45,23 @@ def check_waveform(array: Wave) -> None:
         )
 
 
-def check_wanted(wanted: Wanted, sample_rate: int) -> None:
-    """Raise AudioError for shares beyond 0 to 1, and for rates that cannot be brought together."""
-    for name, share in (("strength", wanted.strength), ("dry", wanted.dry)):
-        if not 0 <= share <= 1:
-            raise AudioError(f"{name} {share}: expected 0 to 1")
-    rate = sample_rate if wanted.rate is None else wanted.rate
+def check_output_rates(sample_rate: int, rate: int) -> None:
+    """Raise AudioError for rates of input and output that cannot be brought together."""
     for hertz in (sample_rate, rate):
         if not isinstance(hertz, int | np.integer) or hertz < 1:
             raise AudioError(f"sample rate {hertz} Hz: expected a whole number of at least 1")
         check_rates(hertz, SAMPLE_RATE)
     check_rates(sample_rate, rate)
+
+
+def check_finite(block: Wave) -> Wave:
+    """Return a block of a restored signal; AudioError if the networks made NaN or infinity of it."""
+    if not np.isfinite(block).all():
+        raise AudioError(
+            "the restored sound is not finite: the checkpoint's weights are damaged, or do not fit "
+            "its settings; use another checkpoint"
+        )
+    return block
 
 
 def block_size(sample_rate: int) -> int:

@@ -10,8 +10,8 @@ import torch
 
 from timbre.errors import AudioError
 from timbre.processes import run_tasks
-from timbre.restore.files import Done, Job, restore_file
-from timbre.restore.output import Wanted
+from timbre.restore.files import Done, FileTask, Progress, restore_file
+from timbre.restore.output import Output
 from timbre.restore.restorer import Restorer
 
 # A process with both networks and a chunk of stereo: 0.9 GB were measured.
@@ -20,77 +20,94 @@ BYTES_A_PROCESS = 1_500_000_000
 BYTES_WORTH_A_PROCESS = 10_000_000
 
 
-class Recipe(NamedTuple):
-    """What a process makes its restorer of; see :meth:`Restorer.load`."""
+class RestorerSettings(NamedTuple):
+    """What a process loads its restorer from; see :meth:`Restorer.load`."""
 
     checkpoint: str | None
     denoise: bool
     device: str
+    denoiser_weights: str | None = None
 
     def load(self) -> Restorer:
         """Return the restorer; raises like :meth:`Restorer.load`."""
-        return Restorer.load(self.checkpoint, self.denoise, device=self.device)
+        return Restorer.load(self.checkpoint, self.denoise, self.denoiser_weights, self.device)
 
 
 class Outcome(NamedTuple):
-    """What became of a job: ``done``, or why not."""
+    """What became of a task: ``done``, or why not."""
 
-    job: Job
+    task: FileTask
     done: Done | None
     error: str | None
 
 
-# Is told what share of a job is done now.
-Progress = Callable[[Job, float], None]
+# Called with a task and the share of it that is done.
+TaskProgress = Callable[[FileTask, float], None]
 
 
-def usual_workers(device: str, jobs: Sequence[Job]) -> int:
+def usual_workers(device: str, tasks: Sequence[FileTask]) -> int:
     """Return how many processes serve these files well: one a GPU, or a CPU core with memory."""
     if device != "cpu":
         places = torch.cuda.device_count() if device == "cuda" else 1
     else:
         room = psutil.virtual_memory().available // BYTES_A_PROCESS
         places = min(os.cpu_count() or 1, room)
-    worth = sum(job.bytes for job in jobs) // BYTES_WORTH_A_PROCESS
-    return max(min(places, len(jobs), worth), 1)
+    worth = sum(task.bytes for task in tasks) // BYTES_WORTH_A_PROCESS
+    return max(min(places, len(tasks), worth), 1)
 
 
 def serially(
-    restorer: Restorer, jobs: Sequence[Job], wanted: Wanted, progress: Progress
+    restorer: Restorer, tasks: Sequence[FileTask], output: Output, progress: TaskProgress
 ) -> Iterator[Outcome]:
-    """Yield the outcome of every job, done in this process."""
-    for job in jobs:
-        yield _attempt(restorer, job, wanted, progress)
+    """Yield the outcome of every task, done in this process."""
+    for task in tasks:
+        yield attempt(restorer, task, output, partial(progress, task))
 
 
 def in_processes(
-    recipe: Recipe, jobs: Sequence[Job], wanted: Wanted, workers: int, progress: Progress
+    settings: RestorerSettings,
+    tasks: Sequence[FileTask],
+    output: Output,
+    workers: int,
+    progress: TaskProgress,
 ) -> Iterator[Outcome]:
-    """Yield the outcome of every job, as they come; so many processes take jobs in turn.
+    """Yield the outcome of every task, as they come, done by ``workers`` processes.
 
     Raises:
         WorkError: a process died.
     """
-    work = partial(_restore, recipe, wanted)
-    gpu = recipe.device == "cuda"
-    for _, outcome in run_tasks(work, jobs, workers, gpu=gpu, told=progress):
+    work = partial(_restore, settings, output)
+    gpu = settings.device == "cuda"
+    for _, outcome in run_tasks(work, tasks, workers, gpu=gpu, told=progress):
         yield outcome
 
 
-def _restore(recipe: Recipe, wanted: Wanted, job: Job, tell: Callable[[float], None]) -> Outcome:
-    """Do a job in a worker process."""
-    return _attempt(_loaded(recipe), job, wanted, lambda _, share: tell(share))
+def attempt(restorer: Restorer, task: FileTask, output: Output, progress: Progress) -> Outcome:
+    """Restore one file; a file that cannot be restored, even for want of memory, is no end of others."""
+    try:
+        return Outcome(task, restore_file(restorer, task, output, progress), None)
+    except (AudioError, OSError) as error:
+        text = str(error)
+    except (MemoryError, RuntimeError) as error:
+        # torch's errors: out of memory is one of them, on a GPU by its own class, on a CPU by none.
+        text = first_line(error)
+    if restorer.device.type == "cuda":
+        torch.cuda.empty_cache()
+    # Some name the output only.
+    return Outcome(task, None, text if task.source in text else f"{task.source}: {text}")
+
+
+def _restore(settings: RestorerSettings, output: Output, task: FileTask, tell: Progress) -> Outcome:
+    """Do a task in a worker process."""
+    return attempt(_loaded(settings), task, output, tell)
+
+
+def first_line(error: Exception) -> str:
+    """Return what kind of error it is, and what it says, in one line."""
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 @lru_cache(maxsize=1)
-def _loaded(recipe: Recipe) -> Restorer:
-    return recipe.load()
-
-
-def _attempt(restorer: Restorer, job: Job, wanted: Wanted, progress: Progress) -> Outcome:
-    try:
-        return Outcome(job, restore_file(restorer, job, wanted, partial(progress, job)), None)
-    except (AudioError, OSError) as error:
-        # Some name the output only.
-        text = str(error)
-        return Outcome(job, None, text if job.source in text else f"{job.source}: {text}")
+def _loaded(settings: RestorerSettings) -> Restorer:
+    return settings.load()

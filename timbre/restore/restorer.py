@@ -23,19 +23,25 @@ from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import DenoiserStep
 from timbre.models import Generator, checkpoint, shipped
 from timbre.restore.chunks import denoise_blocks, generate_blocks, window_of
-from timbre.restore.output import Wanted, block_size, check_wanted, check_waveform
+from timbre.restore.output import (
+    WHOLLY_RESTORED,
+    Output,
+    block_size,
+    check_finite,
+    check_output_rates,
+    check_waveform,
+)
 
-# A generator is given so many times more at a time than what it must hear besides, which is the cost
-# of cutting; up to 25 s.
+# A generator takes this many times its context at once; the context is the cost of cutting. Up to 25 s.
 CHUNK_CONTEXTS = 10
-# Of many rows each is given less at a time, for they all wait together.
+# From this many rows on a row gets less at a time, as all rows wait together.
 MANY_ROWS = 4
 # Rows that are worked on together. On a CPU more were no faster, and would round otherwise than alone.
 ROWS_ON_CPU, ROWS_ON_GPU = 1, 8
 
 W = TypeVar("W", Wave, Tensor)
 # Starts a signal from its beginning: blocks ``(channels, samples)``.
-Source = Callable[[], Iterable[Wave]]
+Blocks = Callable[[], Iterable[Wave]]
 
 
 class Restored(NamedTuple):
@@ -49,14 +55,14 @@ class Restorer:
     """DeepFilterNet3 and a generator, ready to be called.
 
     Args:
-        generator: takes and gives ``(batch, 1, samples)`` at 48 kHz; None repairs nothing.
+        generator: maps ``(batch, 1, samples)`` at 48 kHz to the same shape; None repairs nothing.
         denoiser: None where the input is denoised already.
         device: where both run.
-        noisy_input: whether the generator also takes what the denoiser was given.
+        noisy_input: whether the generator also takes the denoiser's input.
 
     Attributes:
-        chunk_samples: how many new samples the generator is given at a time. It decides over memory
-            and speed, not over the result.
+        chunk_samples: how many new samples the generator takes at a time. This changes memory and
+            speed, not the result.
     """
 
     def __init__(
@@ -121,51 +127,61 @@ class Restorer:
             sample_rate: of the waveform, in Hz.
             strength: how much of the correction is applied; 0 gives the denoiser's output exactly.
             dry: how much of the input is mixed in, in phase; 1 gives the input.
-            rate: of the result, in Hz, where it shall be another: then there are
+            rate: of the result, in Hz, if it is to be another than the waveform's; then there are
                 ``ceil(samples * rate / sample_rate)`` samples.
 
         Raises:
-            AudioError: the waveform is empty, of another shape or type, or not finite; or a rate has
-                no workable ratio to 48 kHz.
+            AudioError: the waveform is empty, of another shape or type, or not finite; a rate has no
+                workable ratio to 48 kHz; or what came out is not finite.
         """
         array = waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else waveform
         check_waveform(array)
         rows = array.reshape(-1, array.shape[-1]).astype(np.float32)
-        wanted = Wanted(strength, dry, rate)
-        made = self.blocks(lambda: split(rows, block_size(sample_rate)), sample_rate, wanted)
-        result = np.concatenate(list(made), axis=1).reshape(*array.shape[:-1], -1)
+        output = Output(strength, dry)
+        blocks = self.blocks(
+            lambda: split(rows, block_size(sample_rate)), sample_rate, output, rate
+        )
+        result = np.concatenate(list(blocks), axis=1).reshape(*array.shape[:-1], -1)
         if isinstance(waveform, Tensor):
             return torch.from_numpy(result).to(waveform.device)
         return result
 
-    def blocks(self, source: Source, sample_rate: int, wanted: Wanted) -> Iterator[Wave]:
+    def blocks(
+        self,
+        source: Blocks,
+        sample_rate: int,
+        output: Output = WHOLLY_RESTORED,
+        rate: int | None = None,
+    ) -> Iterator[Wave]:
         """Yield a signal of any length restored, in blocks ``(channels, samples)``.
 
-        It is read twice: the level of the whole comes first. In memory there is a chunk of it, and 8
-        bytes for each 20 ms of a channel.
+        The signal is read twice, as the level of the whole comes first. In memory there is a chunk
+        of it, and 8 bytes for each 20 ms of a channel.
 
         Args:
-            source: gives the signal's blocks, of any lengths; called twice.
+            source: starts the signal: blocks of any lengths. It is called twice.
             sample_rate: of the signal, in Hz.
-            wanted: what is made of it.
+            output: the shares of the result.
+            rate: of the result, in Hz; None for that of the signal.
 
         Raises:
-            AudioError: a rate has no workable ratio to 48 kHz. Also what ``source`` raises.
+            AudioError: a rate has no workable ratio to 48 kHz, or what came out is not finite. Also
+                what ``source`` raises.
         """
-        check_wanted(wanted, sample_rate)
-        rate = wanted.rate or sample_rate
+        rate = sample_rate if rate is None else rate
+        check_output_rates(sample_rate, rate)
         samples, gains = working_gains(source(), sample_rate)
         total = resampled_length(samples, sample_rate, rate)
-        blocks, again = tee(source()) if wanted.dry else (iter(source()), None)
+        blocks, again = tee(source()) if output.dry else (iter(source()), None)
         at_48_khz = (torch.from_numpy(b) for b in resample_blocks(blocks, sample_rate, SAMPLE_RATE))
-        wet = self._mixed(at_48_khz, gains, wanted.strength)
+        wet = self._mixed(at_48_khz, gains, output.strength)
         result = first_samples(resample_blocks(wet, SAMPLE_RATE, rate), total)
         if again is None:
             yield from result
             return
         dry = first_samples(resample_blocks(again, sample_rate, rate), total)
         for one, other in side_by_side(result, dry, block_size(rate)):
-            yield (1 - wanted.dry) * one + wanted.dry * other
+            yield (1 - output.dry) * one + output.dry * other
 
     def process(self, waves: Tensor, noisy: Tensor | None = None) -> Restored:
         """Return ``(batch, samples)`` at 48 kHz denoised and restored, each row alone, on the CPU.
@@ -183,13 +199,13 @@ class Restorer:
     def _mixed(self, blocks: Iterable[Tensor], gains: Tensor, strength: float) -> Iterator[Wave]:
         # Without a correction there is no need to compute it.
         for denoised, restored in self._repaired((b[None] for b in blocks), gains, strength != 0):
-            yield (denoised + strength * (restored - denoised)).numpy()
+            yield check_finite((denoised + strength * (restored - denoised)).numpy())
 
     def _repaired(self, blocks: Iterable[Tensor], gains: Tensor, repair: bool) -> Iterator[Tensor]:
         """Yield ``(2, rows, samples)``, denoised and restored, of ``(signals, rows, samples)``.
 
         Args:
-            blocks: what the first stage hears; a second signal is the denoiser's input.
+            blocks: the first stage's input; a second signal is the denoiser's input.
             gains: ``(rows, 1)``.
             repair: False gives the denoised signal twice.
         """
@@ -221,6 +237,6 @@ class Restorer:
     @torch.inference_mode()
     def _generate(self, signals: Tensor) -> Tensor:
         assert self.generator is not None
-        heard = signals[1][:, None] if self.noisy_input and len(signals) > 1 else None
-        restored: Tensor = self.generator(signals[0][:, None], heard)
+        noisy = signals[1][:, None] if self.noisy_input and len(signals) > 1 else None
+        restored: Tensor = self.generator(signals[0][:, None], noisy)
         return restored[:, 0]

@@ -20,7 +20,7 @@ from timbre.storage.files import (
     sha256,
     size,
 )
-from timbre.storage.listing import FileStat
+from timbre.storage.listing import FileStat, PassedOver
 from timbre.storage.new_file import STANDARD, new_file, told_of
 from timbre.storage.remote import RemoteReader, Span
 
@@ -29,6 +29,7 @@ __all__ = [
     "EndOfFileError",
     "FileCache",
     "FileStat",
+    "PassedOver",
     "RemoteReader",
     "Span",
     "StoreError",

@@ -79,10 +79,16 @@ def size(url: str | Path, patience: Patience | None = None) -> int:
     return _retrying(url, file_system, lambda: _size(file_system, path), patience)
 
 
-def find_files(url: str | Path) -> list[FileStat]:
+def find_files(
+    url: str | Path, passed_over: dict[str, listing.PassedOver] | None = None
+) -> list[FileStat]:
     """Return every file below a folder with its size and stamp, sorted by path.
 
     Nothing if there is no such folder; unfinished files of ours are left out.
+
+    Args:
+        url: the folder.
+        passed_over: of a mounted folder, see :func:`timbre.storage.listing.local_files`.
     """
     file_system, root = _resolve(url)
 
@@ -90,7 +96,7 @@ def find_files(url: str | Path) -> list[FileStat]:
         return _retrying(url, file_system, request)
 
     if _is_a("file", file_system):
-        files = listing.local_files(root)
+        files = listing.local_files(root, passed_over)
     elif _is_a("s3", file_system):
         files = listing.s3_files(file_system, root, ask)
     else:

@@ -1,8 +1,10 @@
 """What lies below a folder, for millions of files: no request and no object per file but its entry."""
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from timbre.storage.atomic_write import is_temporary
@@ -22,25 +24,28 @@ class FileStat(NamedTuple):
     stamp: str
 
 
-def local_files(root: str) -> Iterator[FileStat]:
+class PassedOver(NamedTuple):
+    """What a listing could not take: why, and whether it is a folder that may not be entered."""
+
+    reason: str
+    is_folder: bool
+
+
+def local_files(root: str, passed_over: dict[str, PassedOver] | None = None) -> Iterator[FileStat]:
     """Yield the files below a mounted folder, in no order; nothing if there is no such folder.
 
-    Links to files count as the file, links to folders are not followed. A walk of its own takes
-    half the time of fsspec's ``find(detail=True)`` (0.5 s instead of 1.0 for 100,000 files).
+    Links to files count as the file. A walk of its own takes half the time of fsspec's
+    ``find(detail=True)`` (0.5 s instead of 1.0 for 100,000 files).
+
+    Args:
+        root: the folder.
+        passed_over: None: links to folders are not followed, and a folder that may not be entered
+            is an error. Else links to folders are followed, each folder once, and this gets by path
+            what could not be listed: folders that may not be entered, pipes and devices.
     """
-    folders = [""]
-    while folders:
-        folder = folders.pop()
-        try:
-            entries = os.scandir(os.path.join(root, folder))  # noqa: PTH118 - a Path per file is slow
-        except (FileNotFoundError, NotADirectoryError):  # removed meanwhile
-            continue
-        with entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(f"{folder}{entry.name}/")
-                elif not is_temporary(entry.name) and (status := _status(entry)):
-                    yield FileStat(folder + entry.name, status.st_size, str(status.st_mtime_ns))
+    walk = _Walk(root, passed_over)
+    while walk.folders or walk.links:
+        yield from walk.files_of(walk.folders.pop() if walk.folders else walk.links.pop())
 
 
 def s3_files(file_system: Any, path: str, ask: Ask) -> Iterator[FileStat]:
@@ -77,6 +82,72 @@ def other_files(root: str, entries: Mapping[str, Page]) -> Iterator[FileStat]:
         if name.rstrip("/") != root.rstrip("/"):
             stamp = next((str(entry[key]) for key in STAMPS if entry.get(key)), "")
             yield FileStat(name.removeprefix(prefix), int(entry["size"] or 0), stamp)
+
+
+class _Walk:
+    """The folders of a tree that are still to be listed; links come last, so real paths win."""
+
+    def __init__(self, root: str, passed_over: dict[str, PassedOver] | None) -> None:
+        self.folders, self.links = [""], list[str]()
+        self._root, self._passed_over = root, passed_over
+        self._listed: set[tuple[int, int]] = set()
+
+    def files_of(self, folder: str) -> Iterator[FileStat]:
+        path = os.path.join(self._root, folder)  # noqa: PTH118 - a Path per file is slow
+        try:
+            if self._passed_over is not None and not self._is_new(folder, path):
+                return
+            entries = os.scandir(path)
+        except (FileNotFoundError, NotADirectoryError):  # removed meanwhile
+            return
+        except OSError as error:
+            self._pass_over(folder, error)
+            return
+        with entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    self.folders.append(f"{folder}{entry.name}/")
+                elif not is_temporary(entry.name):
+                    yield from self._file(folder, entry)
+
+    def _file(self, folder: str, entry: os.DirEntry[str]) -> Iterator[FileStat]:
+        status = _status(entry)
+        if status is None:
+            if self._passed_over is not None and _is_folder(entry):
+                self.links.append(f"{folder}{entry.name}/")
+        elif self._passed_over is not None and not _is_file(status):
+            reason = "a pipe, socket or device, not a file"
+            self._passed_over[folder + entry.name] = PassedOver(reason, False)
+        else:
+            yield FileStat(folder + entry.name, status.st_size, str(status.st_mtime_ns))
+
+    def _is_new(self, folder: str, path: str) -> bool:
+        status = Path(path).stat()
+        place = status.st_dev, status.st_ino
+        if place in self._listed:
+            assert self._passed_over is not None
+            reason = "a link to a folder that is listed already"
+            self._passed_over[folder.rstrip("/")] = PassedOver(reason, False)
+            return False
+        self._listed.add(place)
+        return True
+
+    def _pass_over(self, folder: str, error: OSError) -> None:
+        if self._passed_over is None:
+            raise error
+        self._passed_over[folder.rstrip("/")] = PassedOver(error.strerror or str(error), True)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(status: os.stat_result) -> bool:
+    """Whether it can be read like a file; of a link to nowhere its reader says that it is missing."""
+    return stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:

@@ -15,7 +15,7 @@ from timbre.errors import AudioError, ConfigError
 from timbre.models import shipped
 from timbre.restore.files import refuse_same
 from timbre.restore.live import pcm as raw_pcm
-from timbre.restore.live.restorer import Mix, StreamingRestorer, check_mix, restore_blocks
+from timbre.restore.live.restorer import Mix, StreamingRestorer, restore_blocks
 from timbre.storage import STANDARD
 
 USUAL_ENCODING = "s16le"
@@ -36,9 +36,8 @@ def run(argv: Sequence[str]) -> None:
             be used.
     """
     given = _parse(argv)
-    mix = Mix(given.strength, given.dry, given.input_gain_db)
     try:
-        check_mix(mix)
+        mix = Mix(given.strength, given.dry, given.input_gain_db)
         check_rates(given.rate or SAMPLE_RATE, SAMPLE_RATE)
     except AudioError as error:
         raise ConfigError(f"--{error}") from None

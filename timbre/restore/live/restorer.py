@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,24 +12,31 @@ from timbre.audio import HOP, SAMPLE_RATE, Wave, gain, resample_blocks
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, CheckpointError
 from timbre.models import Generator, checkpoint, shipped
-from timbre.restore.hop_runner import HopStream
+from timbre.restore.hop_runner import HopRunner
 from timbre.restore.live.denoiser import FastDenoiserStep
 from timbre.restore.live.step import build_fast_step
+from timbre.restore.output import Output
 
 
-class Mix(NamedTuple):
-    """What a live signal is made into.
+@dataclass(frozen=True)
+class Mix(Output):
+    """The shares that a live signal is made of, and its gain.
 
-    strength: the share of the correction; 0 gives the denoiser's output exactly.
-    dry: the share of the input, in phase; 1 gives the input exactly.
-    input_gain_db: what the input is raised by before the networks, and lowered by behind them. They
-        were trained on voices at -25 dBFS, and the level of what is still to come is not known: give
-        -25 minus the level of your voice. Unraised, voices from -35 to -15 dBFS do well.
+    Attributes:
+        input_gain_db: raises the signal before the networks and lowers it behind them. They were
+            trained on voices at -25 dBFS, and the level of what is still to come is not known: use
+            -25 minus the level of your voice. Unraised, voices from -35 to -15 dBFS do well.
+
+    Raises:
+        AudioError: a share is not between 0 and 1, or the gain is beyond 100 dB.
     """
 
-    strength: float = 1.0
-    dry: float = 0.0
     input_gain_db: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.input_gain_db) and abs(self.input_gain_db) <= 100):
+            raise AudioError(f"input_gain_db {self.input_gain_db}: expected -100 to 100")
 
 
 WHOLLY_RESTORED = Mix()
@@ -56,7 +63,6 @@ class StreamingRestorer:
 
     Raises:
         ValueError: the generator looks ahead.
-        AudioError: there is no such mix.
     """
 
     def __init__(
@@ -67,14 +73,13 @@ class StreamingRestorer:
         channels: int = 1,
         mix: Mix = WHOLLY_RESTORED,
     ) -> None:
-        check_mix(mix)
         self._mix, self._gain = mix, gain(mix.input_gain_db)
         self._channels = channels
         self._hears_noisy = noisy_input and denoiser is not None
         denoise = FastDenoiserStep(denoiser) if denoiser else None
         repair = build_fast_step(generator) if generator else None
-        self._denoise = HopStream(denoise, channels) if denoise else None
-        self._repair = HopStream(repair, channels) if repair else None
+        self._denoise = HopRunner(denoise, channels) if denoise else None
+        self._repair = HopRunner(repair, channels) if repair else None
         late = [step.latency_samples for step in (denoise, repair) if step is not None]
         self.latency_samples = sum(late) + HOP - 1 if late else 0
         # What went in and what was denoised, until what they belong to comes out.
@@ -100,9 +105,7 @@ class StreamingRestorer:
         Raises:
             FileNotFoundError: there is no such checkpoint.
             CheckpointError: it is something else, or its generator looks ahead.
-            AudioError: there is no such mix.
         """
-        check_mix(mix)
         generator, noisy_input = None, False
         if checkpoint_url:
             generator, config = checkpoint.load_generator(shipped.resolve(checkpoint_url))
@@ -194,16 +197,7 @@ def restore_blocks(
             yield ready
 
 
-def check_mix(mix: Mix) -> None:
-    """Raise AudioError for shares beyond 0 to 1 and for a gain that none can mean."""
-    for name, share in (("strength", mix.strength), ("dry", mix.dry)):
-        if not 0 <= share <= 1:
-            raise AudioError(f"{name} {share}: expected 0 to 1")
-    if not (math.isfinite(mix.input_gain_db) and abs(mix.input_gain_db) <= 100):
-        raise AudioError(f"input_gain_db {mix.input_gain_db}: expected -100 to 100")
-
-
-def _through(stream: HopStream, signals: list[Tensor], ended: bool) -> Tensor:
+def _through(stream: HopRunner, signals: list[Tensor], ended: bool) -> Tensor:
     ready = stream.push(*signals)
     return torch.cat((ready, stream.flush()), dim=1) if ended else ready
 
