@@ -38,7 +38,12 @@ from timbre.models.generator import GeneratorConfig, build_generator
 
 WHOLE = [name for name, case in CASES.items() if not case.stream]
 STREAMS = [name for name, case in CASES.items() if case.stream]
-LATENCY = {"wave stream": 0, "chain stream": 4 * HOP}
+LATENCY = {
+    "wave stream": 0,
+    "chain stream": 4 * HOP,
+    "limited stream": HOP,
+    "limited chain stream": 4 * HOP,
+}
 
 
 def signals(batch: int, samples: int) -> dict[str, Waves]:

@@ -18,10 +18,12 @@ def build(
     causal: bool = False,
     moved: bool = False,
     noisy_input: bool = False,
+    limits: bool = False,
 ) -> torch.nn.Module:
-    """A generator, ``moved`` away from its identity start."""
+    """A generator, ``moved`` away from its identity start; ``limits`` that it reaches."""
     torch.manual_seed(0)
-    generator = build_generator(GeneratorConfig(name, size, causal, noisy_input))  # type: ignore[arg-type]
+    bounds = (3.0, noisy_input) if limits else (None, False)
+    generator = build_generator(GeneratorConfig(name, size, causal, noisy_input, *bounds))  # type: ignore[arg-type]
     if moved:
         for index, parameter in enumerate(generator.parameters()):
             parameter.data += 0.05 * noise(*parameter.shape, seed=index)

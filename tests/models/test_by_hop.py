@@ -13,6 +13,9 @@ from timbre.models.wave_by_hop import WaveStep
 from timbre.restore.hop_runner import ByHop
 from timbre.restore.live.step import build_fast_step
 
+# The limits make the spectral generator a third.
+KINDS = (*NAMES, "limited")
+ALL = pytest.mark.parametrize("name", KINDS)
 BOTH = pytest.mark.parametrize("name", NAMES)
 HEARING = pytest.mark.parametrize("noisy", [False, True], ids=["alone", "noisy"])
 FAST = pytest.mark.parametrize("fast", [False, True], ids=["general", "fast"])
@@ -27,7 +30,8 @@ def build_step(generator: torch.nn.Module) -> ByHop:
 def step_of(
     name: str, noisy: bool = False, size: str = "tiny", fast: bool = False
 ) -> tuple[torch.nn.Module, ByHop]:
-    generator = build(name, size, causal=True, moved=True, noisy_input=noisy).eval()
+    kind, limits = ("spectral", True) if name == "limited" else (name, False)
+    generator = build(kind, size, True, True, noisy, limits).eval()
     return generator, (build_fast_step if fast else build_step)(generator)  # type: ignore[operator]
 
 
@@ -35,7 +39,9 @@ def signals(samples: int, noisy: bool) -> tuple[Tensor, Tensor | None]:
     """Two streams with a silence, and what the denoiser might have been given."""
     degraded = 0.05 * noise(2, 1, samples)
     degraded[..., samples // 3 : samples // 2] = 0
-    return degraded, 0.05 * noise(2, 1, samples, seed=1) if noisy else None
+    before = 0.05 * noise(2, 1, samples, seed=1)
+    before[..., samples // 5 : samples // 4] = 0  # frames without a limit of the change
+    return degraded, before if noisy else None
 
 
 def in_hops(step: ByHop, degraded: Tensor, noisy: Tensor | None, counts: list[int]) -> Tensor:
@@ -54,24 +60,27 @@ def in_hops(step: ByHop, degraded: Tensor, noisy: Tensor | None, counts: list[in
     return torch.cat(out, dim=1)[:, step.latency_samples :][:, :samples]
 
 
-@BOTH
+@ALL
 @HEARING
 @FAST
 @pytest.mark.parametrize("seed", range(4))
 def test_any_cutting_equals_the_whole(name: str, noisy: bool, fast: bool, seed: int) -> None:
     generator, step = step_of(name, noisy, fast=fast)
     # One remembers two seconds, the other a third of one.
-    degraded, heard = signals(122_957 if name == "spectral" else 24_077, noisy)
+    degraded, heard = signals(24_077 if name == "wave" else 122_957, noisy)
     drawn = torch.randint(1, 12, (40,), generator=torch.Generator().manual_seed(seed)).tolist()
     counts = [[1], [3], [10**6]][seed] if seed < 3 else drawn
     with torch.inference_mode():
         whole = generator(degraded, heard)[:, 0]
         pieces = in_hops(step, degraded, heard, counts)
+        if name == "limited":  # they are reached
+            free = step_of("spectral", noisy)[0](degraded, heard)[:, 0]
+            assert (whole - free).abs().max() > 0.01
     assert (whole - degraded[:, 0]).abs().max() > 0.01
     torch.testing.assert_close(pieces, whole, atol=2e-6, rtol=0)
 
 
-@BOTH
+@ALL
 @HEARING
 @FAST
 @pytest.mark.parametrize("samples", [1, 479, 480, 481, 959, 960, 961, 5000])
@@ -83,7 +92,7 @@ def test_any_length_ends_like_the_whole(name: str, noisy: bool, fast: bool, samp
         torch.testing.assert_close(in_hops(step, degraded, heard, [1, 2]), whole, atol=2e-6, rtol=0)
 
 
-@BOTH
+@ALL
 @FAST
 def test_the_size_that_is_trained_by_default_agrees_too(name: str, fast: bool) -> None:
     generator, step = step_of(name, True, "small", fast)
@@ -94,7 +103,7 @@ def test_the_size_that_is_trained_by_default_agrees_too(name: str, fast: bool) -
     torch.testing.assert_close(pieces, whole, atol=1e-5, rtol=1e-5)
 
 
-@BOTH
+@ALL
 def test_silent_hops_before_the_signal_leave_no_trace(name: str) -> None:
     step = build_step(step_of(name)[0])
     degraded = 0.05 * noise(2, 20 * HOP)

@@ -1,5 +1,7 @@
 """The parts that take a stream hop by hop, and carry what they need of its past in a state."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -76,8 +78,8 @@ class GeneratorHop(nn.Module):
     def forward(self, signals: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
         """Restored (batch, 480), and the next state, of degraded and noisy hops, or only degraded."""
         degraded, *noisy = signals
-        restored, following = self.step(degraded, type(self.first)(*state), *noisy)
-        return [restored], [*following]
+        restored, following = self.step(degraded, _with_empty(self.first, state), *noisy)
+        return [restored], _without_empty(following)
 
 
 class ChainHop(nn.Module):
@@ -99,19 +101,20 @@ class ChainHop(nn.Module):
         """Restored and denoised (batch, 480), in time with each other, and the next state."""
         last = len(self.first[0])
         before = DenoiserState(*state[:last])
-        middle = last + len(self.first[1])
+        middle = last + len(_without_empty(self.first[1]))
         late, after = self.denoiser(signals[0], before)
         # As in the whole, the generator hears silence before the first sample and behind the last.
         sample = (before.seen[:, None] - 1) * HOP + torch.arange(HOP)
         denoised = late * ((sample >= 0) & (sample < before.length[:, None]))
         noisy = torch.cat((state[middle], signals[0]), dim=1)
         heard = noisy[:, :HOP] if self.noisy_input else None
-        restored, following = self.step(denoised, type(self.first[1])(*state[last:middle]), heard)
+        carried = _with_empty(self.first[1], state[last:middle])
+        restored, following = self.step(denoised, carried, heard)
         waiting = torch.cat((*state[middle + 1 :], denoised), dim=1)
         rest = [waiting[:, HOP:]] if self.step.latency_samples else []
         return (
             [restored, waiting[:, :HOP]],
-            [*after, *following, noisy[:, HOP:], *rest],
+            [*after, *_without_empty(following), noisy[:, HOP:], *rest],
         )
 
 
@@ -148,4 +151,16 @@ def _begun(started: Tensor, tensor: Tensor, first: Tensor) -> Tensor:
 
 
 def _named(prefix: str, state: State) -> dict[str, Tensor]:
-    return {f"{prefix}_{name}": t for name, t in zip(state._fields, state, strict=True)}
+    pairs = zip(state._fields, state, strict=True)
+    return {f"{prefix}_{name}": tensor for name, tensor in pairs if tensor.numel()}
+
+
+def _without_empty(state: State) -> Tensors:
+    """Return the tensors of a state that hold something: no others are inputs and outputs."""
+    return [tensor for tensor in state if tensor.numel()]
+
+
+def _with_empty(first: State, tensors: Tensors) -> Any:
+    """Return a state of the kind of ``first`` from what :func:`_without_empty` left of one."""
+    carried = iter(tensors)
+    return type(first)(*(next(carried) if tensor.numel() else tensor for tensor in first))

@@ -9,6 +9,8 @@ The change is limited first. The lift's limit then never enlarges the change: it
 towards a magnitude that is still above the denoised bin's.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,19 @@ KNEE = 0.5
 TOP = 1 - 1e-6
 # In units of the limit: beyond, squares would leave float32.
 LARGEST = 1e9
+
+
+class Lift(NamedTuple):
+    """By what factor a bin may rise, and the share of the limit up to which it stays as it is."""
+
+    factor: float
+    knee: float
+
+
+def lift_of(max_lift_db: float) -> Lift:
+    """Return the limit of a lift in decibels; its knee lies above the denoised bin itself."""
+    factor = 10 ** (max_lift_db / 20)
+    return Lift(factor, max(KNEE, 1.001 / factor))
 
 
 def removed_power(spectrum: Spectrum, noisy: Spectrum) -> Tensor:
@@ -55,11 +70,13 @@ def limit_lift(change: Spectrum, spectrum: Spectrum, local: Tensor, max_lift_db:
         max_lift_db: at least 1.
     """
     real, imaginary = spectrum
-    lift = 10 ** (max_lift_db / 20)
+    lift = lift_of(max_lift_db)
     # Not the root of the power alone, which has no gradient at zero.
-    most = lift * torch.sqrt(torch.maximum(local.square(), real.square() + imaginary.square()))
+    most = lift.factor * torch.sqrt(
+        torch.maximum(local.square(), real.square() + imaginary.square())
+    )
     restored = (real + change[0], imaginary + change[1])
-    below, (bent_real, bent_imaginary) = _bend(restored, most, max(KNEE, 1.001 / lift))
+    below, (bent_real, bent_imaginary) = _bend(restored, most, lift.knee)
     return _choose(below, change, (bent_real - real, bent_imaginary - imaginary))
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timbre.audio.spectra import sine_window
+from timbre.models.limits import removed_power
 from timbre.models.spectral import (
     HOP,
     KERNEL,
@@ -31,6 +32,8 @@ class SpectralState(NamedTuple):
     degraded, noisy: (batch, 480) the last hops.
     powers: (batch, 199) of the last frames.
     near, wide: (batch, 4, 481) and (batch, 8, 481) powers of the last frames, spread over bins.
+    removed: (batch, 4, 481) likewise, of what the denoiser removed; (batch, 0, 481) where the
+        generator has no limit of the change.
     blocks: (batch, blocks, 6, width) what the blocks were given for the last frames.
     overlap: (batch, 480) second half of the last frame's change.
     seen: (batch,) int64, hops so far; below 0, hops before the signal are still to come.
@@ -41,6 +44,7 @@ class SpectralState(NamedTuple):
     powers: Tensor
     near: Tensor
     wide: Tensor
+    removed: Tensor
     blocks: Tensor
     overlap: Tensor
     seen: Tensor
@@ -78,13 +82,14 @@ class SpectralStep(nn.Module):
         def zeros(*shape: int) -> Tensor:
             return self.window.new_zeros(batch, *shape)
 
-        width = generator.embed.out_features
+        width, near = generator.embed.out_features, frames_of(generator.near) - 1
         return SpectralState(
             degraded=zeros(HOP),
             noisy=zeros(HOP),
             powers=zeros(LEVEL_FRAMES - 1),
-            near=zeros(frames_of(generator.near) - 1, BINS),
+            near=zeros(near, BINS),
             wide=zeros(frames_of(generator.wide) - 1, BINS),
+            removed=zeros(near if generator.limits_change else 0, BINS),
             blocks=zeros(len(generator.blocks), KERNEL - 1, width),
             overlap=zeros(HOP),
             seen=self.window.new_full((batch,), -wait_hops, dtype=torch.int64),
@@ -124,6 +129,11 @@ class SpectralStep(nn.Module):
         if path is not None and heard is not None:
             share = path.share(normed)
             change = (change[0] + share * heard[0], change[1] + share * heard[1])
+        removed, removed_past = None, state.removed
+        if generator.limits_change and heard is not None:
+            power = removed_power((real, imaginary), heard)
+            removed, removed_past = local_level(generator.near, power, state.removed)
+        change = generator.limited(change, (real, imaginary), near, heard, removed)
         added, overlap = self.synthesise(*change, state.overlap)
         late = torch.cat((state.degraded, hops), dim=1)
         started = (state.seen + count > 0)[:, None, None, None]
@@ -133,6 +143,7 @@ class SpectralStep(nn.Module):
             powers=powers[:, count:],
             near=near_past,
             wide=wide_past,
+            removed=removed_past,
             blocks=torch.stack(pasts, dim=1) * started,
             overlap=overlap,
             seen=state.seen + count,

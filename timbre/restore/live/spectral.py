@@ -19,16 +19,16 @@ from timbre.models.spectral import (
     LEVEL_FRAMES,
     MAX_LOG_GAIN,
     ConvNextBlock,
-    LocalLevel,
     SpectralGenerator,
 )
-from timbre.models.spectral_by_hop import BINS, LOOKS_AHEAD, SCALE, frames_of
+from timbre.models.spectral_by_hop import BINS, LOOKS_AHEAD, SCALE
+from timbre.restore.live.levels import LiveLevel, Spectrum, Spread, add_up, power_of
+from timbre.restore.live.limits import LiveLimits
 from timbre.restore.live.products import Array, RowProduct, tanh
 
 N_FFT = 2 * HOP
 LOG_POWER_FLOOR = 2 * math.log(FEATURE_FLOOR)
 EPSILON = 1e-6  # of every norm
-Spectrum = NDArray[np.complex64]
 
 
 class FastSpectralState(NamedTuple):
@@ -93,6 +93,7 @@ class Weights:
         self.head = RowProduct(*folded(generator.head_norm, torch.cat(rows), torch.cat(biases)))
         self.blocks: list[BlockWeights] = [BlockWeights(block) for block in generator.blocks]  # type: ignore[arg-type]
         self.near, self.wide = Spread(generator.near), Spread(generator.wide)
+        self.max_lift_db, self.limits_change = generator.max_lift_db, generator.limits_change
 
 
 class BlockWeights:
@@ -109,17 +110,6 @@ class BlockWeights:
         self.contract = RowProduct(contract.weight * scale[:, None], contract.bias * scale)
 
 
-class Spread:
-    """`LocalLevel`'s mean over bins, from sums up to each bin; and over how many frames one goes."""
-
-    def __init__(self, around: LocalLevel) -> None:
-        half = around.over_bins.kernel_size[1] // 2  # type: ignore[index]
-        bins = np.arange(BINS)
-        self.first, self.last = np.maximum(bins - half, 0), np.minimum(bins + half + 1, BINS)
-        self.counts = (self.last - self.first) * frames_of(around)
-        self.frames = frames_of(around)
-
-
 class SpectralHop:
     """One stream: its past, and the places of all that is computed."""
 
@@ -127,10 +117,9 @@ class SpectralHop:
         self._weights, self._seen = weights, 0
         self._degraded, self._noisy = Analysis(weights.analysis), Analysis(weights.analysis)
         self._powers = np.zeros(LEVEL_FRAMES, np.float32)
-        self._sums = np.zeros(BINS + 1)  # float64: each local sum is a difference of two
-        self._near, self._wide = (
-            np.zeros((spread.frames, BINS), np.float32) for spread in (weights.near, weights.wide)
-        )
+        self._sums = np.zeros(BINS + 1)
+        self._near, self._wide = LiveLevel(weights.near), LiveLevel(weights.wide)
+        self._limit = LiveLimits(weights.near, weights.max_lift_db, weights.limits_change)
         self._embed, self._head = weights.embed.bind(), weights.head.bind()
         self._blocks = [BoundBlock(block) for block in weights.blocks]
         self._past_weights = np.stack([block.past for block in weights.blocks])
@@ -156,7 +145,10 @@ class SpectralHop:
             block(hidden, sums[index])
         normalise(hidden, self._head.inputs)
         self._head.run()
-        self._correct(spectrum, self._local(power), heard)
+        add_up(power, self._sums)
+        near = self._near(self._sums)
+        self._correct(spectrum, near + np.float32(0.3) * self._wide(self._sums), heard)
+        self._limit(self._change, spectrum, near, heard)
         torch.fft.irfft(self._to_wave, N_FFT, out=self._wave)
         wave = self._wave.numpy() * self._weights.synthesis
         restored: Array = wave[:HOP] + self._overlap
@@ -191,13 +183,6 @@ class SpectralHop:
         hidden *= scale
         hidden += offset
         return hidden
-
-    def _local(self, power: Array) -> Array:
-        """Return the magnitude around each bin, (481,)."""
-        np.cumsum(power, dtype=np.float64, out=self._sums[1:])
-        near = _level(self._weights.near, self._sums, self._near)
-        near += np.float32(0.3) * _level(self._weights.wide, self._sums, self._wide)
-        return near
 
     def _correct(self, spectrum: Spectrum, local: Array, heard: Spectrum | None) -> None:
         """Compute ``spectral_change``, and the noisy signal's share, from the head's outputs."""
@@ -268,26 +253,9 @@ def normalise(x: Array, out: Array) -> None:
     out *= np.float32(1 / math.sqrt(variance + EPSILON))
 
 
-def power_of(spectrum: Spectrum) -> Array:
-    """Return the squared magnitudes."""
-    power: Array = spectrum.real * spectrum.real
-    power += spectrum.imag * spectrum.imag
-    return power
-
-
 def logs_of(power: Array, level: float) -> Array:
     """Return the logarithms of powers relative to a level's, from the floor on."""
     logs = power * np.float32(1 / level**2)
     np.maximum(logs, np.float32(FEATURE_FLOOR**2), out=logs)
     np.log(logs, out=logs)
     return logs
-
-
-def _level(spread: Spread, sums: NDArray[np.float64], frames: Array) -> Array:
-    """Return ``LocalLevel`` of the newest frame, whose powers ``sums`` adds up; ``frames`` moves on."""
-    frames[:-1] = frames[1:]
-    frames[-1] = (sums[spread.last] - sums[spread.first]) / spread.counts
-    mean = np.add.reduce(frames, axis=0)
-    np.maximum(mean, np.float32(1e-20), out=mean)
-    level: Array = np.sqrt(mean, out=mean)
-    return level
