@@ -41,7 +41,6 @@ STREAMS = [name for name, case in CASES.items() if case.stream]
 LATENCY = {
     "wave stream": 0,
     "chain stream": 4 * HOP,
-    "limited stream": HOP,
     "limited chain stream": 4 * HOP,
 }
 

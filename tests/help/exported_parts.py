@@ -41,12 +41,6 @@ CASES = {
     "chain stream": Case(
         GeneratorConfig("spectral", "tiny", causal=True, noisy_input=True), "chain", True
     ),
-    "limited": Case(
-        GeneratorConfig("spectral", "tiny", False, True, 3.0, True), "generator", False
-    ),
-    "limited stream": Case(
-        GeneratorConfig("spectral", "tiny", True, True, 3.0, True), "generator", True
-    ),
     "limited chain": Case(
         GeneratorConfig("spectral", "tiny", False, True, 3.0, True), "chain", False
     ),
