@@ -13,7 +13,7 @@ from shard_tools.mix.mixture import MixConfig
 from shard_tools.mix.reverb import ReverbConfig
 from shard_tools.mix.variety import TargetConfig, VarietyConfig
 from timbre import config as configs
-from timbre.config import STRICT, Count, Name, NonNegative, Positive, Seed, Share
+from timbre.config import STRICT, Count, Fraction, Name, NonNegative, Positive, Seed
 from timbre.shards import AudioFormat
 
 SplitRule = Literal["name", "kind", "hint"]
@@ -76,7 +76,7 @@ class PrepConfig:
     # The offset between clean and degraded is searched this far on either side.
     max_offset_seconds: Positive = 0.02
     # More clips than this share that cannot be read end the job.
-    max_bad_fraction: Share = 0.02
+    max_bad_fraction: Fraction = 0.02
     clips: ClipsConfig = field(default_factory=ClipsConfig)
     mix: MixConfig = field(default_factory=MixConfig)
     variety: VarietyConfig = field(default_factory=VarietyConfig)

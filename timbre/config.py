@@ -1,9 +1,12 @@
-"""YAML plus ``section.key=value`` into frozen dataclasses, refusing what the dataclass does not say."""
+"""Read YAML and ``section.key=value`` overrides into a frozen dataclass.
+
+A key or type that the dataclass does not have is an error. So is a file that is no plain config: one
+that grows when its aliases are written out, contains itself, or asks for other types by tags.
+"""
 
 import dataclasses
 import difflib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
@@ -12,6 +15,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from timbre import plain_yaml
 from timbre.errors import ConfigError
 
 T = TypeVar("T")
@@ -19,13 +23,13 @@ Location = tuple[int | str, ...]
 
 STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-# What fields may hold, told by the type: every violation is then reported in one go.
+# What fields may hold. As the type says it, one error names every violation.
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -40,11 +44,7 @@ def load(schema: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
     Raises:
         ConfigError: one line per mistake, with the full key, the value and what was expected.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a YAML file: {error}") from None
-    tree = _parse(text, str(path))
+    tree = plain_yaml.load(path)
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines, got {type(tree).__name__}")
@@ -56,9 +56,8 @@ def load(schema: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
 def from_tree(schema: type[T], tree: dict[str, Any], source: str) -> T:
     """Return ``schema`` filled from plain dicts, lists and scalars; ``source`` names them in errors.
 
-    A wrong field is reported and then left at its default, so that the checks between fields still
-    run, and everything wrong with a file is told at once. (They cannot where a field that is wrong
-    has no default.)
+    A wrong field is named and then left at its default, so that the checks between fields still run:
+    one error names everything that is wrong. (A wrong field without a default stops these checks.)
 
     Raises:
         ConfigError: one line per mistake.
@@ -75,7 +74,7 @@ def from_tree(schema: type[T], tree: dict[str, Any], source: str) -> T:
             if not lines:
                 return config
             break
-        if lines:  # a key that is missing now was wrong before, and told
+        if lines:  # a key that is missing now was wrong before, and is named
             details = [detail for detail in details if detail["type"] != "missing"]
         fresh = [line for e in details if (line := _explain(schema, e)) not in lines]
         lines += fresh
@@ -96,44 +95,6 @@ def dump(config: Any) -> str:
     return yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core schema: ``3e-4`` is a number, ``no`` a string, a repeated key an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in [
-    ("null", r"^(~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("bool", r"^(true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    ("int", r"^[-+]?[0-9]+$", list("-+0123456789")),
-    ("float", r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$", list("-+.0123456789")),
-]:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
-
-
-def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node))  # 1.2: a leading zero does not mean octal
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-
-
-def _parse(text: str, source: str) -> Any:
-    try:
-        tree = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from None
-    return tree
-
-
 def _override(tree: dict[str, Any], item: str) -> None:
     dotted, separator, text = item.partition("=")
     if not separator or not all(dotted.split(".")):
@@ -144,7 +105,7 @@ def _override(tree: dict[str, Any], item: str) -> None:
         if isinstance(node, dict) and node.get(part) is None:
             node[part] = {}
         node = _child(node, part, f"override {item!r}: {'.'.join(parents[: depth + 1])}")
-    value = _parse(text, f"override {item!r}")
+    value = plain_yaml.parse(text, f"override {item!r}")
     if isinstance(node, dict):
         node[leaf] = value
     else:
@@ -158,7 +119,7 @@ def _child(node: Any, part: str, where: str) -> Any:
         return node[part]
     if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
         return node[int(part)]
-    raise ConfigError(f"{where} is not in the file: {node!r} has no such entry")
+    raise ConfigError(f"{where} is not in the file: {plain_yaml.shown(node)} has no such entry")
 
 
 def _remove(tree: Any, location: Location) -> bool:
@@ -185,7 +146,7 @@ def _explain(schema: Any, error: ErrorDetails) -> str:
         return f"{name}: {message}" if name else message
     if error["type"] != "unexpected_keyword_argument":
         expected = error["msg"].replace("Input should be", "expected")
-        return f"{name}: {expected}, got {error['input']!r}"
+        return f"{name}: {expected}, got {plain_yaml.shown(error['input'])}"
     fields = _fields_at(schema, location[:-1])
     close = difflib.get_close_matches(str(location[-1]), fields, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(fields)}"

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from shard_tools.judge.align import MIN_CONFIDENCE, Alignment
 from timbre.audio import LEVEL_FRAME, SAMPLE_RATE, SILENCE_DB, SPEECH_RANGE_DB, Wave, level_db
-from timbre.config import STRICT, NonNegative, Positive, Share
+from timbre.config import STRICT, Fraction, NonNegative, Positive
 
 Reason = Literal[
     "non_finite",
@@ -47,12 +47,12 @@ class QualityConfig:
     # room noise and 16-bit steps, raised to the level of speech. The clean side must reach it too.
     min_clean_db: float = -55.0
     # Share of the clean side's active samples that lie on flat tops at its peak.
-    max_flat_share: Share = 0.002
+    max_flat_share: Fraction = 0.002
     snr_tolerance_db: Positive = 2.0
     # Level of the degraded side against the clean one in the clean side's active frames.
     min_kept_db: float = -10.0
     min_spectral_correlation: float = 0.5
-    min_confidence: Share = MIN_CONFIDENCE
+    min_confidence: Fraction = MIN_CONFIDENCE
 
 
 class PairQuality(NamedTuple):

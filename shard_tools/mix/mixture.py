@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from timbre import audio
 from timbre.audio import Wave
-from timbre.config import STRICT, Share
+from timbre.config import STRICT, Fraction
 
 PEAK = 0.99
 # Where a recording goes round, its end fades into its beginning: 20 ms, in samples, or a quarter of
@@ -28,7 +28,7 @@ class MixConfig:
     snr_db_low: float = 0.0
     snr_db_high: float = 20.0
     # Nearly clean input teaches the network to do no harm.
-    near_clean_share: Share = 0.1
+    near_clean_share: Fraction = 0.1
     near_clean_snr_db: float = 40.0
     # Such a pair's ratio lies between that and this; null: it is that.
     near_clean_snr_db_high: float | None = None
@@ -36,9 +36,9 @@ class MixConfig:
     level_db_low: float = -28.0
     level_db_high: Annotated[float, Field(le=0)] = -22.0
     # Pairs with two or three noises at once.
-    several_noises_share: Share = 0.25
+    several_noises_share: Fraction = 0.25
     # Pairs in which the first noise is a babble of other speakers of the split.
-    babble_share: Share = 0.1
+    babble_share: Fraction = 0.1
 
     def __post_init__(self) -> None:
         for low, high in [

@@ -5,18 +5,18 @@ from pydantic.dataclasses import dataclass
 
 from timbre.audio import SAMPLE_RATE, Wave
 from timbre.audio.spectra import fast_length
-from timbre.config import STRICT, Natural, NonNegative, Share
+from timbre.config import STRICT, Fraction, Natural, NonNegative
 
 
 @dataclass(config=STRICT)
 class ReverbConfig:
     """How many pairs are reverberant, and how much of the room the target keeps."""
 
-    share: Share = 0.15
+    share: Fraction = 0.15
     # Rooms made by shard_tools.rooms, beside the measured ones of `rir`, and the share of
     # reverberant pairs that are in one of them.
     simulated_rooms: Natural = 0
-    simulated_share: Share = 0.5
+    simulated_share: Fraction = 0.5
     # The target keeps the room's response up to this long after the direct path; with none of it a
     # hall is 10 dB louder than its target, and half of such pairs cannot be aligned.
     target_early_seconds: NonNegative = 0.05

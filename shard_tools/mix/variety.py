@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from timbre.config import STRICT, Positive, Share
+from timbre.config import STRICT, Fraction, Positive
 
 LOW_PASSES_HZ = (6000.0, 8000.0, 11000.0, 14000.0, 16000.0, 18000.0, 20000.0, 22000.0)
 Decibels = tuple[float, float]
@@ -16,27 +16,27 @@ class VarietyConfig:
     """Shares of the pairs, and ranges from which each pair draws its own value."""
 
     # Speech, or the noise, ends at one of low_pass_hz: each side has a bandwidth of its own.
-    speech_low_pass_share: Share = 0.0
-    noise_low_pass_share: Share = 0.0
+    speech_low_pass_share: Fraction = 0.0
+    noise_low_pass_share: Fraction = 0.0
     low_pass_hz: Annotated[tuple[Positive, ...], Field(min_length=1)] = LOW_PASSES_HZ
     # A smooth curve of up to so many dB up and down over eight bands.
-    speech_equaliser_share: Share = 0.0
-    noise_equaliser_share: Share = 0.0
+    speech_equaliser_share: Fraction = 0.0
+    noise_equaliser_share: Fraction = 0.0
     equaliser_db: Positive = 6.0
     # A silence in the midst of the speech.
-    gap_share: Share = 0.0
+    gap_share: Fraction = 0.0
     gap_seconds: tuple[Positive, Positive] = (0.8, 2.0)
     # Each noise is made up (see shard_tools.mix.made_noise), else a recording.
-    made_noise_share: Share = 0.0
+    made_noise_share: Fraction = 0.0
     # Recorded noises faster or slower, by a factor between these, and backwards.
-    noise_speed_share: Share = 0.0
+    noise_speed_share: Fraction = 0.0
     noise_speeds: tuple[Positive, Positive] = (0.7, 1.4)
-    noise_backwards_share: Share = 0.0
+    noise_backwards_share: Fraction = 0.0
     # Another noise, so much louder, takes over at once.
-    noise_change_share: Share = 0.0
+    noise_change_share: Fraction = 0.0
     noise_change_db: Decibels = (-15.0, 15.0)
     # Hiss under the speech, beside the noise.
-    hiss_share: Share = 0.0
+    hiss_share: Fraction = 0.0
     hiss_below_db: Decibels = (20.0, 50.0)
 
     def __post_init__(self) -> None:
@@ -55,4 +55,4 @@ class TargetConfig:
     pause_db: Annotated[float, Field(lt=0)] | None = None
     # The share of the pairs in which the noisy side's pauses are lowered as well. In the others the
     # recording's background is part of the noise.
-    quiet_input_share: Share = 0.5
+    quiet_input_share: Fraction = 0.5

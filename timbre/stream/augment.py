@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from timbre.audio import SAMPLE_RATE, filters
-from timbre.config import STRICT, Share
+from timbre.config import STRICT, Fraction
 
 # Keeps these draws apart from those of the crop, which uses (seed, epoch, position) alone.
 STREAM = 1
@@ -50,23 +50,23 @@ class AugmentConfig:
     flip_polarity: bool = False
     # Speech corpora end at 15 to 19 kHz; a network that sees only those learns to cut what lies
     # above. A cut at random frequencies makes it look at its input's own bandwidth.
-    low_pass_share: Share = 0.3
+    low_pass_share: Fraction = 0.3
     low_pass_low_hz: float = 4000.0
     low_pass_high_hz: float = 20000.0
     # Per octave about 1 kHz: microphones and rooms.
-    tilt_share: Share = 0.3
+    tilt_share: Fraction = 0.3
     tilt_low_db: float = -1.5
     tilt_high_db: float = 1.5
     # The level of what the degraded side holds beyond the clean one.
-    residual_share: Share = 0.3
+    residual_share: Fraction = 0.3
     residual_low_db: float = -6.0
     residual_high_db: float = 6.0
     # By how much holes in the degraded side are lower than their surroundings.
-    hole_share: Share = 0.2
+    hole_share: Fraction = 0.2
     hole_low_db: float = 3.0
     hole_high_db: float = 15.0
     # How often the noisy side is withheld.
-    noisy_dropout: Share = 0.3
+    noisy_dropout: Fraction = 0.3
 
     def __post_init__(self) -> None:
         wrong = []

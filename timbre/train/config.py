@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from timbre.config import STRICT, Count, Name, Natural, Seed, Share
+from timbre.config import STRICT, Count, Fraction, Name, Natural, Seed
 from timbre.models import GeneratorConfig
 from timbre.models.discriminators import DiscriminatorConfig
 from timbre.shards import DataSource
@@ -51,11 +51,11 @@ class TrainConfig:
     reading: ReadingConfig = field(default_factory=ReadingConfig)
     ranks: RanksConfig = field(default_factory=RanksConfig)
     # More pairs than this share that cannot be read end the run.
-    max_bad_fraction: Share = 0.02
+    max_bad_fraction: Fraction = 0.02
     # More steps in a row of one network whose gradient is not finite end the run.
     max_skipped_steps: Natural = 100
     # From this share of right judgements on the discriminator has won, and the user is told.
-    alarm_accuracy: Share = 0.95
+    alarm_accuracy: Fraction = 0.95
     log_every: Count = 50
     # How often each term's share in the generator's gradient is measured.
     log_gradients_every: Count = 500

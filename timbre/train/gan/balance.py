@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from timbre.config import STRICT, Share
+from timbre.config import STRICT, Fraction
 
 # Keeps a term without a gradient from being divided by zero.
 EPSILON = 1e-12
@@ -24,7 +24,7 @@ class BalancerConfig:
     """Whether loss weights are shares of the gradient; ``ema_decay`` is of its norms' average."""
 
     enabled: bool = False
-    ema_decay: Share = 0.999
+    ema_decay: Fraction = 0.999
 
 
 class Balancer:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from timbre.audio.filters import low_pass
 from timbre.audio.spectra import pair_gain
-from timbre.config import STRICT, Count, Natural, Positive, Share
+from timbre.config import STRICT, Count, Fraction, Natural, Positive
 from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, Judgement, build_discriminator
 from timbre.train.gan.descent import Descent
@@ -38,7 +38,7 @@ class OptimizerConfig:
     restart_steps: Count = 10000
     restart_factor: Count = 2
     # The rate falls to this share of its peak.
-    final_share: Share = 0.02
+    final_share: Fraction = 0.02
     generator_max_grad_norm: Positive = 10.0
     discriminator_max_grad_norm: Positive = 10.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
