@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping
 
+from timbre.train.validation.stress import stress_penalty
+
 DISTANCES = ("mel_distance", "lsd_0_8k", "lsd_8_24k")
 HARMS = ("lsd_0_8k", "lsd_8_24k")
 # SI-SDR may fall this far below DeepFilterNet3's before it counts against a checkpoint.
@@ -24,7 +26,8 @@ def score(figures: Mapping[str, float]) -> float:
     - the mean of mel distance and both log-spectral distances, each as a share of the degraded
       side's (1 where none can be measured);
     - one for every dB of SI-SDR lost beyond 0.3 against the degraded side;
-    - harm, see :func:`harm_penalty`.
+    - harm, see :func:`harm_penalty`;
+    - noise set free, see :func:`timbre.train.validation.stress.stress_penalty`.
 
     A figure that no pair has, and that is missing or NaN on the degraded side, is left out: the
     highs of narrow-band data. One that only the restored side lacks is a broken generator's, and
@@ -32,9 +35,11 @@ def score(figures: Mapping[str, float]) -> float:
 
     Args:
         figures: ``val/NAME`` of the restored, ``val/degraded/NAME`` of the degraded side,
-            ``val/harm/NAME`` of clean speech put through the generator.
+            ``val/harm/NAME`` of clean speech put through the generator, ``val/stress/NAME`` of
+            probes.
     """
-    total = distance(figures) + si_sdr_penalty(figures) + harm_penalty(figures)
+    total = distance(figures) + si_sdr_penalty(figures)
+    total += harm_penalty(figures) + stress_penalty(figures)
     return total if math.isfinite(total) else math.inf
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from timbre.train.gan.gan import Gan, discriminator_view, unwrap
 from timbre.train.losses import reconstruction as losses
 from timbre.train.losses.reconstruction import ReconstructionLoss
 from timbre.train.validation import score as scoring
+from timbre.train.validation.stress import measure_stress, stress_penalty
 
 QUALITY = ("mel_distance", "lsd_0_8k", "lsd_8_24k", "si_sdr")
 PERCEPTUAL = ("pesq", "estoi")
@@ -115,11 +117,12 @@ class Validation:
         if not self.known:
             self.known = {name: columns[name].clone() for name in (SAMPLES, *DEGRADED)}
             self._load_shown()
-        figures = self._means(columns | self.known)
+        figures = self._means(columns | self.known) | self._stress(gan)
         return figures | {
             "val/score": scoring.score(figures),
             "val/penalty/si_sdr": scoring.si_sdr_penalty(figures),
             "val/penalty/harm": scoring.harm_penalty(figures),
+            "val/penalty/stress": stress_penalty(figures),
         }
 
     @torch.inference_mode()
@@ -192,6 +195,16 @@ class Validation:
         except Exception as error:
             failure = error
         raise_together(failure, self.accelerator)
+
+    def _stress(self, gan: Gan) -> dict[str, float]:
+        """Return what the generator makes of probes; the main process's, so that all have the same."""
+        device = self.accelerator.device
+        lifts = measure_stress(partial(restore, gan), device, self.noisy)
+        values = torch.tensor(list(lifts.values()), dtype=torch.float64, device=device)
+        if not self.accelerator.is_main_process:
+            values.zero_()
+        values = self.accelerator.reduce(values, "sum")
+        return dict(zip(lifts, values.tolist(), strict=True))
 
     def _means(self, columns: Figures) -> dict[str, float]:
         """Return the weighted means of ``(pairs,)`` each, over the pairs that have the figure."""
