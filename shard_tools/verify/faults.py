@@ -34,20 +34,28 @@ class Fault(NamedTuple):
 
 
 class ShardCheck(NamedTuple):
-    """A shard to check; the offsets of the pairs numbered in ``measured`` are measured again."""
+    """A shard to check; the offsets of the pairs numbered in ``measured`` are measured again.
+
+    ``ours``: the manifest names a plan, so that ``timbre prep`` made its shards.
+    """
 
     folder: str
     split: str
     shard: ShardEntry
     measured: tuple[int, ...]
     max_offset: int
+    ours: bool
 
 
 class Pair(NamedTuple):
-    """What a pair may share with others: all of its meta, and the CRC-32 and length of its sides."""
+    """What a pair may share with others: all of its meta, and the CRC-32 and length of its sides.
 
-    meta: PairMeta
+    ``meta`` is None in tars of other programs, whose metas need not say more than the offset.
+    """
+
+    entry: PairEntry
     sides: tuple[Member, Member]
+    meta: PairMeta | None
 
 
 class IndexSummary(NamedTuple):

@@ -50,13 +50,17 @@ class Ledger:
 
     def add(self, split: str, shard: str, plan: str, pair: Pair) -> Iterator[Fault]:
         """Enter a pair of a plan; yield a fault if its key or its content has been here before."""
-        key = pair.meta.key
-        if key in self._keys[split]:
+        key = name = pair.entry.key
+        if pair.meta is None:  # other programs count anew in each tar
+            name = f"{key} of {shard}"
+        elif key in self._keys[split]:
             yield Fault("duplicate", f"its key is in {split} twice", shard, key)
         self._keys[split].add(key)
         content = struct.pack("<4Q", *(n for side in pair.sides for n in (side.crc32, side.length)))
-        if (other := self._content.setdefault(content, key)) != key:
+        if (other := self._content.setdefault(content, name)) != name:
             yield Fault("duplicate", f"both its sides are those of {other}", shard, key)
+        if pair.meta is None:
+            return
         for origin, names in _count(self._tallies[split], pair.meta).items():
             known = self._by_plan[plan, origin]
             if len(known) < 2:  # two are enough to know that it was not alone

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from shard_tools.metas import choose, open_manifest
@@ -20,6 +21,8 @@ from timbre.shards import Manifest, ShardEntry, ShardIndex
 MAX_STRAY = 5
 # A shard's number has six digits.
 NUMBERS = 10**6
+# Where there is no plan to say how many shards there are, so many beyond the listed ones are looked at.
+FEW = 100
 # Offsets are measured again on this share of the pairs, within these limits.
 OFFSETS_SHARE, FEWEST_OFFSETS, MOST_OFFSETS = 0.02, 20, 500
 MAX_OFFSET_SECONDS = 0.02
@@ -65,12 +68,13 @@ def check_manifest(
     faults = list(_list_faults(manifest))
     ledger = Ledger()
     indexes: list[IndexSummary | None] = []
-    pairs = samples = measured = 0
+    pairs = samples = measured = bare = 0
     for checked in _check_all(checks, workers or os.cpu_count() or 1):
         faults += checked.faults
         indexes.append(checked.summary)
         pairs, samples = pairs + len(checked.pairs), samples + checked.samples
         measured += checked.measured
+        bare += sum(pair.meta is None for pair in checked.pairs)
         plan = checked.summary.plan if checked.summary else ""
         for pair in checked.pairs:
             faults += ledger.add(checked.check.split, checked.check.shard.path, plan, pair)
@@ -78,6 +82,8 @@ def check_manifest(
     faults += _rejected_faults(manifest, folder, indexes)
     leaks = ledger.leaks()
     notes = [*leaks.notes, *_stray_shards(manifest, folder)]
+    if bare:
+        notes.append(f"{bare} pairs say only how they are aligned: nobody knows what they share")
     if unsure := sum(len(check.measured) for check in checks) - measured:
         notes.append(f"{unsure} offsets could not be measured again with confidence")
     return Report(
@@ -101,7 +107,7 @@ def _checks(manifest: Manifest, folder: str, offsets: int | None) -> list[ShardC
     seconds = float(manifest.config.get("max_offset_seconds", MAX_OFFSET_SECONDS))
     max_offset = round(seconds * SAMPLE_RATE)
     return [
-        ShardCheck(folder, split, shard, measured, max_offset)
+        ShardCheck(folder, split, shard, measured, max_offset, "plan" in manifest.hashes)
         for (split, shard), measured in zip(entries.values(), choose(counts, offsets), strict=True)
     ]
 
@@ -157,33 +163,53 @@ def _rejected_faults(
 
 
 def _unlisted(manifest: Manifest, folder: str) -> Iterator[ShardIndex | Fault]:
-    """Yield the indexes of the numbers that the manifest leaves out, by trying; damage as a fault."""
+    """Yield the indexes of planned shards that the manifest leaves out; damage as a fault."""
+    planned = _planned_shards(manifest, folder)
     for split, entries in manifest.splits.items():
         listed = {shard.path for shard in entries}
-        for number in range(NUMBERS):
-            path = shards.shard_path(split, number)
-            if path in listed:
-                listed.remove(path)
-                continue
+        count = planned.get(split, len(listed) + FEW)
+        paths = (shards.shard_path(split, number) for number in range(min(count, NUMBERS)))
+        for path in (path for path in paths if path not in listed):
             try:
                 index = _index_at(folder, path)
             except ShardError as error:
-                yield Fault(
-                    "index", f"in no manifest, and damaged: {error}", shards.index_path(path)
-                )
+                where = shards.index_path(path)
+                yield Fault("index", f"in no manifest, and damaged: {error}", where)
                 continue
             except OSError as error:  # the next ones would fail alike
                 yield Fault("unreadable", str(error), shards.index_path(path))
                 break
             if index is not None:
                 yield index
-            elif not listed:
-                break
+
+
+@dataclass(config=shards.OPEN)
+class _Plan:
+    """How many shards an edition and those before it have, out of ``plan-NNNNNN.json``."""
+
+    first_shard: dict[str, int]
+    shards: dict[str, int]
+
+
+def _planned_shards(manifest: Manifest, folder: str) -> dict[str, int]:
+    """Return how many shards each split was planned to have; nothing where no plan is there."""
+    url = storage.join(folder, f"plan-{manifest.version:06d}.json")
+    try:
+        data = storage.read(url)
+    except FileNotFoundError:
+        return {}
+    if storage.sha256(data) != manifest.hashes.get("plan"):
+        return {}
+    plan = shards.from_json(_Plan, data, url)
+    return {split: plan.first_shard[split] + count for split, count in plan.shards.items()}
 
 
 def _index_at(folder: str, path: str) -> ShardIndex | None:
     url = storage.join(folder, shards.index_path(path))
-    return shards.from_json(ShardIndex, storage.read(url), url) if storage.exists(url) else None
+    try:
+        return shards.from_json(ShardIndex, storage.read(url), url)
+    except FileNotFoundError:
+        return None
 
 
 def _stray_shards(manifest: Manifest, folder: str) -> Iterator[str]:

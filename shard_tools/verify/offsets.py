@@ -7,7 +7,7 @@ from shard_tools.verify.faults import Fault, Pair, ShardCheck, member_bytes
 from timbre import shards
 from timbre.audio import Wave, from_int16
 from timbre.errors import ShardError
-from timbre.shards import PairEntry, PairMeta
+from timbre.shards import PairEntry
 
 OFFSET_TOLERANCE = 2
 
@@ -23,22 +23,23 @@ def check_offsets(
             continue
         measured = estimate_offset(clean, degraded, check.max_offset)
         pair = pairs[number]
-        message = _contradiction(pair.meta, measured, check.max_offset) if pair else ""
+        message = _contradiction(pair, measured, check.max_offset) if pair else ""
         if message:
             yield Fault("offset", message, check.shard.path, entries[number].key)
         elif measured.confidence >= MIN_CONFIDENCE:
             yield None
 
 
-def _contradiction(meta: PairMeta, measured: Alignment, max_offset: int) -> str:
+def _contradiction(pair: Pair, measured: Alignment, max_offset: int) -> str:
     """Return what a measurement has against the stored alignment; empty if it proves nothing."""
-    offset, confidence = meta.alignment_offset, meta.alignment_confidence
+    offset = pair.entry.alignment_offset
+    confidence = pair.meta.alignment_confidence if pair.meta else 0.0
     if measured.confidence >= MIN_CONFIDENCE:
         says = f"{measured.offset} is measured, with confidence {measured.confidence:.2f}"
         agrees = abs(measured.offset - offset) <= OFFSET_TOLERANCE
         return "" if agrees else f"alignment_offset {offset}, but {says}"
     # Another edition may have looked farther, or into shorter pairs.
-    in_reach = abs(offset) < max_offset <= meta.samples // 2
+    in_reach = abs(offset) < max_offset <= pair.entry.samples // 2
     if not in_reach or confidence < MIN_CONFIDENCE or measured.confidence >= confidence / 2:
         return ""
     says = f"{measured.confidence:.2f} is measured: its sides do not belong together"

@@ -43,15 +43,17 @@ def check_shard(check: ShardCheck) -> Checked:
         faults.append(_broken("tar", error, shard.path))
         faults += _damaged(data, index, shard.path)
         return Checked(check, tuple(faults), summary, (), 0, 0)
-    faults += _stowaways(data, derived, shard.path)
+    ours = check.ours or bool(index and index.plan)
+    if ours:
+        faults += _stowaways(data, derived, shard.path)
     if index is not None:
         faults += _index_faults(index, derived, shard.path)
     pairs = []
     for entry in derived.pairs:
-        pair, wrong = _read_meta(data, entry, shard.path)
+        pair, wrong = _read_meta(data, entry, shard.path, ours)
         pairs.append(pair)
         faults += wrong
-        faults += _audio_faults(data, entry, shard.path)
+        faults += _audio_faults(data, entry, shard.path, ours)
     samples = sum(entry.samples for entry in derived.pairs)
     faults += _count_faults(shard, len(derived.pairs), samples)
     offsets = list(check_offsets(check, data, derived.pairs, pairs))
@@ -156,14 +158,21 @@ def _place(member: Member | None) -> str:
     return f"{member.length} bytes at {member.offset} with CRC-32 {member.crc32:08x}"
 
 
-def _read_meta(data: bytes, entry: PairEntry, path: str) -> tuple[Pair | None, list[Fault]]:
-    """Return what a pair may share with others, unless it says too little, and what is wrong."""
+def _read_meta(
+    data: bytes, entry: PairEntry, path: str, ours: bool
+) -> tuple[Pair | None, list[Fault]]:
+    """Return what a pair may share with others, unless it says too little, and what is wrong.
+
+    What training needs of a meta of another program was read with the tar's index.
+    """
     try:
         meta = shards.from_json(PairMeta, member_bytes(data, entry, shards.META_MEMBER), entry.key)
     except ShardError as error:
+        if not ours:
+            return Pair(entry, _sides(entry), None), []
         message = str(error).removeprefix(f"{entry.key}: ")
         return None, [Fault("meta", message, path, entry.key)]
-    return Pair(meta, _sides(entry)), list(_meta_faults(meta, entry, path))
+    return Pair(entry, _sides(entry), meta), list(_meta_faults(meta, entry, path))
 
 
 def _meta_faults(meta: PairMeta, entry: PairEntry, path: str) -> Iterator[Fault]:
@@ -176,7 +185,8 @@ def _meta_faults(meta: PairMeta, entry: PairEntry, path: str) -> Iterator[Fault]
         yield Fault("meta", message, path, entry.key)
 
 
-def _audio_faults(data: bytes, entry: PairEntry, path: str) -> Iterator[Fault]:
+def _audio_faults(data: bytes, entry: PairEntry, path: str, ours: bool) -> Iterator[Fault]:
+    """Yield what is wrong with a pair's audio; in other programs' tars one side may be longer."""
     for name in entry.members:
         if not name.endswith(AUDIO_ENDINGS):
             continue
@@ -185,7 +195,7 @@ def _audio_faults(data: bytes, entry: PairEntry, path: str) -> Iterator[Fault]:
         except ShardError as error:
             yield Fault("audio", str(error), path, entry.key)
             continue
-        if samples != entry.samples:
+        if samples < entry.samples or (ours and samples > entry.samples):
             message = f"{name}: {samples} samples, but its meta says {entry.samples}"
             yield Fault("audio", message, path, entry.key)
 

@@ -1,6 +1,8 @@
 """A manifest checked: lists, counts, refused pairs, stray tars, the command."""
 
+import io
 import json
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +17,10 @@ from tests.help.made_shards import (
     publish_tar,
     rewrite_shard,
 )
-from tests.shard_tools.verify.damage import OTHER, TRAIN, VAL, tar_url, with_meta
+from tests.shard_tools.verify.damage import OTHER, TRAIN, VAL, kinds, tar_url, with_meta
 from timbre import shards
 from timbre.shards import Rejection
+from timbre.shards.foreign import open_or_adopt
 from timbre.storage import files as storage
 
 
@@ -89,6 +92,80 @@ def test_a_shard_that_was_refused_whole_counts_though_no_manifest_lists_it(
     report = check_manifest(url)
     assert report.faults == ()
     assert not any("tar" in note for note in report.notes)
+
+
+def test_an_odd_name_and_one_refusal_too_many_take_few_look_ups(
+    manifest_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No listed path has the name that its number would give, so that none is ever met."""
+    folder = Path(shards.folder_of(manifest_url))
+    (folder / "train/odd.tar").write_bytes((folder / OTHER).read_bytes())
+    (folder / "train/odd.index").write_bytes((folder / shards.index_path(OTHER)).read_bytes())
+    splits = shards.load_manifest(manifest_url).splits
+    odd = replace(splits["train"][1], path="train/odd.tar")
+    splits = {**splits, "train": (splits["train"][0], odd)}
+    change_manifest(manifest_url, splits=splits, rejected={"unaligned": 1})
+    asked = []
+    read = storage.read
+    monkeypatch.setattr("timbre.storage.read", lambda url: (asked.append(url), read(url))[1])
+    assert any("unaligned" in fault for fault in verify(manifest_url))
+    assert 3 < len(asked) < 500
+
+
+def test_a_plan_says_how_many_shards_may_have_been_refused_whole(tmp_path: Path) -> None:
+    url = make_shards(tmp_path, [1])
+    for number in (1, 150):
+        path = shards.shard_path("train", number)
+        publish_tar(url, path, build_tar([], "wav"), rejected=REFUSED)
+    plan = json.dumps({"first_shard": {"train": 100}, "shards": {"train": 51}, "seed": 3}).encode()
+    (tmp_path / "plan-000001.json").write_bytes(plan)
+    hashes = {"plan": storage.sha256(plan)}
+    change_manifest(url, rejected={"unaligned": 4}, hashes=hashes)
+    assert verify(url) == []
+
+
+def test_anybodys_tars_that_train_well_have_no_fault(tmp_path: Path) -> None:
+    """Metas that say nothing but the offset, keys that begin anew in each tar, a file beside them."""
+    url = make_shards(tmp_path, [3, 2])
+    manifest = shards.load_manifest(url)
+    for split, entries in manifest.splits.items():
+        for number, shard in enumerate(entries):
+            (tmp_path / shards.index_path(shard.path)).unlink()
+            data = (tmp_path / shard.path).read_bytes()
+            (tmp_path / shard.path).write_bytes(as_foreign(data, f"{split}{number}"))
+    Path(url).unlink()
+    open_or_adopt(str(tmp_path))
+    report = check_manifest(str(tmp_path))
+    assert report.faults == () and report.pairs == 7
+    assert any("7 pairs say only how they are aligned" in note for note in report.notes)
+    data = bytearray((tmp_path / TRAIN).read_bytes())
+    data[9000] ^= 1
+    (tmp_path / TRAIN).write_bytes(data)
+    assert kinds(check_manifest(str(tmp_path))) >= {"tar"}
+
+
+def as_foreign(data: bytes, note: str) -> bytes:
+    target = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(data)) as old,
+        tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as new,
+    ):
+        for info in old:
+            file = old.extractfile(info)
+            assert file
+            body = file.read()
+            if info.name.endswith(".json"):
+                body = json.dumps(
+                    {"alignment_offset": json.loads(body)["alignment_offset"]}
+                ).encode()
+            name = info.name.rpartition("-")[2]
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = len(body), {"comment": note}
+            new.addfile(member, io.BytesIO(body))
+        readme = tarfile.TarInfo("README")
+        readme.size = len(note)
+        new.addfile(readme, io.BytesIO(note.encode()))
+    return target.getvalue()
 
 
 def test_an_index_without_a_plan_is_a_fault_if_others_have_one(manifest_url: str) -> None:
