@@ -19,7 +19,7 @@ from timbre import storage
 from timbre.audio import Wave
 from timbre.denoise.weights import read_checkpoint, wheel_archive
 from timbre.errors import CheckpointError, ConfigError
-from timbre.precision import exact_float32
+from timbre.torch_settings import exact_float32
 
 # Nothing in the result depends on these, so an archive may lack them.
 NOT_IN_THE_RESULT = ("erb_fb", "mask.", "enc.lsnr_fc", "df_dec.df_fc_a")

@@ -14,7 +14,7 @@ from timbre.denoise.network import Network
 from timbre.denoise.onnx_archive import read_archive
 from timbre.denoise.weights import ARCHIVE_SHA256, load_weights, wheel_archive
 from timbre.errors import CheckpointError
-from timbre.precision import exact_float32
+from timbre.torch_settings import exact_float32
 
 GOLDEN = Path(__file__).parents[1] / "help" / "golden" / "denoise.safetensors"
 CONFIG = """[df]

@@ -30,6 +30,7 @@ from tests.help.exported_parts import (
 )
 from timbre import config
 from timbre.denoise import DeepFilterNet3
+from timbre.errors import WorkError
 from timbre.export import command as export
 from timbre.export.parity import parity
 from timbre.models import checkpoint
@@ -165,15 +166,24 @@ def test_the_exported_file_is_one_and_says_what_it_is(name: str) -> None:
     assert bool(state) == made.case.stream
 
 
-def test_a_generator_that_differs_is_refused_and_nothing_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("out", ["g.onnx", "out.safetensors"])
+def test_weights_that_are_not_finite_are_refused_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
 ) -> None:
     generator = moved_generator(SPECTRAL)
     generator.head.bias.data.fill_(torch.nan)  # type: ignore[union-attr]
     save_generator(str(tmp_path / "g.safetensors"), generator, SPECTRAL, None)
-    assert export.main([str(tmp_path / "g.safetensors"), str(tmp_path / "g.onnx")]) == 1
-    assert "onnxruntime and PyTorch differ by nan" in capsys.readouterr().err
+    assert export.main([str(tmp_path / "g.safetensors"), str(tmp_path / out)]) == 1
+    assert "weight 'head.bias' holds NaN or infinite values" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["g.safetensors"]
+
+
+def test_a_part_that_differs_from_pytorch_is_refused() -> None:
+    generator = moved_generator(SPECTRAL)
+    part = export.build_part(generator, SPECTRAL, False, False)
+    generator.head.bias.data.fill_(torch.nan)  # type: ignore[union-attr]
+    with pytest.raises(WorkError, match="onnxruntime and PyTorch differ by nan"):
+        export.to_onnx(part, {})
 
 
 @pytest.mark.parametrize("name", ["spectral", "wave stream"])

@@ -15,8 +15,8 @@ from timbre import audio
 from timbre.audio import Wave
 from timbre.audio.synthetic.voice import voice
 from timbre.denoise import DeepFilterNet3
-from timbre.errors import AudioError, CheckpointError
-from timbre.models import checkpoint, shipped
+from timbre.errors import AudioError, ConfigError
+from timbre.models import checkpoint
 from timbre.models.generator import GeneratorConfig
 from timbre.restore.output import Output
 from timbre.restore.restorer import Restorer
@@ -161,16 +161,24 @@ def test_what_is_no_waveform_is_refused_with_shape_and_type(wave: Wave) -> None:
         made()(wave, 48_000)
 
 
-def test_shipped_checkpoints_go_by_name_and_one_that_lacks_is_told(tmp_path: Path) -> None:
-    assert shipped.resolve("runs/best.safetensors") == "runs/best.safetensors"
-    for name in shipped.NAMES:
-        path = Path(timbre.__file__).parent / "checkpoints" / f"{name}.safetensors"
-        if path.is_file():
-            assert shipped.resolve(name) == str(path)
-            assert Restorer.load(name, device="cpu").generator is not None
-        else:
-            with pytest.raises(CheckpointError, match=f"lacks its {name} checkpoint"):
-                Restorer.load(name)
+@pytest.mark.parametrize("device", ["banana", "meta", "", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(device: str) -> None:
+    with pytest.raises(ConfigError, match=f"device {device}: .*expected one of cpu"):
+        Restorer.load(None, device=device)
+
+
+def test_a_limit_holds_for_a_checkpoint_that_was_trained_without(tmp_path: Path) -> None:
+    path = tmp_path / "g.safetensors"
+    generator = build("spectral")
+    torch.nn.init.constant_(generator.head.bias[:481], 2.0)  # 17 dB
+    checkpoint.save_generator(str(path), generator, GeneratorConfig("spectral", "tiny"), {})
+    wave = noisy(0.3)
+    free, limited, denoised = (
+        Restorer.load(url, device="cpu", max_lift_db=limit)(wave, 48_000)
+        for url, limit in ((path, None), (path, 1.0), (None, None))
+    )
+    rise_db = [20 * np.log10(np.linalg.norm(w) / np.linalg.norm(denoised)) for w in (free, limited)]
+    assert rise_db[1] <= 4.0 < rise_db[0]  # 1 dB, and 3 where a bin counts its neighbours
 
 
 def test_a_causal_checkpoint_restores_files_too(tmp_path: Path) -> None:

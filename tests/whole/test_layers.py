@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 ROWS = [
     {"timbre.plain_text"},
     {"timbre.errors"},
-    {"timbre.torch_settings", "timbre.precision", "timbre.packages", "timbre.plain_yaml"},
+    {"timbre.torch_settings", "timbre.packages", "timbre.plain_yaml"},
     {"timbre.config", "timbre.command", "timbre.processes", "timbre.pages"},
     {"timbre.storage"},
     {"timbre.audio"},

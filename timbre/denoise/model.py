@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from timbre.denoise.frontend import HOP, N_FFT, Frontend
 from timbre.denoise.network import Network
 from timbre.denoise.weights import load_weights
-from timbre.precision import exact_float32
+from timbre.torch_settings import exact_float32
 
 
 class DeepFilterNet3(nn.Module):

@@ -71,6 +71,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="its (group) in a folder's file names is the speaker; without it, the folder in noisy/",
     )
     parser.add_argument(
+        "--max-lift-db",
+        type=float,
+        metavar="DB",
+        help="run every checkpoint with this limit in place of its own: how far the output may rise "
+        "above DeepFilterNet3's around a frequency",
+    )
+    parser.add_argument(
         "--workers", type=at_least(1), metavar="N", help="processes (one for each processor)"
     )
     options = parser.parse_args(argv)
@@ -87,7 +94,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate ``CHECKPOINT|none ... --data MANIFEST|FOLDER [--stress] --out DIR``."""
     options = _parse(argv)
-    systems = parse_systems(options.systems)
+    systems = parse_systems(options.systems, options.max_lift_db)
     evaluation = stress = None
     if options.data is not None:
         evaluation = _measure_pairs(systems, options)

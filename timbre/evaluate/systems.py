@@ -11,8 +11,7 @@ from timbre import storage
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import ConfigError
 from timbre.evaluate.cases import Loaded
-from timbre.models import shipped
-from timbre.models.checkpoint import load_generator
+from timbre.models import SHIPPED, load_generator, resolve
 from timbre.restore.restorer import Restorer
 
 NOISY, BASELINE, CLEAN, RESTORED = "noisy", "df3", "clean", "restored"
@@ -25,11 +24,15 @@ NAMED = re.compile(r"([\w.+-]+)=(.+)")
 
 
 class System(NamedTuple):
-    """A system under its name: a checkpoint's URL, or how much of the noisy input is mixed in."""
+    """A system under its name: a checkpoint's URL, or how much of the noisy input is mixed in.
+
+    With ``max_lift_db`` the checkpoint runs with that limit in place of its own.
+    """
 
     name: str
     url: str | None = None
     noisy_share: float = 0.0
+    max_lift_db: float | None = None
 
     @property
     def needs_noisy(self) -> bool:
@@ -37,12 +40,13 @@ class System(NamedTuple):
         return self.noisy_share > 0
 
 
-def parse_systems(words: Sequence[str]) -> list[System]:
+def parse_systems(words: Sequence[str], max_lift_db: float | None = None) -> list[System]:
     """Return the systems that words of the command line name, DeepFilterNet3 always among them.
 
     Args:
         words: ``noisy``, ``df3`` (or ``none``), ``df3+3%`` for that much of the noisy input mixed
             into it, ``URL`` or ``NAME=URL`` of a checkpoint.
+        max_lift_db: a limit for every checkpoint in place of its own.
 
     Raises:
         ConfigError: two have one name, or a share is not between 0 and 100 %.
@@ -55,7 +59,8 @@ def parse_systems(words: Sequence[str]) -> list[System]:
             fixed.append(System(word, noisy_share=_share(word, mix[1])))
         elif word not in (BASELINE, NO_CHECKPOINT):
             urls.append(word)
-    systems = _sorted([*fixed, System(BASELINE), *_checkpoints(urls)])
+    checkpoints = [system._replace(max_lift_db=max_lift_db) for system in _checkpoints(urls)]
+    systems = _sorted([*fixed, System(BASELINE), *checkpoints])
     names = [system.name for system in systems]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"systems: {twice[0]} is named twice; give them names: NAME=CHECKPOINT")
@@ -100,7 +105,7 @@ class Chains:
         self.repairs: dict[str, Restorer] = {}
         for system in systems:
             if system.url:
-                generator, config = load_generator(system.url)
+                generator, config = load_generator(system.url, system.max_lift_db)
                 noisy = config.noisy_input
                 self.whole[system.name] = Restorer(generator, denoiser, noisy_input=noisy)
                 self.repairs[system.name] = Restorer(generator, None, noisy_input=noisy)
@@ -166,6 +171,8 @@ def describe(systems: Sequence[System], chains: Chains, noisy: bool) -> Iterator
         facts: dict[str, object] = {"name": system.name}
         if system.url:
             facts |= {"checkpoint": system.url, "sha256": storage.sha256(storage.read(system.url))}
+            if system.max_lift_db is not None:
+                facts["max_lift_db"] = system.max_lift_db
             # With it and without it a generator is two systems.
             if chains.whole[system.name].noisy_input:
                 facts["heard_noisy"] = noisy
@@ -198,8 +205,8 @@ def _checkpoints(words: Sequence[str]) -> list[System]:
         if not name and len(words) == 1:
             name = RESTORED
         elif not name:
-            name = url if url in shipped.NAMES else PurePosixPath(url).parent.name or url
+            name = url if url in SHIPPED else PurePosixPath(url).parent.name or url
         if name in (NOISY, BASELINE, CLEAN, NO_CHECKPOINT):
             raise ConfigError(f"{word}: {name} names another system; choose a name of its own")
-        systems.append(System(name, shipped.resolve(url)))
+        systems.append(System(name, resolve(url)))
     return systems

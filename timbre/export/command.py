@@ -18,7 +18,7 @@ from timbre.export.onnx_file import LEVEL, OPSET, convert
 from timbre.export.parity import parity
 from timbre.export.part import Part
 from timbre.export.whole import whole_chain, whole_generator
-from timbre.models import Generator, GeneratorConfig, load_generator, save_generator, shipped
+from timbre.models import SHIPPED, Generator, GeneratorConfig, load_generator, save_generator
 
 TOLERANCE = 1e-4
 ABOUT = f"""ONNX files have opset {OPSET} and take and give (batch, 1, samples) float32 at
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     as_tensors = given.out.endswith(".safetensors")
     if as_tensors and (given.part != "generator" or given.stream):
         raise ConfigError(f"{given.out}: --part and --stream are for ONNX; expected OUT.onnx")
-    generator, config = load_generator(shipped.resolve(given.checkpoint))
+    generator, config = load_generator(given.checkpoint)
     if as_tensors:
         save_generator(given.out, generator, config, {"exported_from": given.checkpoint})
         say(f"written: {given.out}")
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "checkpoint",
         metavar="CHECKPOINT",
         help="best.safetensors or step-*.pt of a training run, or a shipped one: "
-        + " or ".join(shipped.NAMES),
+        + " or ".join(SHIPPED),
     )
     parser.add_argument("out", metavar="OUT", help="a name that ends in .onnx or .safetensors")
     parser.add_argument(

@@ -10,6 +10,7 @@ import io
 import json
 import pickle
 import zipfile
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +27,13 @@ from timbre.models.generator import Generator, GeneratorConfig, build_generator
 FOLDER = "checkpoints"
 BEST = "best.safetensors"
 SUMS = "SHA256SUMS"
+# The checkpoints that come with timbre go by these names.
+OFFLINE, CAUSAL = "offline", "causal"
+SHIPPED = (OFFLINE, CAUSAL)
+# What a training state holds by name.
+PARTS = ("config", "gan", "stream")
+# What weights may be; a generator's own are float32.
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Found(NamedTuple):
@@ -103,11 +111,21 @@ def load(url: str) -> dict[str, Any]:
         raise CheckpointError(f"{url}: not a training state of timbre: not a file of torch.save")
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except pickle.UnpicklingError:
+        # Not torch's own message: it recommends to let the file run code.
+        raise CheckpointError(
+            f"{url}: not a training state of timbre: damaged, or holds more than tensors, numbers "
+            "and text, which could run code"
+        ) from None
+    except Exception as error:  # a damaged file makes torch's reader fail in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{url}: not a training state of timbre: {reason}") from None
-    if not isinstance(state, dict) or not {"config", "gan", "stream", "best_score"} <= state.keys():
+    if not isinstance(state, dict) or not {*PARTS, "best_score"} <= state.keys():
         raise CheckpointError(f"{url}: not a training state of timbre")
+    for name in PARTS:
+        if not isinstance(state[name], dict):
+            kind = type(state[name]).__name__
+            raise CheckpointError(f"{url}: {name} is a {kind}; expected keys and values")
     return state
 
 
@@ -118,24 +136,36 @@ def save_generator(url: str, generator: nn.Module, config: GeneratorConfig, note
     storage.publish(url, save_safetensors(tensors, metadata))
 
 
-def load_generator(url: str) -> tuple[Generator, GeneratorConfig]:
+def load_generator(url: str, max_lift_db: float | None = None) -> tuple[Generator, GeneratorConfig]:
     """Return the generator in a ``.safetensors`` file or in a training state, ready to use.
+
+    Args:
+        url: of the file, or the name of a shipped checkpoint.
+        max_lift_db: a limit to run it with in place of its own; None keeps its own.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it is something else, or of an architecture that this version lacks.
+        CheckpointError: it is something else, holds weights that are no finite numbers, or is of an
+            architecture that this version lacks.
+        ConfigError: the generator cannot have this limit.
     """
-    if url.endswith(".pt"):
-        state = load(url)
-        tree, tensors = state["config"].get("generator", {}), state["gan"]["average"]
+    path = resolve(url)
+    if path.endswith(".pt"):
+        state = load(path)
+        tree, tensors = state["config"].get("generator", {}), state["gan"].get("average")
     else:
-        tree, tensors = read_generator(url)
+        tree, tensors = read_generator(path)
+    check_weights(path, tensors)
+    config = _config_of(path, tree)
+    if max_lift_db is not None:
+        limited = configs.to_tree(config) | {"max_lift_db": max_lift_db}
+        config = configs.from_tree(GeneratorConfig, limited, f"{url} with another limit")
+    generator = build_generator(config)
     try:
-        config = configs.from_tree(GeneratorConfig, tree, url)
-        generator = build_generator(config)
         generator.load_state_dict(tensors)
-    except (ConfigError, RuntimeError) as error:
-        raise CheckpointError(f"{url}: a checkpoint of another architecture: {error}") from None
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: a checkpoint of another architecture: {error}") from None
+    check_finite(path, generator)
     return generator.requires_grad_(False).eval(), config
 
 
@@ -151,9 +181,63 @@ def read_generator(url: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         tensors = load_safetensors(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         tree = json.loads(header["__metadata__"]["generator"])
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{url}: not a generator of timbre: {error}") from None
+    check_weights(url, tensors)
     return tree, tensors
+
+
+def _config_of(url: str, tree: object) -> GeneratorConfig:
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{url}: generator: expected keys, got {type(tree).__name__}")
+    try:
+        return configs.from_tree(GeneratorConfig, tree, url)
+    except ConfigError as error:
+        raise CheckpointError(f"{url}: a checkpoint of another architecture: {error}") from None
+
+
+def check_weights(url: str, tensors: object) -> None:
+    """Raise CheckpointError unless these are dense tensors of real numbers by name."""
+    if not isinstance(tensors, dict):
+        raise CheckpointError(f"{url}: expected weights by name, got {type(tensors).__name__}")
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise CheckpointError(
+                f"{url}: weight {str(name)[:80]!r} is a {type(tensor).__name__}; expected a tensor"
+            )
+        dense = tensor.layout == torch.strided and not tensor.is_nested and tensor.is_cpu
+        if tensor.dtype not in FLOATS or not dense:
+            kind = f"{tensor.dtype}{'' if dense else ', not dense'}"
+            raise CheckpointError(
+                f"{url}: weight {name!r} is {kind}; expected a dense tensor of floats"
+            )
+
+
+def check_finite(url: str, network: nn.Module) -> None:
+    """Raise CheckpointError if a weight of the network that ``url`` filled is NaN or infinite."""
+    for name, tensor in network.state_dict().items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{url}: weight {name!r} holds NaN or infinite values: the file is damaged, or the "
+                "training failed; take an earlier checkpoint"
+            )
+
+
+def resolve(checkpoint: str) -> str:
+    """Return the path of a shipped checkpoint's name; anything else is a path or URL as it is.
+
+    Raises:
+        CheckpointError: this installation lacks the checkpoint of that name.
+    """
+    if checkpoint not in SHIPPED:
+        return checkpoint
+    path = files("timbre") / "checkpoints" / f"{checkpoint}.safetensors"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: this installation of timbre lacks its {checkpoint} checkpoint; name one of "
+            "your own, such as best.safetensors of a training run"
+        )
+    return str(path)
 
 
 def _name(step: int) -> str:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from timbre import storage
 from timbre.command import at_least, command, say, tell_warning
 from timbre.errors import AudioError, ConfigError, WorkError
-from timbre.models import shipped
+from timbre.models import OFFLINE
 from timbre.restore.files import (
     Done,
     FileTask,
@@ -34,6 +34,7 @@ from timbre.restore.pool import (
     usual_workers,
 )
 from timbre.storage import STANDARD
+from timbre.torch_settings import usable_device
 
 EPILOG = """\
 Run the command again to continue a folder: it skips files that exist in OUTPUT and does the missing
@@ -152,7 +153,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--checkpoint",
-        default=shipped.OFFLINE,
+        default=OFFLINE,
         help="offline or causal, which come with timbre (%(default)s); or best.safetensors or "
         "step-*.pt of a training run",
     )
@@ -189,6 +190,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "usually those of the installed package",
     )
     parser.add_argument(
+        "--max-lift-db",
+        type=float,
+        metavar="DB",
+        help="how far the output may rise above DeepFilterNet3's around a frequency, in place of the "
+        "checkpoint's own limit: 6 leaves little noise, 12 more of the voice",
+    )
+    parser.add_argument(
         "--stream",
         action="store_true",
         help="restore a live signal, raw PCM from - to -, or a file likewise; it has other options "
@@ -197,7 +205,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", help="as torch names it: cpu, cuda, cuda:1; usually the GPU")
     options = parser.parse_args(argv)
-    options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    options.device = str(usable_device(options.device))
     return options
 
 
@@ -216,7 +224,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.input != STANDARD and not storage.exists(options.input):
         raise ConfigError(f"{options.input}: no such file or folder")
     settings = RestorerSettings(
-        options.checkpoint, not options.no_denoise, options.device, options.denoiser_weights
+        options.checkpoint,
+        not options.no_denoise,
+        options.device,
+        options.denoiser_weights,
+        options.max_lift_db,
     )
     if options.input != STANDARD and storage.is_folder(options.input):
         if options.output == STANDARD:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from timbre.audio import HOP
-from timbre.precision import exact_float32
+from timbre.torch_settings import exact_float32
 
 
 class ByHop(Protocol):

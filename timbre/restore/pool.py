@@ -27,10 +27,13 @@ class RestorerSettings(NamedTuple):
     denoise: bool
     device: str
     denoiser_weights: str | None = None
+    max_lift_db: float | None = None
 
     def load(self) -> Restorer:
         """Return the restorer; raises like :meth:`Restorer.load`."""
-        return Restorer.load(self.checkpoint, self.denoise, self.denoiser_weights, self.device)
+        return Restorer.load(
+            self.checkpoint, self.denoise, self.denoiser_weights, self.device, self.max_lift_db
+        )
 
 
 class Outcome(NamedTuple):

@@ -21,7 +21,7 @@ from timbre.audio import (
 )
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import DenoiserStep
-from timbre.models import Generator, checkpoint, shipped
+from timbre.models import OFFLINE, Generator, load_generator
 from timbre.restore.chunks import denoise_blocks, generate_blocks, window_of
 from timbre.restore.output import (
     WHOLLY_RESTORED,
@@ -31,6 +31,7 @@ from timbre.restore.output import (
     check_output_rates,
     check_waveform,
 )
+from timbre.torch_settings import usable_device
 
 # A generator takes this many times its context at once; the context is the cost of cutting. Up to 25 s.
 CHUNK_CONTEXTS = 10
@@ -85,10 +86,11 @@ class Restorer:
     @classmethod
     def load(
         cls,
-        checkpoint_url: str | Path | None = shipped.OFFLINE,
+        checkpoint_url: str | Path | None = OFFLINE,
         denoise: bool = True,
         denoiser_weights: str | None = None,
         device: str | None = None,
+        max_lift_db: float | None = None,
     ) -> "Restorer":
         """Return a restorer, on the GPU if there is one.
 
@@ -98,18 +100,21 @@ class Restorer:
             denoise: whether DeepFilterNet3 comes first.
             denoiser_weights: None for the official ones; see :mod:`timbre.denoise.weights`.
             device: as torch names it.
+            max_lift_db: how far the output may rise above the denoiser's around a bin, in place of
+                the checkpoint's own limit; None keeps that. For spectral generators.
 
         Raises:
             FileNotFoundError: there is no such checkpoint.
-            CheckpointError: it is something else, or of another architecture.
+            CheckpointError: it is something else, of another architecture, or has weights that are
+                not finite.
+            ConfigError: the device is not there, or the generator cannot have this limit.
         """
         generator, noisy_input = None, False
         if checkpoint_url:
-            generator, config = checkpoint.load_generator(shipped.resolve(str(checkpoint_url)))
+            generator, config = load_generator(str(checkpoint_url), max_lift_db)
             noisy_input = config.noisy_input
         denoiser = DeepFilterNet3.load(denoiser_weights) if denoise else None
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(generator, denoiser, device, noisy_input)
+        return cls(generator, denoiser, usable_device(device), noisy_input)
 
     def __call__(
         self,

@@ -140,3 +140,35 @@ def test_an_unusable_piece_is_refused(piece: Wave) -> None:
 def test_a_mix_that_none_can_mean_is_refused(name: str, value: float) -> None:
     with pytest.raises(AudioError, match=f"{name} {value}: expected"):
         Mix(**{name: value})
+
+
+def test_int16_pieces_of_a_sound_card_are_scaled_exactly_and_other_integers_refused(
+    denoiser: DeepFilterNet3,
+) -> None:
+    pieces = (noisy(6_001, 1) * 32768).clip(-32768, 32767).astype(np.int16)
+    as_floats = live(StreamingRestorer(None, denoiser), pieces / np.float32(32768), [HOP])
+    as_integers = live(StreamingRestorer(None, denoiser), pieces, [HOP])
+    assert np.array_equal(as_integers, as_floats)
+    assert 0.01 < np.abs(as_integers).max() < 1
+    for kind in (np.int32, np.uint8, np.complex64, np.bool_):
+        with pytest.raises(AudioError, match=f"type {np.dtype(kind)}: expected floats"):
+            StreamingRestorer(None, denoiser).push(pieces.astype(kind))
+
+
+def test_a_second_flush_gives_nothing_and_a_piece_behind_the_end_is_refused(
+    denoiser: DeepFilterNet3,
+) -> None:
+    restorer = StreamingRestorer(None, denoiser)
+    restorer.push(noisy(4_800, 1))
+    assert restorer.flush().shape[1] > 0
+    assert restorer.flush().shape == (1, 0)
+    with pytest.raises(AudioError, match="behind the end"):
+        restorer.push(noisy(480, 1))
+
+
+def test_an_output_that_is_not_finite_is_refused(denoiser: DeepFilterNet3) -> None:
+    generator = causal("spectral")
+    with torch.no_grad():
+        next(generator.parameters()).fill_(torch.nan)
+    with pytest.raises(AudioError, match="the restored sound is not finite"):
+        live(StreamingRestorer(generator, denoiser), noisy(4_800, 1), [HOP])

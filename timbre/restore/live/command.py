@@ -11,8 +11,9 @@ import torch
 from timbre import storage
 from timbre.audio import SAMPLE_RATE, check_rates, create, open_sound
 from timbre.command import at_least, tell_warning
+from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, ConfigError
-from timbre.models import shipped
+from timbre.models import CAUSAL
 from timbre.restore.files import refuse_same
 from timbre.restore.live import pcm as raw_pcm
 from timbre.restore.live.restorer import Mix, StreamingRestorer, restore_blocks
@@ -35,29 +36,29 @@ def run(argv: Sequence[str]) -> None:
         FileNotFoundError, CheckpointError, AudioError, OSError: input, output or checkpoint cannot
             be used.
     """
-    given = _parse(argv)
+    options = _parse(argv)
     try:
-        mix = Mix(given.strength, given.dry, given.input_gain_db)
-        check_rates(given.rate or SAMPLE_RATE, SAMPLE_RATE)
+        mix = Mix(options.strength, options.dry, options.input_gain_db)
+        check_rates(options.rate or SAMPLE_RATE, SAMPLE_RATE)
     except AudioError as error:
         raise ConfigError(f"--{error}") from None
     # Its pieces are too small to share.
     torch.set_num_threads(1)
-    if given.input == STANDARD:
-        _pipe(given, mix)
+    if options.input == STANDARD:
+        _pipe(options, mix)
     else:
-        _file(given, mix)
+        _file(options, mix)
 
 
-def _pipe(given: argparse.Namespace, mix: Mix) -> None:
-    encoding, channels = given.encoding or USUAL_ENCODING, given.channels or 1
-    restorer = _restorer(given, channels, mix)
+def _pipe(options: argparse.Namespace, mix: Mix) -> None:
+    encoding, channels = options.encoding or USUAL_ENCODING, options.channels or 1
+    restorer = _restorer(options, channels, mix)
     # Unbuffered: a read returns as soon as there is anything.
     file = FileIO(sys.stdin.fileno(), closefd=False)
     source = raw_pcm.PcmSource(file, encoding, channels)
     out = sys.stdout.buffer
     try:
-        for block in restore_blocks(restorer, source, given.rate or SAMPLE_RATE):
+        for block in restore_blocks(restorer, source, options.rate or SAMPLE_RATE):
             out.write(raw_pcm.to_bytes(block, encoding))
             out.flush()
     except BrokenPipeError:
@@ -67,22 +68,25 @@ def _pipe(given: argparse.Namespace, mix: Mix) -> None:
     source.check_end()
 
 
-def _file(given: argparse.Namespace, mix: Mix) -> None:
-    refuse_same(given.input, given.output)
-    with open_sound(given.input) as sound:
+def _file(options: argparse.Namespace, mix: Mix) -> None:
+    refuse_same(options.input, options.output)
+    with open_sound(options.input) as sound:
         rate = sound.info.sample_rate
-        restorer = _restorer(given, sound.info.channels, mix)
-        with create(given.output, sound.info) as writer:
+        restorer = _restorer(options, sound.info.channels, mix)
+        with create(options.output, sound.info) as writer:
             for block in restore_blocks(restorer, sound.blocks(rate), rate):
                 writer.write(block)
     if writer.clipped:
         tell_warning(
-            f"{given.output}: {writer.clipped} samples were beyond full scale and are clipped"
+            f"{options.output}: {writer.clipped} samples were beyond full scale and are clipped"
         )
 
 
-def _restorer(given: argparse.Namespace, channels: int, mix: Mix) -> StreamingRestorer:
-    return StreamingRestorer.load(given.checkpoint, not given.no_denoise, channels, mix)
+def _restorer(options: argparse.Namespace, channels: int, mix: Mix) -> StreamingRestorer:
+    denoise: bool | DeepFilterNet3 = not options.no_denoise
+    if denoise and options.denoiser_weights:
+        denoise = DeepFilterNet3.load(options.denoiser_weights)
+    return StreamingRestorer.load(options.checkpoint, denoise, channels, mix, options.max_lift_db)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -92,7 +96,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--stream", action="store_true", required=True, help="what this is about")
     parser.add_argument(
         "--checkpoint",
-        default=shipped.CAUSAL,
+        default=CAUSAL,
         help="causal, which comes with timbre (%(default)s); or best.safetensors or step-*.pt of a "
         "training run with generator.causal: true",
     )
@@ -115,24 +119,37 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--no-denoise", action="store_true", help="the input has been through DeepFilterNet3"
     )
+    parser.add_argument(
+        "--denoiser-weights",
+        metavar="FILE",
+        help="DeepFilterNet3's weights: a .safetensors file or the official checkpoint or archive; "
+        "usually those of the installed package",
+    )
+    parser.add_argument(
+        "--max-lift-db",
+        type=float,
+        metavar="DB",
+        help="how far the output may rise above DeepFilterNet3's around a frequency, in place of the "
+        "checkpoint's own limit: 6 leaves little noise, 12 more of the voice",
+    )
     parser.add_argument("--rate", type=at_least(1), help=f"of raw PCM, in Hz ({SAMPLE_RATE})")
     parser.add_argument("--channels", type=at_least(1), help="of raw PCM, each restored alone (1)")
     parser.add_argument(
         "--encoding", choices=raw_pcm.ENCODINGS, help=f"of raw PCM ({USUAL_ENCODING})"
     )
-    given = parser.parse_args(argv)
-    if (given.input == STANDARD) != (given.output == STANDARD):
+    options = parser.parse_args(argv)
+    if (options.input == STANDARD) != (options.output == STANDARD):
         raise ConfigError("--stream takes - - (raw PCM in, raw PCM out) or two files")
-    if given.input != STANDARD:
-        _check_file(given)
-    return given
+    if options.input != STANDARD:
+        _check_file(options)
+    return options
 
 
-def _check_file(given: argparse.Namespace) -> None:
+def _check_file(options: argparse.Namespace) -> None:
     for name in ("rate", "channels", "encoding"):
-        if getattr(given, name) is not None:
+        if getattr(options, name) is not None:
             raise ConfigError(f"--{name}: files say theirs; it belongs to raw PCM, - -")
-    if not storage.exists(given.input):
-        raise ConfigError(f"{given.input}: no such file")
-    if storage.is_folder(given.input):
-        raise ConfigError(f"{given.input}: is a folder; --stream takes one file")
+    if not storage.exists(options.input):
+        raise ConfigError(f"{options.input}: no such file")
+    if storage.is_folder(options.input):
+        raise ConfigError(f"{options.input}: is a folder; --stream takes one file")

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from timbre.audio import HOP, SAMPLE_RATE, Wave, gain, resample_blocks
+from timbre.audio import HOP, SAMPLE_RATE, Wave, from_int16, gain, resample_blocks
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, CheckpointError
-from timbre.models import Generator, checkpoint, shipped
+from timbre.models import CAUSAL, Generator, load_generator
 from timbre.restore.hop_runner import HopRunner
 from timbre.restore.live.denoiser import FastDenoiserStep
 from timbre.restore.live.step import build_fast_step
-from timbre.restore.output import Output
+from timbre.restore.output import Output, check_finite
 
 
 @dataclass(frozen=True)
@@ -82,59 +83,71 @@ class StreamingRestorer:
         self._repair = HopRunner(repair, channels) if repair else None
         late = [step.latency_samples for step in (denoise, repair) if step is not None]
         self.latency_samples = sum(late) + HOP - 1 if late else 0
+        self._ended = False
         # What went in and what was denoised, until what they belong to comes out.
         self._heard = self._given = self._denoised = torch.zeros(channels, 0)
 
     @classmethod
     def load(
         cls,
-        checkpoint_url: str | None = shipped.CAUSAL,
-        denoise: bool = True,
+        checkpoint_url: str | None = CAUSAL,
+        denoise: bool | DeepFilterNet3 = True,
         channels: int = 1,
         mix: Mix = WHOLLY_RESTORED,
+        max_lift_db: float | None = None,
     ) -> "StreamingRestorer":
         """Return a restorer from a checkpoint.
 
         Args:
             checkpoint_url: ``causal`` for the one that comes with timbre; a path or URL; None for the
                 denoiser alone.
-            denoise: whether DeepFilterNet3 comes first.
+            denoise: whether DeepFilterNet3 comes first, or one that is loaded already.
             channels: of the signal.
             mix: what the signal is made into.
+            max_lift_db: how far the output may rise above the denoiser's around a bin, in place of
+                the checkpoint's own limit; None keeps that. For spectral generators.
 
         Raises:
             FileNotFoundError: there is no such checkpoint.
-            CheckpointError: it is something else, or its generator looks ahead.
+            CheckpointError: it is something else, its weights are not finite, or its generator looks
+                ahead.
+            ConfigError: the generator cannot have this limit.
         """
         generator, noisy_input = None, False
         if checkpoint_url:
-            generator, config = checkpoint.load_generator(shipped.resolve(checkpoint_url))
+            generator, config = load_generator(checkpoint_url, max_lift_db)
             if not config.causal:
                 raise CheckpointError(
                     f"{checkpoint_url}: its generator looks ahead and cannot take a live signal; "
                     "expected one trained with generator.causal: true"
                 )
             noisy_input = config.noisy_input
-        denoiser = DeepFilterNet3.load() if denoise else None
+        denoiser = denoise if isinstance(denoise, DeepFilterNet3) else None
+        if denoise is True:
+            denoiser = DeepFilterNet3.load()
         return cls(generator, denoiser, noisy_input, channels, mix)
 
-    def push(self, piece: Wave) -> Wave:
+    def push(self, piece: NDArray[np.generic]) -> Wave:
         """Return what has become ready, ``(channels, any)``.
 
         Args:
-            piece: the next ``(channels, any)`` float32 in [-1, 1].
+            piece: the next ``(channels, any)``: floats in [-1, 1], or int16 as sound cards give them.
 
         Raises:
-            AudioError: the piece has other channels, or is not finite.
+            AudioError: the piece has other channels or another type, or is not finite; the signal is
+                over; or what came out is not finite.
         """
-        if piece.ndim != 2 or len(piece) != self._channels or not np.isfinite(piece).all():
+        if self._ended:
             raise AudioError(
-                f"a piece of shape {piece.shape}: expected finite ({self._channels}, samples)"
+                "a piece behind the end: flush() was the last; expected a new restorer"
             )
-        return self._advance(torch.from_numpy(piece.astype(np.float32)), ended=False)
+        return self._advance(torch.from_numpy(_to_float32(piece, self._channels)), ended=False)
 
     def flush(self) -> Wave:
-        """Return the rest, ``(channels, any)``; the signal is over."""
+        """Return the rest, ``(channels, any)``; the signal is over, and later calls give nothing."""
+        if self._ended:
+            return np.zeros((self._channels, 0), np.float32)
+        self._ended = True
         return self._advance(torch.zeros(self._channels, 0), ended=True)
 
     @torch.inference_mode()
@@ -160,7 +173,7 @@ class StreamingRestorer:
             dry, self._given = _take(self._given, given, restored.shape[1])
             restored = (1 - self._mix.dry) * restored + self._mix.dry * dry
         result: Wave = restored.numpy()
-        return result
+        return check_finite(result)
 
 
 def restore_blocks(
@@ -195,6 +208,19 @@ def restore_blocks(
         if ready.shape[1]:
             sent += ready.shape[1]
             yield ready
+
+
+def _to_float32(piece: NDArray[np.generic], channels: int) -> Wave:
+    """Return a piece as ``(channels, samples)`` in [-1, 1]."""
+    floats = np.issubdtype(piece.dtype, np.floating)
+    if not (floats or piece.dtype == np.int16):
+        raise AudioError(
+            f"a piece of type {piece.dtype}: expected floats in [-1, 1], or int16; divide other "
+            "integers by their full scale"
+        )
+    if piece.ndim != 2 or len(piece) != channels or not np.isfinite(piece).all():
+        raise AudioError(f"a piece of shape {piece.shape}: expected finite ({channels}, samples)")
+    return piece.astype(np.float32) if floats else from_int16(piece.astype(np.int16))
 
 
 def _through(stream: HopRunner, signals: list[Tensor], ended: bool) -> Tensor:
