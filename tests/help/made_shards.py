@@ -11,8 +11,16 @@ import numpy as np
 from shard_tools.make.tar import FinishedPair, build_tar, write_shard
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE, Int16Wave
-from timbre.shards import AudioFormat, Manifest, PairMeta, ShardEntry, Source
-from timbre.shards.pairs import NOISY_SIDES, SIDES, holds_noisy
+from timbre.shards import (
+    NOISY_SIDES,
+    SIDES,
+    AudioFormat,
+    Manifest,
+    PairMeta,
+    ShardEntry,
+    Source,
+    holds_noisy,
+)
 
 SECONDS = 0.25
 

@@ -1,4 +1,4 @@
-"""WAV without a decoder: what it reads is what libsndfile reads, and the rest is left to that."""
+"""Samples of a member: 16-bit WAV without a decoder, all else as the nearest 16-bit samples."""
 
 import io
 import struct
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from timbre.shards.decode import pcm_samples
+from timbre.errors import ShardError
+from timbre.shards.decode import count_samples, decode_segment, pcm_samples
 
 WAVE = np.random.default_rng(0).integers(-(2**15), 2**15, 1001).astype(np.int16)
 
@@ -66,3 +67,41 @@ def test_two_channels_are_left_to_a_library() -> None:
     buffer = io.BytesIO()
     soundfile.write(buffer, np.stack([WAVE, WAVE], axis=1), 48_000, format="WAV", subtype="PCM_16")
     assert pcm_samples(memoryview(buffer.getvalue())) is None
+
+
+SUBTYPES = [
+    ("WAV", "FLOAT"), ("WAV", "DOUBLE"), ("WAV", "PCM_U8"), ("WAV", "PCM_24"), ("WAV", "PCM_32"),
+    ("WAV", "ULAW"), ("WAV", "IMA_ADPCM"), ("WAVEX", "FLOAT"), ("WAVEX", "PCM_16"), ("RF64", "FLOAT"),
+    ("FLAC", "PCM_S8"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("format", "subtype"), SUBTYPES)
+def test_any_subformat_gives_the_nearest_16_bits_of_a_float_read(format: str, subtype: str) -> None:
+    wave = np.random.default_rng(1).uniform(-1.1, 1.1, 70_000)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wave, 48_000, format=format, subtype=subtype)
+    data = buffer.getvalue()
+    floats, _ = soundfile.read(io.BytesIO(data), dtype="float64")
+    expected = np.clip(np.rint(floats * 32768), -32768, 32767).astype(np.int16)
+    assert np.abs(expected).max() > 30_000
+    np.testing.assert_array_equal(decode_segment(data, 0, 70_000, "a"), expected[:70_000])
+    np.testing.assert_array_equal(decode_segment(data, 66_000, 100, "a"), expected[66_000:66_100])
+    assert count_samples(data, "a") == len(expected) >= 70_000
+
+
+def test_what_is_not_finite_is_refused_by_name() -> None:
+    wave = np.zeros(1000)
+    wave[500] = np.nan
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wave, 48_000, format="WAV", subtype="FLOAT")
+    with pytest.raises(ShardError, match=r"a\.tar: k\.clean\.wav: samples that are not finite"):
+        decode_segment(buffer.getvalue(), 0, 1000, "a.tar: k.clean.wav")
+
+
+def test_a_header_that_claims_too_much_takes_no_memory_for_it() -> None:
+    data = bytearray(encoded(format="FLAC"))
+    data[21] |= 0x0F  # the samples of a FLAC's first block are 36 bits
+    data[22:26] = b"\xff" * 4
+    with pytest.raises(ShardError, match=r"1001 samples from 0, expected 68719476735|decoded"):
+        decode_segment(bytes(data), 0, 2**36 - 1, "a")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 import webdataset as wds
 
 from shard_tools.verify.manifest import verify
@@ -195,3 +196,95 @@ def test_tars_that_cannot_be_indexed_beside_themselves_are_told(folder: Path) ->
         corpus(folder)
     shutil.rmtree(folder / "train/a.index")
     assert json.loads(shards.to_json(corpus(folder).shards[0]))["pairs"] == 4
+
+
+def test_a_tar_that_is_added_or_changed_is_served_and_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = corpus(folder)
+    assert corpus(folder) == before
+    assert "added" not in capsys.readouterr().err
+    write(folder / "train/late.tar", pairs(20, 2))
+    write(folder / "b.tar", pairs(5, 3))
+    after = corpus(folder)
+    assert [(shard.path, shard.pairs) for shard in after.shards] == [
+        ("b.tar", 3), ("train/a.tar", 5), ("train/late.tar", 2)
+    ]  # fmt: skip
+    told = capsys.readouterr().err
+    assert "2 tars were added or changed" in told
+    assert "train/late.tar" in told and "b.tar" in told and "manifest-000001.json" in told
+    kept = open_corpus(DataSource(f"{folder}/manifest-000001.json"), "train")
+    assert kept.shards == before.shards and kept.manifest_sha256 == before.manifest_sha256
+    assert corpus(folder) == after
+    assert shards.load_manifest(str(folder)).version == 2
+
+
+def test_a_first_look_at_the_validation_split_alone_blocks_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "val/c.tar", pairs(9, 2))
+    with pytest.raises(ShardError, match=r"manifest\.json: no shards in split 'train'.*: val"):
+        corpus(tmp_path)
+    write(tmp_path / "train/a.tar", pairs(0, 3))
+    assert corpus(tmp_path).pairs == 3
+
+
+def test_a_tar_that_is_gone_is_told_with_what_to_do(folder: Path) -> None:
+    corpus(folder)
+    (folder / "b.tar").unlink()
+    with pytest.raises(
+        ShardError, match=r"manifest\.json: b\.tar: listed, but not there; .*delete"
+    ):
+        corpus(folder)
+
+
+def test_a_tar_without_a_pair_does_not_make_the_manifest_again(tmp_path: Path) -> None:
+    write(tmp_path / "a.tar", pairs(0, 2))
+    write(tmp_path / "empty.tar", iter(()))
+    before = corpus(tmp_path)
+    assert corpus(tmp_path) == before
+    assert shards.load_manifest(str(tmp_path)).version == 1
+
+
+def test_a_tar_in_place_of_a_manifest_is_told_with_its_folder(folder: Path) -> None:
+    with pytest.raises(ShardError, match=rf"a\.tar: a tar, expected .*: {folder}/train$"):
+        corpus(folder / "train/a.tar")
+
+
+def with_junk(first: int, count: int, bad: set[int]) -> Iterator[dict[str, Any]]:
+    for number, pair in enumerate(pairs(first, count)):
+        yield {**pair, "clean.flac": b"no sound"} if number in bad else pair
+
+
+def test_a_pair_that_cannot_be_decoded_is_named_and_the_others_are_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a.tar", with_junk(0, 6, {3}))
+    assert corpus(tmp_path).pairs == 5
+    assert "1 of 6 pairs cannot be decoded: a.tar: talk/003" in capsys.readouterr().err
+    manifest = shards.load_manifest(str(tmp_path))
+    assert manifest.rejected == {"unreadable": 1}
+    assert manifest.save_segment_seconds == SAMPLES / 48_000
+    (shard,) = manifest.shards("train")
+    index = shards.load_index(str(tmp_path), shard)
+    assert [rejection.path for rejection in index.rejected["unreadable"]] == ["talk/003"]
+
+
+def test_too_many_pairs_that_cannot_be_decoded_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.tar", with_junk(0, 30, set(range(11))))
+    with pytest.raises(ShardError, match=r"11 of 30 pairs cannot be decoded: a\.tar: talk/000"):
+        corpus(tmp_path)
+
+
+@pytest.mark.parametrize("meta", [None, {"alignment_offset": OFFSET, "samples": SAMPLES}])
+def test_of_a_shorter_degraded_side_what_both_have_is_used(
+    tmp_path: Path, meta: dict[str, Any] | None
+) -> None:
+    (pair,) = pairs(0, 1, meta)
+    clean = content(pair["__key__"], SAMPLES)
+    pair["degraded.flac"] = encoded(shifted(clean, OFFSET)[:-300], "FLAC")
+    write(tmp_path / "a.tar", [pair])
+    place = shards.PairList([corpus(tmp_path)])[0]
+    assert place.entry.samples == SAMPLES - 300
+    loaded = shards.load_pair(place, torch.device("cpu"))
+    ours = (loaded.clean[0, 0] * 32768).numpy().astype(np.int16)
+    np.testing.assert_array_equal(ours, clean[: SAMPLES - 300 - OFFSET])
+    np.testing.assert_array_equal(loaded.degraded[0, 0] * 32768, ours // 2)

@@ -107,7 +107,7 @@ def test_members_of_two_pairs_that_lie_mixed_are_refused() -> None:
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name in ["a.clean.wav", "b.clean.wav", "a.degraded.wav"]:
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
-    with pytest.raises(ShardError, match="'a'"):
+    with pytest.raises(ShardError, match=r"mixed: a: no member degraded.* lie together"):
         shards.index_tar(buffer.getvalue(), "mixed")
 
 
@@ -118,28 +118,6 @@ def test_a_pair_without_a_side_is_refused_by_name() -> None:
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
     with pytest.raises(ShardError, match="a: no member degraded"):
         shards.index_tar(buffer.getvalue(), "half")
-
-
-def test_a_changed_index_or_manifest_is_refused(manifest_url: str) -> None:
-    folder, shard = first_shard(manifest_url)
-    url = storage.join(folder, shards.index_path(shard.path))
-    storage.publish(url, storage.read(url).replace(b'"samples":12000', b'"samples":12001'))
-    with pytest.raises(ShardError, match=r"shard-000000\.index"):
-        shards.load_index(folder, shard)
-    tree = json.loads(storage.read(manifest_url))
-    for change, told in [
-        ({"sample_rate": 16000}, "16000"),
-        ({"schema": 99}, "schema"),
-        ({"splits": 3}, "splits"),
-    ]:
-        storage.publish(manifest_url, json.dumps(tree | change).encode())
-        with pytest.raises(ShardError, match=told):
-            shards.load_manifest(manifest_url)
-
-
-def test_an_unknown_split_is_told_with_those_there_are(manifest_url: str) -> None:
-    with pytest.raises(ShardError, match="'test'; splits with shards: train, val"):
-        shards.load_manifest(manifest_url).shards("test")
 
 
 def test_verify_passes_whole_shards_and_names_each_damaged_one(manifest_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from timbre.shards.corpus import Corpus, DataSource, open_corpus
 from timbre.shards.decode import count_samples, decode_segment
+from timbre.shards.foreign import is_adopted
 from timbre.shards.manifest import (
     MANIFEST_NAME,
     folder_of,
@@ -13,8 +14,6 @@ from timbre.shards.manifest import (
     shard_path,
 )
 from timbre.shards.pairs import (
-    NOISY_SIDES,
-    SIDES,
     PairBytes,
     PairPlace,
     cut_segment,
@@ -23,8 +22,10 @@ from timbre.shards.pairs import (
 )
 from timbre.shards.records import (
     META_MEMBER,
+    NOISY_SIDES,
     OPEN,
     SCHEMA,
+    SIDES,
     AudioFormat,
     Manifest,
     Member,
@@ -38,7 +39,8 @@ from timbre.shards.records import (
     from_json,
     to_json,
 )
-from timbre.shards.tar import TAR_BLOCK, audio_member, index_tar, read_members, span_of, split_span
+from timbre.shards.tar import audio_member, index_tar, read_members, span_of, split_span
+from timbre.shards.tar_members import TAR_BLOCK
 from timbre.shards.whole_pairs import AlignedPair, PairList, load_pair, spread
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "holds_noisy",
     "index_path",
     "index_tar",
+    "is_adopted",
     "load_index",
     "load_manifest",
     "load_pair",

@@ -6,8 +6,9 @@ from pydantic.dataclasses import dataclass
 
 from timbre import storage
 from timbre.config import STRICT, Name, Positive
+from timbre.errors import ShardError
 from timbre.shards import foreign
-from timbre.shards.manifest import folder_of
+from timbre.shards.manifest import folder_of, manifest_url
 from timbre.shards.records import ShardEntry, to_json
 
 
@@ -42,9 +43,13 @@ def open_corpus(source: DataSource, split: str) -> Corpus:
         ShardError: it is damaged, or has no such split.
     """
     manifest = foreign.open_or_adopt(source.manifest)
+    try:
+        listed = manifest.shards(split)
+    except ShardError as error:
+        raise ShardError(f"{manifest_url(source.manifest)}: {error}") from None
     return Corpus(
         folder_of(source.manifest),
-        manifest.shards(split),
+        listed,
         source.weight,
         storage.sha256(to_json(manifest)),
         manifest.save_segment_seconds,

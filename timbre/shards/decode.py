@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import soundfile
 
-from timbre.audio import SAMPLE_RATE, Int16Wave
+from timbre.audio import SAMPLE_RATE, Int16Wave, to_int16
 from timbre.errors import ShardError
 
 PCM, BITS = 1, 16
@@ -33,7 +33,7 @@ def decode_segment(data: bytes | memoryview, start: int, samples: int, name: str
     else:
         with _open_audio(data, name) as file:
             file.seek(min(start, file.frames))
-            wave = file.read(samples, dtype="int16")
+            wave = _read(file, samples, name)
     if len(wave) != samples:
         raise ShardError(f"{name}: {len(wave)} samples from {start}, expected {samples}")
     return wave
@@ -41,9 +41,18 @@ def decode_segment(data: bytes | memoryview, start: int, samples: int, name: str
 
 def count_samples(data: bytes | memoryview, name: str) -> int:
     """Return how many samples a member really decodes to; raises like :func:`decode_segment`."""
+    samples = 0
     with _open_audio(data, name) as file:
         # Not in one go: a damaged header may claim 2**36 samples, and room is made for what it claims.
-        return sum(len(block) for block in file.blocks(DECODED_AT_ONCE, dtype="int16"))
+        while block := len(file.read(DECODED_AT_ONCE, dtype="int16")):
+            samples += block
+    return samples
+
+
+def claimed_samples(data: bytes | memoryview, name: str) -> int:
+    """Return how many samples a member says it has; raises like :func:`decode_segment`."""
+    with _open_audio(data, name) as file:
+        return int(file.frames)
 
 
 def pcm_samples(data: memoryview) -> Int16Wave | None:
@@ -68,6 +77,25 @@ def pcm_samples(data: memoryview) -> Int16Wave | None:
             return np.frombuffer(data, "<i2", length // 2, at) if known else None
         at += length + length % 2
     return None
+
+
+def _read(file: soundfile.SoundFile, samples: int, name: str) -> Int16Wave:
+    """Return up to ``samples`` from where the file is; room is made for what comes, not for a claim.
+
+    Of 16-bit sound these are the samples themselves, of any other the nearest: libsndfile's own way
+    to 16 bits cuts off what is finer, and does not scale what is a float.
+    """
+    blocks: list[Int16Wave] = []
+    exact = file.subtype == "PCM_16"
+    while samples > 0:
+        block = file.read(min(samples, DECODED_AT_ONCE), dtype="int16" if exact else "float64")
+        if not len(block):
+            break
+        if not exact and not np.isfinite(block).all():
+            raise ShardError(f"{name}: samples that are not finite")
+        blocks.append(block if exact else to_int16(block))
+        samples -= len(block)
+    return blocks[0] if len(blocks) == 1 else np.concatenate([np.zeros(0, np.int16), *blocks])
 
 
 @contextmanager

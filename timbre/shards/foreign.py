@@ -15,74 +15,159 @@ from tqdm import tqdm
 
 from timbre import storage
 from timbre.audio import SAMPLE_RATE
+from timbre.command import tell_warning
 from timbre.errors import ShardError
-from timbre.shards.manifest import index_path, load_manifest, manifest_url
+from timbre.shards.manifest import (
+    MANIFEST_NAME,
+    check_index,
+    folder_of,
+    index_path,
+    load_manifest,
+    manifest_url,
+    version_name,
+)
 from timbre.shards.records import (
     SCHEMA,
     AudioFormat,
     Manifest,
-    PairEntry,
     ShardEntry,
     ShardIndex,
     from_json,
     to_json,
 )
-from timbre.shards.tar import audio_member, index_tar
+from timbre.shards.tar import UNREADABLE, audio_member, index_tar
 from timbre.storage import FileStat
 
 SPLITS = ("train", "val")
 # Each holds one tar, of a remote store in memory.
 TARS_AT_ONCE = 4
+# In the ``config`` of a manifest that was made here: the folder may change, and is looked at again.
+ADOPTED = {"adopted": "timbre made this manifest for a folder of tars"}
+# Stores without listings of their own: what a folder holds is read once, off a page.
+UNLISTED = ("http://", "https://")
+MAX_NAMED = 5
+# So many pairs that cannot be decoded are left out; more, and the folder is refused.
+UNREADABLE_FREE, MAX_UNREADABLE = 10, 0.1
 
 
 def open_or_adopt(url: str) -> Manifest:
     """Return the manifest at ``url``; where it is a folder of tars without one, make it.
 
+    One that was made here is made again, as its next version, where tars were added or changed.
+
     Raises:
         FileNotFoundError: there is neither a manifest nor a tar.
-        ShardError: the manifest, or a tar, is damaged or holds something else.
+        ShardError: the manifest, or a tar, is damaged or holds something else; or a tar is gone.
         OSError: something cannot be read, or what was made cannot be written beside the tars.
     """
     try:
-        return load_manifest(url)
+        manifest = load_manifest(url)
     except FileNotFoundError:
-        if url.endswith(".json") or not (found := _find_tars(url)):
+        if url.endswith(".json") or not (tars := _find_tars(url)):
             raise
-    return adopt(url, found)
+        return adopt(url, tars)
+    latest = manifest_url(url).rpartition("/")[2] == MANIFEST_NAME
+    if not is_adopted(manifest) or not latest or url.startswith(UNLISTED):
+        return manifest
+    return _renewed(folder_of(url), manifest)
 
 
-def adopt(folder: str, found: list[FileStat]) -> Manifest:
-    """Index the tars that were found below a folder, publish the manifest beside them, return it.
+def adopt(folder: str, tars: list[FileStat], before: Manifest | None = None) -> Manifest:
+    """Index tars below a folder, publish the manifest beside them, return it.
 
-    An index that is there and fits its tar is taken as it is, so what was interrupted goes on.
+    An index that is there and fits its tar is taken as it is, so what was interrupted goes on. The
+    manifest of ``before`` is kept under the name of its version.
     """
     with ThreadPoolExecutor(TARS_AT_ONCE) as pool:
-        indexed = pool.map(partial(_index, folder), found)
-        entries = list(tqdm(indexed, "index", len(found), unit="shard", disable=None))
+        indexed = pool.map(partial(_index, folder), tars)
+        entries = list(tqdm(indexed, "index", len(tars), unit="shard", disable=None))
     splits: dict[str, list[ShardEntry]] = defaultdict(list)
-    formats, shortest = set(), float("inf")
+    formats, lengths, unreadable = set(), list[int](), list[str]()
     for entry, index in entries:
+        refused = index.rejected.get(UNREADABLE, ())
+        unreadable += [f"{entry.path}: {rejection.path}" for rejection in refused]
         if index.pairs:
-            split = entry.path.rpartition("/")[0] or SPLITS[0]
-            splits[split].append(entry)
+            splits[_split_of(entry)].append(entry)
             formats |= {_audio_format(index, entry.path)}
-            shortest = min(shortest, *(pair.samples for pair in index.pairs))
-    if not splits:
-        raise ShardError(f"{folder}: {len(found)} tars without a single pair")
+            lengths += [pair.samples for pair in index.pairs]
+    _check_enough(folder, tars, lengths, unreadable)
     manifest = Manifest(
         schema=SCHEMA,
-        version=1,
+        version=before.version + 1 if before else 1,
         sample_rate=SAMPLE_RATE,
         audio_format="wav" if "wav" in formats else "flac",
-        save_segment_seconds=shortest / SAMPLE_RATE,
+        save_segment_seconds=min(lengths) / SAMPLE_RATE,
         splits={split: tuple(listed) for split, listed in splits.items()},
-        rejected={},
+        rejected={UNREADABLE: len(unreadable)} if unreadable else {},
         clips={},
         hashes={},
-        config={},
+        config=ADOPTED,
     )
+    if before:
+        storage.publish(storage.join(folder, version_name(before.version)), to_json(before))
     storage.publish(manifest_url(folder), to_json(manifest))
     return manifest
+
+
+def is_adopted(manifest: Manifest) -> bool:
+    """Whether timbre made this manifest for tars of another program, whose metas tell less."""
+    return manifest.config == ADOPTED
+
+
+def _check_enough(
+    folder: str, tars: list[FileStat], lengths: list[int], unreadable: list[str]
+) -> None:
+    """Name the pairs that cannot be decoded; ShardError if there are too many, or no others."""
+    if not lengths and not unreadable:
+        raise ShardError(f"{folder}: {len(tars)} tars without a single pair")
+    message = (
+        f"{folder}: {len(unreadable)} of {len(lengths) + len(unreadable)} pairs cannot be decoded: "
+        f"{_named(unreadable)}"
+    )
+    most = max(UNREADABLE_FREE, MAX_UNREADABLE * len(lengths))
+    if not lengths or len(unreadable) > most:
+        raise ShardError(f"{message}; expected at most {most:.0f}")
+    if unreadable:
+        tell_warning(f"{message}; left out, and named in the indexes")
+
+
+def _renewed(folder: str, manifest: Manifest) -> Manifest:
+    """Return the manifest of a folder as it is now; the same one where nothing has changed."""
+    tars = _find_tars(folder)
+    there = {tar.path: tar.bytes for tar in tars}
+    listed = {shard.path: shard.bytes for shards in manifest.splits.values() for shard in shards}
+    if gone := sorted(listed.keys() - there.keys()):
+        raise ShardError(
+            f"{manifest_url(folder)}: {_named(gone)}: listed, but not there; bring back what is gone, "
+            "or delete the manifest, to go on with the tars that are there"
+        )
+    # A tar without pairs is in no manifest; its index says so.
+    fresh = [path for path in there if listed.get(path) != there[path]]
+    if not fresh or all(_is_known_as_empty(folder, path, there[path]) for path in fresh):
+        return manifest
+    tell_warning(
+        f"{folder}: {len(fresh)} tars were added or changed since {MANIFEST_NAME} was made: "
+        f"{_named(fresh)}; it is made again, the old one is {version_name(manifest.version)}"
+    )
+    return adopt(folder, tars, manifest)
+
+
+def _is_known_as_empty(folder: str, path: str, tar_bytes: int) -> bool:
+    url = storage.join(folder, index_path(path))
+    try:
+        index = _fitting(storage.read(url), url, tar_bytes)
+    except FileNotFoundError:
+        return False
+    return index is not None and not index.pairs
+
+
+def _split_of(entry: ShardEntry) -> str:
+    return entry.path.rpartition("/")[0] or SPLITS[0]
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if names[MAX_NAMED:] else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _find_tars(folder: str) -> list[FileStat]:
@@ -97,12 +182,13 @@ def _find_tars(folder: str) -> list[FileStat]:
 def _index(folder: str, tar: FileStat) -> tuple[ShardEntry, ShardIndex]:
     url = storage.join(folder, tar.path)
     index_url = index_path(url)
-    data = storage.read(index_url) if storage.exists(index_url) else b""
+    try:
+        data = storage.read(index_url)
+    except FileNotFoundError:
+        data = b""
     index = _fitting(data, index_url, tar.bytes)
     if index is None:
         index = _derive_index(url)
-        for pair in index.pairs:
-            _check(pair, url)
         data = to_json(index)
         storage.publish(index_url, data)
     seconds = sum(pair.samples for pair in index.pairs) / SAMPLE_RATE
@@ -120,7 +206,7 @@ def _index(folder: str, tar: FileStat) -> tuple[ShardEntry, ShardIndex]:
 def _fitting(data: bytes, url: str, tar_bytes: int) -> ShardIndex | None:
     """Return the index in ``data`` if it is one, and of a tar of this size."""
     try:
-        index = from_json(ShardIndex, data, url)
+        index = check_index(from_json(ShardIndex, data, url), url)
     except ShardError:  # another program's, another version's, or none: it is made anew
         return None
     return index if index.tar_bytes == tar_bytes else None
@@ -134,14 +220,6 @@ def _derive_index(url: str) -> ShardIndex:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         return index_tar(data, url)
-
-
-def _check(pair: PairEntry, url: str) -> None:
-    if not 0 <= abs(pair.alignment_offset) < pair.samples or pair.bandwidth_hz <= 0:
-        raise ShardError(
-            f"{url}: {pair.key}: samples {pair.samples}, alignment_offset {pair.alignment_offset}, "
-            f"bandwidth_hz {pair.bandwidth_hz:g}: expected an offset within the samples, and a bandwidth"
-        )
 
 
 def _audio_format(index: ShardIndex, path: str) -> AudioFormat:

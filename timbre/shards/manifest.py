@@ -1,11 +1,15 @@
 """Where the manifest and the indexes of a folder of shards lie, and reading them."""
 
+from collections import Counter
+
 from timbre import storage
 from timbre.audio import SAMPLE_RATE
 from timbre.errors import ShardError
 from timbre.shards.records import SCHEMA, Manifest, ShardEntry, ShardIndex, from_json
 
 MANIFEST_NAME = "manifest.json"
+# Editors of some systems put it in front.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def shard_path(split: str, number: int) -> str:
@@ -23,18 +27,30 @@ def load_manifest(url: str) -> Manifest:
 
     Raises:
         FileNotFoundError: there is none.
-        ShardError: it is not a manifest of this schema.
+        ShardError: it is not a manifest of this schema, or ``url`` is a tar.
     """
-    manifest = from_json(Manifest, storage.read(manifest_url(url)), manifest_url(url))
+    if url.endswith(".tar"):
+        folder = url.rpartition("/")[0] or "."
+        raise ShardError(f"{url}: a tar, expected a manifest, or the folder of the tars: {folder}")
+    data = storage.read(manifest_url(url))
+    manifest = from_json(Manifest, data.removeprefix(BYTE_ORDER_MARK), manifest_url(url))
     for name, expected in [("schema", SCHEMA), ("sample_rate", SAMPLE_RATE)]:
-        if (found := getattr(manifest, name)) != expected:
-            raise ShardError(f"{url}: {name} {found}, expected {expected}")
+        if (value := getattr(manifest, name)) != expected:
+            raise ShardError(f"{url}: {name} {value}, expected {expected}")
+    paths = Counter(shard.path for shards in manifest.splits.values() for shard in shards)
+    if twice := [path for path, count in paths.items() if count > 1]:
+        raise ShardError(f"{url}: {twice[0]} is listed twice, expected each shard once")
     return manifest
 
 
 def manifest_url(url: str) -> str:
     """Return the manifest's own URL for a manifest or the folder that holds it."""
     return url if url.endswith(".json") else storage.join(url, MANIFEST_NAME)
+
+
+def version_name(version: int) -> str:
+    """Return the name under which a version of the manifest is kept beside the latest."""
+    return f"manifest-{version:06d}.json"
 
 
 def folder_of(url: str) -> str:
@@ -54,7 +70,28 @@ def load_index(folder: str, shard: ShardEntry) -> ShardIndex:
 
 
 def parse_index(data: bytes, shard: ShardEntry, url: str) -> ShardIndex:
-    """Return the index in ``data``; ShardError if it is not the manifest's, naming ``url``."""
-    if (found := storage.sha256(data)) != shard.index_sha256:
-        raise ShardError(f"{url}: sha256 {found}, but the manifest says {shard.index_sha256}")
-    return from_json(ShardIndex, data, url)
+    """Return the index in ``data``.
+
+    Raises:
+        ShardError: it is not the manifest's, or says what cannot be; the message names ``url``.
+    """
+    if (sha256 := storage.sha256(data)) != shard.index_sha256:
+        raise ShardError(f"{url}: sha256 {sha256}, but the manifest says {shard.index_sha256}")
+    return check_index(from_json(ShardIndex, data, url), url)
+
+
+def check_index(index: ShardIndex, url: str) -> ShardIndex:
+    """Return an index all of whose members lie within its tar; ShardError if one does not."""
+    for pair in index.pairs:
+        if abs(pair.alignment_offset) >= pair.samples:
+            raise ShardError(
+                f"{url}: {pair.key}: alignment_offset {pair.alignment_offset}, expected it within the "
+                f"{pair.samples} samples"
+            )
+        for name, (offset, length, _) in pair.members.items():
+            if offset + length > index.tar_bytes:
+                raise ShardError(
+                    f"{url}: {pair.key}.{name}: {length} bytes at {offset}, but the tar has "
+                    f"{index.tar_bytes}"
+                )
+    return index

@@ -8,11 +8,8 @@ from timbre import storage
 from timbre.audio import Int16Wave
 from timbre.errors import ShardError
 from timbre.shards.decode import decode_segment
-from timbre.shards.records import PairEntry, ShardEntry
+from timbre.shards.records import SIDES, PairEntry, ShardEntry
 from timbre.shards.tar import audio_member, read_members
-
-SIDES = ("degraded", "clean")
-NOISY_SIDES = ("degraded", "clean", "noisy")
 
 
 class PairPlace(NamedTuple):

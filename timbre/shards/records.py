@@ -8,9 +8,9 @@ its hash. Readers start from the manifest and never list a folder.
 
 import json
 from dataclasses import field
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from timbre.audio import SAMPLE_RATE
@@ -19,8 +19,22 @@ from timbre.errors import ShardError
 
 T = TypeVar("T")
 
+# What numbers can be true at all; the largest are years of sound and stores that nobody has. A file
+# that says more is damaged, or lies, and must not make a reader take memory or time for it.
+MAX_PAIRS, MAX_SAMPLES, MAX_BYTES = 2**20, 2**40, 2**50
+Pairs = Annotated[int, Field(ge=0, le=MAX_PAIRS)]
+Samples = Annotated[int, Field(ge=0, le=MAX_SAMPLES)]
+SampleOffset = Annotated[int, Field(ge=-MAX_SAMPLES, le=MAX_SAMPLES)]
+Bytes = Annotated[int, Field(ge=0, le=MAX_BYTES)]
+Seconds = Annotated[float, Field(ge=0, le=MAX_SAMPLES / SAMPLE_RATE)]
+Hertz = Annotated[float, Field(gt=0, le=1e6)]
+Crc32 = Annotated[int, Field(ge=0, lt=2**32)]
+Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+
 SCHEMA = 1
 META_MEMBER = "pair.json"
+SIDES = ("degraded", "clean")
+NOISY_SIDES = ("degraded", "clean", "noisy")
 
 AudioFormat = Literal["flac", "wav"]
 Split = Literal["train", "val"]
@@ -81,17 +95,17 @@ class PairTiming:
     ``samples`` None is as many as the clean side has; the bandwidth is taken to be full if unknown.
     """
 
-    alignment_offset: int
-    samples: int | None = None
-    bandwidth_hz: float = SAMPLE_RATE / 2
+    alignment_offset: SampleOffset
+    samples: Samples | None = None
+    bandwidth_hz: Hertz = SAMPLE_RATE / 2
 
 
 class Member(NamedTuple):
     """Where the bytes of one member lie in the tar, and their CRC-32."""
 
-    offset: int
-    length: int
-    crc32: int
+    offset: Bytes
+    length: Bytes
+    crc32: Crc32
 
 
 @dataclass(config=STRICT)
@@ -99,9 +113,9 @@ class PairEntry:
     """One pair in a shard's index."""
 
     key: str
-    samples: int
-    alignment_offset: int
-    bandwidth_hz: float
+    samples: Samples
+    alignment_offset: SampleOffset
+    bandwidth_hz: Hertz
     members: dict[str, Member]
 
 
@@ -122,23 +136,31 @@ class ShardIndex:
     """
 
     schema: int
-    tar_bytes: int
-    tar_sha256: str
+    tar_bytes: Bytes
+    tar_sha256: Sha256
     pairs: tuple[PairEntry, ...]
     plan: str = ""
     rejected: dict[str, tuple[Rejection, ...]] = field(default_factory=dict)
+
+
+def _inside(path: str) -> str:
+    """Return a path that leads to a file below the manifest's folder, and nowhere else."""
+    parts = path.split("/")
+    if "\0" in path or "::" in path or ":" in parts[0] or not {"", ".", ".."}.isdisjoint(parts):
+        raise ValueError("expected a path below the manifest's folder, as train/shard-000000.tar")
+    return path
 
 
 @dataclass(config=STRICT)
 class ShardEntry:
     """One shard in the manifest; ``path`` is relative to the manifest's folder."""
 
-    path: str
-    pairs: int
-    bytes: int
-    seconds: float
-    sha256: str
-    index_sha256: str
+    path: Annotated[str, AfterValidator(_inside)]
+    pairs: Pairs
+    bytes: Bytes
+    seconds: Seconds
+    sha256: Sha256
+    index_sha256: Sha256
 
 
 @dataclass(config=STRICT)
@@ -155,7 +177,7 @@ class Manifest:
     version: int
     sample_rate: int
     audio_format: AudioFormat
-    save_segment_seconds: float
+    save_segment_seconds: Seconds
     splits: dict[str, tuple[ShardEntry, ...]]
     rejected: dict[str, int]
     clips: dict[str, dict[str, int]]
@@ -166,7 +188,7 @@ class Manifest:
         """Return the shards of a split; ShardError if it has none."""
         if not self.splits.get(split):
             known = ", ".join(name for name, shards in self.splits.items() if shards) or "none"
-            raise ShardError(f"manifest: no shards in split {split!r}; splits with shards: {known}")
+            raise ShardError(f"no shards in split {split!r}; splits with shards: {known}")
         return self.splits[split]
 
 
@@ -191,4 +213,7 @@ def from_json(schema: type[T], data: bytes, name: str) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "file"
-        raise ShardError(f"{name}: {where}: {first['msg']}") from None
+        value = f" {first['input']!r:.80}" if isinstance(first["input"], int | float | str) else ""
+        raise ShardError(
+            f"{name}: {where}{value if where != 'file' else ''}: {first['msg']}"
+        ) from None

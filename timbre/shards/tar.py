@@ -1,63 +1,63 @@
 """What lies in a shard's tar: its index derived from the bytes, its members checked by their CRC-32."""
 
-import io
 import mmap
 import re
-import tarfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from timbre import storage
 from timbre.errors import ShardError
-from timbre.shards.decode import count_samples
+from timbre.shards.decode import claimed_samples, count_samples
 from timbre.shards.records import (
     META_MEMBER,
+    NOISY_SIDES,
     SCHEMA,
     Member,
     PairEntry,
     PairTiming,
+    Rejection,
     ShardIndex,
     from_json,
 )
-from timbre.storage import Span
+from timbre.shards.tar_members import tar_files
+from timbre.storage import Span, is_companion
 
-TAR_BLOCK = 512
+# Why a pair is among the refused of an index.
+UNREADABLE = "unreadable"
 # As WebDataset splits a name: the key ends at the first dot of the file's own name.
-MEMBER_NAME = re.compile(r"((?:.*/|)[^./]+)\.([^/]+)")
+MEMBER_NAME = re.compile(r"((?:.*/|)[^./]+)\.([^/]+)", re.DOTALL)
+# A member that would be one if its key had no dots.
+DOTTED = re.compile(r"\.(clean|degraded|noisy|pair)\.")
 
 
 def index_tar(data: bytes | mmap.mmap, name: str) -> ShardIndex:
     """Return the index of a shard, derived from the bytes of its tar.
 
+    A pair whose length nothing says, because it cannot be decoded, is among the refused, as
+    ``unreadable``, by its key.
+
     Raises:
         ShardError: the tar is cut or damaged, or its members are not whole pairs in sequence.
     """
-    found: dict[str, dict[str, Member]] = {}
-    current = ""
-    try:
-        with tarfile.open(fileobj=_as_file(data), mode="r:") as tar:
-            for info in filter(tarfile.TarInfo.isfile, tar):
-                split = MEMBER_NAME.fullmatch(info.name)
-                if split is None:  # a README, say; WebDataset passes over it, too
-                    continue
-                key, member = split.groups()
-                if key != current and key in found:
-                    raise ShardError(f"{name}: the members of {key!r} do not lie together")
-                current = key
-                start = info.offset_data
-                with memoryview(data) as view:
-                    crc = zlib.crc32(view[start : start + info.size])
-                found.setdefault(key, {})[member] = Member(start, info.size, crc)
-            end = tar.offset
-    except ShardError:
-        raise
-    except (tarfile.TarError, ValueError) as error:  # of what is mapped, no place beyond the end
-        raise ShardError(f"{name}: not a whole tar: {error}") from None
-    # tarfile takes a file cut between two members for a short archive: look for the end mark.
-    if data[end : end + 2 * TAR_BLOCK] != bytes(2 * TAR_BLOCK):
-        raise ShardError(f"{name}: breaks off after {len(found)} pairs: no end-of-archive mark")
-    pairs = tuple(_entry(data, key, members, name) for key, members in found.items())
-    return ShardIndex(SCHEMA, len(data), storage.sha256(data), pairs)
+    pairs: dict[str, PairEntry] = {}
+    unreadable: dict[str, Rejection] = {}
+    for number, (key, members) in enumerate(_grouped(data, name)):
+        if key in pairs or key in unreadable:
+            raise ShardError(f"{name}: the members of {key!r} do not lie together")
+        timing = _timing(data, key, members, name)
+        offset, samples = timing.alignment_offset, _samples(data, key, members, timing)
+        if samples is None:
+            unreadable[key] = Rejection(number, key, 0, 0)
+        elif samples <= abs(offset):
+            raise ShardError(
+                f"{name}: {key}: alignment_offset {offset}, expected it within the {samples} samples"
+            )
+        else:
+            pairs[key] = PairEntry(key, samples, offset, timing.bandwidth_hz, members)
+    rejected = {UNREADABLE: tuple(unreadable.values())} if unreadable else {}
+    return ShardIndex(
+        SCHEMA, len(data), storage.sha256(data), tuple(pairs.values()), rejected=rejected
+    )
 
 
 def audio_member(members: Iterable[str], side: str) -> str:
@@ -108,25 +108,69 @@ def read_members(url: str, entry: PairEntry, names: Sequence[str]) -> list[memor
     return split_span(storage.read_range(*span), span.offset, entry, names, url)
 
 
-def _entry(data: bytes | mmap.mmap, key: str, members: dict[str, Member], name: str) -> PairEntry:
+def _grouped(data: bytes | mmap.mmap, name: str) -> Iterator[tuple[str, dict[str, Member]]]:
+    """Yield the members of one key after the other; whoever is not whole ends it at once."""
+    current, members = "", dict[str, Member]()
+    for file in tar_files(data, name):
+        split = MEMBER_NAME.fullmatch(file.name)
+        if split is None or is_companion(
+            file.name
+        ):  # a README, say; WebDataset passes over it, too
+            continue
+        key, member = split.groups()
+        if key != current and members:
+            yield current, _whole(current, members, name)
+            members = {}
+        current = key
+        if member in members:
+            raise ShardError(f"{name}: {key}.{member} stands twice, expected once")
+        with memoryview(data) as view:
+            crc = zlib.crc32(view[file.offset : file.offset + file.length])
+        members[member] = Member(file.offset, file.length, crc)
+    if members:
+        yield current, _whole(current, members, name)
+
+
+def _whole(key: str, members: dict[str, Member], name: str) -> dict[str, Member]:
+    """Return the members of a pair; ShardError if one is not there."""
     sides = {member.partition(".")[0] for member in members} - {"pair"}
-    if missing := {"clean", "degraded", META_MEMBER} - (sides | members.keys()):
-        raise ShardError(f"{name}: {key}: no member {', '.join(sorted(missing))}")
+    missing = {"clean", "degraded", META_MEMBER} - (sides | members.keys())
+    if not missing:
+        return members
+    for member in members:
+        if DOTTED.search(member):
+            raise ShardError(
+                f"{name}: {key}.{member}: a key ends at the first dot, so this is the member {member} "
+                f"of {key}; expected a key without dots"
+            )
+    raise ShardError(
+        f"{name}: {key}: no member {', '.join(sorted(missing))} among {', '.join(members)}; the members "
+        "of a pair must lie together"
+    )
 
-    def content(member: str) -> bytes:
-        offset, length, _ = members[member]
-        return data[offset : offset + length]
 
-    timing = from_json(PairTiming, content(META_MEMBER), f"{name}: {key}.{META_MEMBER}")
-    samples = timing.samples
-    if samples is None:
-        clean = audio_member(members, "clean")
-        samples = count_samples(content(clean), f"{name}: {key}.{clean}")
-    return PairEntry(key, samples, timing.alignment_offset, timing.bandwidth_hz, members)
+def _timing(data: bytes | mmap.mmap, key: str, members: dict[str, Member], name: str) -> PairTiming:
+    meta = _content(data, members[META_MEMBER])
+    return from_json(PairTiming, meta, f"{name}: {key}.{META_MEMBER}")
 
 
-def _as_file(data: bytes | mmap.mmap) -> "io.BytesIO | mmap.mmap":
-    if isinstance(data, bytes):
-        return io.BytesIO(data)
-    data.seek(0)
-    return data
+def _samples(
+    data: bytes | mmap.mmap, key: str, members: dict[str, Member], timing: PairTiming
+) -> int | None:
+    """Return how many samples all sides have; None if one cannot be decoded.
+
+    Where the meta says a number, the sides are not decoded for it: they may only claim fewer.
+    """
+    count = count_samples if timing.samples is None else claimed_samples
+    sides = [name for name in members if name.partition(".")[0] in NOISY_SIDES]
+    try:
+        counts = [count(_content(data, members[side]), f"{key}.{side}") for side in sides]
+    except ShardError:
+        return timing.samples
+    if timing.samples is None:
+        return min(counts) or None
+    return min(timing.samples, *filter(None, counts))  # a FLAC may claim none
+
+
+def _content(data: bytes | mmap.mmap, member: Member) -> bytes:
+    return data[member.offset : member.offset + member.length]

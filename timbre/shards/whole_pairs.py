@@ -11,8 +11,8 @@ from timbre import storage
 from timbre.errors import ShardError
 from timbre.shards.corpus import Corpus
 from timbre.shards.manifest import index_path, load_index
-from timbre.shards.pairs import NOISY_SIDES, SIDES, PairPlace, holds_noisy, read_whole
-from timbre.shards.records import ShardIndex
+from timbre.shards.pairs import PairPlace, holds_noisy, read_whole
+from timbre.shards.records import NOISY_SIDES, SIDES, ShardIndex
 
 
 class AlignedPair(NamedTuple):

@@ -20,7 +20,7 @@ from timbre.storage.files import (
     sha256,
     size,
 )
-from timbre.storage.listing import FileStat, PassedOver
+from timbre.storage.listing import FileStat, PassedOver, is_companion
 from timbre.storage.new_file import STANDARD, new_file, told_of
 from timbre.storage.remote import RemoteReader, Span
 
@@ -37,6 +37,7 @@ __all__ = [
     "exists",
     "find_below",
     "find_files",
+    "is_companion",
     "is_folder",
     "is_local",
     "join",

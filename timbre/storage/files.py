@@ -84,7 +84,8 @@ def find_files(
 ) -> list[FileStat]:
     """Return every file below a folder with its size and stamp, sorted by path.
 
-    Nothing if there is no such folder; unfinished files of ours are left out.
+    Nothing if there is no such folder; unfinished files of ours, and companions of macOS, are left
+    out.
 
     Args:
         url: the folder.
@@ -102,8 +103,9 @@ def find_files(
     else:
         entries = ask(lambda: file_system.find(root, detail=True))
         files = listing.other_files(root, entries)
-    found = (file for file in files if file.path and not file.path.endswith("/"))
-    return sorted(found, key=attrgetter("path"))
+    named = (file for file in files if file.path and not file.path.endswith("/"))
+    files = (file for file in named if not listing.is_companion(file.path))
+    return sorted(files, key=attrgetter("path"))
 
 
 def find_below(url: str | Path) -> dict[str, str]:

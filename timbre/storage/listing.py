@@ -31,6 +31,11 @@ class PassedOver(NamedTuple):
     is_folder: bool
 
 
+def is_companion(path: str) -> bool:
+    """Whether this is what macOS lays beside a file for its own use: ``._NAME``, ``__MACOSX/``."""
+    return any(part.startswith("._") or part == "__MACOSX" for part in path.split("/"))
+
+
 def local_files(root: str, passed_over: dict[str, PassedOver] | None = None) -> Iterator[FileStat]:
     """Yield the files below a mounted folder, in no order; nothing if there is no such folder.
 
