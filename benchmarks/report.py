@@ -1,7 +1,6 @@
 """What every benchmark prints: JSON lines for figures, the machine they hold for, and ratios."""
 
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -9,6 +8,8 @@ import sys
 from pathlib import Path
 
 import torch
+
+from timbre.cores import granted_cores
 
 
 def print_line(**fields: object) -> None:
@@ -28,7 +29,7 @@ def print_machine(bench: str) -> None:
     print_line(
         bench=bench,
         cpu=cpu_model(),
-        cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        cores=granted_cores(),
         gpu=torch.cuda.get_device_name() if cuda else None,
         python=platform.python_version(),
         torch=torch.__version__,

@@ -3,8 +3,14 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
 from typing import NamedTuple
+
+from timbre.command import start
+
+# What a bug report should name beside timbre itself.
+NAMED = ("torch", "torchaudio", "accelerate", "numpy")
 
 
 class Command(NamedTuple):
@@ -43,10 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="\n".join(["commands:", *rows, "", "timbre COMMAND --help tells more"]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=versions())
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     chosen = parser.parse_args(arguments[:1]).command
-    code: int = import_module(COMMANDS[chosen].module).main(arguments[1:])
-    return code
+    return start(COMMANDS[chosen].module, arguments[1:])
+
+
+def versions() -> str:
+    """Return the versions that a bug report should name."""
+    packages = [f"{name} {_version(name)}" for name in NAMED]
+    return f"timbre {_version('timbre')} (Python {python_version()}, {', '.join(packages)})"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 if __name__ == "__main__":

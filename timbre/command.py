@@ -4,10 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
+from importlib import import_module
 from typing import Protocol
 
+from timbre.environment import is_first_of_node, settle_threads
 from timbre.errors import ConfigError, TimbreError, ToldError
 from timbre.plain_text import printable, printable_lines
+from timbre.torch_builds import check_torch
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -40,6 +43,21 @@ def command(run: Callable[[Sequence[str] | None], None]) -> Main:
         return OK
 
     return main
+
+
+def start(module: str, argv: Sequence[str] | None = None) -> int:
+    """Import a command's module, run its ``main`` and return the exit code.
+
+    Every command begins here: threads must be settled before torch loads, and where it does not
+    load, one paragraph says so.
+    """
+    settle_threads()
+    try:
+        check_torch()
+    except ConfigError as error:
+        return tell(error, USAGE) if is_first_of_node() else USAGE
+    main: Main = import_module(module).main
+    return main(argv)
 
 
 def config_parser(program: str, description: str, example: str) -> argparse.ArgumentParser:

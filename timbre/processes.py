@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from timbre.environment import inherited
 from timbre.errors import WorkError
 from timbre.torch_settings import one_thread
 
@@ -137,7 +138,7 @@ def _processes(
     context = multiprocessing.get_context("spawn")
     pool: Pool = {}
     try:
-        with _environment(environment), _interrupts_held():
+        with inherited(environment), _interrupts_held():
             for number in range(count):
                 ours, theirs = context.Pipe()
                 told = theirs, work, number if gpu else None, telling
@@ -235,15 +236,3 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for the processes that are started meanwhile; what the user set stays."""
-    added = [name for name in variables if name not in os.environ]
-    os.environ.update({name: variables[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]

@@ -9,7 +9,6 @@ their times tell nothing, their bytes do.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from tests.help.made_shards import make_shards
 from tests.help.object_store import environment, serve_command
 from tests.train.distributed.hosts import INTERFACE, Host, connected_hosts
 from timbre.audio import SAMPLE_RATE
+from timbre.cores import granted_cores
 
 BENCH = "scaling"
 PATIENCE_SECONDS = 900
@@ -92,7 +92,7 @@ def main() -> None:
 def by_ranks(hosts: list[Host], size: Size, folder: Path) -> float:
     """Print what a step takes with a rank on each host; return the same as :func:`sent_to_ideal`."""
     step = train(hosts, size, [Setting("fp32")], folder)[0]["settings"]["fp32"]
-    print_step(f"{len(hosts)} ranks, {os.cpu_count()} cores", step)
+    print_step(f"{len(hosts)} ranks, {granted_cores()} cores", step)
     return sent_to_ideal(len(hosts), step)
 
 

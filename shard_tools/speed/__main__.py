@@ -2,7 +2,7 @@
 
 import sys
 
-from shard_tools.speed.command import main
+from timbre.command import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("shard_tools.speed.command"))

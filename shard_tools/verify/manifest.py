@@ -1,6 +1,5 @@
 """Every shard of a manifest checked, and the manifest itself."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from shard_tools.verify.leakage import Ledger
 from shard_tools.verify.shard import check_shard
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE
+from timbre.cores import granted_cores
 from timbre.errors import ShardError
 from timbre.shards import Manifest, ShardEntry, ShardIndex
 
@@ -69,7 +69,7 @@ def check_manifest(
     ledger = Ledger()
     indexes: list[IndexSummary | None] = []
     pairs = samples = measured = bare = 0
-    for checked in _check_all(checks, workers or os.cpu_count() or 1):
+    for checked in _check_all(checks, workers or granted_cores()):
         faults += checked.faults
         indexes.append(checked.summary)
         pairs, samples = pairs + len(checked.pairs), samples + checked.samples

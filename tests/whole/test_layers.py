@@ -12,9 +12,15 @@ ROOT = Path(__file__).parents[2]
 
 # Lowest first. A unit imports from lower rows only; units of one row do not import each other.
 ROWS = [
-    {"timbre.plain_text"},
+    {"timbre.plain_text", "timbre.cores"},
     {"timbre.errors"},
-    {"timbre.torch_settings", "timbre.packages", "timbre.plain_yaml"},
+    {
+        "timbre.environment",
+        "timbre.torch_builds",
+        "timbre.torch_settings",
+        "timbre.packages",
+        "timbre.plain_yaml",
+    },
     {"timbre.config", "timbre.command", "timbre.processes", "timbre.pages"},
     {"timbre.storage"},
     {"timbre.audio"},
@@ -47,7 +53,7 @@ NEVER = {
     "shard_tools": {"timbre.models", "timbre.stream", "timbre.train", "timbre.restore"},
 }
 # The only files that read or write the environment.
-ENVIRONMENT = {"timbre.processes", "shard_tools.executors.share"}
+ENVIRONMENT = {"timbre.environment", "shard_tools.executors.share"}
 
 
 @cache

@@ -6,13 +6,13 @@ cut short.
 """
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Sequence
 
 from timbre import storage
 from timbre.command import at_least, command, say
+from timbre.cores import granted_cores
 from timbre.errors import ConfigError
 from timbre.evaluate import cases, figures, results
 from timbre.evaluate import measure as measuring
@@ -145,7 +145,7 @@ def _measure_stress(parsed: Sequence[System], options: argparse.Namespace) -> li
 
 
 def _workers(options: argparse.Namespace) -> int:
-    return options.workers or os.cpu_count() or 1
+    return options.workers or granted_cores()
 
 
 def _usable_figures(names: str | None) -> list[str]:

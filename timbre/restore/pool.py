@@ -1,6 +1,5 @@
 """Many files, on one process or on several: outcomes as they come."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 import psutil
 import torch
 
+from timbre.cores import granted_cores
 from timbre.errors import AudioError
 from timbre.processes import run_tasks
 from timbre.restore.files import Done, FileTask, Progress, restore_file
@@ -54,7 +54,7 @@ def usual_workers(device: str, tasks: Sequence[FileTask]) -> int:
         places = torch.cuda.device_count() if device == "cuda" else 1
     else:
         room = psutil.virtual_memory().available // BYTES_A_PROCESS
-        places = min(os.cpu_count() or 1, room)
+        places = min(granted_cores(), room)
     worth = sum(task.bytes for task in tasks) // BYTES_WORTH_A_PROCESS
     return max(min(places, len(tasks), worth), 1)
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from timbre.train.step import main
+from timbre.command import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("timbre.train.step"))

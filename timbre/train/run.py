@@ -28,7 +28,7 @@ from timbre.train.ranks import open_accelerator
 from timbre.train.validation.validation import Validation, summary
 from timbre.train.watch import rank_log
 from timbre.train.watch.alarms import Alarms
-from timbre.train.watch.rank_log import peak_memory, place
+from timbre.train.watch.rank_log import peak_memory, place, threads
 from timbre.train.watch.telemetry import Meter, Telemetry, to_wave
 
 CONFIG_NAME = "config.yaml"
@@ -81,7 +81,8 @@ class Run:
         rank = accelerator.process_index
         self.telemetry = Telemetry(config.run_dir, self.gan.step, config.steps, rank)
         self.telemetry.log.write(
-            f"rank {rank} of {accelerator.num_processes} on {place()}, {accelerator.device}"
+            f"rank {rank} of {accelerator.num_processes} on {place()}, {accelerator.device}, "
+            f"threads: {threads()}"
         )
         for line in self.warnings():
             self.telemetry.say(line)

@@ -15,6 +15,7 @@ from timbre.train.dry_run.memory import (
     trained_networks,
 )
 from timbre.train.run import Run
+from timbre.train.watch.rank_log import threads
 from timbre.train.watch.telemetry import SHOWN_SECONDS
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -55,6 +56,7 @@ def write_plan(run: Run, step: Step, ranks: int) -> str:
         *_course(run, ranks, batch),
         *_volumes(run, volume),
         *_memory(step_memory(run, step, batch, ranks), batch, ranks),
+        ("threads", f"{threads()}, in this process; {config.workers} more read"),
         *(("note", line) for line in run.warnings()),
     ]
     return "\n".join(f"{name:<{LABEL}}{text}" for name, text in rows)

@@ -15,6 +15,7 @@ from typing import IO
 import torch
 
 from timbre import storage
+from timbre.cores import granted_cores
 from timbre.plain_text import printable
 
 FOLDER = "logs"
@@ -73,6 +74,11 @@ class RankLog:
 def place() -> str:
     """Return the machine and the number of this process."""
     return f"{socket.gethostname()}, process {getpid()}"
+
+
+def threads() -> str:
+    """Return how many threads this rank takes, and of how many cores."""
+    return f"{torch.get_num_threads()} of the {granted_cores()} cores that the machine grants"
 
 
 def peak_memory() -> str:
