@@ -35,17 +35,34 @@ def planned_shards(edition: Edition) -> list[Shard]:
 
 
 def missing_shards(output: str, edition: Edition) -> list[Shard]:
-    """Return the shards of an edition that are not finished; one listing per split tells."""
-    present = set()
-    for split in SPLITS:
-        folder = storage.join(output, split)
-        if storage.is_folder(folder):
-            present |= {f"{split}/{path}" for path in storage.find_below(folder)}
-    return [
-        shard
-        for shard in planned_shards(edition)
-        if shards.index_path(shards.shard_path(*shard)) not in present
-    ]
+    """Return the shards of an edition that are not finished, by one listing of each split.
+
+    A finished shard has its index and its tar; where the edition's manifest is there already, the
+    tar is as long as that says.
+    """
+    sizes = {
+        f"{split}/{file.path}": file.bytes
+        for split in SPLITS
+        for file in storage.find_files(storage.join(output, split))
+    }
+    expected = _published_sizes(output, edition)
+    missing = []
+    for shard in planned_shards(edition):
+        path = shards.shard_path(*shard)
+        size = sizes.get(path)
+        whole = size is not None and size == expected.get(path, size)
+        if not whole or shards.index_path(path) not in sizes:
+            missing.append(shard)
+    return missing
+
+
+def _published_sizes(output: str, edition: Edition) -> dict[str, int]:
+    """Return the bytes of every tar that an edition's own manifest lists; none if it is not there."""
+    try:
+        manifest = shards.load_manifest(version_url(output, edition.record.edition))
+    except (FileNotFoundError, ShardError):  # it is written again when the shards are there
+        return {}
+    return {shard.path: shard.bytes for listed in manifest.splits.values() for shard in listed}
 
 
 def version_url(output: str, version: int) -> str:

@@ -21,8 +21,8 @@ from shard_tools.plan.variety import describe
 from shard_tools.scan.catalogue import read_stretch
 from timbre import audio, shards, storage
 from timbre.audio import SAMPLE_RATE, SILENCE_DB, Wave
-from timbre.errors import ConfigError
-from timbre.shards import AudioFormat, PairMeta, Rejection, Source, Split
+from timbre.errors import ConfigError, ShardError
+from timbre.shards import AudioFormat, PairMeta, Rejection, ShardIndex, Source, Split
 
 FULL_BAND_HZ = SAMPLE_RATE / 2
 
@@ -79,7 +79,7 @@ class Judged(NamedTuple):
 
 
 def make_shard(settings: ShardSettings, task: ShardTask) -> None:
-    """Write one shard and its index, unless they are there. Their bytes depend on the settings and the task alone.
+    """Write one shard and its index, unless they are there and whole. Their bytes depend on the settings and the task alone.
 
     Raises:
         OSError: a clip cannot be fetched, or the shard cannot be written.
@@ -87,7 +87,7 @@ def make_shard(settings: ShardSettings, task: ShardTask) -> None:
     """
     _check_denoiser(settings.denoiser, settings.denoiser_sha256)
     path = storage.join(settings.folder, shards.shard_path(task.split, task.number))
-    if storage.exists(shards.index_path(path)):
+    if is_finished(path):
         return
     rejected: dict[str, list[Rejection]] = defaultdict(list)
     finished = []
@@ -117,6 +117,16 @@ def judge_pairs(
     denoised = iter(degrade(noisy, settings.denoiser))
     for number, pair in zip(numbers, prepared, strict=True):
         yield number, _judge(settings, pair, next(denoised)) if isinstance(pair, Prepared) else pair
+
+
+def is_finished(path: str) -> bool:
+    """Return whether a shard's index is there, and its tar with the length that the index says."""
+    url = shards.index_path(path)
+    try:
+        index = shards.from_json(ShardIndex, storage.read(url), url)
+        return storage.size(path) == index.tar_bytes
+    except (FileNotFoundError, ShardError):
+        return False
 
 
 @lru_cache(maxsize=1)
