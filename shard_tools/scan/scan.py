@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from shard_tools.config import PrepConfig, SplitRule
 from shard_tools.executors.share import Share
-from shard_tools.scan.catalogue import Clip, cut_into_parts, load_rows, scan_part
+from shard_tools.scan.catalogue import Clip, load_rows
+from shard_tools.scan.parts import cut_into_parts, scan_part
 from shard_tools.scan.sources import (
     ROLES,
     File,

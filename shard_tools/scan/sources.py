@@ -4,20 +4,26 @@ A source is a folder (metadata from a ``manifest.jsonl`` in it or beside it, if 
 ``manifest.jsonl`` itself, one JSON object a line with at least ``file``.
 """
 
+import os
+import posixpath
 import re
 from collections.abc import Callable
-from pathlib import PurePosixPath
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Annotated, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from timbre import audio, storage
+from timbre.audio import AudioFolder, find_audio
 from timbre.command import say
 from timbre.errors import ConfigError
 from timbre.shards import OPEN
 
 MANIFEST = "manifest.jsonl"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_SHOWN = 5
 ROLES = ("speech", "noise", "rir")
 
 
@@ -104,12 +110,12 @@ def list_files(source: Source, role: str, rule: SpeakerRule) -> list[File]:
         ConfigError: there are none, a row of the manifest names no file, or no path matches the rule.
     """
     if source.manifest is None:
-        found = storage.find_files(source.root)
+        folder = find_audio(source.root)
+        _say_left_out(role, folder)
         matches = _speaker_rule(rule)
         files = [
             File(f.path, storage.join(source.root, f.path), f.bytes, f.stamp, matches(f.path), None)
-            for f in found
-            if PurePosixPath(f.path).suffix.lower() in audio.ENDINGS
+            for f in folder.files
         ]
         if files and rule.pattern and not any(file.speaker for file in files):
             raise ConfigError(
@@ -135,16 +141,13 @@ def _listed(source: Source, role: str, speaker_of: Callable[[str], str | None]) 
     below = tops.pop() if len(tops) == 1 and all("/" in path for path in rows) else ""
     folder = storage.join(source.root, below) if below else source.root
     present = {
-        f"{below}/{file.path}" if below else file.path: file for file in storage.find_files(folder)
+        f"{below}/{file.path}" if below else file.path: file
+        for file in storage.find_files(folder, {})  # through links to folders, too
     }
     if missing := [path for path in rows if path not in present]:
         shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
         raise ConfigError(f"{role}: {source.manifest}: {len(missing)} rows name no file: {shown}")
-    unlisted = [
-        path
-        for path in present
-        if path not in rows and PurePosixPath(path).suffix.lower() in audio.ENDINGS
-    ]
+    unlisted = [path for path in present if path not in rows and audio.is_audio_name(path)]
     if below and unlisted:
         say(f"{role}: {len(unlisted)} files in {folder} are not in {source.manifest}: left out")
     return [
@@ -161,10 +164,18 @@ def _listed(source: Source, role: str, speaker_of: Callable[[str], str | None]) 
     ]
 
 
+def _say_left_out(role: str, folder: AudioFolder) -> None:
+    """Print what may hold sound and is not used: other formats, pipes, folders that may not be read."""
+    for lines, what in [(folder.left_out, "files"), (folder.unreadable, "folders")]:
+        if lines:
+            more = "; …" if len(lines) > MAX_SHOWN else ""
+            say(f"{role}: left out: {len(lines)} {what}: {'; '.join(lines[:MAX_SHOWN])}{more}")
+
+
 def _read_manifest(url: str, role: str) -> list[ManifestRow]:
     adapter = TypeAdapter(ManifestRow)
     rows: dict[str, ManifestRow] = {}
-    for number, line in enumerate(storage.read(url).splitlines(), 1):
+    for number, line in enumerate(storage.read(url).removeprefix(BYTE_ORDER_MARK).splitlines(), 1):
         if not line.strip():
             continue
         where = f"{role}: {url}, line {number}"
@@ -174,10 +185,26 @@ def _read_manifest(url: str, role: str) -> list[ManifestRow]:
             first = error.errors(include_url=False)[0]
             key = ".".join(map(str, first["loc"])) or "the row"
             raise ConfigError(f"{where}: {key}: {first['msg']}") from None
+        row = replace(row, file=_below(row.file, _parent(url), where))
         if row.file in rows:
             raise ConfigError(f"{where}: {row.file} is listed twice")
         rows[row.file] = row
     return list(rows.values())
+
+
+def _below(file: str, folder: str, where: str) -> str:
+    """Return a row's path as it is below the manifest's folder, whether or not it says the whole."""
+    path = file
+    if "://" in folder:
+        path = path.removeprefix(f"{folder}/")
+    elif PurePosixPath(file).is_absolute():
+        path = os.path.relpath(file, Path(folder).absolute())
+    path = posixpath.normpath(path)
+    if path.startswith(("../", "/")) or path in ("..", ".") or "://" in path:
+        raise ConfigError(
+            f"{where}: file {file!r}: expected a path below {folder}, the manifest's folder"
+        )
+    return path
 
 
 def _speaker_rule(rule: SpeakerRule) -> Callable[[str], str | None]:

@@ -13,7 +13,7 @@ from shard_tools.metas import read_metas
 from shard_tools.plan import editions
 from shard_tools.plan.editions import load_editions
 from shard_tools.prep.prep import prep
-from shard_tools.scan import catalogue
+from shard_tools.scan import parts
 from shard_tools.verify.manifest import verify
 from timbre import audio, shards
 from timbre import config as configs
@@ -155,7 +155,7 @@ def test_a_finished_plan_is_not_scanned_again(
     def forbidden(*_: object) -> None:
         raise AssertionError("scanned")
 
-    monkeypatch.setattr(catalogue, "measure", forbidden)
+    monkeypatch.setattr(parts, "measure", forbidden)
     monkeypatch.setattr(editions, "scan", forbidden)
     assert count_pairs(made(config)) == 50
 

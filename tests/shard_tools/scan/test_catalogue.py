@@ -12,15 +12,11 @@ import soundfile
 from shard_tools.config import PrepConfig
 from shard_tools.executors.local import run_local
 from shard_tools.executors.share import Share
-from shard_tools.scan import catalogue, scan, sources
-from shard_tools.scan.catalogue import (
-    Clip,
-    cut_into_parts,
-    dump_rows,
-    load_rows,
-    measure,
-    read_stretch,
-)
+from shard_tools.scan import measure as measuring
+from shard_tools.scan import parts, scan, sources
+from shard_tools.scan.catalogue import Clip, dump_rows, load_rows, read_stretch
+from shard_tools.scan.measure import measure
+from shard_tools.scan.parts import cut_into_parts
 from shard_tools.scan.scan import PARTS
 from shard_tools.scan.sources import File, SpeakerRule, list_files, open_source
 from timbre import audio
@@ -98,8 +94,8 @@ def test_a_long_file_is_measured_in_blocks_like_a_short_one(
 ) -> None:
     write(tmp_path / "a.flac", audio.resample(speech, 48_000, 44_100), 44_100, "FLAC", "PCM_16")
     whole = measure(file_of(tmp_path / "a.flac"))
-    monkeypatch.setattr(catalogue, "WHOLE_BYTES", 10)
-    monkeypatch.setattr(catalogue, "BLOCK_SECONDS", 1.0)
+    monkeypatch.setattr(measuring, "WHOLE_BYTES", 10)
+    monkeypatch.setattr(measuring, "BLOCK_SECONDS", 1.0)
     blocks = measure(file_of(tmp_path / "a.flac"))
     assert blocks.sha256 == whole.sha256 and blocks.samples == whole.samples
     assert blocks.speech_start == pytest.approx(whole.speech_start, abs=1_000)
@@ -176,7 +172,7 @@ def test_a_failing_store_is_no_unreadable_clip(
                 raise PermissionError("access denied")
             return super().read(size)
 
-    monkeypatch.setattr(catalogue, "WHOLE_BYTES", 10)
+    monkeypatch.setattr(measuring, "WHOLE_BYTES", 10)
     monkeypatch.setattr(storage, "open_ranged", lambda url, bytes: Failing(url))
     with pytest.raises(PermissionError, match="access denied"):
         measure(file)
@@ -217,14 +213,14 @@ def config(tmp_path: Path) -> PrepConfig:
 def test_a_scan_measures_nothing_twice(
     config: PrepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "FILES_PER_PART", 2)
+    monkeypatch.setattr(parts, "FILES_PER_PART", 2)
     first = scan.scan(config, run_local, Share(0, 1))
-    parts = set(storage.find_below(f"{config.output}/{PARTS}"))
-    assert len(parts) > 4
+    names = set(storage.find_below(f"{config.output}/{PARTS}"))
+    assert len(names) > 4
     stamps = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / PARTS).iterdir()}
     assert scan.scan(config, run_local, Share(0, 1)) == first
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / PARTS).iterdir()} == stamps
-    lost = sorted(parts)[0]
+    lost = sorted(names)[0]
     storage.remove(f"{config.output}/{PARTS}/{lost}")
     assert scan.scan(config, run_local, Share(1, 3)) == first
 
@@ -232,11 +228,11 @@ def test_a_scan_measures_nothing_twice(
 def test_shares_of_a_scan_begin_apart_and_end_alike(
     config: PrepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "FILES_PER_PART", 2)
+    monkeypatch.setattr(parts, "FILES_PER_PART", 2)
     begun = []
 
     def run_one(
-        work: object, tasks: list[catalogue.Part], workers: int, *, gpu: bool
+        work: object, tasks: list[parts.Part], workers: int, *, gpu: bool
     ) -> Iterator[object]:
         assert not gpu
         begun.append(tasks[0].name)

@@ -1,0 +1,92 @@
+"""What is measured of a recording: cut files, cancelled channels, constant offsets."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from shard_tools.scan.catalogue import Clip, read_stretch
+from shard_tools.scan.measure import measure
+from shard_tools.scan.sources import File
+from timbre import audio
+from timbre.audio import Wave
+from timbre.audio.synthetic.voice import voice
+
+TALK = voice(3.0, np.random.default_rng(2))
+
+
+def measured(path: Path) -> Clip:
+    return measure(File(path.name, str(path), path.stat().st_size, "", None, None))
+
+
+def written(path: Path, wave: Wave, **more: str) -> Path:
+    soundfile.write(path, wave, 48_000, **more)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.opus", "a.aiff"])
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_file_that_breaks_off_is_unreadable(tmp_path: Path, name: str, share: float) -> None:
+    more = {"format": "OGG", "subtype": "OPUS"} if name.endswith("opus") else {}
+    path = written(tmp_path / name, TALK, **more)
+    assert measured(path).refused is None
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    clip = measured(path)
+    assert clip.refused == "unreadable" and str(path) in str(clip.detail)
+
+
+@pytest.mark.parametrize("left", [0.0, 0.02])
+def test_channels_that_cancel_each_other_are_not_called_silent(tmp_path: Path, left: float) -> None:
+    both = np.stack([TALK, -(1 - left) * TALK], axis=1)
+    clip = measured(written(tmp_path / "a.wav", both))
+    assert clip.refused == "cancelled" and "phase" in str(clip.detail)
+
+
+@pytest.mark.parametrize("right", [0.0, 0.3, -0.3, 1.0])
+def test_other_stereo_is_taken(tmp_path: Path, right: float) -> None:
+    clip = measured(written(tmp_path / "a.wav", np.stack([TALK, right * TALK], axis=1)))
+    assert clip.refused is None and clip.channels == 2
+
+
+@pytest.mark.parametrize("offset", [0.03, -0.2])
+def test_a_constant_offset_is_measured_and_taken_away(tmp_path: Path, offset: float) -> None:
+    plain = 0.3 * TALK
+    without = written(tmp_path / "plain.wav", plain, subtype="FLOAT")
+    path = written(tmp_path / "offset.wav", plain + np.float32(offset), subtype="FLOAT")
+    clip, other = measured(path), measured(without)
+    assert clip.offset is not None and abs(clip.offset - offset) < 1e-3
+    assert other.offset is None
+    assert abs(clip.level_db - other.level_db) < 0.1
+    start, samples = -1000, len(TALK) + 3000  # silence stays silent on either side
+    wave = read_stretch(str(path), clip, start, samples)
+    expected = read_stretch(str(without), other, start, samples)
+    np.testing.assert_allclose(wave, expected, atol=1e-3)
+    assert not wave[:1000].any() and not wave[-2000:].any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_mean_of_a_voice_or_a_noise_is_no_offset(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    noise = (0.1 * rng.standard_normal(24_000)).astype(np.float32)
+    for number, wave in enumerate((voice(1.5, rng), noise)):
+        clip = measured(written(tmp_path / f"{number}.flac", wave))
+        assert clip.offset is None
+        whole = audio.read_mono(tmp_path / f"{number}.flac")
+        stretch = read_stretch(str(tmp_path / f"{number}.flac"), clip, 0, len(whole))
+        np.testing.assert_array_equal(stretch, whole)
+
+
+def test_a_recording_that_may_not_be_read_is_counted_as_unreadable(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.wav", TALK)
+    path.chmod(0)
+    try:
+        try:
+            path.read_bytes()
+        except PermissionError:
+            clip = measured(path)
+            assert clip.refused == "unreadable" and str(path) in str(clip.detail)
+        else:
+            pytest.skip("this user may read everything")
+    finally:
+        path.chmod(0o644)
