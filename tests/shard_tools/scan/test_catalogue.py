@@ -173,7 +173,7 @@ def test_a_failing_store_is_no_unreadable_clip(
             return super().read(size)
 
     monkeypatch.setattr(measuring, "WHOLE_BYTES", 10)
-    monkeypatch.setattr(storage, "open_ranged", lambda url, bytes: Failing(url))
+    monkeypatch.setattr(measuring.storage, "open_ranged", lambda url, bytes: Failing(url))
     with pytest.raises(PermissionError, match="access denied"):
         measure(file)
 
