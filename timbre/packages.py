@@ -27,6 +27,10 @@ NEEDS = {
 }
 
 
+# Where the name in an index is another.
+INDEX_NAMES = {"resemblyzer": "Resemblyzer", "visqol": "visqol-python", "df": "deepfilternet"}
+
+
 def missing(name: str, purpose: str = "this") -> str | None:
     """Return which package ``purpose`` needs and how to install it, or None if it is there.
 
@@ -36,7 +40,8 @@ def missing(name: str, purpose: str = "this") -> str | None:
     """
     if find_spec(name) is not None:
         return None
-    return f"{purpose} needs the package {name}: pip install '{NEEDS[name]}'"
+    index_name = INDEX_NAMES.get(name, name)
+    return f"{purpose} needs the package {index_name}: pip install '{NEEDS[name]}'"
 
 
 def require(name: str, purpose: str = "this") -> None:

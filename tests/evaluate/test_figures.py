@@ -93,7 +93,7 @@ def test_the_bands_of_the_over_suppressed_share_make_up_the_whole() -> None:
     assert found["over_suppressed"] == pytest.approx(whole, abs=0.003)
 
 
-def test_a_meter_that_fails_is_named_and_costs_no_other_figure(
+def test_a_metric_that_fails_is_named_and_costs_no_other_figure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A real failure: PESQ's C code refuses a rate that it does not know."""
@@ -111,8 +111,8 @@ def test_an_estimate_that_is_not_finite_has_no_figure_and_says_so() -> None:
     assert all(math.isnan(value) for value in found.values()) and troubles == ["is not finite"]
 
 
-def test_every_figure_is_measured_by_one_meter_and_only_those_asked_for() -> None:
-    names = [name for meter in figures.METERS for name in meter.names]
+def test_every_figure_is_measured_by_one_metric_and_only_those_asked_for() -> None:
+    names = [name for metric in figures.METRICS for name in metric.names]
     assert sorted(names) == sorted(figures.FIGURES)
     estimate, clean = voice_pair(0.6)
     assert list(figures.measure(estimate, clean, 24_000.0, ("lsd_8_24k",))[0]) == ["lsd_8_24k"]

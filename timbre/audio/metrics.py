@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
+from timbre import packages
 from timbre.audio.spectra import RESOLUTIONS, LogMel, Stft, active_bins, bin_power, pair_gain
 from timbre.audio.waveform import SAMPLE_RATE
 
@@ -25,10 +26,6 @@ LIMIT_DB = 100.0
 # quietest active bin, so that a zeroed bin is a bounded error.
 ESTIMATE_FLOOR_DB = 80.0
 PERCEPTUAL_RATE = 16_000
-
-
-class MetricError(RuntimeError):
-    """A metric whose optional package is not installed."""
 
 
 class Comparison(NamedTuple):
@@ -187,12 +184,10 @@ def pesq_wideband(estimate: Tensor, reference: Tensor) -> Tensor:
     NaN where it finds no speech, on either side, or less than a quarter of a second.
 
     Raises:
-        MetricError: the package ``pesq`` is not installed.
+        MissingPackageError: the package ``pesq`` is not installed.
     """
-    try:
-        from pesq import NoUtterancesError, pesq
-    except ImportError:
-        raise MetricError("PESQ needs the package pesq: pip install 'timbre[eval]'") from None
+    packages.require("pesq", "PESQ")
+    from pesq import NoUtterancesError, pesq
 
     def score(estimate_wave: Tensor, reference_wave: Tensor) -> float:
         if len(reference_wave) < PERCEPTUAL_RATE // 4:
@@ -212,7 +207,7 @@ def estoi(estimate: Tensor, reference: Tensor) -> Tensor:
     NaN where less than 0.4 s of speech is found.
 
     Raises:
-        MetricError: the package ``pystoi`` is not installed.
+        MissingPackageError: the package ``pystoi`` is not installed.
     """
     return _intelligibility(estimate, reference, extended=True)
 
@@ -224,14 +219,8 @@ def stoi(estimate: Tensor, reference: Tensor) -> Tensor:
 
 def perceptual_gap() -> str | None:
     """Return which packages PESQ and ESTOI need and how to get them, or None if they are there."""
-    silence = torch.zeros(1)
-    gaps = []
-    for metric in (pesq_wideband, estoi):
-        try:
-            metric(silence, silence)
-        except MetricError as error:
-            gaps.append(str(error))
-    return "; ".join(gaps) or None
+    gaps = (packages.missing("pesq", "PESQ"), packages.missing("pystoi", "STOI"))
+    return "; ".join(gap for gap in gaps if gap) or None
 
 
 def at_16_khz(
@@ -260,10 +249,8 @@ def _decibels(power: Tensor, relative_to: Tensor) -> Tensor:
 
 
 def _intelligibility(estimate: Tensor, reference: Tensor, extended: bool) -> Tensor:
-    try:
-        from pystoi import stoi as pystoi
-    except ImportError:
-        raise MetricError("STOI needs the package pystoi: pip install 'timbre[eval]'") from None
+    packages.require("pystoi", "STOI")
+    from pystoi import stoi as pystoi
 
     def score(estimate_wave: Tensor, reference_wave: Tensor) -> float:
         with warnings.catch_warnings():

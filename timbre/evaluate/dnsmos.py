@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchaudio.functional import resample
 
+from timbre import packages
 from timbre.audio import SAMPLE_RATE
-from timbre.audio.metrics import MetricError
 
+PACKAGES = ("speechmos", "onnxruntime")
 RATE = 16_000
 # What the network hears at a time, in samples, and how far it moves on.
 SEGMENT = int(9.01 * RATE)
@@ -42,53 +43,43 @@ def opinion(wave: Tensor) -> Opinion:
     A waveform shorter than 9 seconds is repeated, as the package does it.
 
     Raises:
-        MetricError: ``speechmos`` or ``onnxruntime`` is not installed.
+        MissingPackageError: ``speechmos`` or ``onnxruntime`` is not installed.
     """
     session = _session(_weights())
     if not wave.any() or not wave.isfinite().all():
         return Opinion(np.nan, np.nan, np.nan)
-    heard = resample(wave.float().cpu(), SAMPLE_RATE, RATE).clamp(-1, 1).numpy()
-    told = np.stack([session.run(None, {"input_1": part[None]})[0][0] for part in _parts(heard)])
+    audible = resample(wave.float().cpu(), SAMPLE_RATE, RATE).clamp(-1, 1).numpy()
+    outputs = np.stack(
+        [session.run(None, {"input_1": part[None]})[0][0] for part in _parts(audible)]
+    )
     scores = (
-        float(np.polyval(polynomial, told[:, column].astype(np.float64)).mean())
+        float(np.polyval(polynomial, outputs[:, column].astype(np.float64)).mean())
         for column, polynomial in enumerate((SIGNAL, BACKGROUND, OVERALL))
     )
     return Opinion(*scores)
 
 
-def gap() -> str | None:
-    """Return which packages are missing and how to get them, or None if they are there."""
-    try:
-        _session(_weights())
-    except MetricError as error:
-        return str(error)
-    return None
-
-
-def _parts(heard: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    while len(heard) < SEGMENT:
-        heard = np.concatenate([heard, heard])
+def _parts(wave: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    while len(wave) < SEGMENT:
+        wave = np.concatenate([wave, wave])
     # The package's own count, in whole seconds.
-    count = int(len(heard) // RATE - SEGMENT / RATE) + 1
-    parts = [heard[start : start + SEGMENT] for start in range(0, count * STEP, STEP)]
+    count = int(len(wave) // RATE - SEGMENT / RATE) + 1
+    parts = [wave[start : start + SEGMENT] for start in range(0, count * STEP, STEP)]
     return [part for part in parts if len(part) == SEGMENT]
 
 
 def _weights() -> Path:
+    for name in PACKAGES:
+        packages.require(name, "DNSMOS")
     package = find_spec("speechmos")
-    if package is None or not package.submodule_search_locations:
-        raise MetricError("DNSMOS needs the package speechmos: pip install 'timbre[mos]'")
+    assert package is not None and package.submodule_search_locations
     return Path(package.submodule_search_locations[0]) / WEIGHTS
 
 
 @lru_cache(maxsize=1)
 def _session(weights: Path) -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MetricError(
-            "DNSMOS needs the package onnxruntime: pip install 'timbre[mos]'"
-        ) from None
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])

@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
+from timbre import packages
 from timbre.audio import SAMPLE_RATE, metrics
-from timbre.evaluate import dnsmos, speaker
+from timbre.evaluate import dnsmos, full_band, learned_mos, speaker
 from timbre.evaluate.intervals import Direction
+from timbre.evaluate.phones import phone_error
+from timbre.evaluate.sibilants import sibilant_error
 
 TOP_HZ = SAMPLE_RATE // 2
 # Bands of the over-suppressed share, in Hz.
@@ -29,15 +31,20 @@ class Figure(NamedTuple):
     meaning: str
 
 
-class Meter(NamedTuple):
+class Metric(NamedTuple):
     """What measures some figures at once, of (estimate, clean, counted_hz).
 
-    ``gap`` tells which package it lacks, or None; ``reference`` is whether it needs the clean side.
+    Attributes:
+        names: of its figures.
+        packages: optional ones that it needs.
+        title: what messages call it.
+        reference: whether it needs the clean side.
     """
 
     names: tuple[str, ...]
     measure: Callable[[Tensor, Tensor, float], Sequence[float]]
-    gap: Callable[[], str | None]
+    packages: tuple[str, ...] = ()
+    title: str = ""
     reference: bool = True
 
 
@@ -56,6 +63,11 @@ FIGURES = {
     },
     "leak_db": Figure("dB", "lower", "sound added where the target is silent, against all of it"),
     "leak_pauses_db": Figure("dB", "lower", "sound added in the target's pauses, against its speech"),
+    "zimtohrli": Figure("MOS", "higher", "Zimtohrli's opinion, up to 24 kHz"),
+    "visqol": Figure("MOS", "higher", "ViSQOL's opinion, up to 24 kHz"),
+    "sibilant_error": Figure("dB", "lower", "level of s and sh, 5-12 kHz, wrong by so much"),
+    "phone_error": Figure("share", "lower", "phones that a recogniser hears otherwise than of clean"),
+    "distillmos": Figure("MOS", "higher", "distillmos, without reference, up to 8 kHz"),
     "dnsmos_sig": Figure("MOS", "higher", "DNSMOS P.835 of the speech, without reference, up to 8 kHz"),
     "dnsmos_bak": Figure("MOS", "higher", "DNSMOS P.835 of the background"),
     "dnsmos_ovrl": Figure("MOS", "higher", "DNSMOS P.835 of all"),
@@ -63,76 +75,81 @@ FIGURES = {
 }  # fmt: skip
 
 
-def _spectral(estimate: Tensor, clean: Tensor, counted_hz: float) -> list[float]:
-    compared = metrics.compare(estimate, clean, counted_hz)
-    found = [metrics.distance_in(compared, 0, 8000), metrics.distance_in(compared, 8000, TOP_HZ)]
-    found += [metrics.lost_share_in(compared, *band) for band in ((0, TOP_HZ), *BANDS.values())]
-    return [float(value) for value in found]
-
-
-def _no_gap() -> None:
-    return None
-
-
-def _stoi_gap() -> str | None:
-    return _told(metrics.stoi)
-
-
-def _pesq_gap() -> str | None:
-    return _told(metrics.pesq_wideband)
-
-
-def _told(metric: Callable[[Tensor, Tensor], Tensor]) -> str | None:
-    try:
-        metric(torch.zeros(1), torch.zeros(1))
-    except metrics.MetricError as error:
-        return str(error)
-    return None
-
-
-METERS = (
-    Meter(("pesq",), lambda x, clean, _: [float(metrics.pesq_wideband(x, clean))], _pesq_gap),
-    Meter(
+METRICS = (
+    Metric(
+        ("pesq",), lambda x, clean, _: [float(metrics.pesq_wideband(x, clean))], ("pesq",), "PESQ"
+    ),
+    Metric(
         ("stoi", "estoi"),
         lambda x, clean, _: [float(metrics.stoi(x, clean)), float(metrics.estoi(x, clean))],
-        _stoi_gap,
+        ("pystoi",),
+        "STOI",
     ),
-    Meter(("si_sdr",), lambda x, clean, _: [float(metrics.si_sdr(x, clean))], _no_gap),
-    Meter(
+    Metric(("si_sdr",), lambda x, clean, _: [float(metrics.si_sdr(x, clean))]),
+    Metric(
         (
             "lsd_0_8k",
             "lsd_8_24k",
             "over_suppressed",
             *(f"over_suppressed_{name}" for name in BANDS),
         ),
-        _spectral,
-        _no_gap,
+        lambda *sides: _spectral(*sides),
     ),
-    Meter(("mel_distance",), lambda *sides: [float(metrics.mel_distance(*sides))], _no_gap),
-    Meter(
+    Metric(("mel_distance",), lambda *sides: [float(metrics.mel_distance(*sides))]),
+    Metric(
         ("leak_db", "leak_pauses_db"),
         lambda *sides: [float(leak) for leak in metrics.leak_db(*sides)],
-        _no_gap,
     ),
-    Meter(
-        ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"),
-        lambda x, *_: dnsmos.opinion(x),
-        dnsmos.gap,
+    Metric(
+        ("zimtohrli",),
+        lambda x, clean, _: [full_band.zimtohrli(x, clean)],
+        ("zimtohrli",),
+        "Zimtohrli",
+    ),
+    Metric(("visqol",), lambda x, clean, _: [full_band.visqol(x, clean)], ("visqol",), "ViSQOL"),
+    Metric(("sibilant_error",), lambda *sides: [sibilant_error(*sides)]),
+    Metric(
+        ("phone_error",),
+        lambda x, clean, _: [phone_error(x, clean)],
+        ("pocketsphinx",),
+        "phone error",
+    ),
+    Metric(
+        ("distillmos",),
+        lambda x, *_: [learned_mos.opinion(x)],
+        ("distillmos",),
+        "distillmos",
         reference=False,
     ),
-    Meter(
+    Metric(
+        ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"),
+        lambda x, *_: dnsmos.opinion(x),
+        dnsmos.PACKAGES,
+        "DNSMOS",
+        reference=False,
+    ),
+    Metric(
         ("speaker_similarity",),
         lambda x, clean, _: [speaker.similarity(x, clean)],
-        speaker.gap,
+        ("resemblyzer",),
+        "speaker similarity",
     ),
 )
+# Judges that say nothing of how far clean speech is from what it was.
+OPINIONS = ("dnsmos", "stoi", "leak", "distillmos", "phone_error")
 # Of clean speech that went in: how far it is from what it was.
-HARM = tuple(name for name in FIGURES if not name.startswith(("dnsmos", "stoi", "leak")))
+HARM_FIGURES = tuple(name for name in FIGURES if not name.startswith(OPINIONS))
 
 
 def gaps() -> dict[str, str]:
     """Return the figures that cannot be measured here, each with what it needs."""
-    return {name: gap for meter in METERS if (gap := meter.gap()) for name in meter.names}
+    return {
+        name: message
+        for metric in METRICS
+        for package in metric.packages
+        if (message := packages.missing(package, metric.title))
+        for name in metric.names
+    }
 
 
 def measure(
@@ -142,28 +159,38 @@ def measure(
 
     A meter that fails costs its own figures and no others.
     """
-    found, troubles = dict.fromkeys(names, math.nan), []
+    figures, troubles = dict.fromkeys(names, math.nan), []
     if not estimate.isfinite().all():
-        return found, ["is not finite"]
-    for meter in _wanted(names):
+        return figures, ["is not finite"]
+    for metric in _metrics_for(names):
         try:
-            values = meter.measure(estimate, clean, counted_hz)
-        except Exception as error:  # C code and networks of others: whatever it is, it is told
-            troubles.append(f"{', '.join(meter.names)}: {type(error).__name__}: {error}")
+            values = metric.measure(estimate, clean, counted_hz)
+        except Exception as error:  # C code and networks of others may raise anything
+            troubles.append(f"{', '.join(metric.names)}: {type(error).__name__}: {error}")
             continue
-        found |= {n: v for n, v in zip(meter.names, values, strict=True) if n in found}
-    return found, troubles
+        figures |= {n: v for n, v in zip(metric.names, values, strict=True) if n in figures}
+    return figures, troubles
 
 
 def measure_alone(wave: Tensor, names: Sequence[str]) -> dict[str, float]:
     """Return the figures that need no reference, of a reference: how high they go."""
-    found: dict[str, float] = {}
-    for meter in _wanted(names):
-        if not meter.reference:
-            values = zip(meter.names, meter.measure(wave, wave, TOP_HZ), strict=True)
-            found |= {name: value for name, value in values if name in names}
-    return found
+    figures: dict[str, float] = {}
+    for metric in _metrics_for(names):
+        if not metric.reference:
+            values = zip(metric.names, metric.measure(wave, wave, TOP_HZ), strict=True)
+            figures |= {name: value for name, value in values if name in names}
+    return figures
 
 
-def _wanted(names: Sequence[str]) -> Iterator[Meter]:
-    return (meter for meter in METERS if not set(names).isdisjoint(meter.names))
+def _metrics_for(names: Sequence[str]) -> Iterator[Metric]:
+    return (metric for metric in METRICS if not set(names).isdisjoint(metric.names))
+
+
+def _spectral(estimate: Tensor, clean: Tensor, counted_hz: float) -> list[float]:
+    compared = metrics.compare(estimate, clean, counted_hz)
+    distances = [
+        metrics.distance_in(compared, 0, 8000),
+        metrics.distance_in(compared, 8000, TOP_HZ),
+    ]
+    distances += [metrics.lost_share_in(compared, *band) for band in ((0, TOP_HZ), *BANDS.values())]
+    return [float(value) for value in distances]

@@ -177,7 +177,7 @@ def _measure(setup: Setup, case: Case, harm: bool) -> Row:
     values: Values = {}
     troubles: list[str] = []
     for condition, outputs in conditions.items():
-        names = [n for n in setup.figures if condition == MAIN or n in figures.HARM]
+        names = [n for n in setup.figures if condition == MAIN or n in figures.HARM_FIGURES]
         values[condition] = {}
         for system, wave in outputs.items():
             found, bad = figures.measure(wave, pair.clean, pair.counted_hz, names)

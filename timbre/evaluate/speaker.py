@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks, resample
 
+from timbre import packages
 from timbre.audio import SAMPLE_RATE, SPEECH_RANGE_DB
-from timbre.audio.metrics import MetricError
 
 RATE = 16_000
 N_FFT, MEL_HOP, BANDS = 400, 160, 40
@@ -77,14 +77,14 @@ def similarity(estimate: Tensor, reference: Tensor) -> float:
     Different speakers are at 0.5 to 0.7, one speaker's recordings at 0.8 to 0.95.
 
     Raises:
-        MetricError: ``Resemblyzer`` is not installed.
+        MissingPackageError: ``Resemblyzer`` is not installed.
     """
     encoder = _encoder(_weights())
     if not all(side.any() and side.isfinite().all() for side in (estimate, reference)):
         return np.nan
     sides = [resample(x.float().cpu(), SAMPLE_RATE, RATE) for x in (estimate, reference)]
-    kept = voiced(sides[1])
-    first, second = (encoder.embed(_levelled(side[kept])) for side in sides)
+    spoken = voiced(sides[1])
+    first, second = (encoder.embed(_levelled(side[spoken])) for side in sides)
     return float(first @ second)
 
 
@@ -95,15 +95,6 @@ def voiced(wave: Tensor) -> Tensor:
     active = power > power.max() * 10 ** (-SPEECH_RANGE_DB / 10)
     near = F.max_pool1d(active[None, None].float(), 2 * NEAR_FRAMES + 1, 1, NEAR_FRAMES)
     return near[0, 0].bool().repeat_interleave(MEL_HOP)[: len(wave)]
-
-
-def gap() -> str | None:
-    """Return which package is missing and how to get it, or None if it is there."""
-    try:
-        _weights()
-    except MetricError as error:
-        return str(error)
-    return None
 
 
 def _levelled(wave: Tensor) -> Tensor:
@@ -120,11 +111,9 @@ def _starts(samples: int) -> list[int]:
 
 
 def _weights() -> Path:
+    packages.require("resemblyzer", "speaker similarity")
     package = find_spec("resemblyzer")
-    if package is None or not package.submodule_search_locations:
-        raise MetricError(
-            "speaker similarity needs the package Resemblyzer: pip install 'timbre[mos]'"
-        )
+    assert package is not None and package.submodule_search_locations
     return Path(package.submodule_search_locations[0]) / WEIGHTS
 
 
