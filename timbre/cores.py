@@ -25,7 +25,7 @@ def granted_cores(root: Path = ROOT) -> int:
 
 def _quotas(root: Path) -> Iterator[float]:
     """Yield every quota, in cores, of the cgroups of this process and of those around them."""
-    for folder in _folders(root):
+    for folder in cgroup_folders(root, "cpu"):
         if maximum := _words(folder / "cpu.max"):  # version 2: "150000 100000" or "max 100000"
             if maximum[0] != "max":
                 yield int(maximum[0]) / int(maximum[1])
@@ -36,8 +36,13 @@ def _quotas(root: Path) -> Iterator[float]:
             yield int(quota[0]) / int(period[0])
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """Yield the folders of this process's CPU cgroups, from the innermost to the mount."""
+def cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of this process's cgroups, from the innermost to the mount.
+
+    Args:
+        root: where ``proc`` and ``sys`` lie.
+        controller: of version 1, such as ``cpu``; version 2 has one group for all.
+    """
     groups = dict(_groups(root))
     for line in _lines(root / "proc/self/mountinfo"):
         # "36 31 0:33 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct"
@@ -46,8 +51,8 @@ def _folders(root: Path) -> Iterator[Path]:
         kind, _, options = after.split(maxsplit=2)
         if kind == "cgroup2":
             group = groups.get("")
-        elif kind == "cgroup" and "cpu" in options.split(","):
-            group = groups.get("cpu")
+        elif kind == "cgroup" and controller in options.split(","):
+            group = groups.get(controller)
         else:
             continue
         if group is None:

@@ -1,6 +1,6 @@
 """What an edition's workers need: its plan, the noises and rooms in memory, and each shard's task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from shard_tools.config import PrepConfig
@@ -20,6 +20,8 @@ from timbre.shards import Split
 
 BABBLES: dict[Split, int] = {"train": 32, "val": 8}
 BABBLE_SECONDS = 20.0
+# A longer noise is read in blocks.
+BLOCK_SECONDS = 120.0
 
 
 class Job(NamedTuple):
@@ -126,9 +128,9 @@ def _noise_bank(
     root = open_source(config.noise, "noise").root
     longest = round(BABBLE_SECONDS * SAMPLE_RATE)
 
-    def read(number: int) -> Wave:
+    def read(number: int) -> Iterable[Wave]:
         if number < len(clips):
-            return _whole(root, clips[number])
+            return _blocks(root, clips[number])
         voices = babbles[number - len(clips)]
 
         def talk(position: int) -> Wave:
@@ -137,7 +139,7 @@ def _noise_bank(
             url = storage.join(speech_root, clip.path)
             return read_stretch(url, clip, clip.speech_start, length)
 
-        return make_babble(voices.babble, talk)
+        return [make_babble(voices.babble, talk)]
 
     return fill_bank(
         [*(clip.path for clip in clips), *(voices.name for voices in babbles)],
@@ -153,10 +155,10 @@ def _room_bank(config: PrepConfig, edition: Edition) -> Bank:
     count = _simulated_rooms(config)
     simulated = [simulate_room(config.seed, number) for number in range(count)]
 
-    def read(number: int) -> Wave:
+    def read(number: int) -> Iterable[Wave]:
         if number < len(clips):
-            return _whole(root, clips[number])
-        return simulated[number - len(clips)]
+            return _blocks(root, clips[number])
+        return [simulated[number - len(clips)]]
 
     return fill_bank(
         [*(clip.path for clip in clips), *(room_name(number) for number in range(count))],
@@ -203,5 +205,9 @@ def _of_split(clips: Sequence[Clip], split: Split) -> tuple[int, ...]:
     return tuple(i for i, clip in enumerate(clips) if clip.split in (None, split))
 
 
-def _whole(root: str, clip: Clip) -> Wave:
-    return read_stretch(storage.join(root, clip.path), clip, 0, clip.samples)
+def _blocks(root: str, clip: Clip) -> Iterator[Wave]:
+    """Yield a clip in blocks, as :func:`read_stretch` reads them; at least one."""
+    size = round(BLOCK_SECONDS * SAMPLE_RATE)
+    for start in range(0, max(clip.samples, 1), size):
+        url = storage.join(root, clip.path)
+        yield read_stretch(url, clip, start, min(size, clip.samples - start))

@@ -3,19 +3,19 @@
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from tqdm import tqdm
 
 from shard_tools.mix import mixture as mix
 from timbre.audio import Int16Wave, Wave
 from timbre.errors import ConfigError
+from timbre.memory import granted_memory
 
 THREADS = 4
 FULL_SCALE = 32767
@@ -79,15 +79,18 @@ class Bank:
 
 
 def fill_bank(
-    names: Sequence[str], lengths: Sequence[int], produce: Callable[[int], Wave], role: str
+    names: Sequence[str], lengths: Sequence[int], read: Callable[[int], Iterable[Wave]], role: str
 ) -> Bank:
-    """Return a bank of ``produce(0)``, ``produce(1)``, …, each ``(lengths[i],)``.
+    """Return a bank of ``read(0)``, ``read(1)``, …, whose blocks together have ``lengths[i]`` samples.
+
+    A recording of several blocks is read twice, first for its peak: no more than a block of it is
+    ever in memory but in its place.
 
     Raises:
         ConfigError: there is no memory for them.
     """
     edges = [0, *np.cumsum(lengths, dtype=int).tolist()]
-    free = psutil.virtual_memory().available
+    free = granted_memory()
     if 2 * edges[-1] > free:
         raise ConfigError(
             f"{role}: {edges[-1] / 48000 / 3600:.1f} h of recordings take {2 * edges[-1] / 1e9:.1f} GB "
@@ -98,15 +101,24 @@ def fill_bank(
     weakref.finalize(bank, release)
 
     def write(number: int) -> None:
-        wave = produce(number)
-        scaled = np.rint(wave * (FULL_SCALE / (float(np.abs(wave).max()) or 1.0)))
-        bank.samples[edges[number] : edges[number + 1]] = scaled.astype(np.int16)
+        blocks = iter(read(number))
+        first = next(blocks)
+        peak = max([_peak(first), *map(_peak, blocks)])
+        at = edges[number]
+        for block in [first] if len(first) == lengths[number] else read(number):
+            scaled = np.rint(block * (FULL_SCALE / (peak or 1.0)))
+            bank.samples[at : at + len(block)] = scaled.astype(np.int16)
+            at += len(block)
 
     with ThreadPoolExecutor(THREADS) as pool:
         numbers = range(len(lengths))
         for _ in tqdm(pool.map(write, numbers), f"load {role}", len(lengths), disable=None):
             pass
     return bank
+
+
+def _peak(wave: Wave) -> float:
+    return float(np.abs(wave).max())
 
 
 def _to_float(recording: Int16Wave) -> Wave:

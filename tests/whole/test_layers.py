@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 # Lowest first. A unit imports from lower rows only; units of one row do not import each other.
 ROWS = [
     {"timbre.plain_text", "timbre.cores"},
+    {"timbre.memory"},
     {"timbre.errors"},
     {
         "timbre.environment",

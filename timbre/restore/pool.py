@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-import psutil
 import torch
 
 from timbre.cores import granted_cores
 from timbre.errors import AudioError
+from timbre.memory import granted_memory
 from timbre.processes import run_tasks
 from timbre.restore.files import Done, FileTask, Progress, restore_file
 from timbre.restore.output import Output
@@ -53,7 +53,7 @@ def usual_workers(device: str, tasks: Sequence[FileTask]) -> int:
     if device != "cpu":
         places = torch.cuda.device_count() if device == "cuda" else 1
     else:
-        room = psutil.virtual_memory().available // BYTES_A_PROCESS
+        room = granted_memory() // BYTES_A_PROCESS
         places = min(granted_cores(), room)
     worth = sum(task.bytes for task in tasks) // BYTES_WORTH_A_PROCESS
     return max(min(places, len(tasks), worth), 1)

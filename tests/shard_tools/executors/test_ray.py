@@ -126,7 +126,7 @@ def test_both_nodes_do_tasks_and_the_actors_of_a_node_share_the_banks(
 ) -> None:
     rng = np.random.default_rng(0)
     waves = rng.uniform(-0.9, 0.9, (2, SAMPLES)).astype(np.float32)
-    bank = fill_bank(("a", "b"), [SAMPLES, SAMPLES], lambda number: waves[number], "noise")
+    bank = fill_bank(("a", "b"), [SAMPLES, SAMPLES], lambda number: [waves[number]], "noise")
     os.mkfifo(tmp_path / "both")
     work = partial(look, tmp_path / "both", ("a bank inside of a job", bank))
     seen = dict(run_ray(work, [0, 1], 2))

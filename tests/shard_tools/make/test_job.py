@@ -197,7 +197,7 @@ def test_a_noise_that_hardly_sounds_is_heard_in_every_pair(
 def test_silence_for_noise_is_refused_as_such(long_job: tuple[PrepConfig, Job]) -> None:
     config, job = long_job
     task = shard_task(config, job, job.plan.shards()[0])
-    silent = fill_bank(["none"], [96_000], lambda _: np.zeros(96_000, np.float32), "noise")
+    silent = fill_bank(["none"], [96_000], lambda _: [np.zeros(96_000, np.float32)], "noise")
     results = dict(judge_pairs(job.settings._replace(noises=silent), task, range(len(task.pieces))))
     assert set(results.values()) == {"silent_noise", "silent_clean"}
 

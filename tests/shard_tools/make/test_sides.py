@@ -31,7 +31,9 @@ def bank() -> Bank:
     ramp = (rng.standard_normal(len(seconds)) * (0.05 + seconds)).astype(np.float32)
     tone = np.sin(2 * np.pi * TONE_HZ * seconds).astype(np.float32)
     waves = [ramp, tone]
-    return fill_bank(["ramp", "tone"], [len(w) for w in waves], waves.__getitem__, "noise")
+    return fill_bank(
+        ["ramp", "tone"], [len(w) for w in waves], lambda number: [waves[number]], "noise"
+    )
 
 
 def loudest_hz(wave: Wave) -> float:
