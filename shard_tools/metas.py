@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from timbre import shards, storage
-from timbre.errors import ConfigError
+from timbre.errors import ConfigError, ShardError
 from timbre.shards import Manifest, PairEntry, PairMeta, ShardEntry
 
 T = TypeVar("T")
@@ -33,23 +33,25 @@ def open_manifest(url: str) -> Manifest:
         ConfigError: there is none.
         ShardError: it is damaged.
     """
-    if not storage.exists(shards.manifest_url(url)):
-        raise ConfigError(f"{url}: expected a manifest, or the folder that holds manifest.json")
-    return shards.load_manifest(url)
+    try:
+        return shards.load_manifest(url)
+    except FileNotFoundError:
+        message = f"{url}: expected a manifest, or the folder that holds manifest.json"
+        raise ConfigError(message) from None
 
 
-def choose(counts: Sequence[int], wanted: int) -> list[tuple[int, ...]]:
+def choose(counts: Sequence[int], number: int) -> list[tuple[int, ...]]:
     """Return the numbers of the pairs chosen in each shard; the same ones at every call.
 
     Args:
         counts: the pairs of each shard.
-        wanted: how many pairs over all shards; if there are fewer, each is chosen.
+        number: how many pairs over all shards; if there are fewer, each is chosen.
     """
     edges = np.cumsum([0, *counts])
     total = int(edges[-1])
-    if wanted >= total:
+    if number >= total:
         return [tuple(range(count)) for count in counts]
-    chosen = np.sort(np.random.default_rng(SEED).choice(total, wanted, replace=False))
+    chosen = np.sort(np.random.default_rng(SEED).choice(total, number, replace=False))
     bounds = np.searchsorted(chosen, edges)
     return [
         tuple((chosen[low:high] - edge).tolist())
@@ -69,22 +71,27 @@ def read_metas(
     entries = manifest.splits[split]
     counts = [shard.pairs for shard in entries]
     chosen = choose(counts, sum(counts) if sample is None else sample)
-    wanted = [(shard, rows) for shard, rows in zip(entries, chosen, strict=True) if rows]
+    some = [(shard, rows) for shard, rows in zip(entries, chosen, strict=True) if rows]
 
-    def find(one: tuple[ShardEntry, tuple[int, ...]]) -> list[_Place]:
+    def places_in(one: tuple[ShardEntry, tuple[int, ...]]) -> list[_Place]:
         shard, rows = one
-        pairs = shards.load_index(folder, shard).pairs
+        index = shards.load_index(folder, shard)
         url = storage.join(folder, shard.path)
-        return [_Place(url, pairs[row]) for row in rows]
+        if not index.plan:
+            raise ShardError(
+                f"{url}: another program made it, so that its metas need not say more than how a "
+                "pair is aligned; expected shards of timbre prep"
+            )
+        return [_Place(url, index.pairs[row]) for row in rows]
 
-    found = _at_once(find, wanted, f"{split} indexes")
-    return _at_once(_read_meta, [place for places in found for place in places], f"{split} metas")
+    by_shard = _at_once(places_in, some, f"{split} indexes")
+    places = [place for places in by_shard for place in places]
+    return _at_once(_read_meta, places, f"{split} metas")
 
 
 def _read_meta(place: _Place) -> PairMeta:
-    offset, length, _ = place.entry.members[shards.META_MEMBER]
-    data = storage.read_range(place.url, offset, length)
-    return shards.from_json(PairMeta, data, f"{place.url}: {place.entry.key}")
+    (data,) = shards.read_members(place.url, place.entry, [shards.META_MEMBER])
+    return shards.from_json(PairMeta, bytes(data), f"{place.url}: {place.entry.key}")
 
 
 def _at_once(work: Callable[[T], R], items: Sequence[T], what: str) -> list[R]:

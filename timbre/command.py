@@ -22,12 +22,23 @@ class Main(Protocol):
         """Return the exit code."""
 
 
-def command(run: Callable[[Sequence[str] | None], None]) -> Main:
-    """Make ``run(argv)`` a command: returns 0, or tells an expected error and returns 1 or 2.
+Run = Callable[[Sequence[str] | None], None]
+
+
+def command(run: Run) -> Main:
+    """Make ``run(argv)`` a command: it returns 0, or prints an expected error and returns 1 or 2.
 
     Errors that are nobody's input, timbre's own faults, keep their traceback.
     """
+    return _command(run, "interrupted")
 
+
+def restartable_command(run: Run) -> Main:
+    """Make a command, as :func:`command` does, that continues where it was when it runs again."""
+    return _command(run, "interrupted; run the same command again to continue")
+
+
+def _command(run: Run, interrupted: str) -> Main:
     @wraps(run)
     def main(argv: Sequence[str] | None = None) -> int:
         try:
@@ -39,7 +50,7 @@ def command(run: Callable[[Sequence[str] | None], None]) -> Main:
         except (TimbreError, OSError) as error:
             return tell(error, FAILED)
         except KeyboardInterrupt:
-            return tell("interrupted; run the same command again to continue", FAILED)
+            return tell(interrupted, FAILED)
         return OK
 
     return main

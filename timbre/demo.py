@@ -14,7 +14,7 @@ from timbre.audio import SAMPLE_RATE
 from timbre.audio.synthetic.corpus import write_corpus
 from timbre.audio.synthetic.noise import NoiseKind, noise
 from timbre.audio.synthetic.voice import speaker, voice
-from timbre.command import command, say
+from timbre.command import restartable_command, say
 from timbre.errors import WorkError
 
 SEED = 0
@@ -113,7 +113,7 @@ def write_unheard(folder: Path) -> None:
             audio.write(folder / side / f"{kind}_{snr_db:.0f}db.wav", wave, SAMPLE_RATE)
 
 
-@command
+@restartable_command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the demo in a folder."""
     parser = argparse.ArgumentParser("timbre demo", description=__doc__)

@@ -7,11 +7,11 @@ from shard_tools.executors.share import find_share
 from shard_tools.prep.prep import ALL, EXECUTORS, prep
 from timbre import config as configs
 from timbre import shards, storage
-from timbre.command import command, config_parser, say
+from timbre.command import config_parser, restartable_command, say
 from timbre.errors import ConfigError
 
 
-@command
+@restartable_command
 def main(argv: Sequence[str] | None = None) -> None:
     """Make shards by ``CONFIG [section.key=value ...] [--executor E]``."""
     parser = config_parser("prep", __doc__, "configs/prep.yaml")

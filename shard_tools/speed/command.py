@@ -19,7 +19,7 @@ from shard_tools.executors.local import run_local
 from shard_tools.scan.sources import MANIFEST, File, SpeakerRule, list_files, open_source
 from timbre import audio, storage
 from timbre.audio import SAMPLE_RATE
-from timbre.command import command, say
+from timbre.command import restartable_command, say
 from timbre.errors import ConfigError
 
 # Beyond these nobody speaks so.
@@ -66,7 +66,7 @@ def _copy(target: str, task: tuple[File, float]) -> str:
     return path
 
 
-@command
+@restartable_command
 def main(argv: Sequence[str] | None = None) -> None:
     """Copy ``SOURCE TARGET --speeds S [S ...]``."""
     parser = argparse.ArgumentParser("python -m shard_tools.speed", description=__doc__)

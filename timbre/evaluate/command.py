@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from timbre import storage
-from timbre.command import at_least, command, say
+from timbre.command import at_least, restartable_command, say
 from timbre.cores import granted_cores
 from timbre.errors import ConfigError
 from timbre.evaluate import cases, figures, results
@@ -90,7 +90,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-@command
+@restartable_command
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate ``CHECKPOINT|none ... --data MANIFEST|FOLDER [--stress] --out DIR``."""
     options = _parse(argv)

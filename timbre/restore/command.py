@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from timbre import storage
-from timbre.command import at_least, command, say, tell_warning
+from timbre.command import at_least, restartable_command, say, tell_warning
 from timbre.errors import AudioError, ConfigError, WorkError
 from timbre.models import OFFLINE
 from timbre.restore.files import (
@@ -209,7 +209,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-@command
+@restartable_command
 def main(argv: Sequence[str] | None = None) -> None:
     """Restore ``INPUT OUTPUT``."""
     words = sys.argv[1:] if argv is None else argv

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from timbre import config as configs
-from timbre.command import at_least, command, config_parser, say
+from timbre.command import at_least, config_parser, restartable_command, say
 from timbre.errors import ToldError
 from timbre.stream import PairBatch, augment
 from timbre.stream.augment import Sides
@@ -159,7 +159,7 @@ def descend_generator(
     return metrics
 
 
-@command
+@restartable_command
 def main(argv: Sequence[str] | None = None) -> None:
     """Train by ``CONFIG [section.key=value ...]``."""
     parser = config_parser("train", "Train the restorer.", "configs/train.yaml")

@@ -283,7 +283,7 @@ def test_an_interrupt_is_left_to_the_parent() -> None:
             signal.SIGINT,  # what Ctrl-C sends to all processes of a terminal
             True,
             1,
-            "timbre: error: interrupted; run the same command again to continue\n",
+            "timbre: error: interrupted\n",
         ),
     ],
 )

@@ -206,10 +206,20 @@ def test_a_damaged_meta_and_a_missing_manifest_are_told(
     manifest_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tar = Path(shards.folder_of(manifest_url)) / VAL
-    tar.write_bytes(tar.read_bytes().replace(b'"schema":1', b'"schema":x'))
+    whole = tar.read_bytes()
+    tar.write_bytes(whole.replace(b'"speaker":"', b'"speaker":"x', 1)[: len(whole)])
     assert main([manifest_url]) == 1
-    assert "val-000000-0000" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "val-000000-0000" in told and "CRC-32" in told
     assert main([str(tar.parents[2])]) == 2
+
+
+def test_tars_of_another_program_are_refused_in_one_line(
+    manifest_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite_shard(manifest_url, VAL, plan="")
+    assert main([manifest_url]) == 1
+    assert f"{VAL}: another program made it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("sample", ["0", "-1", "few"])
