@@ -12,15 +12,14 @@ from torch import Tensor
 
 from tests.help.official_deepfilternet import INSTALLED, Official
 from timbre.denoise import DeepFilterNet3
-from timbre.export.by_hop import streamed_chain, streamed_generator
+from timbre.export.by_hop import chain_by_hop, generator_by_hop
 from timbre.export.onnx_file import OnnxPart, convert
 from timbre.export.part import Part
 from timbre.export.whole import whole_chain, whole_generator
 from timbre.models import Generator, GeneratorConfig, build_generator
 from timbre.restore.hop_runner import HopRunner
-from timbre.restore.live.denoiser import FastDenoiserStep
-from timbre.restore.live.restorer import StreamingRestorer
-from timbre.restore.live.step import build_fast_step
+from timbre.restore.live.denoiser import LiveDenoiser
+from timbre.restore.live.restorer import LiveRestorer, build_live
 from timbre.restore.restorer import Restorer
 
 # Takes (1, samples), a whole signal or the next hop of one.
@@ -80,17 +79,17 @@ def whole_sides(made: Models, onnx: bool) -> dict[str, Run]:
 def hop_sides(made: Models, onnx: bool) -> dict[str, Run]:
     """Return by name what takes the next hop of a signal."""
     generator, noisy_input = made.generator, made.config.noisy_input
-    denoise = HopRunner(FastDenoiserStep(made.denoiser))
-    repair = HopRunner(build_fast_step(generator))
-    chain = StreamingRestorer(generator, made.denoiser, noisy_input)
+    denoise = HopRunner(LiveDenoiser(made.denoiser))
+    repair = HopRunner(build_live(generator))
+    chain = LiveRestorer(generator, made.denoiser, noisy_input)
     sides: dict[str, Run] = {
         "denoiser": denoise.push,
         "restorer": lambda hop: repair.push(hop, hop) if noisy_input else repair.push(hop),
         "chain": lambda hop: chain.push(hop.numpy()),
     }
     if onnx:
-        sides["onnx_restorer"] = OnnxStream(streamed_generator(generator, made.config))
-        sides["onnx_chain"] = OnnxStream(streamed_chain(made.denoiser, generator, made.config))
+        sides["onnx_restorer"] = OnnxStream(generator_by_hop(generator, made.config))
+        sides["onnx_chain"] = OnnxStream(chain_by_hop(made.denoiser, generator, made.config))
     if rust_installed():
         rust = _rust()
         sides["official_rust"] = lambda hop: rust(hop[0].numpy())

@@ -9,9 +9,9 @@ from torch import Tensor
 from tests.help.denoise_inputs import noisy_voice, si_sdr_db
 from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
-from timbre.denoise.by_hop import LATENCY_SAMPLES, DenoiserStep
+from timbre.denoise.by_hop import LATENCY_SAMPLES, DenoiserByHop
 from timbre.restore.hop_runner import ByHop, HopRunner
-from timbre.restore.live.denoiser import FastDenoiserStep
+from timbre.restore.live.denoiser import LiveDenoiser
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def random_sizes(seed: int, most: int) -> list[int]:
 def test_any_cutting_equals_the_whole(model: DeepFilterNet3, sizes: list[int]) -> None:
     signal = torch.stack([noisy_voice(60_123, seed) for seed in (0, 1)])
     whole = model(signal)
-    pieces = in_pieces(DenoiserStep(model), signal, sizes)
+    pieces = in_pieces(DenoiserByHop(model), signal, sizes)
     assert pieces.shape == whole.shape
     torch.testing.assert_close(pieces, whole, atol=1e-6, rtol=0)
     assert si_sdr_db(pieces, whole) > 90
@@ -55,8 +55,8 @@ def test_any_cutting_equals_the_whole(model: DeepFilterNet3, sizes: list[int]) -
 @pytest.mark.parametrize("samples", [1, 479, 480, 481, 959, 960, 1439, 1440, 1441, 2880, 3001])
 def test_any_length_ends_like_the_whole(model: DeepFilterNet3, samples: int) -> None:
     signal = noisy_voice(samples, 3)[None]
-    step = DenoiserStep(model)
-    for kind, sizes in ((step, [HOP]), (step, [331, 1000]), (FastDenoiserStep(model), [HOP, 1000])):
+    step = DenoiserByHop(model)
+    for kind, sizes in ((step, [HOP]), (step, [331, 1000]), (LiveDenoiser(model), [HOP, 1000])):
         pieces = in_pieces(kind, signal, sizes)
         torch.testing.assert_close(pieces, model(signal), atol=1e-6, rtol=0)
 
@@ -65,12 +65,12 @@ def test_any_length_ends_like_the_whole(model: DeepFilterNet3, samples: int) -> 
 def test_the_fast_way_of_single_hops_agrees(model: DeepFilterNet3, channels: int) -> None:
     signal = torch.stack([noisy_voice(40_123, seed) for seed in range(channels)])
     signal[:, 10_000:14_000] = 0
-    pieces = in_pieces(FastDenoiserStep(model), signal, [HOP, HOP, HOP, 2 * HOP])
+    pieces = in_pieces(LiveDenoiser(model), signal, [HOP, HOP, HOP, 2 * HOP])
     torch.testing.assert_close(pieces, model(signal), atol=1e-6, rtol=0)
 
 
 def test_a_sample_depends_on_no_hop_past_the_latency(model: DeepFilterNet3) -> None:
-    step, signal = DenoiserStep(model), noisy_voice(50 * HOP, 1)[None]
+    step, signal = DenoiserByHop(model), noisy_voice(50 * HOP, 1)[None]
     changed = signal.clone()
     changed[:, 40 * HOP :] = 0.3
     state = step.initial_state(1)
@@ -86,7 +86,7 @@ def test_a_sample_depends_on_no_hop_past_the_latency(model: DeepFilterNet3) -> N
 
 
 def test_streams_side_by_side_may_end_at_different_times(model: DeepFilterNet3) -> None:
-    step, lengths = DenoiserStep(model), torch.tensor([9_000, 14_400])
+    step, lengths = DenoiserByHop(model), torch.tensor([9_000, 14_400])
     signal = torch.stack([noisy_voice(14_400, seed) for seed in (0, 1)])
     signal[0, 9_000:] = 0
     state = step.initial_state(2)

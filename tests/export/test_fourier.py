@@ -6,10 +6,10 @@ import torch
 from tests.help.moved_generators import noise
 from timbre.audio.spectra import FramedFourier
 from timbre.export.fourier import FactoredFourier
-from timbre.export.generator import PortableFourier, PortableSpectralStep, portable_generator
+from timbre.export.generator import PortableFourier, PortableSpectralByHop, portable_generator
 from timbre.models.generator import GeneratorConfig, build_generator
 from timbre.models.spectral import SpectralGenerator
-from timbre.models.spectral_by_hop import SpectralStep
+from timbre.models.spectral_by_hop import SpectralByHop
 
 
 def test_the_factored_transform_is_torchs_both_ways() -> None:
@@ -45,7 +45,7 @@ def test_a_portable_step_is_the_step() -> None:
         parameter.data += 0.05 * noise(*parameter.shape, seed=index)
     plain = portable_generator(generator, config)
     assert isinstance(generator, SpectralGenerator) and isinstance(plain, SpectralGenerator)
-    ours, theirs = PortableSpectralStep(plain), SpectralStep(generator)
+    ours, theirs = PortableSpectralByHop(plain), SpectralByHop(generator)
     hops, noisy = 0.05 * noise(2, 10 * 480), 0.05 * noise(2, 10 * 480, seed=1)
     with torch.no_grad():
         found, _ = ours(hops, ours.initial_state(2), noisy)

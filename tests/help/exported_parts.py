@@ -16,7 +16,6 @@ from timbre.export import command as export
 from timbre.models import checkpoint
 from timbre.models.generator import Generator, GeneratorConfig, build_generator
 
-HOP = 480
 TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 Waves = NDArray[np.float32]
 State = dict[str, NDArray[np.generic]]

@@ -8,10 +8,10 @@ from torch import Tensor
 from tests.help.moved_generators import NAMES, build, noise
 from timbre.audio import HOP
 from timbre.models.spectral import SpectralGenerator
-from timbre.models.spectral_by_hop import SpectralStep
-from timbre.models.wave_by_hop import WaveStep
+from timbre.models.spectral_by_hop import SpectralByHop
+from timbre.models.wave_by_hop import WaveByHop
 from timbre.restore.hop_runner import ByHop
-from timbre.restore.live.step import build_fast_step
+from timbre.restore.live.restorer import build_live
 
 # The limits make the spectral generator a third.
 KINDS = (*NAMES, "limited")
@@ -23,7 +23,7 @@ FAST = pytest.mark.parametrize("fast", [False, True], ids=["general", "fast"])
 
 def build_step(generator: torch.nn.Module) -> ByHop:
     """The general step, which export uses."""
-    kind = SpectralStep if isinstance(generator, SpectralGenerator) else WaveStep
+    kind = SpectralByHop if isinstance(generator, SpectralGenerator) else WaveByHop
     return kind(generator)  # type: ignore[arg-type]
 
 
@@ -32,7 +32,7 @@ def step_of(
 ) -> tuple[torch.nn.Module, ByHop]:
     kind, limits = ("spectral", True) if name == "limited" else (name, False)
     generator = build(kind, size, True, True, noisy, limits).eval()
-    return generator, (build_fast_step if fast else build_step)(generator)  # type: ignore[operator]
+    return generator, (build_live if fast else build_step)(generator)  # type: ignore[operator]
 
 
 def signals(samples: int, noisy: bool) -> tuple[Tensor, Tensor | None]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from timbre.audio import HOP
 from timbre.models.discriminators import (
     PRESETS,
     DiscriminatorConfig,
@@ -12,7 +13,6 @@ from timbre.models.discriminators import (
     PeriodDiscriminator,
     build_discriminator,
 )
-from timbre.models.spectral import HOP
 from timbre.train.gan.gan import discriminator_view
 from timbre.train.losses.reconstruction import (
     adversarial_loss,

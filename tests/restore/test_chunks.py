@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.help.moved_generators import build, noise
 from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
-from timbre.denoise.by_hop import DenoiserStep
+from timbre.denoise.by_hop import DenoiserByHop
 from timbre.restore.chunks import Window, denoise_blocks, generate_blocks, window_of
 
 # Longer than the longest history (2.5 s) and some chunks; the wave generators' is 0.4 s.
@@ -77,7 +77,7 @@ def test_a_window_that_is_a_hop_too_narrow_shows(side: str) -> None:
 def test_the_denoiser_in_blocks_gives_what_it_gives_of_the_whole(samples: int) -> None:
     model = DeepFilterNet3.load()
     noisy = 0.05 * noise(2, samples)
-    denoised, heard = joined(denoise_blocks(DenoiserStep(model), cut(noisy, samples)))
+    denoised, heard = joined(denoise_blocks(DenoiserByHop(model), cut(noisy, samples)))
     whole = model(noisy)
     assert torch.equal(heard, noisy)
     assert denoised.shape == whole.shape

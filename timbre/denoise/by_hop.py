@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from timbre.denoise.frontend import BINS, ERB_BANDS, FILTERED_BINS, HOP
+from timbre.audio import HOP
+from timbre.denoise.frontend import BINS, ERB_BANDS, FILTERED_BINS
 from timbre.denoise.model import DeepFilterNet3
 from timbre.denoise.network import FEATURE_LOOKAHEAD, FILTER_ORDER, HIDDEN, SqueezedGru
 
@@ -49,7 +50,7 @@ class DenoiserState(NamedTuple):
     length: Tensor
 
 
-class DenoiserStep(nn.Module):
+class DenoiserByHop(nn.Module):
     """Denoises a stream, any number of hops a call; shares the weights of `model`.
 
     Like its `forward` it drops the first two feature frames, which the Rust runtimes do not.

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from timbre.audio import SAMPLE_RATE
+from timbre.audio import HOP, SAMPLE_RATE
 
 N_FFT = 960
-HOP = 480
 BINS = N_FFT // 2 + 1
 ERB_BANDS = 32
 MIN_BINS_PER_BAND = 2

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from timbre.denoise.frontend import HOP, N_FFT, Frontend
+from timbre.audio import HOP
+from timbre.denoise.frontend import N_FFT, Frontend
 from timbre.denoise.network import Network
 from timbre.denoise.weights import load_weights
 from timbre.torch_settings import exact_float32

@@ -7,16 +7,16 @@ from torch import Tensor, nn
 
 from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
-from timbre.denoise.by_hop import LATENCY_HOPS, LATENCY_SAMPLES, DenoiserState, DenoiserStep
+from timbre.denoise.by_hop import LATENCY_HOPS, LATENCY_SAMPLES, DenoiserByHop, DenoiserState
 from timbre.export.denoiser import PortableDenoiser
-from timbre.export.generator import portable_generator, portable_step
+from timbre.export.generator import portable_by_hop, portable_generator
 from timbre.export.part import Part
 from timbre.export.whole import chain_output, generator_output
 from timbre.models import Generator, GeneratorConfig
-from timbre.models.spectral_by_hop import SpectralState, SpectralStep
-from timbre.models.wave_by_hop import WaveState, WaveStep
+from timbre.models.spectral_by_hop import SpectralByHop, SpectralState
+from timbre.models.wave_by_hop import WaveByHop, WaveState
 
-Step = SpectralStep | WaveStep
+Step = SpectralByHop | WaveByHop
 State = DenoiserState | SpectralState | WaveState
 Tensors = list[Tensor]
 
@@ -24,13 +24,13 @@ Tensors = list[Tensor]
 STARTED = "started"
 
 
-def streamed_generator(generator: Generator, config: GeneratorConfig) -> Part:
+def generator_by_hop(generator: Generator, config: GeneratorConfig) -> Part:
     """Return the causal generator as a part that takes a stream.
 
     Raises:
         ValueError: the generator looks ahead.
     """
-    step = portable_step(portable_generator(generator, config))
+    step = portable_by_hop(portable_generator(generator, config))
     signals = ("degraded", "noisy") if config.noisy_input else ("degraded",)
     module = ZeroStart(GeneratorHop(step), len(signals))
     return Part(
@@ -45,14 +45,14 @@ def streamed_generator(generator: Generator, config: GeneratorConfig) -> Part:
     )
 
 
-def streamed_chain(denoiser: DeepFilterNet3, generator: Generator, config: GeneratorConfig) -> Part:
+def chain_by_hop(denoiser: DeepFilterNet3, generator: Generator, config: GeneratorConfig) -> Part:
     """Return DeepFilterNet3 and the causal generator as one part that takes a stream.
 
     Raises:
         ValueError: the generator looks ahead.
     """
-    step = portable_step(portable_generator(generator, config))
-    chain = ChainHop(PortableDenoiser(DenoiserStep(denoiser)), step, config.noisy_input)
+    step = portable_by_hop(portable_generator(generator, config))
+    chain = ChainHop(PortableDenoiser(DenoiserByHop(denoiser)), step, config.noisy_input)
     module = ZeroStart(chain, signals=1)
     return Part(
         module=module,

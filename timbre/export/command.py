@@ -13,7 +13,7 @@ from timbre.audio import HOP, SAMPLE_RATE
 from timbre.command import command, say
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import ConfigError, WorkError
-from timbre.export.by_hop import streamed_chain, streamed_generator
+from timbre.export.by_hop import chain_by_hop, generator_by_hop
 from timbre.export.onnx_file import LEVEL, OPSET, convert
 from timbre.export.parity import parity
 from timbre.export.part import Part
@@ -66,9 +66,9 @@ def build_part(generator: Generator, config: GeneratorConfig, chain: bool, strea
             "--stream: this generator looks ahead; expected one trained with generator.causal=true"
         )
     if chain:
-        build_chain = streamed_chain if stream else whole_chain
+        build_chain = chain_by_hop if stream else whole_chain
         return build_chain(DeepFilterNet3.load(), generator, config)
-    build = streamed_generator if stream else whole_generator
+    build = generator_by_hop if stream else whole_generator
     return build(generator, config)
 
 

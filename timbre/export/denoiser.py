@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
-from timbre.denoise.by_hop import DenoiserState, DenoiserStep
+from timbre.audio import HOP
+from timbre.denoise.by_hop import DenoiserByHop, DenoiserState
 from timbre.denoise.frontend import (
     DECAY,
     ERB_BANDS,
     FILTERED_BINS,
-    HOP,
     INNOVATION,
     N_FFT,
 )
@@ -35,7 +35,7 @@ class PortableDenoiser(nn.Module):
 
     band_powers: Tensor
 
-    def __init__(self, step: DenoiserStep) -> None:
+    def __init__(self, step: DenoiserByHop) -> None:
         super().__init__()
         self.step = deepcopy(step)
         network = self.step.network
@@ -46,7 +46,7 @@ class PortableDenoiser(nn.Module):
         self.register_buffer("band_powers", step.frontend.band_means * POWER_SCALE)
 
     def forward(self, hops: Tensor, state: DenoiserState) -> tuple[Tensor, DenoiserState]:
-        """Denoised (batch, hops · 480) and the next state, as of `DenoiserStep.forward`."""
+        """Denoised (batch, hops · 480) and the next state, as of `DenoiserByHop.forward`."""
         blocks = torch.unflatten(torch.cat((state.hop, hops), dim=1), 1, (-1, HOP))
         count = blocks.shape[1] - 1
         frames = torch.cat((blocks[:, :-1], blocks[:, 1:]), dim=2)

@@ -9,9 +9,9 @@ from timbre.audio.spectra import sine_window
 from timbre.export.fourier import N_FFT, FactoredFourier
 from timbre.models import Generator, GeneratorConfig, build_generator
 from timbre.models.spectral import SpectralGenerator
-from timbre.models.spectral_by_hop import SCALE, SpectralStep
+from timbre.models.spectral_by_hop import SCALE, SpectralByHop
 from timbre.models.wave import WaveGenerator
-from timbre.models.wave_by_hop import WaveStep
+from timbre.models.wave_by_hop import WaveByHop
 
 
 def portable_generator(generator: Generator, config: GeneratorConfig) -> Generator:
@@ -26,15 +26,15 @@ def portable_generator(generator: Generator, config: GeneratorConfig) -> Generat
     return plain.requires_grad_(False).eval()
 
 
-def portable_step(generator: Generator) -> SpectralStep | WaveStep:
+def portable_by_hop(generator: Generator) -> SpectralByHop | WaveByHop:
     """Return the step of a portable generator, for export.
 
     Raises:
         ValueError: the generator looks ahead.
     """
     if isinstance(generator, SpectralGenerator):
-        return PortableSpectralStep(generator)
-    return WaveStep(generator)
+        return PortableSpectralByHop(generator)
+    return WaveByHop(generator)
 
 
 class PortableFourier(nn.Module):
@@ -64,7 +64,7 @@ class PortableFourier(nn.Module):
         return self.fourier.spectra(torch.cat((blocks[:, :-1], blocks[:, 1:]), dim=2))
 
 
-class PortableSpectralStep(SpectralStep):
+class PortableSpectralByHop(SpectralByHop):
     """The step with the transforms of a portable generator in place of torch's FFT."""
 
     fourier: PortableFourier
@@ -74,11 +74,11 @@ class PortableSpectralStep(SpectralStep):
         self.fourier = generator.fourier  # type: ignore[assignment]
 
     def analyse(self, past: Tensor, hops: Tensor) -> tuple[Tensor, Tensor]:
-        """As `SpectralStep.analyse`."""
+        """As `SpectralByHop.analyse`."""
         return self.fourier.spectra(torch.cat((past, hops), dim=1))
 
     def synthesise(self, real: Tensor, imaginary: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor]:
-        """As `SpectralStep.synthesise`."""
+        """As `SpectralByHop.synthesise`."""
         frames = self.fourier.fourier.frames(real, imaginary)
         ends = torch.cat((overlap[:, None], frames[..., HOP:]), dim=1)
         return (frames[..., :HOP] + ends[:, :-1]).flatten(1), ends[:, -1]

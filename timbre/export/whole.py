@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
-from timbre.denoise.by_hop import LATENCY_SAMPLES, DenoiserStep
+from timbre.denoise.by_hop import LATENCY_SAMPLES, DenoiserByHop
 from timbre.export.denoiser import PortableDenoiser
 from timbre.export.generator import portable_generator
 from timbre.export.part import Part
@@ -69,7 +69,7 @@ class WholeChain(nn.Module):
 
     def __init__(self, denoiser: DeepFilterNet3, generator: Generator, noisy_input: bool) -> None:
         super().__init__()
-        self.denoiser = PortableDenoiser(DenoiserStep(denoiser))
+        self.denoiser = PortableDenoiser(DenoiserByHop(denoiser))
         self.generator = generator
         self.noisy_input = noisy_input
 

@@ -1,6 +1,19 @@
-"""What both generators demand of their second input, the denoiser's own input."""
+"""What all generators share: their sizes, and checks of their input and of what looks ahead."""
+
+from typing import Literal
 
 from torch import Tensor
+
+from timbre.audio import HOP
+
+Size = Literal["tiny", "small", "base"]
+
+
+def check_causal(latency_samples: int) -> None:
+    """Raise ValueError if a generator with this latency looks ahead, and so cannot go hop by hop."""
+    # A causal one waits for the two hops of a frame at most.
+    if latency_samples >= 2 * HOP:
+        raise ValueError("this generator looks ahead; expected one built with causal true")
 
 
 def check_noisy(degraded: Tensor, noisy: Tensor | None, taken: bool) -> None:

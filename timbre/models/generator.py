@@ -6,6 +6,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from timbre.config import STRICT
+from timbre.models.checks import Size
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.wave import WaveGenerator
 
@@ -22,7 +23,7 @@ class GeneratorConfig:
 
     name: Literal["spectral", "wave"] = "spectral"
     # tiny for tests and the demo (0.3-0.5 M parameters), small about 4 M, base 14 M.
-    size: Literal["tiny", "small", "base"] = "small"
+    size: Size = "small"
     causal: bool = False
     # Whether it may also hear what the denoiser heard, where there is that.
     noisy_input: bool = False

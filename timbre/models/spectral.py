@@ -9,17 +9,17 @@ DF3's phase reach PESQ 4.18 there, 3.97 at 1920/480 and 3.94 at 1920/960, and SI
 and double the latency.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timbre.audio import HOP
 from timbre.audio.spectra import FramedFourier, compression_factor
-from timbre.models.checks import check_noisy
+from timbre.models.checks import Size, check_noisy
 from timbre.models.limits import Spectrum, limit_change, limit_lift, removed_power
 
-HOP = 480
 # Gains are bounded at ±5 nepers (43 dB): enough for all but 0.5 % of the bins that DF3 damaged.
 MAX_LOG_GAIN = 5.0
 # The level that features are relative to is the mean over this many past frames (2 s).
@@ -33,7 +33,7 @@ CENTRE = 1.0
 KERNEL = 7
 
 
-class Shape(NamedTuple):
+class SpectralSize(NamedTuple):
     """Width of the body, width inside its blocks, number of blocks."""
 
     width: int
@@ -41,10 +41,10 @@ class Shape(NamedTuple):
     blocks: int
 
 
-SHAPES = {
-    "tiny": Shape(64, 192, 4),  # 0.32 M parameters
-    "small": Shape(256, 768, 8),  # 4.0 M
-    "base": Shape(512, 1536, 8),  # 14 M
+SIZES = {
+    "tiny": SpectralSize(64, 192, 4),  # 0.32 M parameters
+    "small": SpectralSize(256, 768, 8),  # 4.0 M
+    "base": SpectralSize(512, 1536, 8),  # 14 M
 }
 
 
@@ -66,14 +66,14 @@ class SpectralGenerator(nn.Module):
 
     def __init__(
         self,
-        size: Literal["tiny", "small", "base"],
+        size: Size,
         causal: bool,
         noisy_input: bool = False,
         max_lift_db: float | None = None,
         limit_change: bool = False,
     ) -> None:
         super().__init__()
-        shape = SHAPES[size]
+        shape = SIZES[size]
         self.max_lift_db, self.limits_change = max_lift_db, limit_change
         self.fourier = FramedFourier(HOP)
         self.near = LocalLevel(bins=17, frames=5, causal=causal)
@@ -182,7 +182,7 @@ class NoisyPath(nn.Module):
 class ConvNextBlock(nn.Module):
     """Depth-wise convolution over frames, then a two-layer network per frame (Liu et al. 2022)."""
 
-    def __init__(self, shape: Shape, causal: bool) -> None:
+    def __init__(self, shape: SpectralSize, causal: bool) -> None:
         super().__init__()
         width = shape.width
         self.padding = (KERNEL - 1, 0) if causal else (KERNEL // 2, KERNEL // 2)

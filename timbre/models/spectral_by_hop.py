@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timbre.audio import HOP
 from timbre.audio.spectra import sine_window
+from timbre.models.checks import check_causal
 from timbre.models.limits import removed_power
 from timbre.models.spectral import (
-    HOP,
     KERNEL,
     LEVEL_FLOOR,
     LEVEL_FRAMES,
@@ -23,7 +24,6 @@ from timbre.models.spectral import (
 BINS = HOP + 1
 # The length of a frame's analysis in unit energy is the root of the hop.
 SCALE = HOP**0.5
-LOOKS_AHEAD = "this generator looks ahead; expected one built with causal true"
 
 
 class SpectralState(NamedTuple):
@@ -50,7 +50,7 @@ class SpectralState(NamedTuple):
     seen: Tensor
 
 
-class SpectralStep(nn.Module):
+class SpectralByHop(nn.Module):
     """Restores a stream, any number of hops a call; shares the weights of a causal generator.
 
     Raises:
@@ -63,8 +63,7 @@ class SpectralStep(nn.Module):
 
     def __init__(self, generator: SpectralGenerator) -> None:
         super().__init__()
-        if generator.latency_samples >= 2 * HOP:
-            raise ValueError(LOOKS_AHEAD)
+        check_causal(generator.latency_samples)
         self.generator = generator
         # Of one frame, an FFT is faster than the generator's product with 7 MB of cosines.
         self.register_buffer("window", sine_window(HOP).float(), persistent=False)

@@ -5,7 +5,7 @@ After SEANet (Tagliasacchi et al. 2020) and HiFi++ (Andreev et al. 2023): four l
 """
 
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
-from timbre.models.checks import check_noisy
+from timbre.audio import HOP
+from timbre.models.checks import Size, check_noisy
 
 STRIDES = (4, 4, 5, 6)
-STRIDE = 480
 EDGE_KERNEL = 7
 LEVEL_DILATIONS = (1, 3, 9)
 # Brings voices at -25 dBFS to about unit level inside. Without it biases drown the signal, and 80
@@ -24,17 +24,17 @@ LEVEL_DILATIONS = (1, 3, 9)
 INPUT_GAIN = 16.0
 
 
-class Shape(NamedTuple):
+class WaveSize(NamedTuple):
     """Channels at each rate, from 48 kHz down to 100 Hz, and dilations at the lowest."""
 
     channels: tuple[int, int, int, int, int]
     dilations: tuple[int, ...]
 
 
-SHAPES = {
-    "tiny": Shape((8, 16, 32, 64, 96), (1, 2, 4)),  # 0.45 M parameters
-    "small": Shape((16, 32, 64, 128, 256), (1, 2, 4, 8, 1, 2, 4, 8)),  # 3.6 M
-    "base": Shape((32, 64, 128, 256, 512), (1, 2, 4, 8, 1, 2, 4, 8)),  # 14 M
+SIZES = {
+    "tiny": WaveSize((8, 16, 32, 64, 96), (1, 2, 4)),  # 0.45 M parameters
+    "small": WaveSize((16, 32, 64, 128, 256), (1, 2, 4, 8, 1, 2, 4, 8)),  # 3.6 M
+    "base": WaveSize((32, 64, 128, 256, 512), (1, 2, 4, 8, 1, 2, 4, 8)),  # 14 M
 }
 
 
@@ -48,11 +48,9 @@ class WaveGenerator(nn.Module):
     past ``n + latency_samples``, nor on any before ``n - history_samples``.
     """
 
-    def __init__(
-        self, size: Literal["tiny", "small", "base"], causal: bool, noisy_input: bool = False
-    ) -> None:
+    def __init__(self, size: Size, causal: bool, noisy_input: bool = False) -> None:
         super().__init__()
-        channels, dilations = SHAPES[size]
+        channels, dilations = SIZES[size]
         levels = list(zip(pairwise(channels), STRIDES, strict=True))
         encoder = [EncoderLevel(pair, stride, causal) for pair, stride in levels]
         middle = [Residual(channels[-1], dilation, causal) for dilation in dilations]
@@ -94,9 +92,9 @@ class WaveGenerator(nn.Module):
         """
         check_noisy(degraded, noisy, self.first_noisy is not None)
         samples = degraded.shape[-1]
-        hidden = self.first(F.pad(degraded * INPUT_GAIN, (0, -samples % STRIDE)))
+        hidden = self.first(F.pad(degraded * INPUT_GAIN, (0, -samples % HOP)))
         if self.first_noisy is not None and noisy is not None:
-            hidden = hidden + self.first_noisy(F.pad(noisy * INPUT_GAIN, (0, -samples % STRIDE)))
+            hidden = hidden + self.first_noisy(F.pad(noisy * INPUT_GAIN, (0, -samples % HOP)))
         skips = []
         for level in self.encoder:
             skips.append(hidden)

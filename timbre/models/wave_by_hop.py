@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timbre.models.spectral_by_hop import LOOKS_AHEAD
+from timbre.audio import HOP
+from timbre.models.checks import check_causal
 from timbre.models.wave import (
     INPUT_GAIN,
-    STRIDE,
     Convolution,
     DecoderLevel,
     EncoderLevel,
@@ -31,7 +31,7 @@ class WaveState(NamedTuple):
     seen: Tensor
 
 
-class WaveStep(nn.Module):
+class WaveByHop(nn.Module):
     """Restores a stream, any number of hops a call; shares the weights of a causal generator.
 
     Raises:
@@ -42,8 +42,7 @@ class WaveStep(nn.Module):
 
     def __init__(self, generator: WaveGenerator) -> None:
         super().__init__()
-        if generator.latency_samples >= STRIDE:
-            raise ValueError(LOOKS_AHEAD)
+        check_causal(generator.latency_samples)
         self.generator = generator
 
     def initial_state(self, batch: int = 1, wait_hops: int = 0) -> WaveState:
@@ -84,7 +83,7 @@ class WaveStep(nn.Module):
         for level, skip in zip(reversed(generator.decoder), reversed(skips), strict=True):
             hidden = memory.decode(level, hidden, skip)  # type: ignore[arg-type]
         change = memory.convolve(generator.last, hidden)[:, 0]
-        seen = state.seen + hops.shape[1] // STRIDE
+        seen = state.seen + hops.shape[1] // HOP
         past = memory.next_past() * (seen > 0)[:, None]
         return hops + change / INPUT_GAIN, WaveState(past, seen)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from timbre.audio import HOP
-from timbre.denoise.by_hop import DenoiserStep
+from timbre.denoise.by_hop import DenoiserByHop
 from timbre.restore.hop_runner import HopRunner
 
 # A generator on a window: ``(signals, rows, samples)`` to ``(rows, samples)``.
@@ -44,7 +44,7 @@ def window_of(samples: int, history_samples: int, latency_samples: int) -> Windo
     return Window(max(samples // HOP, 1) * HOP, before, after)
 
 
-def denoise_blocks(step: DenoiserStep, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+def denoise_blocks(step: DenoiserByHop, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
     """Yield ``(2, rows, samples)``, denoised and as it was, of ``(rows, samples)`` at 48 kHz."""
     runner: HopRunner | None = None
     waiting: Tensor | None = None

@@ -20,7 +20,7 @@ from timbre.audio import (
     working_gains,
 )
 from timbre.denoise import DeepFilterNet3
-from timbre.denoise.by_hop import DenoiserStep
+from timbre.denoise.by_hop import DenoiserByHop
 from timbre.models import OFFLINE, Generator, load_generator
 from timbre.restore.chunks import denoise_blocks, generate_blocks, window_of
 from timbre.restore.output import (
@@ -76,7 +76,7 @@ class Restorer:
         self.noisy_input = noisy_input
         self.device = torch.device(device)
         self.generator = generator.to(self.device) if generator else None
-        self.step = DenoiserStep(denoiser).to(self.device).eval() if denoiser else None
+        self.step = DenoiserByHop(denoiser).to(self.device).eval() if denoiser else None
         self.chunk_samples = block_size(SAMPLE_RATE)
         if generator:
             context = generator.history_samples + generator.latency_samples

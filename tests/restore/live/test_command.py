@@ -16,7 +16,7 @@ from timbre.errors import AudioError
 from timbre.models import checkpoint
 from timbre.models.generator import GeneratorConfig
 from timbre.restore.live.pcm import PcmSource, to_bytes
-from timbre.restore.live.restorer import StreamingRestorer
+from timbre.restore.live.restorer import LiveRestorer
 
 COMMAND = [sys.executable, "-m", "timbre", "restore", "--stream"]
 
@@ -53,7 +53,7 @@ def test_a_pipe_gives_each_hop_as_soon_as_it_can_and_the_rest_at_the_end(causal:
         rest = process.stdout.read()
     assert process.returncode == 0
     result = np.frombuffer(first + rest, "<f4").reshape(-1, 2).T
-    expected = live(StreamingRestorer.load(causal, channels=2), signal, [HOP])
+    expected = live(LiveRestorer.load(causal, channels=2), signal, [HOP])
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
@@ -105,7 +105,7 @@ def test_a_file_comes_back_in_its_layout(causal: str, tmp_path: Path) -> None:
     assert cli.main([*words, "--input-gain-db", "0"]) == 0
     result, rate = audio.read(target)
     assert rate == 48_000 and audio.info(target).subtype == "FLOAT"
-    expected = live(StreamingRestorer.load(causal, channels=2), signal, [4_000])
+    expected = live(LiveRestorer.load(causal, channels=2), signal, [4_000])
     np.testing.assert_allclose(result, np.clip(expected, -1, 1), atol=1e-5)
 
 

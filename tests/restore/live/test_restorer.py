@@ -10,7 +10,7 @@ from timbre.audio import HOP, Wave, resample
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError
 from timbre.models.generator import Generator
-from timbre.restore.live.restorer import Mix, StreamingRestorer, restore_blocks
+from timbre.restore.live.restorer import LiveRestorer, Mix, restore_blocks
 
 BOTH = pytest.mark.parametrize("name", NAMES)
 
@@ -29,7 +29,7 @@ def noisy(samples: int, channels: int = 2) -> Wave:
     return wave
 
 
-def live(restorer: StreamingRestorer, signal: Wave, sizes: list[int]) -> Wave:
+def live(restorer: LiveRestorer, signal: Wave, sizes: list[int]) -> Wave:
     """What comes out of pieces of these sizes, again and again, and of the end."""
     out, first, turn = [], 0, 0
     while first < signal.shape[1]:
@@ -57,7 +57,7 @@ def test_any_cutting_equals_the_whole_at_the_same_gain(
 ) -> None:
     generator, signal = causal(name, noisy_input), noisy(20_001)
     mix = Mix(strength=0.7, dry=0.2, input_gain_db=6.0)
-    restorer = StreamingRestorer(generator, denoiser, noisy_input, channels=2, mix=mix)
+    restorer = LiveRestorer(generator, denoiser, noisy_input, channels=2, mix=mix)
     denoised, restored = whole(denoiser, generator, signal, 10 ** (6 / 20))
     expected = 0.8 * (denoised + 0.7 * (restored - denoised)) + 0.2 * signal
     result = live(restorer, signal, sizes)
@@ -71,7 +71,7 @@ def test_any_length_comes_back_in_that_length(
     denoiser: DeepFilterNet3, name: str, samples: int
 ) -> None:
     generator, signal = causal(name), noisy(samples)
-    result = live(StreamingRestorer(generator, denoiser, channels=2), signal, [HOP])
+    result = live(LiveRestorer(generator, denoiser, channels=2), signal, [HOP])
     assert result.shape == signal.shape
     if samples:
         expected = whole(denoiser, generator, signal, 1.0)[1]
@@ -91,7 +91,7 @@ def test_any_length_comes_back_in_that_length(
 def test_the_latency_is_the_stated_one(
     denoiser: DeepFilterNet3, name: str | None, denoise: bool, stated: int
 ) -> None:
-    restorer = StreamingRestorer(causal(name) if name else None, denoiser if denoise else None)
+    restorer = LiveRestorer(causal(name) if name else None, denoiser if denoise else None)
     assert restorer.latency_samples == stated
     signal, out, latest = noisy(10 * HOP, 1), 0, 0
     for sample in range(signal.shape[1]):
@@ -106,8 +106,8 @@ def test_the_latency_is_the_stated_one(
 def test_the_shares_are_exact(denoiser: DeepFilterNet3) -> None:
     generator, signal = causal("spectral"), noisy(5_000, 1)
     denoised, _ = whole(denoiser, generator, signal, 1.0)
-    unrepaired = live(StreamingRestorer(generator, denoiser, mix=Mix(strength=0.0)), signal, [900])
-    untouched = live(StreamingRestorer(generator, denoiser, mix=Mix(dry=1.0)), signal, [900])
+    unrepaired = live(LiveRestorer(generator, denoiser, mix=Mix(strength=0.0)), signal, [900])
+    untouched = live(LiveRestorer(generator, denoiser, mix=Mix(dry=1.0)), signal, [900])
     np.testing.assert_allclose(unrepaired, denoised, atol=1e-6)
     np.testing.assert_array_equal(untouched, signal)
 
@@ -118,7 +118,7 @@ def test_another_rate_keeps_length_and_time(denoiser: DeepFilterNet3, rate: int)
     signal = resample(noisy(48_000, 1), 48_000, rate)[:, :samples]
     blocks = [signal[:, first : first + 97] for first in range(0, samples, 97)]
     result = np.concatenate(
-        list(restore_blocks(StreamingRestorer(generator, denoiser), blocks, rate)), axis=1
+        list(restore_blocks(LiveRestorer(generator, denoiser), blocks, rate)), axis=1
     )
     restored = whole(denoiser, generator, resample(signal, rate, 48_000), 1.0)[1]
     expected = resample(restored, 48_000, rate)[:, :samples]
@@ -129,7 +129,7 @@ def test_another_rate_keeps_length_and_time(denoiser: DeepFilterNet3, rate: int)
     "piece", [np.zeros(480), np.zeros((2, 480)), np.full((1, 480), np.nan)], ids=["1-d", "2", "nan"]
 )
 def test_an_unusable_piece_is_refused(piece: Wave) -> None:
-    restorer = StreamingRestorer(causal("wave"), None)
+    restorer = LiveRestorer(causal("wave"), None)
     with pytest.raises(AudioError, match=r"expected finite \(1, samples\)"):
         restorer.push(piece)
 
@@ -146,19 +146,19 @@ def test_int16_pieces_of_a_sound_card_are_scaled_exactly_and_other_integers_refu
     denoiser: DeepFilterNet3,
 ) -> None:
     pieces = (noisy(6_001, 1) * 32768).clip(-32768, 32767).astype(np.int16)
-    as_floats = live(StreamingRestorer(None, denoiser), pieces / np.float32(32768), [HOP])
-    as_integers = live(StreamingRestorer(None, denoiser), pieces, [HOP])
+    as_floats = live(LiveRestorer(None, denoiser), pieces / np.float32(32768), [HOP])
+    as_integers = live(LiveRestorer(None, denoiser), pieces, [HOP])
     assert np.array_equal(as_integers, as_floats)
     assert 0.01 < np.abs(as_integers).max() < 1
     for kind in (np.int32, np.uint8, np.complex64, np.bool_):
         with pytest.raises(AudioError, match=f"type {np.dtype(kind)}: expected floats"):
-            StreamingRestorer(None, denoiser).push(pieces.astype(kind))
+            LiveRestorer(None, denoiser).push(pieces.astype(kind))
 
 
 def test_a_second_flush_gives_nothing_and_a_piece_behind_the_end_is_refused(
     denoiser: DeepFilterNet3,
 ) -> None:
-    restorer = StreamingRestorer(None, denoiser)
+    restorer = LiveRestorer(None, denoiser)
     restorer.push(noisy(4_800, 1))
     assert restorer.flush().shape[1] > 0
     assert restorer.flush().shape == (1, 0)
@@ -171,4 +171,4 @@ def test_an_output_that_is_not_finite_is_refused(denoiser: DeepFilterNet3) -> No
     with torch.no_grad():
         next(generator.parameters()).fill_(torch.nan)
     with pytest.raises(AudioError, match="the restored sound is not finite"):
-        live(StreamingRestorer(generator, denoiser), noisy(4_800, 1), [HOP])
+        live(LiveRestorer(generator, denoiser), noisy(4_800, 1), [HOP])

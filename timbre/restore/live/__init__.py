@@ -1,5 +1,5 @@
 """A signal restored while it comes in, a hop at a time."""
 
-from timbre.restore.live.restorer import Mix, StreamingRestorer
+from timbre.restore.live.restorer import LiveRestorer, Mix
 
-__all__ = ["Mix", "StreamingRestorer"]
+__all__ = ["LiveRestorer", "Mix"]

@@ -16,7 +16,7 @@ from timbre.errors import AudioError, ConfigError
 from timbre.models import CAUSAL
 from timbre.restore.files import refuse_same
 from timbre.restore.live import pcm as raw_pcm
-from timbre.restore.live.restorer import Mix, StreamingRestorer, restore_blocks
+from timbre.restore.live.restorer import LiveRestorer, Mix, restore_blocks
 from timbre.storage import STANDARD
 
 USUAL_ENCODING = "s16le"
@@ -82,11 +82,11 @@ def _file(options: argparse.Namespace, mix: Mix) -> None:
         )
 
 
-def _restorer(options: argparse.Namespace, channels: int, mix: Mix) -> StreamingRestorer:
+def _restorer(options: argparse.Namespace, channels: int, mix: Mix) -> LiveRestorer:
     denoise: bool | DeepFilterNet3 = not options.no_denoise
     if denoise and options.denoiser_weights:
         denoise = DeepFilterNet3.load(options.denoiser_weights)
-    return StreamingRestorer.load(options.checkpoint, denoise, channels, mix, options.max_lift_db)
+    return LiveRestorer.load(options.checkpoint, denoise, channels, mix, options.max_lift_db)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -7,8 +7,9 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
+from timbre.audio import HOP
 from timbre.denoise.by_hop import ENDLESS, LATENCY_SAMPLES, TAP_FRAMES, TAPS
-from timbre.denoise.frontend import ERB_BANDS, FILTERED_BINS, HOP
+from timbre.denoise.frontend import ERB_BANDS, FILTERED_BINS
 from timbre.denoise.model import DeepFilterNet3
 from timbre.denoise.network import CHANNELS, FEATURE_LOOKAHEAD
 from timbre.restore.live.denoiser_front import FrontHop
@@ -27,15 +28,15 @@ from timbre.restore.live.denoiser_layers import (
 from timbre.restore.live.products import Array, GroupProduct, PatchProduct, sigmoid, tanh, through
 
 
-class FastDenoiserState(NamedTuple):
+class LiveDenoiserState(NamedTuple):
     """The streams, which change from call to call, and the signal's samples, once they are known."""
 
     streams: "list[DenoiserHop]"
     length: Tensor
 
 
-class FastDenoiserStep:
-    """`DenoiserStep` for single hops; longer pieces are taken hop by hop.
+class LiveDenoiser:
+    """`DenoiserByHop` for single hops; longer pieces are taken hop by hop.
 
     Takes the weights as they are now. A state can be used once, as the call changes it.
     """
@@ -45,12 +46,12 @@ class FastDenoiserStep:
     def __init__(self, model: DeepFilterNet3) -> None:
         self._weights = Weights(model)
 
-    def initial_state(self, batch: int) -> FastDenoiserState:
+    def initial_state(self, batch: int) -> LiveDenoiserState:
         """The state before the first hop of `batch` streams."""
         streams = [DenoiserHop(self._weights) for _ in range(batch)]
-        return FastDenoiserState(streams, torch.full((batch,), ENDLESS))
+        return LiveDenoiserState(streams, torch.full((batch,), ENDLESS))
 
-    def __call__(self, hops: Tensor, state: FastDenoiserState) -> tuple[Tensor, FastDenoiserState]:
+    def __call__(self, hops: Tensor, state: LiveDenoiserState) -> tuple[Tensor, LiveDenoiserState]:
         """Denoised (batch, hops · 480), late by `latency_samples`, and the next state."""
         denoised = np.empty(hops.shape, np.float32)
         lengths = state.length.tolist()

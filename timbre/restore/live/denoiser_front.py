@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from timbre.audio import HOP
 from timbre.denoise.frontend import (
     BINS,
     DECAY,
     ERB_BANDS,
     FILTERED_BINS,
-    HOP,
     INNOVATION,
     N_FFT,
     erb_band_widths,

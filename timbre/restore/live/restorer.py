@@ -13,9 +13,12 @@ from timbre.audio import HOP, SAMPLE_RATE, Wave, from_int16, gain, resample_bloc
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, CheckpointError
 from timbre.models import CAUSAL, Generator, load_generator
+from timbre.models.spectral import SpectralGenerator
+from timbre.models.wave_by_hop import WaveByHop
 from timbre.restore.hop_runner import HopRunner
-from timbre.restore.live.denoiser import FastDenoiserStep
-from timbre.restore.live.step import build_fast_step
+from timbre.restore.live.denoiser import LiveDenoiser
+from timbre.restore.live.spectral import LiveSpectral
+from timbre.restore.live.wave import LiveWave
 from timbre.restore.output import Output, check_finite
 
 
@@ -43,7 +46,7 @@ class Mix(Output):
 WHOLLY_RESTORED = Mix()
 
 
-class StreamingRestorer:
+class LiveRestorer:
     """Restores one live signal at 48 kHz; what comes out lines up with what went in.
 
     All that comes out, one piece behind the other, is as long as all that went in, and equals what
@@ -77,8 +80,8 @@ class StreamingRestorer:
         self._mix, self._gain = mix, gain(mix.input_gain_db)
         self._channels = channels
         self._hears_noisy = noisy_input and denoiser is not None
-        denoise = FastDenoiserStep(denoiser) if denoiser else None
-        repair = build_fast_step(generator) if generator else None
+        denoise = LiveDenoiser(denoiser) if denoiser else None
+        repair = build_live(generator) if generator else None
         self._denoise = HopRunner(denoise, channels) if denoise else None
         self._repair = HopRunner(repair, channels) if repair else None
         late = [step.latency_samples for step in (denoise, repair) if step is not None]
@@ -95,7 +98,7 @@ class StreamingRestorer:
         channels: int = 1,
         mix: Mix = WHOLLY_RESTORED,
         max_lift_db: float | None = None,
-    ) -> "StreamingRestorer":
+    ) -> "LiveRestorer":
         """Return a restorer from a checkpoint.
 
         Args:
@@ -176,8 +179,19 @@ class StreamingRestorer:
         return check_finite(result)
 
 
+def build_live(generator: Generator) -> LiveSpectral | LiveWave:
+    """Return a generator for a hop or a few at a time on a CPU, with its weights of now.
+
+    Raises:
+        ValueError: the generator looks ahead.
+    """
+    if isinstance(generator, SpectralGenerator):
+        return LiveSpectral(generator)
+    return LiveWave(WaveByHop(generator))
+
+
 def restore_blocks(
-    restorer: StreamingRestorer, blocks: Iterable[Wave], sample_rate: int
+    restorer: LiveRestorer, blocks: Iterable[Wave], sample_rate: int
 ) -> Iterator[Wave]:
     """Yield a signal restored, of the same rate and length, each part as soon as it can be known.
 

@@ -10,18 +10,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from timbre.audio import HOP
 from timbre.audio.spectra import COMPRESSION, sine_window
+from timbre.models.checks import check_causal
 from timbre.models.spectral import (
     CENTRE,
     FEATURE_FLOOR,
-    HOP,
     LEVEL_FLOOR,
     LEVEL_FRAMES,
     MAX_LOG_GAIN,
     ConvNextBlock,
     SpectralGenerator,
 )
-from timbre.models.spectral_by_hop import BINS, LOOKS_AHEAD, SCALE
+from timbre.models.spectral_by_hop import BINS, SCALE
 from timbre.restore.live.levels import LiveLevel, Spectrum, Spread, add_up, power_of
 from timbre.restore.live.limits import LiveLimits
 from timbre.restore.live.products import Array, RowProduct, tanh
@@ -31,14 +32,14 @@ LOG_POWER_FLOOR = 2 * math.log(FEATURE_FLOOR)
 EPSILON = 1e-6  # of every norm
 
 
-class FastSpectralState(NamedTuple):
+class LiveSpectralState(NamedTuple):
     """The streams, which change from call to call."""
 
     streams: "list[SpectralHop]"
 
 
-class FastSpectralStep:
-    """`SpectralStep` for single hops; longer pieces are taken hop by hop.
+class LiveSpectral:
+    """`SpectralByHop` for single hops; longer pieces are taken hop by hop.
 
     Takes the weights as they are now. A state can be used once, as the call changes it.
 
@@ -51,14 +52,14 @@ class FastSpectralStep:
     def __init__(self, generator: SpectralGenerator) -> None:
         self._weights = Weights(generator)
 
-    def initial_state(self, batch: int) -> FastSpectralState:
+    def initial_state(self, batch: int) -> LiveSpectralState:
         """Return the state before the first hop of ``batch`` streams."""
-        return FastSpectralState([SpectralHop(self._weights) for _ in range(batch)])
+        return LiveSpectralState([SpectralHop(self._weights) for _ in range(batch)])
 
     def __call__(
-        self, hops: Tensor, state: FastSpectralState, noisy: Tensor | None = None
-    ) -> tuple[Tensor, FastSpectralState]:
-        """Return what :meth:`SpectralStep.forward` does, to rounding."""
+        self, hops: Tensor, state: LiveSpectralState, noisy: Tensor | None = None
+    ) -> tuple[Tensor, LiveSpectralState]:
+        """Return what :meth:`SpectralByHop.forward` does, to rounding."""
         restored = np.empty(hops.shape, np.float32)
         for row, stream in enumerate(state.streams):
             for first in range(0, hops.shape[1], HOP):
@@ -72,10 +73,9 @@ class Weights:
     """The generator's weights, in the order in which single frames read them."""
 
     def __init__(self, generator: SpectralGenerator) -> None:
-        if generator.latency_samples >= N_FFT:
-            raise ValueError(LOOKS_AHEAD)
+        check_causal(generator.latency_samples)
         path = generator.noisy_path
-        # In double precision for the reason in `SpectralStep.analyse`.
+        # In double precision for the reason in `SpectralByHop.analyse`.
         self.analysis: NDArray[np.float64] = (sine_window(HOP) / SCALE).numpy()
         self.synthesis: Array = (sine_window(HOP) * SCALE).float().numpy()
         self.hears_noisy = path is not None

@@ -9,34 +9,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timbre.audio import HOP
 from timbre.models.wave import (
     INPUT_GAIN,
-    STRIDE,
     Convolution,
     DecoderLevel,
     EncoderLevel,
     Residual,
     TransposedConvolution,
 )
-from timbre.models.wave_by_hop import Memory, WaveState, WaveStep, spill
+from timbre.models.wave_by_hop import Memory, WaveByHop, WaveState, spill
 from timbre.restore.live.products import RowProduct
 
 
-class FastWaveStep:
-    """`WaveStep` computed another way; the order within its states is another, too.
+class LiveWave:
+    """`WaveByHop` computed another way; the order within its states is another, too.
 
     Takes the weights as they are now, weight norms folded, and copies them.
     """
 
-    def __init__(self, step: WaveStep) -> None:
+    def __init__(self, step: WaveByHop) -> None:
         self.step, self.latency_samples = step, step.latency_samples
         generator = step.generator
         self._first = Patches.of(generator.first)
         noisy = generator.first_noisy
         self._first_noisy = None if noisy is None else Patches.of(noisy)
-        self._encoder = [FastEncoderLevel(level) for level in generator.encoder]  # type: ignore[arg-type]
-        self._middle = [FastResidual(block) for block in generator.middle]  # type: ignore[arg-type]
-        self._decoder = [FastDecoderLevel(level) for level in reversed(generator.decoder)]  # type: ignore[arg-type]
+        self._encoder = [LiveEncoderLevel(level) for level in generator.encoder]  # type: ignore[arg-type]
+        self._middle = [LiveResidual(block) for block in generator.middle]  # type: ignore[arg-type]
+        self._decoder = [LiveDecoderLevel(level) for level in reversed(generator.decoder)]  # type: ignore[arg-type]
         self._last = Patches.of(generator.last)
 
     def initial_state(self, batch: int) -> WaveState:
@@ -46,7 +46,7 @@ class FastWaveStep:
     def __call__(
         self, hops: Tensor, state: WaveState, noisy: Tensor | None = None
     ) -> tuple[Tensor, WaveState]:
-        """Return what :meth:`WaveStep.forward` does, to rounding."""
+        """Return what :meth:`WaveByHop.forward` does, to rounding."""
         memory = Memory(state.past)
         hidden = self._first(hops[..., None] * INPUT_GAIN, memory)
         if self._first_noisy is not None:
@@ -61,7 +61,7 @@ class FastWaveStep:
         for up, skip in zip(self._decoder, reversed(skips), strict=True):
             hidden = up(hidden, skip, memory)
         change = self._last(hidden, memory)[..., 0]
-        seen = state.seen + hops.shape[1] // STRIDE
+        seen = state.seen + hops.shape[1] // HOP
         return torch.add(hops, change, alpha=1 / INPUT_GAIN), WaveState(memory.next_past(), seen)
 
 
@@ -101,7 +101,7 @@ class Patches(NamedTuple):
         return rows.view(batch, time // self.stride, -1)
 
 
-class FastResidual:
+class LiveResidual:
     """`Residual`."""
 
     def __init__(self, block: Residual) -> None:
@@ -117,12 +117,12 @@ class FastResidual:
         return hidden + change.view_as(hidden)
 
 
-class FastEncoderLevel:
+class LiveEncoderLevel:
     """`EncoderLevel`."""
 
     def __init__(self, level: EncoderLevel) -> None:
         *residuals, activation, down = level.layers
-        self._residuals = [FastResidual(block) for block in residuals]  # type: ignore[arg-type]
+        self._residuals = [LiveResidual(block) for block in residuals]  # type: ignore[arg-type]
         self._slopes, self._down = _slopes(activation), Patches.of(down)  # type: ignore[arg-type]
 
     def __call__(self, hidden: Tensor, memory: Memory) -> Tensor:
@@ -132,7 +132,7 @@ class FastEncoderLevel:
         return self._down(_bent(hidden, self._slopes), memory)
 
 
-class FastDecoderLevel:
+class LiveDecoderLevel:
     """`DecoderLevel`."""
 
     def __init__(self, level: DecoderLevel) -> None:
@@ -147,7 +147,7 @@ class FastDecoderLevel:
             (up.convolution.bias.repeat(up.stride), weight.new_zeros(up.stride * self._channels))
         )
         self._product = RowProduct(weight.permute(2, 1, 0).flatten(0, 1), bias)
-        self._residuals = [FastResidual(block) for block in level.residuals]  # type: ignore[arg-type]
+        self._residuals = [LiveResidual(block) for block in level.residuals]  # type: ignore[arg-type]
 
     def __call__(self, hidden: Tensor, skip: Tensor, memory: Memory) -> Tensor:
         """Return ``(batch, time * stride, outputs)``, the shape of ``skip``."""
