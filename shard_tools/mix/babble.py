@@ -55,8 +55,8 @@ def draw_babbles(
     babbles = []
     for number in range(count):
         rng = np.random.default_rng([*seed, number])
-        wanted = int(rng.integers(USUAL_VOICES[0], USUAL_VOICES[1] + 1))
-        chosen = rng.choice(len(owners), min(wanted, len(owners)), replace=False)
+        count_of_voices = int(rng.integers(USUAL_VOICES[0], USUAL_VOICES[1] + 1))
+        chosen = rng.choice(len(owners), min(count_of_voices, len(owners)), replace=False)
         voices = tuple(
             Voice(
                 int(rng.choice(clips_of[owners[owner]])),

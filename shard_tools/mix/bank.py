@@ -48,14 +48,14 @@ class Bank:
     def stretch(self, number: int, start: int, samples: int) -> Wave:
         """Return ``samples`` of a recording from ``start`` on, as :func:`mix.loop` would of all of it.
 
-        What is not heard is not converted: an hour of noise costs as little as a minute.
+        Only the stretch is converted, so an hour of noise costs as little as a minute.
         """
         recording = self._recording(number)
         start %= len(recording)
         beyond = start + samples - len(recording)
         if beyond <= 0:
             return _to_float(recording[start : start + samples])
-        # It goes round once at most; what lies between its last and its first part is not heard.
+        # It goes round once at most; the stretch has nothing of what lies between.
         head, tail = beyond + 2 * mix.FADE, min(start, len(recording) - 2 * mix.FADE)
         if head < tail:
             recording = np.concatenate([recording[:head], recording[tail:]])

@@ -39,8 +39,8 @@ def coloured(wave: Wave, colour: Colour) -> Wave:
 def _gains(hz: NDArray[np.float64], colour: Colour) -> NDArray[np.float64]:
     gains = np.ones_like(hz)
     if colour.gains_db:
-        heard = np.log(np.maximum(hz, CORNERS_HZ[0]))
-        gains *= 10 ** (np.interp(heard, np.log(CORNERS_HZ), colour.gains_db) / 20)
+        log_hz = np.log(np.maximum(hz, CORNERS_HZ[0]))
+        gains *= 10 ** (np.interp(log_hz, np.log(CORNERS_HZ), colour.gains_db) / 20)
     if colour.low_pass_hz is not None:
         past = np.clip((hz - colour.low_pass_hz) / TRANSITION_HZ + 1, 0, 1)
         gains *= 0.5 + 0.5 * np.cos(np.pi * past)

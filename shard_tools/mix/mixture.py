@@ -17,7 +17,7 @@ PEAK = 0.99
 FADE = 960
 # What every layer is brought to before its own gain.
 LAYER_LEVEL_DB = -30.0
-# What is quieter counts as silence: raised to a level that is heard, it would be 16-bit steps.
+# What is quieter counts as silence: raised to the level of a noise, it would be 16-bit steps.
 QUIETEST_DB = -80.0
 
 
@@ -73,9 +73,9 @@ class Mixture(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """What is heard of a recording ``(samples,)``, from which sample on, and its gain against others."""
+    """A stretch of a recording ``(samples,)``, the sample it starts at, and its gain against others."""
 
-    heard: Wave
+    wave: Wave
     start: int
     gain_db: float
 
@@ -101,7 +101,7 @@ def loop(noise: Wave, start: int, samples: int) -> Wave:
 
 
 def start_that_sounds(
-    hear: Callable[[int], Wave], length: int, start: int, lead_in: int
+    stretch: Callable[[int], Wave], length: int, start: int, lead_in: int
 ) -> tuple[int, Wave]:
     """Return the first start from ``start`` on that gives a piece with sound in it, and what it gives.
 
@@ -109,31 +109,31 @@ def start_that_sounds(
     stays where it was.
 
     Args:
-        hear: returns what is heard from a start on, ``(samples,)``, as :func:`loop` does.
+        stretch: returns what follows a start, ``(samples,)``, as :func:`loop` does.
         length: of the recording, in samples.
         start: where to begin.
-        lead_in: what is heard before the piece; sound in it does not count.
+        lead_in: samples before the piece; sound in them does not count.
     """
-    first = hear(start)
+    first = stretch(start)
     step = len(first) - lead_in
     for after in range(0, length, step):
         place = (start + after) % length
-        heard = hear(place) if after else first
-        if min(audio.level_db(heard), audio.level_db(heard[lead_in:])) > QUIETEST_DB:
-            return place, heard
+        wave = stretch(place) if after else first
+        if min(audio.level_db(wave), audio.level_db(wave[lead_in:])) > QUIETEST_DB:
+            return place, wave
     return start, first
 
 
 def layer(layers: Sequence[Layer], samples: int) -> Wave:
     """Return the sum ``(samples,)`` of recordings, each at its gain above a common level.
 
-    The common level is that of what is heard; a layer that is silent is left out.
+    All layers have one level before their gains. A silent layer adds nothing.
     """
     total = np.zeros(samples, np.float32)
-    for heard, _, gain_db in layers:
-        level_db = audio.level_db(heard)
+    for wave, _, gain_db in layers:
+        level_db = audio.level_db(wave)
         if level_db > QUIETEST_DB:
-            total += heard * np.float32(audio.gain(LAYER_LEVEL_DB + gain_db - level_db))
+            total += wave * np.float32(audio.gain(LAYER_LEVEL_DB + gain_db - level_db))
     return total
 
 
@@ -144,7 +144,7 @@ def mix(speech: Wave, target: Wave, noise: Wave, request: Request) -> Mixture | 
     speech or no noise to scale.
 
     Args:
-        speech: ``(samples,)`` what is heard without the noise: reverberant, in a room.
+        speech: ``(samples,)`` of the noisy side without its noise: reverberant, in a room.
         target: ``(samples,)`` what the network is to give back.
         noise: ``(samples,)``.
         request: the ratio and level, and where the piece begins.

@@ -1,4 +1,4 @@
-"""Rooms: speech through an impulse response, kept in time with the direct path."""
+"""Rooms: speech through an impulse response, in time with the direct path."""
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -13,7 +13,7 @@ class ReverbConfig:
     """How many pairs are reverberant, and how much of the room the target keeps."""
 
     share: Fraction = 0.15
-    # Rooms made by shard_tools.rooms, beside the measured ones of `rir`, and the share of
+    # Rooms that shard_tools.mix.rooms simulates, beside the measured ones of `rir`, and the share of
     # reverberant pairs that are in one of them.
     simulated_rooms: Natural = 0
     simulated_share: Fraction = 0.5
@@ -25,7 +25,7 @@ class ReverbConfig:
 def prepare(rir: Wave) -> tuple[Wave, int]:
     """Return a response scaled to a direct path of 1, and the sample at which that path arrives.
 
-    The strongest arrival is taken for the direct path. In 10 of 35 responses at hand something
+    The strongest arrival counts as the direct path. In 10 of 35 responses at hand something
     weaker comes 1 to 30 ms before, but the first arrival by ISO 3382's threshold is often none at
     all, and speech lies no better on it.
     """

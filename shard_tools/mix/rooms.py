@@ -131,13 +131,13 @@ def _images(room: Room, rng: np.random.Generator) -> tuple[Floats, Floats]:
     box.add_source(room.source)
     box.add_microphone(room.microphone)
     box.image_source_model()
-    found = box.sources[0]
-    places = found.images.astype(np.float64)
+    source = box.sources[0]
+    places = source.images.astype(np.float64)
     moves = rng.uniform(-DISPLACEMENT_METRES, DISPLACEMENT_METRES, places.shape)
-    places += np.where(found.orders > 0, moves, 0.0)
+    places += np.where(source.orders > 0, moves, 0.0)
     distances = np.sqrt(np.sum((places - np.reshape(room.microphone, (3, 1))) ** 2, axis=0))
-    heard = distances <= _farthest(room)
-    return distances[heard], found.damping[0, heard] / distances[heard]
+    near = distances <= _farthest(room)
+    return distances[near], source.damping[0, near] / distances[near]
 
 
 def _farthest(room: Room) -> float:

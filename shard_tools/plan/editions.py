@@ -17,7 +17,7 @@ from shard_tools.executors.share import Share
 from shard_tools.plan.kinds import split_kinds
 from shard_tools.plan.plan import SPLITS, make_plan, plan_size, split_names
 from shard_tools.scan.catalogue import Clip, dump_rows, load_rows
-from shard_tools.scan.scan import Run, scan, tell_refused
+from shard_tools.scan.scan import Run, print_refused, scan
 from shard_tools.scan.sources import ROLES
 from timbre import shards, storage
 from timbre.command import say
@@ -90,7 +90,7 @@ def begin_edition(
     scanned = scan(config, run, share)
     known = {clip.sha256 for edition in earlier for clip in edition.clips["speech"]}
     new = [clip for clip in scanned["speech"] if clip.sha256 not in known]
-    tell_refused(scanned, known if earlier else set())
+    print_refused(scanned, known if earlier else set())
     if earlier and all(clip.refused for clip in new):
         return None
     clips = {role: tuple(rows) for role, rows in scanned.items()}
@@ -251,9 +251,9 @@ def _publish(
 def _load_catalogue(output: str, record: PlanRecord, role: str) -> tuple[Clip, ...]:
     url = _catalogue_url(output, role, record.edition)
     data = storage.read(url)
-    if (found := storage.sha256(data)) != record.catalogues[role]:
+    if (sha256 := storage.sha256(data)) != record.catalogues[role]:
         raise ShardError(
-            f"{url}: sha256 {found}, but the plan was made with {record.catalogues[role]}"
+            f"{url}: sha256 {sha256}, but the plan was made with {record.catalogues[role]}"
         )
     return tuple(load_rows(data, url))
 

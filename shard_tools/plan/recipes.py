@@ -119,12 +119,12 @@ def _varied(rng: np.random.Generator, recipe: Recipe, pools: Pools, settings: Se
     """Return a recipe with its variety; by default it is as it was."""
     variety = settings.variety
     speech = draw_speech(rng, variety, settings.target)
-    noises, made = draw_noises(rng, recipe.noises, variety)
+    recordings, inventions = draw_noises(rng, recipe.noises, variety)
     return recipe._replace(
-        noises=noises,
+        noises=recordings,
         variety=Variety(
             speech,
-            made,
+            inventions,
             draw_noise_colour(rng, variety),
             draw_change(rng, pools.noises, variety),
             draw_hiss(rng, variety),

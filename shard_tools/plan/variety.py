@@ -109,14 +109,15 @@ def draw_noises(
     rng: np.random.Generator, noises: Sequence[NoiseDraw], variety: VarietyConfig
 ) -> tuple[tuple[NoiseDraw, ...], tuple[MadeNoise, ...]]:
     """Return the recorded noises of a pair, altered, and the made-up ones that replace the others."""
-    recorded, made = [], []
+    recordings, inventions = [], []
     for noise in noises:
-        if (invented := _draw_made(rng, variety, noise.gain_db)) is not None:
-            made.append(invented)
-        recorded_one = _altered(rng, noise, variety)
-        if invented is None:
-            recorded.append(recorded_one)
-    return tuple(recorded), tuple(made)
+        invention = _draw_made(rng, variety, noise.gain_db)
+        recording = _altered(rng, noise, variety)
+        if invention is None:
+            recordings.append(recording)
+        else:
+            inventions.append(invention)
+    return tuple(recordings), tuple(inventions)
 
 
 def draw_change(
@@ -126,11 +127,13 @@ def draw_change(
     chance, pick, start = rng.random(3)
     gain_db = _between(rng, variety.noise_change_db)
     place = round(float(rng.uniform(*CHANGE_BETWEEN)), 6)
-    made = _draw_made(rng, variety, gain_db)
-    recorded = _altered(rng, NoiseDraw(pool[int(pick * len(pool))], float(start), gain_db), variety)
+    invention = _draw_made(rng, variety, gain_db)
+    recording = _altered(
+        rng, NoiseDraw(pool[int(pick * len(pool))], float(start), gain_db), variety
+    )
     if chance >= variety.noise_change_share:
         return None
-    return Change(place, None if made else recorded, made)
+    return Change(place, None if invention else recording, invention)
 
 
 def draw_noise_colour(rng: np.random.Generator, variety: VarietyConfig) -> Colour:

@@ -46,12 +46,12 @@ def scan(config: PrepConfig, run: Run, share: Share) -> dict[str, list[Clip]]:
     the work when they run at once, and each gets through it when it runs alone.
     """
     rules = {"speech": SpeakerRule(config.clips.speaker_level, config.clips.speaker_pattern)}
-    given = {role: getattr(config, role) for role in ROLES}
+    origins = {role: getattr(config, role) for role in ROLES}
     files = {
         role: list_files(open_source(source, role), role, rules.get(role, SpeakerRule()))
         if source
         else []
-        for role, source in given.items()
+        for role, source in origins.items()
     }
     parts = [part for role in ROLES for part in cut_into_parts(files[role], role)]
     folder = storage.join(config.output, PARTS)
@@ -80,18 +80,16 @@ def scan(config: PrepConfig, run: Run, share: Share) -> dict[str, list[Clip]]:
     return rows
 
 
-def tell_refused(scanned: Mapping[str, Sequence[Clip]], known: set[str]) -> None:
+def print_refused(scanned: Mapping[str, Sequence[Clip]], known: set[str]) -> None:
     """Print a line for each role and reason with the clips that are left out and not yet known."""
     for role, clips in scanned.items():
         reasons: dict[str, list[str]] = {}
         for clip in clips:
             if clip.refused and clip.sha256 not in known:
-                told = clip.path if clip.detail is None else f"{clip.path} ({clip.detail})"
-                reasons.setdefault(clip.refused, []).append(told)
-        for reason, told_of in sorted(reasons.items()):
-            say(
-                f"{role}: left out as {reason}: {len(told_of)} of {len(clips)}: {_shorten(told_of)}"
-            )
+                line = clip.path if clip.detail is None else f"{clip.path} ({clip.detail})"
+                reasons.setdefault(clip.refused, []).append(line)
+        for reason, lines in sorted(reasons.items()):
+            say(f"{role}: left out as {reason}: {len(lines)} of {len(clips)}: {_shorten(lines)}")
 
 
 def _judge(
