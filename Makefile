@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv peers demo test lint bench
+.PHONY: venv peers demo test lint bench speedrun
 
 venv: .venv/.made
 
@@ -43,3 +43,20 @@ bench: venv
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.restore
+
+# From a raw corpus to the released checkpoints and their figures, over days, at the lowest priority.
+# Every step goes on where it was stopped. corpus/manifest.jsonl is the development data's; see
+# benchmarks/results/speedrun.md.
+SLOWLY := OMP_NUM_THREADS=1 nice -n 19 $(BIN)/timbre
+CAUSAL := generator.causal=true
+speedrun: venv
+	$(SLOWLY) prep configs/prep_release.yaml
+	$(SLOWLY) train configs/train_release.yaml
+	$(SLOWLY) train configs/tune_release.yaml init_from=runs/release/best.safetensors
+	$(SLOWLY) train configs/train_release.yaml $(CAUSAL) loss.waveform=5 run_dir=runs/release_causal
+	$(SLOWLY) train configs/tune_release.yaml $(CAUSAL) init_from=runs/release_causal/best.safetensors \
+		run_dir=runs/tuned_causal
+	$(SLOWLY) evaluate offline=runs/tuned/best.safetensors causal=runs/tuned_causal/best.safetensors \
+		df3+10% --data shards/release --out runs/evaluated
+	$(SLOWLY) evaluate offline=runs/tuned/best.safetensors causal=runs/tuned_causal/best.safetensors \
+		--stress --out runs/stressed
