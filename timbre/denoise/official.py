@@ -8,12 +8,10 @@ from torch import Tensor, nn
 from timbre.denoise.network import ChannelAffine, Network
 from timbre.errors import CheckpointError
 
-Shape = tuple[int, ...]
-
 # For each block `df.modules.Conv2dNormAct`: the place of its first convolution (1 behind padding in
 # time), and the shapes of its convolutions. The batch norm follows them.
-DEPTHWISE: list[Shape] = [(64, 1, 1, 3), (64, 64, 1, 1)]
-BLOCKS: dict[str, tuple[int, list[Shape]]] = {
+DEPTHWISE: list[tuple[int, ...]] = [(64, 1, 1, 3), (64, 64, 1, 1)]
+BLOCKS: dict[str, tuple[int, list[tuple[int, ...]]]] = {
     "enc.erb_conv0": (1, [(64, 1, 3, 3)]),
     "enc.erb_conv1": (0, DEPTHWISE),
     "enc.erb_conv2": (0, DEPTHWISE),
@@ -37,26 +35,26 @@ NORM_EPSILON = 1e-5
 
 
 def official_name(name: str) -> str:
-    """The checkpoint's name for a parameter of `Network` outside the convolution blocks."""
+    """Return the checkpoint's name for a parameter of ``Network`` outside the convolution blocks."""
     in_sequence = "linear_" in name or "df_fc_emb" in name or "df_out" in name
     return name.removesuffix("weight") + "0.weight" if in_sequence else name
 
 
 def convolution_names(block: str) -> tuple[list[str], str]:
-    """The checkpoint's names of a block's convolution weights, and the prefix of its batch norm."""
+    """Return the checkpoint's names of a block's convolution weights, and its norm's prefix."""
     first, shapes = BLOCKS[block]
     last = first + len(shapes)
     return [f"{block}.{place}.weight" for place in range(first, last)], f"{block}.{last}"
 
 
-def network_layout() -> dict[str, Shape]:
-    """Name and shape of all that `Network` loads."""
+def network_layout() -> dict[str, tuple[int, ...]]:
+    """Return name and shape of all that ``Network`` loads."""
     return {name: tuple(tensor.shape) for name, tensor in Network().state_dict().items()}
 
 
-def checkpoint_layout() -> dict[str, Shape]:
-    """Name and shape of all that an official checkpoint must hold."""
-    layout: dict[str, Shape] = {}
+def checkpoint_layout() -> dict[str, tuple[int, ...]]:
+    """Return name and shape of all that an official checkpoint must hold."""
+    layout: dict[str, tuple[int, ...]] = {}
     for block, (_, shapes) in BLOCKS.items():
         names, norm = convolution_names(block)
         layout.update(zip(names, shapes, strict=True))
@@ -69,27 +67,44 @@ def checkpoint_layout() -> dict[str, Shape]:
     return layout
 
 
-def check_layout(tensors: Mapping[str, object], expected: dict[str, Shape], origin: str) -> None:
-    """Refuse tensors whose names or shapes differ from those expected, naming the first ones."""
-    found = {
-        name: tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-        for name, tensor in tensors.items()
+def check_layout(
+    tensors: Mapping[str, object], expected: dict[str, tuple[int, ...]], origin: str
+) -> None:
+    """Raise CheckpointError unless these are the expected tensors; it names the first that differ."""
+    kinds = {
+        name: _kind(tensor)
+        for name, tensor in ((str(name), tensor) for name, tensor in tensors.items())
         if not name.startswith(UNUSED) and not name.endswith("num_batches_tracked")
     }
     faults = [
-        f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'no such tensor')}"
-        for name in sorted(found.keys() | expected.keys())
-        if found.get(name) != expected.get(name)
+        f"{name} is {kinds.get(name, 'missing')}, expected {expected.get(name, 'no such tensor')}"
+        for name in sorted(kinds.keys() | expected.keys())
+        if kinds.get(name) != expected.get(name)
     ]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise CheckpointError(f"{origin} is not DeepFilterNet3: {'; '.join(faults[:3])}{more}")
 
 
-def fold(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """State of `Network` from an official checkpoint with the layout `checkpoint_layout`.
+def _kind(tensor: object) -> tuple[int, ...] | str:
+    """Return the shape of a dense tensor of finite real numbers, and of all else what it is."""
+    if not isinstance(tensor, Tensor):
+        return type(tensor).__name__
+    if tensor.layout != torch.strided or tensor.is_nested or not tensor.is_cpu:
+        return "not dense"
+    if not tensor.is_floating_point():
+        return str(tensor.dtype)
+    # More elements than memory holds: one value that stands for many.
+    whole = tensor.untyped_storage().nbytes() >= tensor.nbytes
+    if whole and not tensor.isfinite().all():
+        return "not finite"
+    return tuple(tensor.shape)
 
-    Each block becomes one convolution with bias. Folded in float64 and rounded once.
+
+def fold(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state of ``Network`` from an official checkpoint of the layout that was checked.
+
+    Each block becomes one convolution with bias, computed in float64 and rounded once.
     """
     network = Network()
     state: dict[str, Tensor] = {}
@@ -112,7 +127,7 @@ def fold(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fold_weights(layer: nn.Module, weights: list[Tensor], scale: Tensor) -> Tensor:
-    """One dense convolution weight from a depthwise (or only) and a 1x1 one, scaled per channel."""
+    """Return one dense convolution weight from a depthwise (or only) and a 1x1 one, scaled."""
     if isinstance(layer, ChannelAffine):
         return weights[0].reshape(-1, 1, 1) * scale[:, None, None]
     # Weights are (outputs, inputs, …), those of transposed convolutions (inputs, outputs, …).
@@ -125,7 +140,7 @@ def fold_weights(layer: nn.Module, weights: list[Tensor], scale: Tensor) -> Tens
 
 
 def densify(weight: Tensor, groups: int) -> Tensor:
-    """A grouped convolution's weight (n, m / groups, …) with its zeros written out: (n, m, …)."""
+    """Return a grouped convolution's weight ``(n, m / groups, …)`` with its zeros: ``(n, m, …)``."""
     blocks = torch.unflatten(weight, 0, (groups, -1))
     dense = blocks.new_zeros(groups, blocks.shape[1], groups, *blocks.shape[2:])
     group = torch.arange(groups)

