@@ -1,6 +1,7 @@
 """Which pairs are measured, and what is known of them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,34 @@ def test_changed_data_is_noticed(tmp_path: Path) -> None:
     before = evaluate.cases.open_data(manifest, "val").version
     change_manifest(manifest, version=2)
     assert evaluate.cases.open_data(manifest, "val").version != before
+
+
+def test_names_of_others_are_bounded_and_printable_in_all_that_is_written(tmp_path: Path) -> None:
+    """A speaker of a megabyte, and a file name whose bytes are no UTF-8."""
+    names = ["a" * 1_000_000, "a" * 1_000_000 + "b", "\x1b[31mred", "<script>"]
+    pairs = [
+        {**pair, "pair.json": {"alignment_offset": 0, "speaker": name}}
+        for pair, name in zip(foreign_pairs(0, 4), names, strict=True)
+    ]
+    write_foreign(tmp_path / "data/val/a.tar", pairs)
+    assert run("none", str(tmp_path / "data"), tmp_path / "out")["speakers"] == 4
+    for file in (tmp_path / "out").iterdir():
+        if file.suffix == ".html":
+            continue
+        text = file.read_text(encoding="utf-8")
+        assert len(text) < 100_000 and "\x1b" not in text, file
+    lines = lines_of(tmp_path / "out/pairs.csv")
+    speakers = {line["speaker"] for line in lines}
+    assert len(speakers) == 4 and "\\x1b[31mred" in speakers
+    assert max(map(len, speakers)) <= 200
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "a" * 300 not in page and str(tmp_path) not in page
+
+
+def test_a_file_whose_name_is_no_utf_8_is_measured(tmp_path: Path) -> None:
+    data = Path(noisy_folder(tmp_path / "data"))
+    for side in ("noisy", "clean"):
+        (data / side / "a/0.wav").rename(os.fsdecode(os.fsencode(data / side) + b"/a/\xe9.wav"))
+    assert run("none", str(data), tmp_path / "out")["pairs"] == 1
+    (line, *_) = lines_of(tmp_path / "out/pairs.csv")
+    assert line["pair"] == "a/\\udce9.wav"

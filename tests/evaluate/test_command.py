@@ -30,15 +30,19 @@ def test_figures_whose_package_is_missing_are_left_out_and_named_once(
     assert "pesq: PESQ needs the package" in capsys.readouterr().err
 
 
-def test_the_terminal_shows_every_system_and_verdict(
+def test_the_terminal_shows_the_verdict_and_a_table_that_fits(
     manifest: str, improved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(str(improved.parent / "g.safetensors"), manifest, tmp_path)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    head = next(line for line in lines if line[:1] == ["figure"])
-    assert head[-7:] == ["df3", "restored", "restored", "-", "df3", "restored", "is"]
-    rows = [line for line in lines if line[:1] == ["lsd_0_8k"]]
-    assert rows and rows[0][-1] == "better"
+    name = "a_run_with_a_very_long_name"
+    run([f"{name}={improved.parent / 'g.safetensors'}"], manifest, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    (verdict,) = (line for line in lines if line.startswith(name) and " against " in line)
+    assert "HELPS against df3 over 8 pairs of 8 speakers. Better: " in verdict
+    head = next(n for n, line in enumerate(lines) if line.startswith("figure"))
+    table = lines[head : lines.index(f"written: {tmp_path}")]
+    assert all(len(line) <= 100 for line in table) and len(table) <= 13
+    row = next(line.split() for line in table if line.startswith("lsd_0_8k"))
+    assert row[-1] == "better"
 
 
 @pytest.mark.parametrize(

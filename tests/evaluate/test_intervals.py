@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from timbre.evaluate import intervals
-from timbre.evaluate.intervals import CONFIDENCE, Estimate, estimate, judge
+from timbre.evaluate.intervals import CONFIDENCE, Estimate, estimate, verdict
 
 
 def alone(values: object) -> Estimate:
@@ -85,7 +85,7 @@ def test_speakers_with_more_pairs_weigh_more() -> None:
 def test_one_speaker_has_a_mean_and_no_interval() -> None:
     found = estimate(np.array([1.0, 2.0]), ["a", "a"])
     assert found == Estimate(1.5, None, None, 2, 1, 0)
-    assert str(found) == "1.500" and judge(found, "higher") == "undecided"
+    assert str(found) == "1.500" and verdict(found, "higher") == "undecided"
 
 
 def test_pairs_without_a_figure_are_left_out_and_counted() -> None:
@@ -108,21 +108,21 @@ def test_a_verdict_takes_the_direction_of_the_figure_into_account(
     better: intervals.Direction, good: float
 ) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 50)
-    assert judge(alone(good + noise), better) == "better"
-    assert judge(alone(-good + noise), better) == "worse"
-    assert judge(alone(noise - noise.mean()), better) == "undecided"
+    assert verdict(alone(good + noise), better) == "better"
+    assert verdict(alone(-good + noise), better) == "worse"
+    assert verdict(alone(noise - noise.mean()), better) == "undecided"
 
 
 def test_too_few_speakers_give_no_verdict_even_if_they_agree() -> None:
     agreed = [1.0, 1.1, 0.9, 1.2, 1.0, 1.05]
-    assert judge(alone(agreed), "higher") == "better"
-    assert judge(alone(agreed[:4]), "higher") == "better"
-    assert judge(alone(agreed[:3]), "higher") == "undecided"
-    assert judge(estimate(np.array(agreed), [*"aabbcc"]), "higher") == "undecided"
+    assert verdict(alone(agreed), "higher") == "better"
+    assert verdict(alone(agreed[:4]), "higher") == "better"
+    assert verdict(alone(agreed[:3]), "higher") == "undecided"
+    assert verdict(estimate(np.array(agreed), [*"aabbcc"]), "higher") == "undecided"
 
 
 def test_a_difference_as_small_as_rounding_gives_no_verdict_however_sure_it_is() -> None:
     rounding = 1e-5 + np.random.default_rng(0).normal(0, 1e-7, 50)
-    assert judge(alone(rounding), "lower") == "undecided"
-    assert judge(alone(1000 * rounding), "lower") == "worse"
+    assert verdict(alone(rounding), "lower") == "undecided"
+    assert verdict(alone(1000 * rounding), "lower") == "worse"
     assert str(alone(-rounding)) == "0.000 [0.000, 0.000]"

@@ -10,7 +10,12 @@ import pytest
 from tests.help.evaluations import GAIN_OF_TWO, PAIRS, lines_of, run, save_with_gain
 from tests.help.made_shards import make_shards
 from timbre import storage
+from timbre.evaluate.cases import Labels
+from timbre.evaluate.headline import headline
 from timbre.evaluate.intervals import Estimate
+from timbre.evaluate.measure import MAIN, Row
+from timbre.evaluate.summary import groups, summarise
+from timbre.evaluate.systems import TENTH
 from timbre.models.checkpoint import save_generator
 from timbre.models.generator import GeneratorConfig, build_generator
 from timbre.models.spectral import SpectralGenerator
@@ -103,3 +108,38 @@ def test_json_and_csv_agree(improved: Path) -> None:
 def test_without_a_checkpoint_the_denoiser_alone_is_measured(manifest: str, tmp_path: Path) -> None:
     metrics = run("none", manifest, tmp_path, "--max-pairs", "1")
     assert list(metrics["main"]["systems"]) == ["df3"] and metrics["main"]["minus_df3"] == {}
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(1.5, "fooled"), (3.0, "better")])
+def test_a_gain_that_mixing_noise_back_in_gives_too_is_no_proof(gain: float, expected: str) -> None:
+    """The mix gains 2 on each pair, and both differ from speaker to speaker."""
+    labels = Labels(None, None, None, None, None)
+    rows = [
+        Row(
+            str(number), 1.0, labels,
+            {MAIN: {
+                "df3": {"pesq": 1.0 + number},
+                TENTH: {"pesq": 3.0 + number},
+                "x": {"pesq": 1.0 + gain + 1.01 * number},
+            }},
+            [],
+        )
+        for number in range(8)
+    ]  # fmt: skip
+    (finding,) = summarise(rows, MAIN)
+    assert finding.verdicts == {TENTH: "better", "x": expected}
+    assert (expected == "fooled") == ("No better than df3+10%: pesq" in headline([finding], "x"))
+
+
+def test_pairs_are_grouped_by_how_good_df3_is_already() -> None:
+    labels = Labels(None, None, None, None, None)
+    rows = [
+        Row(str(pesq), 1.0, labels, {MAIN: {"df3": {"pesq": pesq}, "noisy": {"si_sdr": snr}}}, [])
+        for pesq, snr in [(1.2, -3.0), (2.7, 7.0), (2.9, 8.0), (math.nan, math.nan)]
+    ]
+    parted = groups(rows)
+    assert {name: [row.key for row in some] for name, some in parted["df3 pesq"].items()} == {
+        "under 1.5 MOS": ["1.2"],
+        "2.5 to 3 MOS": ["2.7", "2.9"],
+    }
+    assert list(parted["noisy si_sdr"]) == ["under 0 dB", "5 to 10 dB"]

@@ -4,16 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from timbre import storage
-from timbre.command import say
+from timbre.command import say, table
 from timbre.errors import WorkError
-from timbre.evaluate import cases, intervals, summary, tables
+from timbre.evaluate import cases, headline, intervals, summary, tables
 from timbre.evaluate.cases import Case, Labels
+from timbre.evaluate.intervals import FEWEST_SPEAKERS
 from timbre.evaluate.measure import HARM, HARM_ALONE, MAIN, Row, Setup, loaded_chains
+from timbre.evaluate.plain import plain_row, plain_tree, shown, without_folders
 from timbre.evaluate.report.example import Example
 from timbre.evaluate.report.page import Content, to_html
 from timbre.evaluate.stress import tables as stress_tables
 from timbre.evaluate.stress.harm import StressRow
-from timbre.evaluate.systems import BASELINE, CLEAN
+from timbre.evaluate.summary import Finding
+from timbre.evaluate.systems import BASELINE, CLEAN, MIX
 
 TITLES = {
     MAIN: "All pairs",
@@ -45,52 +48,82 @@ class Evaluation(NamedTuple):
 NOTHING = Evaluation({}, [], [], BASELINE)
 
 
+class Summary(NamedTuple):
+    """What all pairs say together: findings by condition, and by group and value."""
+
+    rows: Sequence[Row]
+    conditions: Mapping[str, Sequence[Finding]]
+    groups: Mapping[str, Mapping[str, Sequence[Finding]]]
+
+
 def publish(folder: str, evaluation: Evaluation | None, stress: Sequence[StressRow] | None) -> None:
     """Write all results, metrics.json last, and print the most important ones."""
     pairs = evaluation or NOTHING
-    measured = [row for row in pairs.rows if row.error is None]
-    conditions = {
-        name: findings for name in TITLES if (findings := summary.summarise(measured, name))
-    }
-    groups = {
-        group: {value: summary.summarise(some, MAIN) for value, some in values.items()}
-        for group, values in summary.groups(measured).items()
-    }
-    titled = {TITLES[name]: findings for name, findings in conditions.items()}
-    lines = list(_lines(pairs.facts))
-    content = Content(
-        lines, titled, groups, measured, pairs.examples, pairs.ranked_by, stress or []
-    )
-    texts = {"report.html": to_html(content)}
+    facts = plain_tree(pairs.facts)
+    summed = _summarise([plain_row(row) for row in pairs.rows if row.error is None])
+    texts = {"report.html": to_html(_content(pairs, facts, summed, stress or []))}
     if evaluation is not None:
-        texts["pairs.csv"] = tables.pairs_csv(measured)
-        texts["groups.csv"] = tables.groups_csv(groups)
+        texts["pairs.csv"] = tables.pairs_csv(summed.rows)
+        texts["groups.csv"] = tables.groups_csv(summed.groups)
     if stress:
         texts["stress.csv"] = stress_tables.to_csv(stress)
     for name, text in texts.items():
         storage.publish(storage.join(folder, name), text.encode())
     more = {"stress": stress_tables.to_tree(stress)} if stress else {}
-    tree = tables.to_json({**pairs.facts, **more}, conditions, groups)
+    tree = tables.to_json({**facts, **more}, summed.conditions, summed.groups)
     storage.publish(storage.join(folder, "metrics.json"), tree)
-    for name, findings in conditions.items():
-        say(f"\n{TITLES[name]}:\n{tables.to_text(tables.to_table(findings))}")
-    for value, findings in groups.get("bandwidth", {}).items():
-        say(f"\nOf voices {value}:\n{tables.to_text(tables.to_table(findings))}")
     if evaluation is not None:
-        say("\n" + "\n".join(lines))
-        few, fewest = len({summary.speaker_of(row) for row in measured}), intervals.FEWEST_SPEAKERS
-        if few < fewest:
-            say(
-                f"no verdicts: {few} speakers, and they need {fewest}; prep's val_ratio sets how many"
-            )
+        _print_pairs(facts, summed)
     if stress:
         _print_stress(stress)
 
 
+def _summarise(rows: Sequence[Row]) -> Summary:
+    conditions = {name: found for name in TITLES if (found := summary.summarise(rows, name))}
+    groups = {
+        group: {value: summary.summarise(some, MAIN) for value, some in values.items()}
+        for group, values in summary.groups(rows).items()
+    }
+    return Summary(rows, conditions, groups)
+
+
+def _content(
+    pairs: Evaluation, facts: Mapping[str, Any], summed: Summary, stress: Sequence[StressRow]
+) -> Content:
+    main = summed.conditions.get(MAIN, [])
+    verdicts = [*headline.headlines(main), *(stress_tables.headlines(stress) if stress else ())]
+    return Content(
+        verdicts,
+        [without_folders(line) for line in _lines(facts)],
+        {TITLES[name]: findings for name, findings in summed.conditions.items()},
+        summed.groups,
+        summed.rows,
+        pairs.examples,
+        pairs.ranked_by,
+        stress,
+    )
+
+
+def _print_pairs(facts: Mapping[str, Any], summed: Summary) -> None:
+    """Print the verdict and the key figures of every checkpoint; all else is in the files."""
+    say("\n".join(_lines(facts)))
+    main = summed.conditions.get(MAIN, [])
+    for system in headline.checkpoints(main) or [BASELINE]:
+        say("")
+        if system != BASELINE:
+            say(headline.headline(main, system))
+        say(table(headline.key_table(main, system), text_columns=2))
+    few, fewest = len({summary.speaker_of(row) for row in summed.rows}), FEWEST_SPEAKERS
+    if few < fewest:
+        say(f"no verdicts: {few} speakers, and they need {fewest}; prep's val_ratio sets how many")
+
+
 def _print_stress(rows: Sequence[StressRow]) -> None:
-    for line, system in zip(stress_tables.headlines(rows), stress_tables.judged(rows), strict=True):
+    lines = zip(stress_tables.headlines(rows), stress_tables.judged(rows), strict=True)
+    for line, system in lines:
         say(f"\n{line}")
-        say(tables.to_text(stress_tables.to_table(rows, system)))
+        if not MIX.fullmatch(system):
+            say(table(stress_tables.to_table(rows, system), text_columns=1))
 
 
 def choose_examples(
@@ -107,8 +140,9 @@ def choose_examples(
         outputs = {name: wave.numpy() for name, wave in chains.outputs(pair).items()}
         # All checkpoints of a long list would make a page of hundreds of megabytes.
         sides = dict(list(outputs.items())[:MOST_SIDES])
-        title = f"{row.key}: among the {end}, {what} {gain:.3f} dB"
-        yield Example(title, ", ".join(_known(row.labels)), {**sides, CLEAN: pair.clean.numpy()})
+        title = f"{shown(row.key)}: among the {end}, {what} {gain:.3f} dB"
+        known = ", ".join(_known(plain_row(row).labels))
+        yield Example(title, known, {**sides, CLEAN: pair.clean.numpy()})
 
 
 def count(rows: Sequence[Row]) -> dict[str, Any]:

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from timbre.evaluate import intervals
-from timbre.evaluate.cases import Labels
 from timbre.evaluate.figures import FIGURES
-from timbre.evaluate.intervals import Estimate, Verdict
-from timbre.evaluate.measure import Row
-from timbre.evaluate.systems import BASELINE, CLEAN
+from timbre.evaluate.intervals import Direction, Estimate, Verdict
+from timbre.evaluate.measure import MAIN, Row
+from timbre.evaluate.systems import BASELINE, CLEAN, MIX, NOISY, TENTH
 
 # Edges of the classes of signal-to-noise ratio, in dB.
 SNR_EDGES = (0, 5, 10, 15, 20, 30)
+PESQ_EDGES = (1.5, 2.0, 2.5, 3.0, 3.5)
 FULL_BAND_HZ = 20_000.0
 # Pairs of unknown speakers are taken for speakers of their own.
 UNKNOWN = "pair "
@@ -33,7 +33,8 @@ class Finding(NamedTuple):
 def summarise(rows: Sequence[Row], condition: str) -> list[Finding]:
     """Return what the rows say of every figure under a condition; no figures, no findings.
 
-    Differences are pair by pair, of pairs that have the figure on both sides.
+    Differences are pair by pair, of pairs that have the figure on both sides. A checkpoint is better
+    only if it also beats DF3 with a tenth of the noise mixed in, where that was measured.
     """
     rows = [row for row in rows if condition in row.values]
     speakers = [speaker_of(row) for row in rows]
@@ -53,7 +54,10 @@ def summarise(rows: Sequence[Row], condition: str) -> list[Finding]:
             s: intervals.estimate(columns[s] - columns[BASELINE], speakers) for s in compared
         }
         better = FIGURES[name].better
-        verdicts = {s: intervals.judge(change, better) for s, change in differences.items()}
+        verdicts = {s: intervals.verdict(change, better) for s, change in differences.items()}
+        if condition == MAIN and TENTH in columns:
+            for system in _won_from_noise(columns, verdicts, speakers, better):
+                verdicts[system] = "fooled"
         findings.append(Finding(name, means, differences, verdicts))
     return findings
 
@@ -68,16 +72,16 @@ def groups(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
 
     Only what parts them into several, and rows of which it is known.
     """
-    found: dict[str, dict[str, list[Row]]] = {}
-    for name, label in GROUPS.items():
-        told = [(label(row.labels), row) for row in rows]
-        values = sorted({value for value, _ in told if value is not None})
-        if len(values) > 1:
-            found[name] = {
-                text: [row for value, row in told if value == (place, text)]
-                for place, text in values
+    parted: dict[str, dict[str, list[Row]]] = {}
+    for name, value_of in GROUPS.items():
+        values = [(value_of(row), row) for row in rows]
+        known = sorted({value for value, _ in values if value is not None})
+        if len(known) > 1:
+            parted[name] = {
+                text: [row for value, row in values if value == (place, text)]
+                for place, text in known
             }
-    return found
+    return parted
 
 
 def rank(rows: Iterable[Row], system: str) -> list[tuple[float, Row]]:
@@ -87,7 +91,7 @@ def rank(rows: Iterable[Row], system: str) -> list[tuple[float, Row]]:
     """
     gains = []
     for row in rows:
-        main = row.values["main"]
+        main = row.values[MAIN]
         before = main.get(BASELINE, {}).get("mel_distance", math.nan)
         after = main.get(system, {}).get("mel_distance", math.nan)
         gain = -before if system == BASELINE else before - after
@@ -99,35 +103,63 @@ def rank(rows: Iterable[Row], system: str) -> list[tuple[float, Row]]:
 Value = tuple[float, str] | None  # where it stands among the others, and its name
 
 
-def _snr(labels: Labels) -> Value:
-    if labels.snr_db is None:
+def _class_of(value: float | None, edges: Sequence[float], unit: str) -> Value:
+    """Return between which edges a value lies; None where it is not known."""
+    if value is None or not math.isfinite(value):
         return None
-    place = int(np.searchsorted(SNR_EDGES, labels.snr_db, side="right"))
+    place = int(np.searchsorted(edges, value, side="right"))
     if place == 0:
-        return 0, f"under {SNR_EDGES[0]} dB"
-    if place == len(SNR_EDGES):
-        return place, f"over {SNR_EDGES[-1]} dB"
-    return place, f"{SNR_EDGES[place - 1]} to {SNR_EDGES[place]} dB"
+        return 0, f"under {edges[0]:g} {unit}"
+    if place == len(edges):
+        return place, f"over {edges[-1]:g} {unit}"
+    return place, f"{edges[place - 1]:g} to {edges[place]:g} {unit}"
 
 
-def _bandwidth(labels: Labels) -> Value:
-    if labels.bandwidth_hz is None:
+def _bandwidth(row: Row) -> Value:
+    if row.labels.bandwidth_hz is None:
         return None
-    full = labels.bandwidth_hz >= FULL_BAND_HZ
+    full = row.labels.bandwidth_hz >= FULL_BAND_HZ
     return (0, "of 20 kHz and more") if full else (1, "under 20 kHz")
+
+
+def _figure(row: Row, system: str, name: str) -> float:
+    return row.values.get(MAIN, {}).get(system, {}).get(name, math.nan)
 
 
 def _named(text: str | None) -> Value:
     return None if text is None else (0, text)
 
 
-GROUPS: Mapping[str, Callable[[Labels], Value]] = {
+GROUPS: Mapping[str, Callable[[Row], Value]] = {
     "bandwidth": _bandwidth,
-    "snr": _snr,
-    "noise": lambda labels: _named(labels.noise),
-    "speaker": lambda labels: _named(labels.speaker),
-    "room": lambda labels: _named(labels.room),
+    "snr": lambda row: _class_of(row.labels.snr_db, SNR_EDGES, "dB"),
+    # As the denoiser gets it, rooms and all.
+    "noisy si_sdr": lambda row: _class_of(_figure(row, NOISY, "si_sdr"), SNR_EDGES, "dB"),
+    # How good DF3 is already: where it is good there is most to lose.
+    "df3 pesq": lambda row: _class_of(_figure(row, BASELINE, "pesq"), PESQ_EDGES, "MOS"),
+    "noise": lambda row: _named(row.labels.noise),
+    "speaker": lambda row: _named(row.labels.speaker),
+    "room": lambda row: _named(row.labels.room),
 }
+
+
+def _won_from_noise(
+    columns: Mapping[str, NDArray[np.float64]],
+    verdicts: Mapping[str, Verdict],
+    speakers: Sequence[str],
+    better: Direction,
+) -> list[str]:
+    """Return the systems whose gain mixing noise back in would have given too."""
+    tenth = columns[TENTH]
+    return [
+        system
+        for system, verdict in verdicts.items()
+        if verdict == "better"
+        and system != NOISY
+        and not MIX.fullmatch(system)
+        and intervals.verdict(intervals.estimate(columns[system] - tenth, speakers), better)
+        != "better"
+    ]
 
 
 def _column(

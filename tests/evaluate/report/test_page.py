@@ -96,7 +96,7 @@ def content(rows: list[Row], examples: list[Example], facts: list[str]) -> Conte
         for group, values in summary.groups(rows).items()
     }
     main = {"All pairs": summary.summarise(rows, MAIN)}
-    return Content(facts, main, groups, rows, examples, "restored")
+    return Content(["restored HELPS"], facts, main, groups, rows, examples, "restored")
 
 
 @pytest.fixture(scope="module")

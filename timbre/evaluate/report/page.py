@@ -37,10 +37,11 @@ Cell = float | str | None
 class Content(NamedTuple):
     """All that a page shows.
 
-    ``conditions`` are findings by title, ``groups`` by what parts the pairs and its value;
+    ``verdicts`` are sentences, ``conditions`` are findings by title, ``groups`` by what parts the pairs and its value;
     ``ranked_by`` is the system whose gain in mel distance tells worst from best.
     """
 
+    verdicts: Sequence[str]
     facts: Sequence[str]
     conditions: Findings
     groups: Mapping[str, Findings]
