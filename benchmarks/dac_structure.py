@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from timbre.models.discriminators import Preset
 from timbre.train.gan.gan import DTYPES, Precision
-from timbre.train.losses import reconstruction as losses
+from timbre.train.losses import adversarial as losses
 from timbre.train.losses.reconstruction import LossConfig, ReconstructionLoss
 
 # The codec's own discriminators: full-width multi-period, and multi-band at three resolutions.

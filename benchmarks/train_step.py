@@ -30,8 +30,8 @@ from timbre.models.discriminators import DiscriminatorConfig, Discriminators, bu
 from timbre.stream import PairBatch
 from timbre.train.config import TrainConfig
 from timbre.train.gan.gan import Precision, unwrap
+from timbre.train.loop import train_step
 from timbre.train.run import Run, open_run
-from timbre.train.step import train_step
 
 BENCH = "train_step"
 Side = Callable[[], object]

@@ -92,7 +92,12 @@ def to_tree(config: Any) -> dict[str, Any]:
 
 def dump(config: Any) -> str:
     """Return the YAML text from which :func:`load` makes an equal config."""
-    return yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True)
+    return dump_tree(to_tree(config))
+
+
+def dump_tree(tree: dict[str, Any]) -> str:
+    """Return plain dicts, lists and scalars as YAML text."""
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
 def _override(tree: dict[str, Any], item: str) -> None:

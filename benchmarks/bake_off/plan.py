@@ -16,8 +16,8 @@ from timbre import config as configs
 from timbre.shards import DataSource, open_corpus
 from timbre.train.config import TrainConfig
 from timbre.train.gan.schedule import RECONSTRUCTION_EPOCHS
+from timbre.train.loop import train_step
 from timbre.train.run import Run, open_run
-from timbre.train.step import train_step
 
 BENCH = "bake_off"
 GENERATORS = ("spectral", "wave")

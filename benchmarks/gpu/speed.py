@@ -19,9 +19,11 @@ from benchmarks.train_step import (
     synchronise,
 )
 from timbre.models import GeneratorConfig, build_generator
+from timbre.stream.augment import augmented
 from timbre.train.gan.gan import DTYPES
+from timbre.train.loop import train_step
 from timbre.train.losses.reconstruction import LossConfig, ReconstructionLoss
-from timbre.train.step import augmented, discriminator_step, generator_step, train_step
+from timbre.train.step import descend
 
 # Steps are repeated for about so many seconds.
 STEP_SECONDS = 1.5
@@ -203,19 +205,14 @@ def graphed_step(setting: Setting, tell: Tell, preset: str) -> None:
     size = setting.size(32, 1.0)
     url = setting.noise_shards(size)
     with setting.adversarial(url, preset, size, "bf16") as (run, batches):
-        sides = augmented(next(batches), run.config)
+        sides = augmented(next(batches), run.config.augment, run.config.seed)
         for descent in (run.gan.generator_descent, run.gan.discriminator_descent):
             for group in descent.optimizer.param_groups:
                 group["capturable"] = True  # as a graph demands; rates are then part of it
         results: dict[str, Tensor] = {}
 
         def step() -> None:
-            with run.gan.autocast(setting.device):
-                restored = run.gan.generator(sides.degraded).float()
-            given = sides.clean, sides.bandwidth_hz
-            metrics = discriminator_step(run, restored.detach(), *given)
-            metrics |= generator_step(run, restored, *given)
-            results["loss"] = metrics["g/loss"].detach()
+            results["loss"] = descend(run.step_parts(), sides)["g/loss"].detach()
 
         # Every run changes the weights, so that replayed losses are near eager ones, not equal.
         tell_graph(setting, tell, f"{preset}, batch 32, bf16", step, results)

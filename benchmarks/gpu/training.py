@@ -25,8 +25,8 @@ from timbre.shards import AudioFormat, DataSource, open_corpus
 from timbre.stream import PairStream
 from timbre.train.config import TrainConfig
 from timbre.train.gan.gan import DTYPES
+from timbre.train.loop import train, train_step
 from timbre.train.run import open_run
-from timbre.train.step import train, train_step
 
 PHASES = ("reconstruction", "discriminator alone", "adversarial")
 # A measurement of reading ends after so many seconds.

@@ -23,8 +23,9 @@ from tests.train.distributed.hosts import INTERFACE
 from timbre import config as configs
 from timbre.stream import PairBatch
 from timbre.train.config import TrainConfig
+from timbre.train.interruption import Interruption
+from timbre.train.loop import train_step
 from timbre.train.run import Run
-from timbre.train.step import train_step
 
 HOOKS = {
     "fp32": default_hooks.allreduce_hook,
@@ -75,7 +76,8 @@ class Side:
         wrapper = DistributedDataParallelKwargs(**{"broadcast_buffers": False, **setting.wrapper})
         accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[wrapper])
         tree = job.config | {"run_dir": f"{job.out}/{setting.name}"}
-        self.run = Run(configs.from_tree(TrainConfig, tree, "scaling"), accelerator)
+        config = configs.from_tree(TrainConfig, tree, "scaling")
+        self.run = Run(config, accelerator, writing=False)
         self.run.gan.step = 10**5  # every term is in it
         self.setting, self.counted = setting, Counted(setting.gradients)
         for network in (self.run.gan.generator, self.run.gan.discriminator):
@@ -115,7 +117,7 @@ def main(path: str) -> None:
     job = Job(**tree | {"settings": [Setting(**setting) for setting in tree["settings"]]})
     torch.set_num_threads(1)
     sides = [Side(setting, job) for setting in job.settings]
-    batches = sides[0].run.data.batches()
+    batches = sides[0].run.data.batches(Interruption())
     for _ in range(1 + job.rounds):
         for side in sides:
             side.round(batches, job.steps)

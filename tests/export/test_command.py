@@ -33,9 +33,9 @@ from timbre.denoise import DeepFilterNet3
 from timbre.errors import WorkError
 from timbre.export import command as export
 from timbre.export.parity import parity
-from timbre.models import checkpoint
 from timbre.models.checkpoint import load_generator, save_generator
 from timbre.models.generator import GeneratorConfig, build_generator
+from timbre.train import checkpoints
 
 WHOLE = [name for name, case in CASES.items() if not case.stream]
 STREAMS = [name for name, case in CASES.items() if case.stream]
@@ -209,7 +209,7 @@ def test_an_exported_safetensors_file_loads_back_equal(
         "stream": {},
         "best_score": 1.0,
     }
-    saved = checkpoint.save(str(tmp_path), 1, state, keep=1)
+    saved = checkpoints.save(str(tmp_path), 1, state, keep=1)
     out = str(tmp_path / "generator.safetensors")
     assert export.main([saved, out]) == 0
     (expected, _), (found, found_config) = load_generator(saved), load_generator(out)

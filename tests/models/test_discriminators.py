@@ -13,12 +13,12 @@ from timbre.models.discriminators import (
     PeriodDiscriminator,
     build_discriminator,
 )
-from timbre.train.gan.gan import discriminator_view
-from timbre.train.losses.reconstruction import (
+from timbre.train.losses.adversarial import (
     adversarial_loss,
     discriminator_loss,
     feature_matching_loss,
 )
+from timbre.train.losses.reconstruction import view
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -68,7 +68,7 @@ def test_all_sides_of_a_pair_share_one_gain() -> None:
     clean, restored = 0.1 * noise(1, 1, 6000), 0.1 * noise(1, 1, 6000, seed=1)
 
     def logits(clean: Tensor, restored: Tensor) -> list[Tensor]:
-        views = discriminator_view(clean, restored, full)
+        views = [view(side, clean, full) for side in (clean, restored)]
         with torch.no_grad():
             return [j.logits for j in discriminators(torch.cat(views))]
 
@@ -149,7 +149,8 @@ def test_silence_gives_finite_gradients(restored_level: float, clean_level: floa
     discriminators = light()
     restored = (restored_level * noise(1, 1, 4800)).requires_grad_()
     clean = clean_level * noise(1, 1, 4800, seed=1)
-    views = discriminator_view(clean, restored, torch.tensor([24000.0]))
+    full = torch.tensor([24000.0])
+    views = [view(side, clean, full) for side in (clean, restored)]
     real, fake = (discriminators(view) for view in views)
     (adversarial_loss(fake) + feature_matching_loss(real, fake)).backward()
     assert restored.grad is not None and restored.grad.isfinite().all()

@@ -12,6 +12,7 @@ import torch
 
 from timbre.errors import CheckpointError
 from timbre.models import checkpoint
+from timbre.train import checkpoints
 
 
 def state(number: int) -> dict[str, Any]:
@@ -27,9 +28,9 @@ def names(run_dir: Path) -> list[str]:
     return sorted(path.name for path in (run_dir / "checkpoints").glob("*.pt"))
 
 
-def value(found: checkpoint.Found | None) -> float:
-    assert found is not None
-    return float(found.state["gan"]["x"][0])
+def value(saved: checkpoints.SavedState | None) -> float:
+    assert saved is not None
+    return float(saved.state["gan"]["x"][0])
 
 
 def damage(path: Path) -> None:
@@ -41,7 +42,7 @@ def damage(path: Path) -> None:
 
 def test_the_last_and_the_best_are_kept_and_listed_for_sha256sum(tmp_path: Path) -> None:
     for step in range(1, 7):
-        checkpoint.save(str(tmp_path), step, state(step), 2, best_step=2 if step > 1 else None)
+        checkpoints.save(str(tmp_path), step, state(step), 2, best_step=2 if step > 1 else None)
     assert names(tmp_path) == ["step-00000002.pt", "step-00000005.pt", "step-00000006.pt"]
     check = ["sha256sum", "--check", "--strict", checkpoint.SUMS]
     told = subprocess.run(
@@ -52,36 +53,36 @@ def test_the_last_and_the_best_are_kept_and_listed_for_sha256sum(tmp_path: Path)
 
 def test_a_damaged_last_one_is_noticed_and_the_one_before_is_used(tmp_path: Path) -> None:
     for step in (1, 2, 3):
-        checkpoint.save(str(tmp_path), step, state(step), 3)
-    assert value(checkpoint.load_latest(str(tmp_path))) == 3
+        checkpoints.save(str(tmp_path), step, state(step), 3)
+    assert value(checkpoints.load_latest(str(tmp_path))) == 3
     damage(tmp_path / "checkpoints/step-00000003.pt")
     # PyTorch itself reads it without a word.
     torch.load(tmp_path / "checkpoints/step-00000003.pt", weights_only=True)
-    found = checkpoint.load_latest(str(tmp_path))
+    found = checkpoints.load_latest(str(tmp_path))
     assert value(found) == 2 and found is not None
     (line,) = found.warnings
     assert "step-00000003.pt: damaged" in line and "SHA256SUMS" in line
     for step in (1, 2):
         damage(tmp_path / f"checkpoints/step-{step:08d}.pt")
     with pytest.raises(CheckpointError, match="every checkpoint is damaged"):
-        checkpoint.load_latest(str(tmp_path))
+        checkpoints.load_latest(str(tmp_path))
 
 
 def test_one_that_is_cut_or_not_listed_is_read_for_what_it_is(tmp_path: Path) -> None:
     for step in (1, 2):
-        checkpoint.save(str(tmp_path), step, state(step), 3)
+        checkpoints.save(str(tmp_path), step, state(step), 3)
     (tmp_path / "checkpoints" / checkpoint.SUMS).unlink()
-    assert value(checkpoint.load_latest(str(tmp_path))) == 2  # copied without the list
+    assert value(checkpoints.load_latest(str(tmp_path))) == 2  # copied without the list
     last = tmp_path / "checkpoints/step-00000002.pt"
     last.write_bytes(last.read_bytes()[:-100])
-    assert value(checkpoint.load_latest(str(tmp_path))) == 1
+    assert value(checkpoints.load_latest(str(tmp_path))) == 1
 
 
 @pytest.mark.parametrize("killed_before", [".pt", "SHA256SUMS"])
 def test_a_save_that_is_killed_leaves_the_last_one_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_before: str
 ) -> None:
-    checkpoint.save(str(tmp_path), 1, state(1), 1)
+    checkpoints.save(str(tmp_path), 1, state(1), 1)
     publish = checkpoint.storage.publish
 
     def killed(url: str, data: bytes) -> None:
@@ -92,10 +93,10 @@ def test_a_save_that_is_killed_leaves_the_last_one_readable(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.storage, "publish", killed)
         with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(str(tmp_path), 2, state(2), 1)
-    assert value(checkpoint.load_latest(str(tmp_path))) == 1
-    checkpoint.save(str(tmp_path), 2, state(2), 1)
-    assert value(checkpoint.load_latest(str(tmp_path))) == 2
+            checkpoints.save(str(tmp_path), 2, state(2), 1)
+    assert value(checkpoints.load_latest(str(tmp_path))) == 1
+    checkpoints.save(str(tmp_path), 2, state(2), 1)
+    assert value(checkpoints.load_latest(str(tmp_path))) == 2
     assert names(tmp_path) == ["step-00000002.pt"]
 
 

@@ -25,10 +25,12 @@ from timbre.audio.metrics import log_spectral_distance
 from timbre.errors import CheckpointError, ConfigError, ShardError, WorkError
 from timbre.models import checkpoint
 from timbre.shards.whole_pairs import load_pair
+from timbre.train import checkpoints
+from timbre.train.command import main
 from timbre.train.config import TrainConfig
 from timbre.train.gan.schedule import cosine_share
+from timbre.train.loop import train, train_step
 from timbre.train.run import Run, open_run
-from timbre.train.step import main, train, train_step
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "configs/train_tiny.yaml")
@@ -160,7 +162,7 @@ def test_a_run_leaves_what_its_user_looks_for(noise_url: str, tmp_path: Path) ->
     assert all(0 < event.value < 60 for event in shown.Scalars("data/wait_seconds"))
     saved = configs.load(TrainConfig, tmp_path / "config.yaml")
     assert saved == config(noise_url, tmp_path)
-    state = checkpoint.load(checkpoint.latest(str(tmp_path)) or "")
+    state = checkpoint.load(checkpoints.latest(str(tmp_path)) or "")
     assert configs.from_tree(TrainConfig, state["config"], "checkpoint") == saved
     checkpoint.load_generator(str(tmp_path / "best.safetensors"))
 
@@ -187,7 +189,7 @@ def test_a_killed_run_goes_on_to_the_very_losses_of_an_uninterrupted_one(
     pair_url: str, finished: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "run.yaml").write_text(configs.dump(config(pair_url, tmp_path, *FINISHED)))
-    words = [sys.executable, "-m", "timbre.train.step", f"{tmp_path}/run.yaml"]
+    words = [sys.executable, "-m", "timbre.train", f"{tmp_path}/run.yaml"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as many as here: they split sums
     process = subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     try:
@@ -331,7 +333,7 @@ def test_only_the_last_checkpoints_and_the_best_are_kept(
 ) -> None:
     given = ["save_every=2", "keep_checkpoints=1", f"keep_best_state={best}"]
     train(config(noise_url, tmp_path, *given))
-    state = checkpoint.load(str(checkpoint.latest(str(tmp_path))))
+    state = checkpoint.load(str(checkpoints.latest(str(tmp_path))))
     assert state["best_step"] == 4  # on noise the identity is hard to beat
     assert sorted(path.name for path in (tmp_path / "checkpoints").glob("*.pt")) == [
         *(["step-00000004.pt"] if best == "true" else []),
@@ -350,7 +352,7 @@ def test_a_compiled_run_trains_alike_and_its_checkpoints_are_anybodys(
     states = []
     for one in (plain, compiled):
         train(one)
-        states.append(checkpoint.load(str(checkpoint.latest(one.run_dir)))["gan"])
+        states.append(checkpoint.load(str(checkpoints.latest(one.run_dir)))["gan"])
     for part in ("generator", "average", "discriminator"):
         assert list(states[0][part]) == list(states[1][part])
         for name, tensor in states[0][part].items():
@@ -451,7 +453,7 @@ def test_a_warning_to_the_whole_process_group_saves_and_ends_the_run(
         "save_every=99999",
     )
     (tmp_path / "run.yaml").write_text(configs.dump(run))
-    words = [sys.executable, "-m", "timbre.train.step", f"{tmp_path}/run.yaml"]
+    words = [sys.executable, "-m", "timbre.train", f"{tmp_path}/run.yaml"]
     process = subprocess.Popen(
         words, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -503,7 +505,7 @@ def test_a_run_of_another_architecture_is_not_continued(noise_url: str, tmp_path
 def test_a_run_is_continued_in_another_precision(noise_url: str, tmp_path: Path) -> None:
     for precision, steps in [("fp32", 8), ("fp16", 9), ("bf16", 10)]:
         train(config(noise_url, tmp_path, f"precision={precision}", f"steps={steps}"))
-    assert checkpoint.load(str(checkpoint.latest(str(tmp_path))))["gan"]["step"] == 10
+    assert checkpoint.load(str(checkpoints.latest(str(tmp_path))))["gan"]["step"] == 10
 
 
 def test_a_run_without_finite_gradients_stops_and_nothing_broken_is_saved(

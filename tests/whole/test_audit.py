@@ -34,11 +34,12 @@ from timbre.audio import metrics
 from timbre.errors import ConfigError
 from timbre.models import checkpoint
 from timbre.shards.whole_pairs import load_pair
+from timbre.train import checkpoints
 from timbre.train.config import TrainConfig
 from timbre.train.gan.gan import DTYPES, Precision
 from timbre.train.gan.schedule import AdversarialConfig, adversarial_share, resolve_start
+from timbre.train.loop import train, train_step
 from timbre.train.run import Run, open_run
-from timbre.train.step import train, train_step
 
 CPU = torch.device("cpu")
 QUICK = (
@@ -141,7 +142,7 @@ def test_row_r1_the_best_checkpoint_is_that_of_the_best_validation_on_every_rank
     assert float.fromhex(unchanged) == pytest.approx(1.0) and step == 0
     assert later == [[first["figures"]["val/score"], 1]] * 2  # the third is no better
     assert float.fromhex(later[0][0]) < 0.9
-    _, tensors = checkpoint.read_generator(f"{two_ranks.config.run_dir}/{checkpoint.BEST}")
+    _, tensors = checkpoint.read_generator(f"{two_ranks.config.run_dir}/{checkpoints.BEST}")
     assert tensors["gain"] == GAINS[1]
 
 
@@ -350,7 +351,7 @@ def test_also_asked_prepared_speech_trains_and_the_result_loads(
     run.validate()
     assert run.save() and run.best_step == 8 and math.isfinite(run.best_score)
     run.close()
-    generator, config = checkpoint.load_generator(f"{run.config.run_dir}/{checkpoint.BEST}")
+    generator, config = checkpoint.load_generator(f"{run.config.run_dir}/{checkpoints.BEST}")
     assert config == run.config.generator
     pair = load_pair(run.validation.pairs[0], CPU)
     with torch.inference_mode():

@@ -20,6 +20,7 @@ from tests.help.made_shards import make_shards
 from tests.shard_tools.executors.slurm_cluster import Slurm, needs_slurm
 from tests.train.distributed.test_ranks import write_config
 from timbre.models import checkpoint
+from timbre.train import checkpoints
 
 ROOT = Path(__file__).parents[2]
 SBATCH = ROOT / "launch/slurm/train.sbatch"
@@ -56,7 +57,7 @@ def environment() -> dict[str, str]:
 
 def wait_for_checkpoint(run_dir: Path) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while checkpoint.latest(str(run_dir)) is None:
+    while checkpoints.latest(str(run_dir)) is None:
         assert time.monotonic() < deadline, "no checkpoint"
         time.sleep(0.1)  # files tell nobody that they have appeared
 
@@ -78,7 +79,7 @@ def test_a_job_that_is_preempted_comes_back_by_itself_and_loses_nothing(
     slurm.run("scontrol", "requeue", job)  # what preemption does
     (told,) = slurm.wait_for(job)
     assert (told["JobState"], told["Restarts"]) == ("COMPLETED", "1"), log.read_text()[-3000:]
-    saved = checkpoint.latest(str(tmp_path / "run"))
+    saved = checkpoints.latest(str(tmp_path / "run"))
     assert saved is not None
     state = checkpoint.load(saved)
     assert state["gan"]["step"] == 12
@@ -114,7 +115,7 @@ def test_before_its_time_is_up_a_job_saves_and_queues_itself_again(
     assert words == (tmp_path / "0.words").read_text().splitlines()
     assert words[:3] == ["launch", "--machine_rank", "0"]
     assert {("--num_machines", "1"), ("--num_processes", "2")} <= set(pairwise(words))
-    assert words[-4:] == ["-m", "timbre.train.step", "a folder/train.yaml", "seed=3"]
+    assert words[-4:] == ["-m", "timbre.train", "a folder/train.yaml", "seed=3"]
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in KUBERNETES.iterdir()))
@@ -177,7 +178,7 @@ def test_when_one_pod_is_to_go_all_save_end_and_are_not_taken_for_finished(
             pod.terminate()
     log = (tmp_path / "0.log").read_text()
     assert codes == [1, 1], log
-    saved = checkpoint.latest(str(tmp_path / "run"))
+    saved = checkpoints.latest(str(tmp_path / "run"))
     assert saved is not None
     step = checkpoint.load(saved)["gan"]["step"]
     assert 2 <= step < 9999

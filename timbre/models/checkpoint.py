@@ -1,4 +1,4 @@
-"""Checkpoints: one file holds everything, appears whole, and is read without running code.
+"""Checkpoints that anybody may read: generators, and training states; none runs code.
 
 ``RUN/checkpoints/step-00001000.pt`` continues a run at any number of ranks; ``SHA256SUMS`` beside it
 holds the hash of each, as ``sha256sum --check`` reads it. ``RUN/best.safetensors`` holds the averaged
@@ -11,7 +11,7 @@ import json
 import pickle
 import zipfile
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,8 +24,6 @@ from timbre import storage
 from timbre.errors import CheckpointError, ConfigError
 from timbre.models.generator import Generator, GeneratorConfig, build_generator
 
-FOLDER = "checkpoints"
-BEST = "best.safetensors"
 SUMS = "SHA256SUMS"
 # The checkpoints that come with timbre go by these names.
 OFFLINE, CAUSAL = "offline", "causal"
@@ -34,64 +32,6 @@ SHIPPED = (OFFLINE, CAUSAL)
 PARTS = ("config", "gan", "stream")
 # What weights may be; a generator's own are float32.
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-class Found(NamedTuple):
-    """A training state, its URL, and a line for each later one that was damaged."""
-
-    url: str
-    state: dict[str, Any]
-    warnings: list[str]
-
-
-def save(
-    run_dir: str, step: int, state: dict[str, Any], keep: int, best_step: int | None = None
-) -> str:
-    """Write the training state of a step and return its URL.
-
-    Of the older ones all are deleted but the last ``keep``, this one among them, and that of
-    ``best_step``.
-    """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    data = buffer.getvalue()
-    folder = storage.join(run_dir, FOLDER)
-    name = _name(step)
-    names = sorted({*_listed(run_dir), name})
-    best = _name(best_step) if best_step is not None else None
-    kept = [n for n in names if n in names[-keep:] or n in (name, best)]
-    sums = _read_sums(folder) | {name: hashlib.sha256(data).hexdigest()}
-    # First, so that whenever this is killed no file has a wrong hash: at worst it has none.
-    text = "".join(f"{sums[n]}  {n}\n" for n in kept if n in sums)
-    storage.publish(storage.join(folder, SUMS), text.encode())
-    storage.publish(storage.join(folder, name), data)
-    for old in set(names) - set(kept):
-        storage.remove(storage.join(folder, old))
-    return storage.join(folder, name)
-
-
-def latest(run_dir: str) -> str | None:
-    """Return the URL of the run's last training state, if it has one."""
-    names = _listed(run_dir)
-    return storage.join(run_dir, FOLDER, names[-1]) if names else None
-
-
-def load_latest(run_dir: str) -> Found | None:
-    """Return the run's last training state that is whole; None if it has none at all.
-
-    Raises:
-        CheckpointError: it has some, but all are damaged.
-    """
-    warnings: list[str] = []
-    for name in reversed(_listed(run_dir)):
-        url = storage.join(run_dir, FOLDER, name)
-        try:
-            return Found(url, load(url), warnings)
-        except CheckpointError as error:
-            warnings.append(f"warning: {error}; going back to the one before")
-    if warnings:
-        raise CheckpointError(f"{run_dir}: every checkpoint is damaged:", *warnings)
-    return None
 
 
 def load(url: str) -> dict[str, Any]:
@@ -104,7 +44,7 @@ def load(url: str) -> dict[str, Any]:
     data = storage.read(url)
     folder, _, name = url.rpartition("/")
     # None is listed where the file was copied without its folder.
-    listed = _read_sums(folder or ".").get(name)
+    listed = read_sums(folder or ".").get(name)
     if listed is not None and listed != hashlib.sha256(data).hexdigest():
         raise CheckpointError(f"{url}: damaged: its SHA-256 is not the one in {SUMS}")
     if not zipfile.is_zipfile(io.BytesIO(data)):
@@ -240,18 +180,7 @@ def resolve(checkpoint: str) -> str:
     return str(path)
 
 
-def _name(step: int) -> str:
-    return f"step-{step:08d}.pt"
-
-
-def _listed(run_dir: str) -> list[str]:
-    """Return the names of the run's training states, the first step first."""
-    folder = storage.join(run_dir, FOLDER)
-    found = storage.find_below(folder) if storage.exists(folder) else {}
-    return sorted(path for path in found if path.startswith("step-") and path.endswith(".pt"))
-
-
-def _read_sums(folder: str) -> dict[str, str]:
+def read_sums(folder: str) -> dict[str, str]:
     """Return the listed hash of each file of a folder; nothing where there is no list."""
     try:
         text = storage.read(storage.join(folder, SUMS)).decode(errors="replace")

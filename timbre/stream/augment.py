@@ -15,6 +15,7 @@ from torch import Tensor
 
 from timbre.audio import SAMPLE_RATE, filters
 from timbre.config import STRICT, Fraction
+from timbre.stream.batches import PairBatch
 
 # Keeps these draws apart from those of the crop, which uses (seed, epoch, position) alone.
 STREAM = 1
@@ -87,6 +88,18 @@ class Sides(NamedTuple):
     clean: Tensor
     noisy: Tensor | None
     bandwidth_hz: Tensor
+
+
+def augmented(batch: PairBatch, config: AugmentConfig, seed: int) -> Sides:
+    """Return the batch's waveforms as float32, augmented on the device that they are on."""
+    degraded, clean, noisy = (
+        None if wave is None else wave.float()[:, None] / 32768
+        for wave in (batch.degraded, batch.clean, batch.noisy)
+    )
+    assert degraded is not None and clean is not None
+    drawn = draw(config, seed, batch.epoch, batch.positions)
+    sides = Sides(degraded, clean, noisy, batch.bandwidth_hz)
+    return apply(drawn.to(degraded.device), sides)
 
 
 class Draw(NamedTuple):

@@ -5,4 +5,4 @@ import sys
 from timbre.command import start
 
 if __name__ == "__main__":
-    sys.exit(start("timbre.train.step"))
+    sys.exit(start("timbre.train.command"))

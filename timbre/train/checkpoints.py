@@ -1,15 +1,86 @@
-"""Where a new run starts from when it does not start from nothing."""
+"""Training states of a run: saved whole, found again, and where a new run starts from."""
 
-from typing import Any
+import hashlib
+import io
+from typing import Any, NamedTuple
+
+import torch
 
 from timbre import config as configs
+from timbre import storage
 from timbre.errors import CheckpointError
 from timbre.models import WITHOUT_WEIGHTS, GeneratorConfig, checkpoint
 from timbre.models.discriminators import DiscriminatorConfig
 from timbre.train.gan.gan import Gan, unwrap
 
+FOLDER = "checkpoints"
+BEST = "best.safetensors"
 # What a new run takes from another's training state; steps, schedule and scale are its own.
-TAKEN = ("generator", "average", "discriminator", "generator_optimizer", "discriminator_optimizer")
+TRANSFERRED = (
+    "generator",
+    "average",
+    "discriminator",
+    "generator_optimizer",
+    "discriminator_optimizer",
+)
+
+
+class SavedState(NamedTuple):
+    """A training state, its URL, and a line for each later one that was damaged."""
+
+    url: str
+    state: dict[str, Any]
+    warnings: list[str]
+
+
+def save(
+    run_dir: str, step: int, state: dict[str, Any], keep: int, best_step: int | None = None
+) -> str:
+    """Write the training state of a step and return its URL.
+
+    Of the older ones all are deleted but the last ``keep``, this one among them, and that of
+    ``best_step``.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
+    folder = storage.join(run_dir, FOLDER)
+    name = _name(step)
+    names = sorted({*_list(run_dir), name})
+    best = _name(best_step) if best_step is not None else None
+    staying = [n for n in names if n in names[-keep:] or n in (name, best)]
+    sums = checkpoint.read_sums(folder) | {name: hashlib.sha256(data).hexdigest()}
+    # First, so that whenever this is killed no file has a wrong hash: at worst it has none.
+    text = "".join(f"{sums[n]}  {n}\n" for n in staying if n in sums)
+    storage.publish(storage.join(folder, checkpoint.SUMS), text.encode())
+    storage.publish(storage.join(folder, name), data)
+    for old in set(names) - set(staying):
+        storage.remove(storage.join(folder, old))
+    return storage.join(folder, name)
+
+
+def latest(run_dir: str) -> str | None:
+    """Return the URL of the run's last training state, if it has one."""
+    names = _list(run_dir)
+    return storage.join(run_dir, FOLDER, names[-1]) if names else None
+
+
+def load_latest(run_dir: str) -> SavedState | None:
+    """Return the run's last training state that is whole; None if it has none at all.
+
+    Raises:
+        CheckpointError: it has some, but all are damaged.
+    """
+    warnings: list[str] = []
+    for name in reversed(_list(run_dir)):
+        url = storage.join(run_dir, FOLDER, name)
+        try:
+            return SavedState(url, checkpoint.load(url), warnings)
+        except CheckpointError as error:
+            warnings.append(f"warning: {error}; going back to the one before")
+    if warnings:
+        raise CheckpointError(f"{run_dir}: every checkpoint is damaged:", *warnings)
+    return None
 
 
 def start_from(
@@ -33,7 +104,7 @@ def start_from(
     state = checkpoint.load(url)
     tree = _with_limits_of(generator, state["config"].get("generator", {}))
     refuse_other(url, {**state["config"], "generator": tree}, generator, discriminator)
-    gan.load_state_dict({"step": 0, **{name: state["gan"][name] for name in TAKEN}})
+    gan.load_state_dict({"step": 0, **{name: state["gan"][name] for name in TRANSFERRED}})
     return bool(state["gan"]["discriminator_optimizer"]["state"])
 
 
@@ -65,3 +136,14 @@ def refuse_other(
             f"{url}: a checkpoint of another architecture: {'; '.join(differing)}; "
             "change the config, or choose another run_dir or init_from"
         )
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}.pt"
+
+
+def _list(run_dir: str) -> list[str]:
+    """Return the names of the run's training states, the first step first."""
+    folder = storage.join(run_dir, FOLDER)
+    paths = storage.find_below(folder) if storage.exists(folder) else {}
+    return sorted(path for path in paths if path.startswith("step-") and path.endswith(".pt"))

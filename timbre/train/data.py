@@ -11,19 +11,27 @@ from accelerate.utils import gather_object
 
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE
-from timbre.command import FAILED, tell
-from timbre.errors import ConfigError, ShardError, TimbreError, ToldError
+from timbre.errors import ConfigError, ShardError, TimbreError, WorkError
 from timbre.shards import Corpus, holds_noisy, open_corpus
 from timbre.storage import StoreError
 from timbre.stream import Counters, DeviceLoader, PairBatch, PairStream, Place, StreamConfig
 from timbre.train.config import TrainConfig
+from timbre.train.interruption import (
+    Interruption,
+    WaitInterruptedError,
+    kill_stopped_processes,
+    reading_processes,
+)
+from timbre.train.ranks import failing_together
 
 # Few bad pairs are no reason to stop, whatever share of a short run they are.
 BAD_PAIRS_FREE = 10
+# How PyTorch says that a reading process is gone.
+LOST_WORKER = "DataLoader worker"
 
 
-class _Figures(NamedTuple):
-    """What one rank has to say of its data beside what reading took; the waiting since the last time."""
+class DataCounts(NamedTuple):
+    """What one rank counts beside what reading took; the waiting since the last time."""
 
     failed: float
     served: float
@@ -35,7 +43,8 @@ class _Figures(NamedTuple):
 class TrainingData:
     """One rank's batches; all ranks must build it from the same config.
 
-    ``waited_seconds`` is what a step of this rank waited for its batch before the last
+    ``ended`` is why there are no more, if it is no fault of the data: a signal that came while a batch
+    was waited for, or a reading process that was killed. ``waited_seconds`` is what a step of this rank waited for its batch before the last
     :meth:`settle`.
 
     Raises:
@@ -71,30 +80,60 @@ class TrainingData:
         _refuse_different(self.stream)
         self.loader = DeviceLoader(self.stream, accelerator)
         self._failure: ShardError | StoreError | None = None
+        self.ended: WaitInterruptedError | WorkError | None = None
         self._waited_before, self._steps = 0.0, 0
         self.waited_seconds = 0.0
 
-    def batches(self) -> Iterator[PairBatch]:
-        """Yield batches on this rank's device, for ever.
+    def batches(self, interruption: Interruption) -> Iterator[PairBatch]:
+        """Yield batches on this rank's device, until ``ended`` says why there are no more.
 
         One of several ranks that cannot go on yields silence instead, so that the others are not
-        left waiting in a step, until all of them hear of it in :meth:`settle`.
+        left waiting in a step, until all of them hear of it: of unreadable data in :meth:`settle`, of
+        ``ended`` where they ask each other whether to stop.
 
         Raises:
-            ShardError, StoreError: the only rank cannot go on.
+            ShardError, StoreError: the only rank cannot read its data.
         """
+        alone = self._accelerator.num_processes == 1
+        batches = self._endless()
         try:
-            for _ in count():
-                for batch in self.loader:
-                    self._steps += 1
-                    yield batch
+            while (batch := self._next(batches, interruption)) is not None:
+                self._steps += 1
+                yield batch
         except (ShardError, StoreError) as error:
-            if self._accelerator.num_processes == 1:
+            if alone:
                 raise
             self._failure = error
+        if alone:
+            return
         silence = self._silence()
         while True:
             yield silence
+
+    def _endless(self) -> Iterator[PairBatch]:
+        for _ in count():
+            yield from self.loader
+
+    def _next(self, batches: Iterator[PairBatch], interruption: Interruption) -> PairBatch | None:
+        """Return the next batch; None if a signal or a lost process has ended the wait for it."""
+        stream = self.stream
+        before = stream.epoch, stream.sample_in_epoch
+        try:
+            with interruption.breaking():
+                return next(batches)
+        except WaitInterruptedError:
+            self.ended = WaitInterruptedError(f"data from {reading_processes()}")
+        except RuntimeError as error:
+            if LOST_WORKER not in str(error):
+                raise
+            self.ended = WorkError(
+                f"{str(error).strip().partition('.')[0]}: most likely the system was out of memory and "
+                "killed it; lower workers, or give the machine or container more memory"
+            )
+        kill_stopped_processes()
+        # The batch may have been counted already.
+        stream.epoch, stream.sample_in_epoch = before
+        return None
 
     def close(self) -> None:
         """End the reading processes."""
@@ -107,20 +146,21 @@ class TrainingData:
         for its batch since the last call, on the rank that waited longest.
 
         Raises:
-            ShardError, StoreError: some rank cannot go on, or more pairs than ``max_bad_fraction``
-                could not be read. Of several ranks the main one tells that, and all raise ToldError.
+            ShardError, StoreError: on all ranks, if one cannot go on, or more pairs than
+                ``max_bad_fraction`` could not be read.
         """
         stream = self.stream
         waited = self.loader.waited_seconds - self._waited_before
         failed = self._failure is not None
-        mine = _Figures(failed, stream.served, stream.replaced, waited, self._steps)
+        mine = DataCounts(failed, stream.served, stream.replaced, waited, self._steps)
         self.waited_seconds = waited / max(self._steps, 1)
         self._waited_before, self._steps = self.loader.waited_seconds, 0
         row = torch.tensor([[*mine, *stream.took]], dtype=torch.float64)
         rows = self._accelerator.gather(row.to(self._accelerator.device)).cpu()
         sums = rows.sum(0).tolist()
-        total, took = _Figures(*sums[: len(mine)]), Counters(*sums[len(mine) :])
-        self._stop_if_broken(total)
+        total, took = DataCounts(*sums[: len(mine)]), Counters(*sums[len(mine) :])
+        with failing_together(self._accelerator):
+            self._refuse_broken(total)
         return {
             "data/epoch": stream.epoch + stream.sample_in_epoch / stream.pairs,
             "data/wait_seconds": float((rows[:, 3] / rows[:, 4].clamp(min=1)).max()),
@@ -128,26 +168,17 @@ class TrainingData:
             **{f"data/{name}": value for name, value in took._asdict().items()},
         }
 
-    def _stop_if_broken(self, total: _Figures) -> None:
+    def _refuse_broken(self, total: DataCounts) -> None:
+        """Raise on a rank that cannot go on, or has seen one of too many bad pairs."""
+        if self._failure is not None:
+            raise self._failure
         limit = max(BAD_PAIRS_FREE, self._config.max_bad_fraction * total.served)
-        if not total.failed and total.replaced <= limit:
-            return
-        # Every rank comes here or none does.
-        told = gather_object([(self._failure, self.stream.last_replaced)])
-        error = next((failure for failure, _ in told if failure is not None), None)
-        if error is None:
-            last = next(bad for _, bad in told if bad is not None)
-            error = ShardError(
+        last = self.stream.last_replaced
+        if total.replaced > limit and last is not None:
+            raise ShardError(
                 f"{total.replaced:.0f} of {total.served:.0f} pairs could not be read, more than "
                 f"max_bad_fraction {self._config.max_bad_fraction}; for example {last}"
             )
-        if self._accelerator.num_processes == 1:
-            raise error
-        if self._accelerator.is_main_process:
-            tell(error, FAILED)
-        # A launcher ends all ranks as soon as one has: the main one must have told by then.
-        self._accelerator.wait_for_everyone()
-        raise ToldError(str(error))
 
     def _silence(self) -> PairBatch:
         config, world = self._config, self._accelerator.num_processes

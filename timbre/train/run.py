@@ -1,9 +1,7 @@
-"""One training run: opened or resumed, logged, validated, saved."""
+"""One training run: opened or resumed, logged, validated, saved, closed."""
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -13,32 +11,47 @@ from torch import Tensor
 
 from timbre import config as configs
 from timbre import storage
-from timbre.errors import ConfigError, WorkError
+from timbre.errors import WorkError
 from timbre.models import checkpoint
+from timbre.plain_text import redacted_tree
 from timbre.shards import open_corpus
 from timbre.stream import PairBatch
+from timbre.train import checkpoints
 from timbre.train.checkpoints import refuse_other, start_from
 from timbre.train.config import TrainConfig
 from timbre.train.data import TrainingData
 from timbre.train.gan.balance import Balancer
 from timbre.train.gan.gan import Gan
 from timbre.train.gan.schedule import resolve_start
+from timbre.train.interruption import Interruption
 from timbre.train.losses.reconstruction import ReconstructionLoss
-from timbre.train.ranks import open_accelerator
-from timbre.train.validation.validation import Validation, summary
+from timbre.train.ranks import (
+    Looks,
+    any_rank,
+    ignored_answers,
+    open_accelerator,
+    refuse_split_start,
+)
+from timbre.train.run_folder import RunFolder
+from timbre.train.step import StepParts
+from timbre.train.validation.figures import summary
+from timbre.train.validation.validation import Validation
 from timbre.train.watch import rank_log
 from timbre.train.watch.alarms import Alarms
 from timbre.train.watch.rank_log import peak_memory, place, threads
 from timbre.train.watch.telemetry import Meter, Telemetry, to_wave
 
-CONFIG_NAME = "config.yaml"
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-
 
 class Run:
-    """What outlives a step: networks, stream, validation pairs, meters, the best score so far."""
+    """What outlives a step: networks, stream, validation pairs, meters, the best score so far.
 
-    def __init__(self, config: TrainConfig, accelerator: Accelerator) -> None:
+    ``with`` it, it is closed at the end, and after an error too.
+
+    Attributes:
+        owes_validation: whether a signal ended the validation of the last step.
+    """
+
+    def __init__(self, config: TrainConfig, accelerator: Accelerator, writing: bool) -> None:
         self.config, self.accelerator = config, accelerator
         self.data = TrainingData(config, accelerator)
         held_out = [open_corpus(source, "val") for source in config.data]
@@ -64,40 +77,59 @@ class Run:
         )
         self.best_score = float("inf")
         self.best_step: int | None = None
-        self.bad_told = 0
+        self.owes_validation = False
         self.taught = False  # whether the discriminator had learned before this run
-        self._warnings = self._start()
+        last, self._warnings = self._start()
         self.adversarial_start = resolve_start(
             config.adversarial, self.data.stream.steps_per_epoch, self.taught
         )
-        self._refuse_split_start()
+        refuse_split_start(accelerator, config.run_dir, self.gan.step)
+        self._bad_pairs = 0
+        self.saved_step: int | None = None  # by this process
+        self._looks = Looks(accelerator, self.gan.step)
+        with ExitStack() as opened:
+            opened.callback(self.data.close)
+            self.folder = opened.enter_context(RunFolder(config, accelerator, writing, last))
+            self.telemetry = self._open_telemetry(writing)
+            opened.callback(self.telemetry.close)
+            self._opened = opened.pop_all()
 
-    def begin(self) -> None:
-        """Write the resolved config, and start to log; nothing has been written before."""
-        config, accelerator = self.config, self.accelerator
-        if accelerator.is_main_process:
-            text = configs.dump(config).encode()
-            storage.publish(storage.join(config.run_dir, CONFIG_NAME), text)
-        rank = accelerator.process_index
-        self.telemetry = Telemetry(config.run_dir, self.gan.step, config.steps, rank)
-        self.telemetry.log.write(
-            f"rank {rank} of {accelerator.num_processes} on {place()}, {accelerator.device}, "
-            f"threads: {threads()}"
-        )
-        for line in self.warnings():
-            self.telemetry.say(line)
+    def __enter__(self) -> "Run":
+        """Return the run."""
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Close the run; an error is written down in this rank's log first."""
+        if error is None:
+            self.close()
+            return
+        self.telemetry.log.record(error)
+        self._opened.close()
 
     def warnings(self) -> list[str]:
         """Return lines for the user: where the run starts from, and what is not as it could be."""
-        return [line for line in (*self._warnings, self.validation.warning) if line]
+        asked = ignored_answers(self.accelerator)
+        return [line for line in (*self._warnings, self.validation.warning, *asked) if line]
 
-    def batches(self) -> Iterator[PairBatch]:
-        """Yield the batches of the steps that are left."""
+    def step_parts(self) -> StepParts:
+        """Return what a step works with."""
+        return StepParts(
+            self.gan,
+            self.reconstruction,
+            self.balancer,
+            self.config.loss,
+            self.config.adversarial,
+            self.adversarial_start,
+            self.config.log_gradients_every,
+        )
+
+    def batches(self, interruption: Interruption | None = None) -> Iterator[PairBatch]:
+        """Yield the batches of the steps that are left; ``interruption`` breaks off a wait for one."""
         if self.gan.step >= self.config.steps:
             return
-        for batch in self.data.batches():
+        for batch in self.data.batches(interruption or Interruption()):
             for bad in batch.replaced:
-                self.telemetry.say(f"replaced by the next pair: {bad}")
+                self.telemetry.line(f"replaced by the next pair: {bad}")
             yield batch
             if self.gan.step >= self.config.steps:
                 return
@@ -111,38 +143,37 @@ class Run:
         """Write the scalars since the last call; return the line that the progress bar shows.
 
         Raises:
-            ShardError, StoreError, ToldError: the data cannot be read, as ``TrainingData.settle`` says.
+            ShardError, StoreError: the data cannot be read, as ``TrainingData.settle`` says.
             WorkError: too many steps in a row had no finite gradient.
         """
         scalars = self.data.settle() | self.meter.read(self.accelerator)
-        told, lines = self.alarms.check(scalars, self.gan.step)
+        alarms, lines = self.alarms.check(scalars, self.gan.step)
         for line in lines:
-            self.telemetry.say(line)
+            self.telemetry.line(line)
         gan = self.gan
         for name, descent in [("g", gan.generator_descent), ("d", gan.discriminator_descent)]:
             scalars[f"{name}/learning_rate"] = descent.optimizer.param_groups[0]["lr"]
-        scalars |= told
+        scalars |= alarms
         self.telemetry.scalars(scalars, self.gan.step)
         self._log_own(scalars)
         return f"loss {scalars['g/loss']:.3f}"
 
-    def validate(self) -> None:
+    def validate(self, stop: Callable[[], bool] | None = None) -> None:
         """Measure every validation pair, show some, and keep the averaged generator if it is best.
 
-        Raises:
-            ShardError: on every rank, if any of them cannot read a pair.
+        Takes and raises what :meth:`timbre.train.validation.validation.Validation.measure` does.
         """
-        figures = self.validation.measure(self.gan, self.reconstruction)
+        figures = self.validation.measure(self.gan, self.reconstruction, stop)
         step = self.gan.step
         self.telemetry.scalars(figures, step)
-        self.telemetry.say(f"step {step}: {summary(figures)}")
+        self.telemetry.line(f"step {step}: {summary(figures)}")
         for key, pair, restored in self.validation.show(self.gan):
             sides = {"degraded": pair.degraded, "restored": restored, "clean": pair.clean}
             self.telemetry.pair(key, {name: to_wave(side) for name, side in sides.items()}, step)
         if figures["val/score"] < self.best_score:  # the same numbers on every rank
             self.best_score, self.best_step = figures["val/score"], step
             if self.accelerator.is_main_process:
-                url = storage.join(self.config.run_dir, checkpoint.BEST)
+                url = storage.join(self.config.run_dir, checkpoints.BEST)
                 notes = {"step": step, "figures": figures}
                 checkpoint.save_generator(url, self.gan.average, self.config.generator, notes)
 
@@ -153,26 +184,27 @@ class Run:
             WorkError: it was not finite at the last step, so that there is no end to save.
         """
         step = self.gan.step
-        if self._sum(float(~self.alarms.sound)) > 0:
-            said = f"step {step}: not saved, for the loss is not finite"
+        if any_rank(not self.alarms.sound, self.accelerator):
+            message = f"step {step}: not saved, for the loss is not finite"
             if step >= self.config.steps:
-                raise WorkError(f"{said}; the last checkpoint is whole")
-            self.telemetry.say(said)
+                raise WorkError(f"{message}; the last checkpoint is whole")
+            self.telemetry.line(message)
             return False
         if self.accelerator.is_main_process:
             self.telemetry.flush()  # a run that is killed keeps its curves up to here
             best = self.best_step if self.config.keep_best_state else None
-            checkpoint.save(
+            checkpoints.save(
                 self.config.run_dir, step, self.state_dict(), self.config.keep_checkpoints, best
             )
         self.accelerator.wait_for_everyone()
+        self.saved_step = step
         return True
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that another process, at another number of ranks, goes on from.
 
-        There is no random state in it: crops and augmentation are drawn from (seed, epoch,
-        position), and nothing else in a step is random.
+        All that is random in a step is drawn from (seed, epoch, position), so no random state is in
+        it. Nor are users, passwords and queries of URLs.
         """
         return {
             "gan": self.gan.state_dict(),
@@ -181,64 +213,60 @@ class Run:
             "balancer": self.balancer.state_dict() if self.balancer else {},
             "best_score": self.best_score,
             "best_step": self.best_step,
+            "owes_validation": self.owes_validation,
             "taught": self.taught,
-            "config": configs.to_tree(self.config),
+            "config": redacted_tree(configs.to_tree(self.config)),
         }
 
-    def should_stop(self, wish: bool, now: bool) -> bool:
-        """Return whether any rank wishes to stop, the same on all; asked only ``now`` if several."""
-        if self.accelerator.num_processes == 1:
-            return wish
-        if not now:
-            return False
-        return self._sum(float(wish)) > 0
+    def should_stop(self, wish: bool) -> bool:
+        """Return whether any rank wishes to stop, the same on all; several ask every few seconds."""
+        self.folder.renew()
+        return self._looks.any(wish or self.data.ended is not None, self.gan.step)
 
     def close(self) -> None:
-        """Flush the logs and leave the process group."""
-        self.data.close()
-        self.telemetry.close()
+        """Flush the logs and leave the process group, when all ranks have come here."""
+        self._opened.close()
         self.accelerator.wait_for_everyone()  # nobody leaves while another still talks to it
         self.accelerator.end_training()
 
+    def _open_telemetry(self, writing: bool) -> Telemetry:
+        config, rank = self.config, self.accelerator.process_index
+        run_dir = config.run_dir if writing else None
+        telemetry = Telemetry(run_dir, self.gan.step, config.steps, rank)
+        telemetry.log.write(
+            f"rank {rank} of {self.accelerator.num_processes} on {place()}, "
+            f"{self.accelerator.device}, threads: {threads()}"
+        )
+        if writing:
+            for line in self.warnings():
+                telemetry.line(line)
+        return telemetry
+
     def _log_own(self, scalars: dict[str, float]) -> None:
         """Log what this rank has seen: which of many is it that the others wait for?"""
-        steps = f"step {self.gan.step} of {self.config.steps}"
-        waited = f"waited {self.data.waited_seconds:.4f} s a step for data"
-        loss = f"loss {scalars['g/loss']:.4f} (of all ranks)"
-        self.telemetry.log.write(f"{steps}: {loss}, {waited}, {peak_memory()}")
+        self.telemetry.log.write(
+            f"step {self.gan.step} of {self.config.steps}: loss {scalars['g/loss']:.4f} (of all ranks), "
+            f"waited {self.data.waited_seconds:.4f} s a step for data, {peak_memory()}"
+        )
         bad = int(scalars["data/bad_pairs"])
-        if bad > self.bad_told and self.accelerator.num_processes > 1:
+        if bad > self._bad_pairs and self.accelerator.num_processes > 1:
             where = storage.join(self.config.run_dir, rank_log.FOLDER)
-            self.telemetry.say(f"{bad} pairs replaced so far on all ranks; {where} names them")
-        self.bad_told = bad
+            self.telemetry.line(f"{bad} pairs replaced so far on all ranks; {where} names them")
+        self._bad_pairs = bad
 
-    def _sum(self, value: float) -> float:
-        """Return the sum over all ranks."""
-        mine = torch.tensor(float(value), device=self.accelerator.device)
-        return float(self.accelerator.reduce(mine, "sum").item())
-
-    def _refuse_split_start(self) -> None:
-        """Raise ConfigError on every rank if some found a checkpoint that others did not."""
-        mine = torch.tensor([self.gan.step], device=self.accelerator.device)
-        steps = self.accelerator.gather(mine).tolist()
-        if len(set(steps)) > 1:
-            raise ConfigError(
-                f"run_dir: {self.config.run_dir}: the ranks would start from steps {steps}; "
-                "all of them must see the same folder"
-            )
-
-    def _start(self) -> list[str]:
-        """Load the run's last checkpoint, else what it starts from; return lines for the user."""
+    def _start(self) -> tuple[str | None, list[str]]:
+        """Load the last checkpoint, else what the run starts from; return the last one's URL, and lines for the user."""
         config = self.config
-        found = checkpoint.load_latest(config.run_dir)
-        if found is None:
+        last = checkpoints.latest(config.run_dir)
+        saved = checkpoints.load_latest(config.run_dir)
+        if saved is None:
             if config.init_from is None:
-                return []
+                return None, []
             self.taught = start_from(
                 config.init_from, self.gan, config.generator, config.discriminator
             )
-            return [f"starting from {config.init_from}"]
-        url, state, warnings = found
+            return None, [f"starting from {config.init_from}"]
+        url, state, warnings = saved
         refuse_other(url, state["config"], config.generator, config.discriminator)
         self.data.loader.load_state_dict(state["stream"])
         self.gan.load_state_dict(state["gan"])
@@ -246,36 +274,24 @@ class Run:
         if self.balancer:
             self.balancer.load_state_dict(state["balancer"])
         self.best_score, self.best_step = state["best_score"], state["best_step"]
+        self.owes_validation = state.get("owes_validation", False)  # older files owe none
         self.taught = state["taught"]
-        return [*warnings, f"resuming at step {self.gan.step} of {config.steps}: {url}"]
+        return last, [*warnings, f"resuming at step {self.gan.step} of {config.steps}: {url}"]
 
 
-def open_run(config: TrainConfig, begin: bool = True) -> Run:
-    """Return the run, at its last checkpoint if it has one.
+def open_run(config: TrainConfig, writing: bool = True) -> Run:
+    """Return the run, at its last checkpoint if it has one; it is to be closed.
 
     Args:
-        begin: False for a look at what would be done; nothing is written.
+        config: everything about it.
+        writing: False for a look at what would be done; nothing is written or locked.
 
     Raises:
-        ConfigError: the config contradicts the data or the number of ranks.
+        ConfigError: the config contradicts the data or the number of ranks, or another run is in
+            ``run_dir``.
         CheckpointError: the run's checkpoint is damaged or of another architecture.
     """
     accelerator = open_accelerator(config.ranks)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    run = Run(config, accelerator)
-    if begin:
-        run.begin()
-    return run
-
-
-@contextmanager
-def catch_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM and SIGUSR1, a scheduler's warnings, set."""
-    event = threading.Event()
-    former = {s: signal.signal(s, lambda *_: event.set()) for s in SIGNALS}
-    try:
-        yield event
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+    return Run(config, accelerator, writing)

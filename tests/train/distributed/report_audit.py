@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from timbre import config as configs
 from timbre.train.config import TrainConfig
+from timbre.train.loop import train_step
 from timbre.train.run import Run, open_run
-from timbre.train.step import train_step
 
 # What the generator does in the validation of each step: nothing, right, wrong.
 GAINS = (1.0, 2.0, 0.5)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import torch.distributed as dist
 
 from timbre.command import command
-from timbre.train.told_once import told_once
+from timbre.train.ranks import printed_once
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
-    with told_once():
+    with printed_once():
         dist.init_process_group("gloo")
         dist.barrier()
         raise RuntimeError(f"lost the peer of rank {dist.get_rank()}")

@@ -17,8 +17,9 @@ from tests.train.distributed.launch import ROOT
 from tests.train.distributed.test_ranks import write_config
 from timbre import config as configs
 from timbre.models import checkpoint
+from timbre.train import checkpoints
 from timbre.train.config import TrainConfig
-from timbre.train.step import train
+from timbre.train.loop import train
 
 __all__ = ["network"]
 
@@ -63,7 +64,7 @@ class Job:
         words += ["--main_process_ip", hosts[0].address, *options]
         self.launchers = [
             host.start(
-                [*words, "--machine_rank", str(rank), "-m", "timbre.train.step", config],
+                [*words, "--machine_rank", str(rank), "-m", "timbre.train", config],
                 environment,
                 self.output,
             )
@@ -206,7 +207,7 @@ def test_a_store_that_stays_away_ends_all_with_one_message_and_the_checkpoint_st
     told = story.two.told()
     assert told.count("timbre: error:") == 1, told
     assert "timbre: error: s3://bucket/shards/train/shard-" in told
-    saved = checkpoint.latest(f"{story.folder}/run")
+    saved = checkpoints.latest(f"{story.folder}/run")
     assert saved is not None and checkpoint.load(saved)["gan"]["step"] >= 9
 
 

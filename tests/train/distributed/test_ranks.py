@@ -94,7 +94,7 @@ def test_any_other_fault_of_one_rank_stops_all_of_them(
 
 def test_two_ranks_train_like_one_and_each_resumes_the_other(url: str, tmp_path: Path) -> None:
     for ranks in (1, 2):
-        torchrun(ranks, "-m", "timbre.train.step", write_config(tmp_path / str(ranks), url))
+        torchrun(ranks, "-m", "timbre.train", write_config(tmp_path / str(ranks), url))
     one, two = (
         checkpoint.load(f"{tmp_path}/{ranks}/run/checkpoints/step-00000005.pt") for ranks in (1, 2)
     )
@@ -112,7 +112,7 @@ def test_two_ranks_train_like_one_and_each_resumes_the_other(url: str, tmp_path:
         assert all(moments["step"] == 5 for moments in optimizer["state"].values())
     # Two ranks go on from what one rank saved, with the pairs that come next.
     config = write_config(tmp_path / "1", url, "steps=7")
-    torchrun(2, "-m", "timbre.train.step", config)
+    torchrun(2, "-m", "timbre.train", config)
     resumed = checkpoint.load(f"{tmp_path}/1/run/checkpoints/step-00000007.pt")
     assert resumed["gan"]["step"] == 7
     optimizer = resumed["gan"]["generator_optimizer"]
@@ -124,7 +124,7 @@ def test_two_ranks_train_like_one_and_each_resumes_the_other(url: str, tmp_path:
 def test_gradients_that_are_not_finite_stop_all_ranks_alike(url: str, tmp_path: Path) -> None:
     """With the balancer, whose averages go over the ranks."""
     given = ["optimizer.learning_rate=1e30", "max_skipped_steps=1", "balancer.enabled=true"]
-    finished = launch(2, "-m", "timbre.train.step", write_config(tmp_path, url, *given))
+    finished = launch(2, "-m", "timbre.train", write_config(tmp_path, url, *given))
     assert finished.returncode != 0
     told = "step 3: the gradient of the generator was not finite for 2 steps in a row"
     assert finished.stderr.count(told) == 1
@@ -140,7 +140,7 @@ def test_ranks_train_a_generator_that_never_hears_its_noisy_side(tmp_path: Path)
     url = make_shards(tmp_path / "shards", [7, 7], [2], noisy=True)
     given = ["generator.noisy_input=true", "augment.noisy_dropout=1", "steps=3", "save_every=3"]
     given += ["validation.perceptual_pairs=0", "workers=0"]
-    torchrun(2, "-m", "timbre.train.step", write_config(tmp_path, url, *given))
+    torchrun(2, "-m", "timbre.train", write_config(tmp_path, url, *given))
     state = checkpoint.load(f"{tmp_path}/run/checkpoints/step-00000003.pt")
     optimizer = state["gan"]["generator_optimizer"]
     assert len(optimizer["state"]) == len(state["gan"]["generator"])
@@ -149,7 +149,7 @@ def test_ranks_train_a_generator_that_never_hears_its_noisy_side(tmp_path: Path)
 
 def test_shards_without_a_noisy_side_are_refused_on_all_ranks(url: str, tmp_path: Path) -> None:
     config = write_config(tmp_path, url, "generator.noisy_input=true")
-    finished = launch(2, "-m", "timbre.train.step", config)
+    finished = launch(2, "-m", "timbre.train", config)
     assert finished.returncode != 0 and not (tmp_path / "run").exists()
     assert f"noisy_input true: {url}: its shards hold no noisy side" in finished.stderr
     assert "store_noisy: true" in finished.stderr
@@ -189,7 +189,7 @@ def accelerate(name: str, ranks: int, config: str) -> "subprocess.CompletedProce
     """Train by one of the configs in launch/accelerate, on processors where it says GPUs."""
     words = [sys.executable, "-m", "accelerate.commands.launch"]
     words += ["--config_file", f"launch/accelerate/{name}", f"--num_processes={ranks}"]
-    words += ["--main_process_port=0", "-m", "timbre.train.step", config]
+    words += ["--main_process_port=0", "-m", "timbre.train", config]
     variables = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         words, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300, check=False

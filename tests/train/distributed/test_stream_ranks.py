@@ -12,6 +12,7 @@ from tests.train.distributed.test_ranks import write_config
 from timbre.models import checkpoint
 from timbre.shards.corpus import DataSource, open_corpus
 from timbre.stream.pair_stream import PairStream, StreamConfig
+from timbre.train import checkpoints
 
 GLOBAL_BATCH, SEGMENT, STEPS = 12, 2400, 12
 SHARDS = [14, 10, 18, 8, 12]  # 62 pairs: 5 steps an epoch
@@ -99,9 +100,9 @@ def test_a_rank_that_cannot_go_on_ends_all_with_one_message(tmp_path: Path, dama
         broken.unlink()
         given += ["max_bad_fraction=1"]
         told = "100 pairs in a row cannot be read; last: "
-    finished = launch(2, "-m", "timbre.train.step", write_config(tmp_path / "run", url, *given))
+    finished = launch(2, "-m", "timbre.train", write_config(tmp_path / "run", url, *given))
     assert finished.returncode == 1
     assert finished.stderr.count("timbre: error:") == 1
     assert told in finished.stderr and "shard-000001.tar" in finished.stderr
-    saved = checkpoint.latest(f"{tmp_path}/run/run")
+    saved = checkpoints.latest(f"{tmp_path}/run/run")
     assert saved is None or checkpoint.load(saved)["gan"]["step"] % 2 == 0

@@ -10,12 +10,13 @@ from tests.train.distributed.launch import launch
 from tests.train.test_loop import config, scalars
 from timbre import config as configs
 from timbre.errors import ConfigError
-from timbre.models import checkpoint
 from timbre.stream.augment import Sides
-from timbre.train.dry_run.describe import find_volume, write_plan
+from timbre.train import checkpoints
+from timbre.train.dry_run.describe import describe_run, find_volume
 from timbre.train.dry_run.memory import Living, step_memory
+from timbre.train.loop import train
 from timbre.train.run import Run, open_run
-from timbre.train.step import descend, train
+from timbre.train.step import descend
 
 # 5 steps of 2 pairs an epoch.
 ADVERSARIAL = "adversarial={discriminator_steps: 1, ramp_steps: 1}"
@@ -28,7 +29,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def opened(url: str, folder: Path, *overrides: str) -> Run:
-    return open_run(config(url, folder / "run", *overrides), begin=False)
+    return open_run(config(url, folder / "run", *overrides), writing=False)
 
 
 def test_several_ranks_tell_one_plan_and_write_nothing(url: str, tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_several_ranks_tell_one_plan_and_write_nothing(url: str, tmp_path: Path)
     given = ["steps=50", "global_batch=4", "validate_every=20", "adversarial.start_step=50"]
     path.write_text(configs.dump(config(url, tmp_path / "run", *given)))
     before = sorted(Path(url).parent.rglob("*"))
-    finished = launch(2, "-m", "timbre.train.step", str(path), "--dry-run", "seed=1")
+    finished = launch(2, "-m", "timbre.train", str(path), "--dry-run", "seed=1")
     assert finished.returncode == 0, finished.stderr[-3000:]
     lines = [line.split(maxsplit=1) for line in finished.stdout.splitlines()]
     rows = dict(lines)
@@ -59,7 +60,7 @@ def test_what_is_read_and_left_on_the_disk_is_what_the_plan_said(url: str, tmp_p
     (saved,) = (tmp_path / "run/checkpoints").glob("*.pt")
     # Beside the numbers of a network of 0.3 M parameters, names and shapes weigh something.
     assert volume.checkpoint <= saved.stat().st_size < 1.1 * volume.checkpoint
-    best = (tmp_path / "run" / checkpoint.BEST).stat().st_size
+    best = (tmp_path / "run" / checkpoints.BEST).stat().st_size
     assert volume.generator <= best < 1.1 * volume.generator
     read = scalars(tmp_path / "run").Scalars("data/bytes")[-1].value
     assert read == pytest.approx(6 * volume.epoch, rel=0.02)
@@ -69,14 +70,14 @@ def test_what_is_read_and_left_on_the_disk_is_what_the_plan_said(url: str, tmp_p
 def test_the_memory_that_is_counted_is_what_a_real_step_fills(url: str, tmp_path: Path) -> None:
     given = ["steps=50", "log_gradients_every=10", "precision=bf16"]
     run = opened(url, tmp_path, ADVERSARIAL, *given)
-    counted = step_memory(run, descend, BATCH, ranks=1)
+    counted = step_memory(run, BATCH, ranks=1)
     assert run.gan.step == 0 and not run.gan.generator_descent.optimizer.state
     waves = torch.zeros(BATCH, 1, 9600)
     with Living() as living:
         sides = Sides(torch.zeros_like(waves), waves.clone(), None, torch.full((BATCH,), 24e3))
         for run.gan.step in (31, 30):  # the second looks at the gradients, too
             settled = living.most = living.now
-            descend(run, sides)
+            descend(run.step_parts(), sides)
     found = living.most - settled
     assert counted.activations == pytest.approx(found, rel=0.02)
 
@@ -90,27 +91,27 @@ def test_the_memory_that_is_counted_is_what_a_gpu_takes(
     given = ["steps=50", ADVERSARIAL, "log_gradients_every=10", f"precision={precision}"]
     given += ["discriminator.preset=full", "generator.size=small"]
     run = opened(url, tmp_path, *given)
-    counted = step_memory(run, descend, BATCH, ranks=1)
+    counted = step_memory(run, BATCH, ranks=1)
     device = run.accelerator.device
     waves = [torch.randn(BATCH, 1, 9600, device=device) for _ in range(2)]
     sides = Sides(waves[0], waves[1], None, torch.full((BATCH,), 24e3, device=device))
     for run.gan.step in (31, 30):
         torch.cuda.reset_peak_memory_stats()
-        descend(run, sides)
+        descend(run.step_parts(), sides)
     taken = torch.cuda.max_memory_allocated()
     assert 0.8 * taken < counted.state + counted.activations < 1.25 * taken
 
 
 def test_a_run_that_was_begun_is_planned_from_where_it_is(url: str, tmp_path: Path) -> None:
     assert train(config(url, tmp_path / "run"))
-    plan = write_plan(opened(url, tmp_path, "steps=40", ADVERSARIAL), descend, 1)
+    plan = describe_run(opened(url, tmp_path, "steps=40", ADVERSARIAL), 1)
     assert "from step 8 to 40" in plan
     assert "light, learns alone from step 25, weighs from 26, in full from 27" in plan
 
 
 def test_what_training_would_refuse_the_plan_refuses(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="global_batch 2 does not divide over 3 ranks"):
-        write_plan(opened(url, tmp_path), descend, 3)
+        describe_run(opened(url, tmp_path), 3)
     with pytest.raises(ConfigError, match="start_step 7: expected at least 25"):
         opened(url, tmp_path, "adversarial.start_step=7")
     assert not (tmp_path / "run").exists()

@@ -22,7 +22,7 @@ from timbre.shards.corpus import DataSource, open_corpus
 from timbre.shards.whole_pairs import PairList, load_pair, spread
 from timbre.train.config import TrainConfig
 from timbre.train.run import Run, open_run
-from timbre.train.validation.validation import summary
+from timbre.train.validation.figures import summary
 
 CPU = torch.device("cpu")
 
@@ -246,7 +246,7 @@ def test_pairs_are_heard_and_seen_under_their_keys_and_what_stays_is_written_onc
         for side, times in [("degraded", 1), ("restored", 2), ("clean", 1)]:
             assert len(events.Audio(f"pair/{key}/{side}")) == times
         assert len(events.Images(f"pair/{key}/degraded_restored_clean")) == 2
-        assert events.Images(f"pair/{key}/degraded_restored_clean")[0].height == 3 * 513 + 2 * 2
+        assert events.Images(f"pair/{key}/degraded_restored_clean")[0].height == 3 * 256 + 2 * 2
 
 
 def test_an_unreadable_pair_is_told_by_shard_and_key(tmp_path: Path) -> None:

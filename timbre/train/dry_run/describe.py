@@ -8,7 +8,6 @@ from timbre.audio import SAMPLE_RATE
 from timbre.shards import NOISY_SIDES, SIDES, Corpus, audio_member, load_index, open_corpus
 from timbre.stream import PairStream, Place
 from timbre.train.dry_run.memory import (
-    Step,
     StepMemory,
     parameter_bytes,
     step_memory,
@@ -36,12 +35,11 @@ class Volume(NamedTuple):
     pictures: float
 
 
-def write_plan(run: Run, step: Step, ranks: int) -> str:
-    """Return the plan of a run that has not begun, for ``ranks``; nothing is written.
+def describe_run(run: Run, ranks: int) -> str:
+    """Return what a run that has not begun would do and need on ``ranks``; nothing is written.
 
     Args:
-        run: as :func:`timbre.train.run.open_run` gives it with ``begin=False``.
-        step: the step that training takes.
+        run: as :func:`timbre.train.run.open_run` gives it with ``writing=False``.
         ranks: how many would share each global batch.
 
     Raises:
@@ -55,7 +53,7 @@ def write_plan(run: Run, step: Step, ranks: int) -> str:
         ("run", f"{config.run_dir}: {_beginning(run)}"),
         *_course(run, ranks, batch),
         *_volumes(run, volume),
-        *_memory(step_memory(run, step, batch, ranks), batch, ranks),
+        *_memory(step_memory(run, batch, ranks), batch, ranks),
         ("threads", f"{threads()}, in this process; {config.workers} more read"),
         *(("note", line) for line in run.warnings()),
     ]

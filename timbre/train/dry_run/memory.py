@@ -6,7 +6,6 @@ The very step that training takes is gone through with tensors that have shapes 
 
 import copy
 import weakref
-from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -21,8 +20,7 @@ from timbre.train.gan.descent import Descent
 from timbre.train.gan.gan import unwrap
 from timbre.train.losses.reconstruction import ReconstructionLoss
 from timbre.train.run import Run
-
-Step = Callable[[Run, Sides], Any]
+from timbre.train.step import StepParts, descend
 
 
 class StepMemory(NamedTuple):
@@ -45,7 +43,7 @@ class StepMemory(NamedTuple):
         return sum(self) - self.activations
 
 
-def step_memory(run: Run, step: Step, batch: int, ranks: int) -> StepMemory:
+def step_memory(run: Run, batch: int, ranks: int) -> StepMemory:
     """Return what a step on ``batch`` pairs takes, in the adversarial phase, where it takes most.
 
     It is one in which each term's gradient is measured too (``log_gradients_every``). The run stays as
@@ -60,7 +58,7 @@ def step_memory(run: Run, step: Step, batch: int, ranks: int) -> StepMemory:
         gradients=trained,
         moments=2 * trained,
         buckets=parameters if ranks > 1 else 0,
-        activations=_activations(run, step, batch),
+        activations=_activations(run, batch),
     )
 
 
@@ -75,12 +73,12 @@ def parameter_bytes(network: nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in network.parameters())
 
 
-def _activations(run: Run, step: Step, batch: int) -> int:
+def _activations(run: Run, batch: int) -> int:
     config, former = run.config, run.gan
     # Not the accelerator's, which may be cpu:0 where theirs is cpu.
     device = next(former.average.parameters()).device
     with former.eager(), FakeTensorMode(allow_non_fake_inputs=True) as fake, Living() as living:
-        run = _faked(run, fake)
+        parts = _faked(run.step_parts(), fake)
         waves = [
             torch.zeros(batch, 1, round(config.segment_seconds * SAMPLE_RATE), device=device)
             for _ in range(3 if config.generator.noisy_input else 2)
@@ -88,11 +86,11 @@ def _activations(run: Run, step: Step, batch: int) -> int:
         bandwidth_hz = torch.full((batch,), SAMPLE_RATE / 2, device=device)
         sides = Sides(waves[0], waves[1], waves[2] if waves[2:] else None, bandwidth_hz)
         heaviest = _heaviest_step(run)
-        run.gan.step = heaviest + 1
-        step(run, sides)  # makes gradients and moments
+        parts.gan.step = heaviest + 1
+        descend(parts, sides)  # makes gradients and moments
         settled = living.most = living.now
-        run.gan.step = heaviest
-        step(run, sides)
+        parts.gan.step = heaviest
+        descend(parts, sides)
     return int(living.most - settled)
 
 
@@ -106,20 +104,19 @@ def _heaviest_step(run: Run) -> int:
     return late + -late % config.log_gradients_every
 
 
-def _faked(run: Run, mode: FakeTensorMode) -> Run:
-    """Return the run with networks that have no content, and descents of their own."""
-    fake = copy.copy(run)
-    fake.balancer, fake.gan = None, copy.copy(run.gan)
-    gan = run.gan
-    networks = [unwrap(gan.generator), gan.average, unwrap(gan.discriminator), run.reconstruction]
+def _faked(parts: StepParts, mode: FakeTensorMode) -> StepParts:
+    """Return the parts with networks that have no content, and descents of their own."""
+    gan = copy.copy(parts.gan)
+    networks = [unwrap(gan.generator), gan.average, unwrap(gan.discriminator), parts.reconstruction]
     tensors = [t for n in networks for t in (*n.parameters(), *n.buffers())]
     memo: dict[int, Any] = {id(tensor): mode.from_tensor(tensor) for tensor in tensors}
     generator, average, discriminator, reconstruction = (copy.deepcopy(n, memo) for n in networks)
-    fake.gan.generator, fake.gan.average, fake.gan.discriminator = generator, average, discriminator
-    fake.reconstruction = cast(ReconstructionLoss, reconstruction)
-    fake.gan.generator_descent = _descent(generator, gan.generator_descent)
-    fake.gan.discriminator_descent = _descent(discriminator, gan.discriminator_descent)
-    return fake
+    gan.generator, gan.average, gan.discriminator = generator, average, discriminator
+    gan.generator_descent = _descent(generator, gan.generator_descent)
+    gan.discriminator_descent = _descent(discriminator, gan.discriminator_descent)
+    return parts._replace(
+        gan=gan, reconstruction=cast(ReconstructionLoss, reconstruction), balancer=None
+    )
 
 
 def _descent(network: nn.Module, like: Descent) -> Descent:

@@ -11,11 +11,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from timbre.audio.filters import low_pass
-from timbre.audio.spectra import pair_gain
 from timbre.config import STRICT, Count, Fraction, Natural, Positive
+from timbre.errors import ConfigError
 from timbre.models import GeneratorConfig, build_generator
-from timbre.models.discriminators import DiscriminatorConfig, Judgement, build_discriminator
+from timbre.models.discriminators import DiscriminatorConfig, build_discriminator
 from timbre.train.gan.descent import Descent
 from timbre.train.gan.schedule import cosine_share, warm_restarts_share
 
@@ -82,7 +81,12 @@ class Gan:
         )
 
     def compile(self) -> None:
-        """Compile both networks in place; names of weights, the average, and checkpoints stay."""
+        """Compile both networks in place; names of weights, the average, and checkpoints stay.
+
+        Raises:
+            ConfigError: nothing can be compiled here.
+        """
+        _check_compiler(next(self.average.parameters()).device)
         # Each term's gradient goes back through a compiled discriminator of its own.
         torch._functorch.config.donated_buffer = False
         for network in (self.generator, self.discriminator):
@@ -164,38 +168,21 @@ class Gan:
         return parts
 
 
+def _check_compiler(device: torch.device) -> None:
+    """Raise ConfigError unless the smallest function compiles: no step should find that out."""
+    try:
+        torch.compile(torch.sin)(torch.ones(2, device=device))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"compile true: torch.compile cannot work on {device.type} here: {reason}; install a C++ "
+            "compiler (g++, or set CXX), or set compile: false"
+        ) from error
+
+
 def unwrap(network: nn.Module) -> nn.Module:
     """Return the network inside what wraps it for several ranks."""
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-
-
-def discriminator_view(
-    clean: Tensor, restored: Tensor, bandwidth_hz: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return both ``(batch, 1, samples)`` as the discriminator is to hear them.
-
-    One gain for the pair, so that level says nothing but a difference in level is still heard; and
-    nothing above the clean side's bandwidth ``(batch,)``, where its silence is not the truth.
-    """
-    sides = torch.cat([clean, restored], dim=1) * pair_gain(clean)
-    real, fake = low_pass(sides, bandwidth_hz).chunk(2, dim=1)
-    return real, fake
-
-
-def halves(judgements: list[Judgement]) -> tuple[list[Judgement], list[Judgement]]:
-    """Return the judgements of a batch's first and second half: real and fake in one pass."""
-    pairs = [
-        [
-            Judgement(*side)
-            for side in zip(
-                judgement.logits.chunk(2),
-                map(list, zip(*(f.chunk(2) for f in judgement.features), strict=True)),
-                strict=True,
-            )
-        ]
-        for judgement in judgements
-    ]
-    return [real for real, _ in pairs], [fake for _, fake in pairs]
 
 
 @contextmanager

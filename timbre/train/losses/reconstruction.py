@@ -1,4 +1,4 @@
-"""What the generator and the discriminators are trained to make small, all in float32."""
+"""How far restored speech is from clean speech: the terms that the generator makes small, in float32."""
 
 from typing import Literal
 
@@ -19,7 +19,6 @@ from timbre.audio.spectra import (
     pair_gain,
 )
 from timbre.config import STRICT, NonNegative
-from timbre.models.discriminators import Judgement
 from timbre.train.losses.perceptual import PerceptualLoss
 
 # Relative to a voice at unit level: where compression ends, which bounds the gradients.
@@ -139,11 +138,13 @@ class ReconstructionLoss(nn.Module):
             clean: ``(batch, 1, samples)``.
             bandwidth_hz: ``(batch,)``, of the clean side; nothing above it counts in any term.
         """
+        # Not both at once: the clean side's spectra would join the gradient's graph.
+        restored_view, clean_view = (view(side, clean, bandwidth_hz) for side in (restored, clean))
+        return self.terms(restored_view, clean_view, bandwidth_hz)
+
+    def terms(self, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> dict[str, Tensor]:
+        """Return the same of what :func:`view` gives of both sides."""
         with torch.autocast(clean.device.type, enabled=False):
-            restored, clean = restored.float(), clean.float()
-            gain = pair_gain(clean)
-            # Not both at once: the clean side's spectra would join the gradient's graph.
-            restored, clean = (low_pass(side * gain, bandwidth_hz) for side in (restored, clean))
             spectral = [
                 resolution(restored[:, 0], clean[:, 0], bandwidth_hz)
                 for resolution in self.resolutions
@@ -155,6 +156,16 @@ class ReconstructionLoss(nn.Module):
             if self.level_difference is not None:
                 terms |= self.level_difference(restored[:, 0], clean[:, 0], bandwidth_hz)
             return terms
+
+
+def view(wave: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> Tensor:
+    """Return a side ``(batch, 1, samples)`` of a pair as losses and discriminators are to see it.
+
+    At the gain that brings the clean side to unit level, so that level says nothing but a difference
+    in level is still there; and without what lies above the clean side's bandwidth ``(batch,)``.
+    """
+    with torch.autocast(wave.device.type, enabled=False):
+        return low_pass(wave.float() * pair_gain(clean.float()), bandwidth_hz)
 
 
 class _Resolution(nn.Module):
@@ -233,38 +244,6 @@ def weighted_sum(
         for name, term in terms.items()
     }
     return loss, terms | logged
-
-
-def discriminator_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
-    """Return the least-squares loss (Mao et al. 2017): 0 when real is 1 and fake is 0.
-
-    The mean over discriminators, so that it means the same under every preset; undecided logits of
-    1/2 give 0.5.
-    """
-    losses = [
-        (1 - r.logits.float()).square().mean() + f.logits.float().square().mean()
-        for r, f in zip(real, fake, strict=True)
-    ]
-    return torch.stack(losses).mean()
-
-
-def adversarial_loss(fake: list[Judgement]) -> Tensor:
-    """Return the generator's least-squares loss: 0 when every fake is taken for real."""
-    return torch.stack([(1 - f.logits.float()).square().mean() for f in fake]).mean()
-
-
-def feature_matching_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
-    """Return the L1 distance between activations, each layer relative to the real ones' mean size.
-
-    No discriminator can make it small by shrinking its activations. The real side gets no gradient.
-    """
-    losses = []
-    for r, f in zip(real, fake, strict=True):
-        for real_features, fake_features in zip(r.features, f.features, strict=True):
-            target = real_features.detach().float()
-            size = target.abs().mean().clamp(min=torch.finfo(torch.float32).tiny)
-            losses.append((fake_features.float() - target).abs().mean() / size)
-    return torch.stack(losses).mean()
 
 
 def _mean_over(values: Tensor, counted: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from timbre.errors import WorkError
-from timbre.models.discriminators import Judgement
 
 NETWORKS = {"g": "generator", "d": "discriminator"}
 
@@ -87,12 +86,3 @@ class Alarms:
             self.skipped[network] = counts.to(self.sound.device)
             self.told[network] = int(counts[0])
         self.won = state["won"]
-
-
-def discriminator_accuracy(real: list[Judgement], fake: list[Judgement]) -> Tensor:
-    """Return the share of right logits: real above 1/2, fake below; the mean over discriminators."""
-    shares = [
-        ((r.logits > 0.5).float().mean() + (f.logits < 0.5).float().mean()) / 2
-        for r, f in zip(real, fake, strict=True)
-    ]
-    return torch.stack(shares).mean()

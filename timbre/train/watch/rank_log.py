@@ -5,8 +5,7 @@ import resource
 import signal
 import socket
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from datetime import datetime, timezone
 from os import getpid
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from timbre import storage
 from timbre.cores import granted_cores
+from timbre.errors import WorkError
 from timbre.plain_text import printable
 
 FOLDER = "logs"
@@ -28,14 +28,14 @@ class RankLog:
     that is still alive: what does a rank wait for that does not go on?
 
     Args:
-        run_dir: the run's folder.
+        run_dir: the run's folder; None: nothing is written.
         rank: whose log it is.
     """
 
-    def __init__(self, run_dir: str, rank: int) -> None:
+    def __init__(self, run_dir: str | None, rank: int) -> None:
         self._file: IO[str] | None = None
         self._crashes = False
-        if not storage.is_local(run_dir):
+        if run_dir is None or not storage.is_local(run_dir):
             return
         folder = Path(storage.local_path(run_dir), FOLDER)
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,28 +46,34 @@ class RankLog:
             self._crashes = True
 
     def write(self, message: str) -> None:
-        """Append a message; of one of several lines, those after the first are indented."""
+        """Append a message; of one of several lines, those after the first are indented.
+
+        Raises:
+            WorkError: the file cannot be written; the message names it.
+        """
         if self._file:
             now = datetime.now(timezone.utc).isoformat(" ", "milliseconds")[:-6]
             lines = "\n  ".join(map(printable, message.splitlines()))
-            self._file.write(f"{now} {lines}\n")
+            try:
+                self._file.write(f"{now} {lines}\n")
+            except OSError as error:
+                raise WorkError(
+                    f"{self._file.name}: cannot be written: {error.strerror or error}"
+                ) from error
 
-    @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Write down where the body raised, if it does; the error goes on."""
-        try:
-            yield
-        except BaseException:
-            self.write(traceback.format_exc())
-            raise
+    def record(self, error: BaseException) -> None:
+        """Write down where an error was raised; where that cannot be written, it is lost here."""
+        with suppress(WorkError):
+            self.write("".join(traceback.format_exception(error)))
 
     def close(self) -> None:
-        """Say no more."""
+        """Write no more."""
         if self._file:
             faulthandler.unregister(signal.SIGUSR2)
             if self._crashes:
                 faulthandler.disable()
-            self._file.close()
+            with suppress(OSError):  # what could not be written has been reported
+                self._file.close()
             self._file = None
 
 

@@ -1,7 +1,9 @@
 """What the user sees of a run: progress bar, scalars, pictures and sound in TensorBoard."""
 
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
@@ -11,17 +13,13 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from timbre.audio import SAMPLE_RATE, Wave
+from timbre import storage
+from timbre.audio import SAMPLE_RATE, Wave, spectrogram
+from timbre.errors import WorkError
 from timbre.plain_text import printable
 from timbre.train.watch.rank_log import RankLog
 
-# A colour map from black over purple and orange to white, for levels from -90 to 0 dB.
-COLOURS = np.array(
-    [[0, 0, 0], [60, 15, 110], [180, 50, 90], [250, 150, 40], [255, 255, 220]], np.float32
-)
-PICTURE_RANGE_DB = 90.0
-PICTURE_FFT, PICTURE_HOP = 1024, 512
-TINY = 1e-12
+FOLDER = "tensorboard"
 SHOWN_SECONDS = 8
 
 
@@ -54,29 +52,31 @@ class Meter:
 
 
 class Telemetry:
-    """The main process's writer and progress bar, and each rank's log.
+    """The main process's event files and progress bar, and each rank's log.
 
     Args:
-        run_dir: event files go to ``RUN/tensorboard``.
+        run_dir: event files go to ``RUN/tensorboard``; None writes and shows nothing.
         first, steps: where the run is and where it ends.
         rank: of this process; 0 is the main one.
+
+    Raises:
+        WorkError: event files cannot be written; so do all methods that write some.
     """
 
-    def __init__(self, run_dir: str, first: int, steps: int, rank: int) -> None:
-        main = rank == 0
+    def __init__(self, run_dir: str | None, first: int, steps: int, rank: int) -> None:
+        main = rank == 0 and run_dir is not None
         self.log = RankLog(run_dir, rank)
-        self.writer = (
-            SummaryWriter(f"{run_dir}/tensorboard", purge_step=first + 1) if main else None
-        )
+        self.events = EventFiles(run_dir, first) if main and run_dir is not None else None
         self.written: set[str] = set()
         hidden = None if main else True  # None: hidden where there is no terminal
         self.bar = tqdm(total=steps, initial=first, desc="train", unit="step", disable=hidden)
 
     def scalars(self, metrics: Mapping[str, float], step: int) -> None:
         """Write scalars under their names."""
-        if self.writer:
-            for name, value in metrics.items():
-                self.writer.add_scalar(name, value, step)
+        if self.events:
+            with self.events.writing() as writer:
+                for name, value in metrics.items():
+                    writer.add_scalar(name, value, step)
 
     def pair(self, key: str, sides: Mapping[str, Wave], step: int) -> None:
         """Write a pair's ``degraded``, ``restored`` and ``clean`` ``(samples,)`` under its key.
@@ -84,20 +84,22 @@ class Telemetry:
         Its first eight seconds, as one picture, from top to bottom, and as sound: the restored side
         each time, the others, which stay as they are, once.
         """
-        if not self.writer:
+        if not self.events:
             return
         shown = {name: wave[: SHOWN_SECONDS * SAMPLE_RATE] for name, wave in sides.items()}
-        for name, wave in shown.items():
-            if name == "restored" or f"{key}/{name}" not in self.written:
-                self.writer.add_audio(f"pair/{key}/{name}", wave[None], step, SAMPLE_RATE)
-                self.written.add(f"{key}/{name}")
-        title = f"pair/{key}/{'_'.join(shown)}"
-        self.writer.add_image(title, triple(list(shown.values())), step, dataformats="HWC")
+        picture = stacked(list(shown.values()))
+        with self.events.writing() as writer:
+            for name, wave in shown.items():
+                if name == "restored" or f"{key}/{name}" not in self.written:
+                    writer.add_audio(f"pair/{key}/{name}", wave[None], step, SAMPLE_RATE)
+                    self.written.add(f"{key}/{name}")
+            title = f"pair/{key}/{'_'.join(shown)}"
+            writer.add_image(title, picture, step, dataformats="HWC")
 
-    def say(self, message: str) -> None:
-        """Print a line above the bar on the main process, and log it on every rank that says it."""
+    def line(self, message: str) -> None:
+        """Print a line above the bar on the main process, and log it on every rank that has it."""
         self.log.write(message)
-        if self.writer:
+        if self.events:
             self.bar.write(printable(message), file=sys.stderr)
 
     def advance(self, message: str | None = None) -> None:
@@ -108,52 +110,71 @@ class Telemetry:
 
     def flush(self) -> None:
         """Write out what waits to be written."""
-        if self.writer:
-            self.writer.flush()
+        if self.events:
+            with self.events.writing() as writer:
+                writer.flush()
 
     def close(self) -> None:
         """Flush everything."""
         self.bar.close()
         self.log.close()
-        if self.writer:
-            self.writer.close()
+        if self.events:
+            self.events.close()
 
 
-def triple(waves: Sequence[Wave]) -> NDArray[np.uint8]:
+class EventFiles:
+    """TensorBoard's writer, whose errors name the folder.
+
+    It writes in a thread, which prints a traceback where the disk is full; the error itself comes
+    with the next call. The traceback is left out.
+    """
+
+    def __init__(self, run_dir: str, first: int) -> None:
+        local = storage.is_local(run_dir)
+        self.folder = storage.join(str(storage.local_path(run_dir)) if local else run_dir, FOLDER)
+        self._former, threading.excepthook = threading.excepthook, self._hook
+        try:
+            with self._naming():
+                self._writer = SummaryWriter(self.folder, purge_step=first + 1)
+        except WorkError:
+            threading.excepthook = self._former
+            raise
+
+    @contextmanager
+    def writing(self) -> Iterator[SummaryWriter]:
+        """Give the writer; what it raises names the folder."""
+        with self._naming():
+            yield self._writer
+
+    def close(self) -> None:
+        """Write out the rest; what could not be written by now has been reported."""
+        with suppress(WorkError), self._naming():
+            self._writer.close()
+        threading.excepthook = self._former
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise WorkError(
+                f"{self.folder}: cannot be written: {error.strerror or error}"
+            ) from error
+
+    def _hook(self, raised: "threading.ExceptHookArgs") -> None:
+        if not isinstance(raised.exc_value, OSError):
+            self._former(raised)
+
+
+def stacked(waves: Sequence[Wave]) -> NDArray[np.uint8]:
     """Return the spectrograms of ``(samples,)`` each, all of one length, on top of each other.
 
     All are drawn in one range of levels, that of the last one, so that their colours compare.
     """
-    full = float(_power(waves[-1]).max())
-    pictures = [spectrogram(wave, full) for wave in waves]
+    full = spectrogram.peak_power(waves[-1])
+    pictures = [spectrogram.picture(spectrogram.levels(wave, full)) for wave in waves]
     line = np.full((2, pictures[0].shape[1], 3), 255, np.uint8)
     return np.concatenate([part for picture in pictures for part in (line, picture)][1:], axis=0)
-
-
-def spectrogram(wave: Wave, full: float | None = None) -> NDArray[np.uint8]:
-    """Return a picture ``(513, frames, 3)`` of ``(samples,)``: 0 Hz at the bottom, 90 dB range.
-
-    Args:
-        wave: ``(samples,)``.
-        full: the power of the last colour; None: the highest of this wave.
-    """
-    power = _power(wave)
-    full = float(power.max()) if full is None else full
-    decibel = 10 * np.log10(np.maximum(power, TINY) / max(full, TINY))
-    level = np.clip(1 + decibel / PICTURE_RANGE_DB, 0, 1) * (len(COLOURS) - 1)
-    anchors = np.arange(len(COLOURS))
-    picture = np.stack([np.interp(level, anchors, COLOURS[:, c]) for c in range(3)], axis=-1)
-    image: NDArray[np.uint8] = picture.astype(np.uint8)
-    return image
-
-
-def _power(wave: Wave) -> NDArray[np.float64]:
-    """Return the power spectrum ``(513, frames)``, 24 kHz first."""
-    padded = np.pad(wave, (0, max(PICTURE_FFT - len(wave), 0)))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, PICTURE_FFT)[::PICTURE_HOP]
-    magnitudes: NDArray[np.float64] = np.abs(np.fft.rfft(frames * np.hanning(PICTURE_FFT), axis=1))
-    power: NDArray[np.float64] = magnitudes.T[::-1] ** 2
-    return power
 
 
 def to_wave(tensor: Tensor) -> Wave:

@@ -1,0 +1,100 @@
+"""Signals that end a run: heard between steps, and while the main process waits for data."""
+
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# A scheduler's warnings, a terminal's Ctrl-C, and its end.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+# A second one of these ends the run at once.
+IMPATIENT = (signal.SIGINT,)
+
+
+class WaitInterruptedError(BaseException):
+    """Raised by a signal while the process waits; no handler of other errors may catch it."""
+
+
+class Interruption:
+    """Whether a signal asks the run to end.
+
+    ``with`` it, signals are caught, but for those that were ignored (``nohup``); after it they do
+    what they did before. A signal sets ``asked``, and nothing more: steps, saving and validation are
+    not torn. Only a wait that :meth:`breaking` marks is broken off.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._waiting = False
+        self._former: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        """Catch signals."""
+        caught = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+        self._former = {number: signal.signal(number, self._hear) for number in caught}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let signals do what they did before."""
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def breaking(self) -> Iterator[None]:
+        """Let a signal break the body off; for a wait that leaves nothing half done.
+
+        Raises:
+            WaitInterruptedError: a signal came, in the body or before.
+        """
+        children = signal.getsignal(signal.SIGCHLD)
+        try:
+            self._waiting = True
+            if self.asked:
+                raise WaitInterruptedError
+            yield
+        finally:
+            self._waiting = False
+            # PyTorch's loader, once started, would raise wherever the program is when one of its
+            # processes dies. A wait for that process finds it, too.
+            if signal.getsignal(signal.SIGCHLD) != children:
+                signal.signal(signal.SIGCHLD, children)
+
+    def _hear(self, number: int, _: FrameType | None) -> None:
+        if self.asked and number in IMPATIENT:
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise KeyboardInterrupt
+        self.asked = True
+        if self._waiting:
+            self._waiting = False
+            raise WaitInterruptedError
+
+
+def reading_processes() -> str:
+    """Return the reading processes that a wait was for, those that are stopped apart."""
+    names = [
+        f"{child.pid} (stopped)" if is_stopped(child.pid) else str(child.pid)
+        for child in multiprocessing.active_children()
+    ]
+    return (
+        f"process{'es' * (len(names) > 1)} {', '.join(sorted(names))}" if names else "this process"
+    )
+
+
+def kill_stopped_processes() -> None:
+    """End the reading processes that are stopped: they hear no request to end."""
+    for child in multiprocessing.active_children():
+        if is_stopped(child.pid):
+            child.kill()
+
+
+def is_stopped(pid: int | None) -> bool:
+    """Return whether a process is stopped (SIGSTOP, a debugger); no where that cannot be seen."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state in "Tt"

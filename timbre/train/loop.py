@@ -1,0 +1,102 @@
+"""The outer loop of training: steps, and what is logged, validated and saved between them."""
+
+from timbre.errors import WorkError
+from timbre.stream import PairBatch
+from timbre.stream.augment import augmented
+from timbre.train.config import TrainConfig
+from timbre.train.interruption import Interruption
+from timbre.train.ranks import failing_together
+from timbre.train.run import Run, open_run
+from timbre.train.step import Metrics, descend
+from timbre.train.validation.validation import ValidationStoppedError
+
+
+def train(config: TrainConfig) -> bool:
+    """Train from the run's last checkpoint, or from the start, to ``config.steps``.
+
+    Returns:
+        Whether it got there; False: a signal has ended it before.
+
+    Raises:
+        ConfigError: the config contradicts the data, the number of ranks, or the run so far; or
+            another run is in ``run_dir``.
+        ShardError, OSError: the data cannot be read.
+        CheckpointError: what the run goes on or starts from is damaged or of another architecture.
+        WorkError: the gradients are not finite for too long; or a reading process was killed, and
+            the last step is saved.
+    """
+    with open_run(config) as run, Interruption() as interruption:
+        if run.gan.step >= config.steps:
+            run.telemetry.line(
+                f"{config.run_dir}: finished at step {run.gan.step}; raise steps, or choose another "
+                "run_dir"
+            )
+        if run.owes_validation and validate_owed(run, interruption):
+            run.save()  # the best score so far is part of the state
+        for batch in run.batches(interruption):
+            run.watch(train_step(run, batch))
+            if end_step(run, interruption):
+                break
+        leave(run)
+        return run.gan.step >= config.steps and not run.owes_validation
+
+
+def train_step(run: Run, batch: PairBatch) -> Metrics:
+    """Take one step of each network whose turn it is; return the scalars to be logged."""
+    sides = augmented(batch, run.config.augment, run.config.seed)
+    return descend(run.step_parts(), sides)
+
+
+def end_step(run: Run, interruption: Interruption) -> bool:
+    """Log, validate and save what is due after a step; return whether the run is to stop."""
+    config, step = run.config, run.gan.step
+    last = step == config.steps
+    saving = step % config.save_every == 0 or last
+    logging = step % config.log_every == 0 or saving
+    stopping = run.should_stop(interruption.asked)
+
+    # Where the host waits for the device. Nothing is saved that has not been looked at.
+    message = run.log() if logging or stopping else None
+    if step % config.validate_every == 0 or last:
+        run.owes_validation = True
+        stopping = stopping or not validate_owed(run, interruption)
+    if saving or stopping:
+        run.save()
+    run.telemetry.advance(message)
+    return stopping
+
+
+def validate_owed(run: Run, interruption: Interruption) -> bool:
+    """Validate; return False if a signal ended that, so that the next start owes it."""
+
+    def stop() -> bool:
+        run.folder.renew()
+        return interruption.asked
+
+    try:
+        with run.gan.eager():
+            run.validate(stop)
+    except ValidationStoppedError:
+        return False
+    run.owes_validation = False
+    return True
+
+
+def leave(run: Run) -> None:
+    """Save what is not saved, and say why the run ends before its last step, if it does.
+
+    Raises:
+        WorkError: a reading process was killed; the last step is saved.
+    """
+    step, ended = run.gan.step, run.data.ended
+    if step >= run.config.steps and not run.owes_validation:
+        return
+    if run.saved_step != step:
+        run.save()
+    saved = run.saved_step == step
+    end = f"saved at step {step}" if saved else f"step {step} could not be saved"
+    with failing_together(run.accelerator):
+        if isinstance(ended, WorkError):
+            raise WorkError(f"{ended} ({end}; the same command continues)") from ended
+    waiting = f" while waiting for {ended}" if ended is not None else ""
+    run.telemetry.line(f"interrupted{waiting}: {end}; the same command continues")
