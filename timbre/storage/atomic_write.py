@@ -1,8 +1,10 @@
 """Local files that appear whole or not at all, and what a killed writer leaves."""
 
+import errno
 import fcntl
 import os
 import re
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -40,9 +42,12 @@ def temporary(target: Path) -> Iterator[tuple[FileIO, Path]]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[FileIO]:
-    """Open an empty file that :func:`remove_unlocked` keeps its hands off; wait for who has it."""
+    """Open a file that :func:`remove_unlocked` keeps its hands off; wait for who has it.
+
+    It is made if it is not there. A link under its name is not followed, and nothing is truncated.
+    """
     while True:
-        with FileIO(path, "wb") as file:
+        with FileIO(open_plain(path, os.O_RDWR | os.O_CREAT), "wb") as file:
             with suppress(OSError):  # no locks here, so remove_unlocked removes nothing here
                 fcntl.flock(file, fcntl.LOCK_EX)
             try:
@@ -53,6 +58,19 @@ def locked(path: Path) -> Iterator[FileIO]:
                 # Closing is not enough: a child that was forked meanwhile has it open as well.
                 with suppress(OSError):
                     fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """Open a regular file, and nothing that somebody may have put in its place.
+
+    Raises:
+        OSError: it is a link, a pipe or a device, or cannot be opened.
+    """
+    number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, f"{path}: no regular file")
+    return number
 
 
 def write_all(file: FileIO, data: bytes) -> None:
@@ -97,7 +115,7 @@ def remove_stale(folder: Path) -> int:
 
 def _if_unlocked(path: Path, action: Callable[[Path], None]) -> bool:
     # Locked, gone already, or on a file system without locks: left alone.
-    with suppress(OSError), FileIO(path, "r+b") as file:
+    with suppress(OSError), FileIO(open_plain(path, os.O_RDWR), "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             if is_at(file, path):

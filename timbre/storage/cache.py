@@ -6,10 +6,17 @@ While it is downloaded there are ``.SHA256.lock``, which is locked, and a tempor
 full length from the start: what is there and what is coming are counted together. To make room, or
 to give a copy its name, the folder itself is locked.
 
+The folder is this user's alone: copies are trusted as what was downloaded once a process has compared
+their hash, so nobody else may write there. Links, pipes and files of others in it are not followed,
+not waited for, and replaced.
+
+By hand: fsspec's caches have no limit in bytes, check no hash and are not shared by processes.
+
 It relies on a local POSIX file system: flock on files and on the folder, which ends with the process
 that holds it; rename in one step; deleted files that can be read as long as they are open.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -23,6 +30,7 @@ from typing import BinaryIO, NamedTuple
 
 from timbre.errors import ShardError
 from timbre.storage import atomic_write
+from timbre.storage.errors import renamed
 from timbre.storage.remote import ReadMany, Span
 
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -48,6 +56,9 @@ class FileCache:
         self._folder = folder
         self._max_bytes = max_bytes
         self._read_many = read_many
+        # Of the copies whose hash this process has compared: their file's number on the disk.
+        self._compared: dict[str, tuple[int, int]] = {}
+        self._is_ours = False
         self.hits = self.fetches = self.fetched_bytes = self.bypasses = 0
 
     def open(self, url: str, length: int, sha256: str) -> BinaryIO | None:
@@ -71,42 +82,69 @@ class FileCache:
             except OSError as error:
                 if isinstance(error, FileNotFoundError) and number < TRIES:
                     continue  # somebody deleted the folder, or the file that was being written
-                told = f"{self._folder}: cannot keep a copy of {url}: {error.strerror}"
-                raise OSError(told) from error
+                message = f"{self._folder}: cannot keep a copy of {url}"
+                raise renamed(error, message) from error
         raise AssertionError("unreachable")
 
     def discard(self, sha256: str) -> None:
         """Delete a copy that turned out damaged. One that has the right hash now is kept."""
+        self._compared.pop(sha256, None)
         path = self._path(sha256)
-        with suppress(FileNotFoundError), FileIO(path, "rb") as file:
-            digest = hashlib.sha256()
-            while part := file.read(PART_BYTES):
-                digest.update(part)
-            if digest.hexdigest() != sha256 and atomic_write.is_at(file, path):
-                path.unlink()
+        if file := _open_shared(path):
+            with file:
+                self._unlink_unless_whole(file, path, sha256)
 
     def _path(self, sha256: str) -> Path:
         return self._folder / f"{sha256}.shard"
 
     def _open(self, whole: Span, sha256: str) -> BinaryIO | None:
         path = self._path(sha256)
-        if copy := self._open_copy(path, whole.length):
+        if copy := self._open_copy(path, whole.length, sha256):
             return copy
         if whole.length > self._max_bytes:
             self.bypasses += 1
             return None
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(0o700, parents=True, exist_ok=True)
+        self._check_folder()
         lock = self._folder / f".{sha256}.lock"
         with atomic_write.locked(lock) as held:
             try:
                 # Whoever had the lock before may have downloaded it.
-                return self._open_copy(path, whole.length) or self._fetch(whole, sha256)
+                return self._open_copy(path, whole.length, sha256) or self._fetch(whole, sha256)
             finally:
                 if atomic_write.is_at(held, lock):
                     lock.unlink(missing_ok=True)
 
-    def _open_copy(self, path: Path, length: int) -> BinaryIO | None:
-        """Return an open copy, locked against deletion; None if there is none."""
+    def _check_folder(self) -> None:
+        """Raise OSError if others can write to the folder: a copy in it could be anybody's."""
+        if self._is_ours:
+            return
+        status, user = self._folder.stat(), os.geteuid()
+        if user not in (0, status.st_uid) and status.st_uid != 0:
+            raise OSError(errno.EPERM, "the folder is another user's; name one of your own")
+        if status.st_mode & 0o022:
+            raise OSError(
+                errno.EPERM,
+                f"others can write to the folder (mode {status.st_mode & 0o7777:04o}); name a new "
+                "folder in it, or chmod go-w",
+            )
+        self._is_ours = True
+
+    def _unlink_unless_whole(self, file: FileIO, path: Path, sha256: str) -> bool:
+        """Return whether a copy has its hash; delete it if not."""
+        file.seek(0)
+        digest = hashlib.sha256()
+        while part := file.read(PART_BYTES):
+            digest.update(part)
+        if digest.hexdigest() == sha256:
+            file.seek(0)
+            return True
+        if atomic_write.is_at(file, path):
+            path.unlink(missing_ok=True)
+        return False
+
+    def _open_copy(self, path: Path, length: int, sha256: str) -> BinaryIO | None:
+        """Return an open copy, locked against deletion; None if there is none that is whole."""
         file = _open_shared(path)
         if file is None:
             return None
@@ -115,6 +153,12 @@ class FileCache:
             file.close()
             path.unlink(missing_ok=True)
             return None
+        number = status.st_dev, status.st_ino
+        if self._compared.get(sha256) != number:
+            if not self._unlink_unless_whole(file, path, sha256):
+                file.close()
+                return None
+            self._compared[sha256] = number
         if abs(time.time() - status.st_mtime) > TOUCH_SECONDS:
             with suppress(OSError):  # of another user, or on a read-only disk: it ages
                 os.utime(file.fileno())
@@ -136,6 +180,8 @@ class FileCache:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 copy = _open_shared(temporary)
                 temporary.replace(path)
+                status = os.fstat(file.fileno())
+                self._compared[sha256] = status.st_dev, status.st_ino
                 self.fetches += 1
                 return copy
 
@@ -215,11 +261,16 @@ class _Copy(NamedTuple):
 
 
 def _open_shared(path: Path) -> FileIO | None:
-    """Return a file to read, and lock it against deletion by us; None if there is none."""
+    """Return a file to read, and lock it against deletion by us; None if there is none of ours."""
     while True:
         try:
-            file = FileIO(path, "rb")
-        except FileNotFoundError:
+            file = FileIO(atomic_write.open_plain(path, os.O_RDONLY), "rb")
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.ENXIO):
+                return None  # nothing, or what is no file: it will be replaced
+            raise
+        if os.fstat(file.fileno()).st_uid not in (os.geteuid(), 0):
+            file.close()
             return None
         fcntl.flock(file, fcntl.LOCK_SH)
         if atomic_write.is_at(file, path):

@@ -38,10 +38,12 @@ REFUSED_CODES = frozenset(
         "TokenRefreshRequired",
     }
 )
+REDIRECT_CODES = frozenset({"301", "302", "303", "307", "308", "PermanentRedirect"})
 # gcsfs says 403 and some 400 and 401 with an OSError or ValueError that has no code.
 REFUSED_TEXT = re.compile(
     r"(forbidden|unauthorized)\b|.*\binvalid (authentication )?credentials", re.I | re.S
 )
+LONGEST_CHAIN = 20
 BAD_REQUEST = "Bad Request"
 PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
@@ -52,6 +54,10 @@ class StoreError(OSError):
 
 class RefusedError(StoreError, PermissionError):
     """A store that lets nobody in with these credentials."""
+
+
+class RedirectError(StoreError):
+    """A store that says that what was asked for is at another host."""
 
 
 class EndOfFileError(OSError):
@@ -71,6 +77,13 @@ def permanent(url: object, error: Exception, remote: bool) -> OSError | None:
     """Return the error to raise at once, or None if trying again may help."""
     if isinstance(error, EndOfFileError):
         return error
+    if redirect := _redirect_behind(error):
+        return RedirectError(f"{url}: {redirect}")
+    if remote and code(error) in REDIRECT_CODES:
+        return RedirectError(
+            f"{url}: the store redirects to another host ({reason(error)}), which is not followed; "
+            "check endpoint and region"
+        )
     if remote and _is_refusal(error):
         return RefusedError(
             f"{url}: access refused: {reason(error)}; check that the credentials are set, not"
@@ -86,6 +99,13 @@ def permanent(url: object, error: Exception, remote: bool) -> OSError | None:
     if bad or type(error).__name__ == "ParamValidationError":
         return OSError(f"{url}: {reason(error)}")
     return None
+
+
+def renamed(error: OSError, message: str) -> OSError:
+    """Return an error of the same class and number with this message, and why it failed behind it."""
+    fresh = type(error)(f"{message}: {reason(error)}")
+    fresh.errno = error.errno  # not by the constructor, which would put it into the text
+    return fresh
 
 
 def reason(error: Exception) -> str:
@@ -106,6 +126,15 @@ def code(error: BaseException) -> str:
     found = (getattr(error, name, None) for name in ("status", "status_code", "code"))
     # Not 400: aiohttp has it in errors of its own, such as a body that breaks off.
     return next((str(number) for number in found if isinstance(number, int) and number != 400), "")
+
+
+def _redirect_behind(error: BaseException | None) -> RedirectError | None:
+    """Return the redirect that a library's error was made of, if it was."""
+    for _ in range(LONGEST_CHAIN):
+        if error is None or isinstance(error, RedirectError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _is_refusal(error: Exception) -> bool:

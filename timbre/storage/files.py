@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
-from fsspec.core import url_to_fs
 
-from timbre.errors import ConfigError
 from timbre.storage import atomic_write, listing, ranged_file
 from timbre.storage import errors as store_errors
-from timbre.storage.errors import EndOfFileError
+from timbre.storage.bounded import BoundedStore
+from timbre.storage.errors import EndOfFileError, renamed
 from timbre.storage.listing import FileStat as FileStat
+from timbre.storage.resolve import is_a, resolve
 from timbre.storage.retries import Patience, retrying
 
 T = TypeVar("T")
+
+# How HTTP says that there is no such file.
+GONE = ("404", "410")
 
 
 def join(base: str | Path, *parts: str) -> str:
@@ -34,19 +37,19 @@ def join(base: str | Path, *parts: str) -> str:
 
 def is_local(url: str | Path) -> bool:
     """Whether the path lies on a mounted file system."""
-    file_system, _ = _resolve(url)
-    return _is_a("file", file_system)
+    file_system, _ = resolve(url)
+    return is_a("file", file_system)
 
 
 def local_path(url: str | Path) -> Path:
     """Return the path of a local URL (``file:///a`` or ``a``)."""
-    return Path(_resolve(url)[1])
+    return Path(resolve(url)[1])
 
 
 def exists(url: str | Path) -> bool:
     """Whether there is a file or folder of this name."""
-    file_system, path = _resolve(url)
-    if _is_a("file", file_system):
+    file_system, path = resolve(url)
+    if is_a("file", file_system):
         return bool(file_system.exists(path))
     # Not fsspec's own `exists`: it says "no" to a bucket whose server is down.
     try:
@@ -60,11 +63,11 @@ def exists(url: str | Path) -> bool:
 
 def is_folder(url: str | Path) -> bool:
     """Whether this is the name of a folder."""
-    file_system, path = _resolve(url)
-    if _is_a("file", file_system):
+    file_system, path = resolve(url)
+    if is_a("file", file_system):
         return bool(file_system.isdir(path))
     try:
-        return _retrying(url, file_system, lambda: _is_remote_folder(file_system, path))
+        return _retrying(url, file_system, lambda store: _is_remote_folder(store, path))
     except FileNotFoundError:
         return False
 
@@ -75,8 +78,8 @@ def size(url: str | Path, patience: Patience | None = None) -> int:
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
     """
-    file_system, path = _resolve(url)
-    return _retrying(url, file_system, lambda: _size(file_system, path), patience)
+    file_system, path = resolve(url)
+    return _retrying(url, file_system, lambda store: _size(store, path), patience)
 
 
 def find_files(
@@ -91,17 +94,17 @@ def find_files(
         url: the folder.
         passed_over: of a mounted folder, see :func:`timbre.storage.listing.local_files`.
     """
-    file_system, root = _resolve(url)
+    file_system, root = resolve(url)
 
-    def ask(request: Callable[[], T]) -> T:
+    def ask(request: Callable[[Any], T]) -> T:
         return _retrying(url, file_system, request)
 
-    if _is_a("file", file_system):
+    if is_a("file", file_system):
         files = listing.local_files(root, passed_over)
-    elif _is_a("s3", file_system):
+    elif is_a("s3", file_system):
         files = listing.s3_files(file_system, root, ask)
     else:
-        entries = ask(lambda: file_system.find(root, detail=True))
+        entries = ask(lambda store: store.find(root, detail=True))
         files = listing.other_files(root, entries)
     named = (file for file in files if file.path and not file.path.endswith("/"))
     files = (file for file in named if not listing.is_companion(file.path))
@@ -120,17 +123,17 @@ def read(url: str | Path, patience: Patience | None = None) -> bytes:
         FileNotFoundError: there is no such file.
         OSError: the store kept failing.
     """
-    file_system, path = _resolve(url)
+    file_system, path = resolve(url)
 
-    def whole() -> bytes:
+    def whole(store: Any) -> bytes:
         data: bytes
-        if _is_a("file", file_system):
+        if is_a("file", file_system):
             data = file_system.cat_file(path)
             return data
-        expected = _size(file_system, path)
+        expected = _size(store, path)
         # One request from 0 on: for a plain read s3fs joins parts, and fills short ones with zeros.
         # Of an empty file there is no range.
-        data = file_system.cat_file(path, start=0 if expected else None)
+        data = store.for_bytes(expected).cat_file(path, start=0 if expected else None)
         if len(data) != expected:
             raise OSError(f"{len(data)} of {expected} bytes came")
         return data
@@ -149,13 +152,13 @@ def read_range(
         StoreError: a remote store kept failing.
         OSError: another failure, of a disk or of credentials.
     """
-    file_system, path = _resolve(url)
+    file_system, path = resolve(url)
 
-    def ranged() -> bytes:
-        data = _cat_range(file_system, path, offset, length)
+    def ranged(store: Any) -> bytes:
+        data = _cat_range(store.for_bytes(length), path, offset, length)
         if len(data) == length:
             return data
-        if (end := _size(file_system, path)) < offset + length:
+        if (end := _size(store, path)) < offset + length:
             raise EndOfFileError(f"{url}: {end} bytes long, expected {length} bytes at {offset}")
         raise OSError(f"{len(data)} of {length} bytes at {offset} came")
 
@@ -187,27 +190,27 @@ def publish(url: str | Path, data: bytes) -> None:
         OSError: it cannot be written. What had this name before is still there, unless the message
             tells of too few or too many bytes that arrived in its place.
     """
-    file_system, path = _resolve(url)
-    if not _is_a("file", file_system):
-        _put(url, lambda: file_system.pipe_file(path, data), len(data))
+    file_system, path = resolve(url)
+    if not is_a("file", file_system):
+        _put(url, lambda store: store.pipe_file(path, data), len(data))
         return
     try:
         atomic_write.write(Path(path), data)
     except OSError as error:
-        raise type(error)(f"{url}: cannot be written: {error.strerror}") from None
+        raise renamed(error, f"{url}: cannot be written") from None
 
 
 def publish_from(url: str | Path, source: Path) -> None:
     """Make a local file's content appear under a remote ``url``, however large; as :func:`publish`."""
-    file_system, path = _resolve(url)
-    _put(url, lambda: file_system.put_file(str(source), path), source.stat().st_size)
+    _, path = resolve(url)
+    _put(url, lambda store: store.put_file(str(source), path), source.stat().st_size)
 
 
 def remove(url: str | Path) -> None:
     """Delete a file; it is no error if it is gone already."""
-    file_system, path = _resolve(url)
+    file_system, path = resolve(url)
     with suppress(FileNotFoundError):
-        _retrying(url, file_system, lambda: file_system.rm_file(path))
+        _retrying(url, file_system, lambda store: store.rm_file(path))
 
 
 def remove_stale_temporaries(folder: str | Path) -> int:
@@ -224,13 +227,13 @@ def sha256(data: bytes | mmap.mmap) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _put(url: str | Path, send: Callable[[], object], expected: int) -> None:
-    file_system, path = _resolve(url)
+def _put(url: str | Path, send: Callable[[Any], object], expected: int) -> None:
+    file_system, path = resolve(url)
 
-    def put() -> None:
-        send()
+    def put(store: Any) -> None:
+        send(store.for_bytes(expected))
         try:
-            arrived = _size(file_system, path)
+            arrived = _size(store, path)
         except FileNotFoundError:
             raise OSError("what was written is not there") from None
         if arrived != expected:
@@ -239,31 +242,14 @@ def _put(url: str | Path, send: Callable[[], object], expected: int) -> None:
     _retrying(url, file_system, put)
 
 
-def _resolve(url: str | Path) -> tuple[Any, str]:
-    try:
-        file_system, path = url_to_fs(str(url))
-    except (ValueError, ImportError) as error:  # an unknown scheme, or its package is missing
-        raise ConfigError(f"{url}: {error}") from None
-    if _is_a("s3", file_system):
-        # s3fs tries 5 times, and botocore 5 times in each: with ours a dead server would be asked
-        # 125 times. Ours is kept, as only it sees short bodies.
-        file_system.retries = 1
-        one = {"retries": {"total_max_attempts": 1}}
-        file_system.config_kwargs = {**one, **file_system.config_kwargs}
-    return file_system, path
-
-
-def _is_a(protocol: str, file_system: fsspec.AbstractFileSystem) -> bool:
-    known = file_system.protocol
-    return protocol in ((known,) if isinstance(known, str) else known)
-
-
 def _size(file_system: fsspec.AbstractFileSystem, path: str) -> int:
     try:
         entry = file_system.info(path)
         length = entry["size"]
     except KeyError:  # s3fs, when the answer came without a length
         length = None
+    except FileNotFoundError as error:
+        raise (_told_by_http(error) if is_a("http", file_system) else error) from error.__cause__
     if length is None:
         raise OSError("the store does not tell the size")
     if entry["type"] == "directory":
@@ -271,8 +257,16 @@ def _size(file_system: fsspec.AbstractFileSystem, path: str) -> int:
     return int(length)
 
 
+def _told_by_http(error: FileNotFoundError) -> BaseException:
+    """Return what is behind a "no such file" of fsspec's HTTP, which says so of every failure."""
+    cause = error.__cause__
+    if cause is None or isinstance(cause, FileNotFoundError) or store_errors.code(cause) in GONE:
+        return error
+    return cause
+
+
 def _is_remote_folder(file_system: Any, path: str) -> bool:
-    if not _is_a("s3", file_system):
+    if not is_a("s3", file_system):
         return bool(file_system.info(path)["type"] == "directory")
     # s3fs's own `isdir` lists the whole folder.
     bucket, key, _ = file_system.split_path(path)
@@ -294,11 +288,11 @@ def _cat_range(file_system: Any, path: str, offset: int, length: int) -> bytes:
 def _retrying(
     url: str | Path,
     file_system: fsspec.AbstractFileSystem,
-    attempt: Callable[[], T],
+    attempt: Callable[[Any], T],
     patience: Patience | None = None,
 ) -> T:
-    def fresh() -> T:
+    def fresh(seconds: float | None) -> T:
         file_system.invalidate_cache()  # of listings: another process may have written
-        return attempt()
+        return attempt(BoundedStore(file_system, seconds))
 
-    return retrying(url, fresh, remote=not _is_a("file", file_system), patience=patience)
+    return retrying(url, fresh, remote=not is_a("file", file_system), patience=patience)

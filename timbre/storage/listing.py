@@ -13,7 +13,7 @@ from timbre.storage.atomic_write import is_temporary
 STAMPS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
 
 Page = Mapping[str, Any]
-Ask = Callable[[Callable[[], Any]], Any]
+Ask = Callable[[Callable[[Any], Any]], Any]
 
 
 class FileStat(NamedTuple):
@@ -63,7 +63,7 @@ def s3_files(file_system: Any, path: str, ask: Ask) -> Iterator[FileStat]:
     prefix = f"{key.rstrip('/')}/" if key else ""
     following: Mapping[str, str] = {}
     while True:
-        page = ask(partial(s3_page, file_system, bucket, prefix, following))
+        page = ask(partial(s3_page, bucket=bucket, prefix=prefix, options=following))
         for entry in page.get("Contents", []):
             stamp = entry.get("ETag") or str(entry.get("LastModified", ""))
             yield FileStat(entry["Key"].removeprefix(prefix), entry["Size"], stamp.strip('"'))

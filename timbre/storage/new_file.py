@@ -11,6 +11,7 @@ from pathlib import Path
 
 from timbre.storage import atomic_write
 from timbre.storage import files as storage
+from timbre.storage.errors import renamed
 
 STANDARD = "-"
 
@@ -47,8 +48,7 @@ def told_of(url: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise type(error)(f"{url}: cannot be written: {reason}") from None
+        raise renamed(error, f"{url}: cannot be written") from None
 
 
 @contextmanager

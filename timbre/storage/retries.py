@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 # A minute or more in all: a store that is away for that long does not end a job of days.
 ATTEMPTS = 8
+# Of these, which each took all the time that a request may take, so many are enough.
+TIMEOUTS = 3
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
 
 
@@ -28,19 +30,25 @@ class Patience(NamedTuple):
 
 
 def retrying(
-    url: str | Path, attempt: Callable[[], T], remote: bool, patience: Patience | None = None
+    url: str | Path,
+    attempt: Callable[[float | None], T],
+    remote: bool,
+    patience: Patience | None = None,
 ) -> T:
     """Return ``attempt()``, tried again after jittered, doubling waits when a ``remote`` store fails.
+
+    It gets the seconds that are left of ``patience``, and is to end by then; or None.
 
     Raises:
         StoreError: it kept failing.
         OSError: a disk failed, or a store in a way that will not pass.
         Exception: whatever else ``attempt`` raises.
     """
-    begun = time.monotonic()
+    begun, timeouts = time.monotonic(), 0
     for number in count(1):
+        left = max(begun + patience.seconds - time.monotonic(), 1.0) if patience else None
         try:
-            return attempt()
+            return attempt(left)
         except Exception as error:
             if not store_errors.is_failure(error, remote):
                 raise
@@ -51,8 +59,9 @@ def retrying(
             doubled = FIRST_WAIT_SECONDS * 2 ** min(number - 1, ATTEMPTS)
             wait = min(doubled * random.uniform(1.0, 1.5), LONGEST_WAIT_SECONDS)
             tried = time.monotonic() - begun
+            timeouts += isinstance(error, TimeoutError)
             if patience is None:
-                over, during = number == ATTEMPTS, ""
+                over, during = number == ATTEMPTS or timeouts == TIMEOUTS, ""
             else:
                 over, during = tried + wait > patience.seconds, f" in {tried:.0f} s"
             if over:

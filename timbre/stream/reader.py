@@ -176,6 +176,9 @@ class PairReader:
         if cached:
             copy = self._open_copy(url, storage.size(url, patience), shard.index_sha256)
         data = copy.read() if copy else storage.read(url, patience)
+        if copy and storage.sha256(data) != shard.index_sha256:  # damaged since it was compared
+            self._discard_copy(shard.index_sha256)
+            data = storage.read(url, patience)
         index = shards.parse_index(data, shard, url)
         if (pairs := len(index.pairs)) != shard.pairs:
             raise ShardError(f"{url}: {pairs} pairs, but the manifest says {shard.pairs}")
