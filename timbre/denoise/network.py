@@ -1,10 +1,10 @@
 """The layers of DeepFilterNet3: features in, ERB gains and deep-filter coefficients out.
 
-Modules are named as in the official `df.deepfilternet3.DfNet`. Three things differ, none in the
+Modules are named as in the official ``df.deepfilternet3.DfNet``. Three things differ, none in the
 result: batch norms, and 1x1 convolutions after a depthwise one, are folded into one convolution
-(`checkpoint.py` does it; there is no activation in between); activations lie in memory as (batch,
+(``official.py`` does it; there is no activation in between); activations lie in memory as (batch,
 frames, bins, channels), so that going from convolutions to recurrent layers and back moves no data;
-and on a CPU the convolutions take a few clips at a time. `benchmarks/denoise.py` measures it all.
+and on a CPU the convolutions take a few clips at a time. ``benchmarks/denoise.py`` measures it all.
 """
 
 from collections.abc import Callable
@@ -42,10 +42,10 @@ class Network(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, spectrum: Tensor, levels: Tensor, low: Tensor) -> Tensor:
-        """Enhanced spectrum (batch, frames, 481), complex.
+        """Return the enhanced spectrum ``(batch, frames, 481)``, complex.
 
-        From the spectrum of that shape and its features: levels (batch, frames, 32) and low
-        (batch, frames, 96, 2). Output frame t sees features up to frame t + 2.
+        From the spectrum of that shape and its features: levels ``(batch, frames, 32)`` and low
+        ``(batch, frames, 96, 2)``. Output frame t sees features up to frame t + 2.
         """
         # The two frames of look-ahead: the features move up, zeros follow. The first two frames are
         # lost, which only the Python runtime of the official package does. The zeros in front are
@@ -59,9 +59,9 @@ class Network(nn.Module):
         return torch.cat((filtered, scaled), dim=-1)
 
     def decode(self, levels: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
-        """Gains (batch, frames, 32) and complex filter coefficients (batch, frames, 96, 5).
+        """Return the gains (batch, frames, 32) and complex filter coefficients (batch, frames, 96, 5).
 
-        From levels (batch, 1, frames + 2, 32) and low (batch, 2, frames + 2, 96).
+        From levels ``(batch, 1, frames + 2, 32)`` and low ``(batch, 2, frames + 2, 96)``.
         """
         clips = CLIPS_PER_CONVOLUTION_ON_CPU if levels.device.type == "cpu" else len(levels)
         pyramids: list[list[Tensor]] = []
@@ -79,7 +79,7 @@ class Network(nn.Module):
 
 
 def deep_filter(spectrum: Tensor, coefficients: Tensor) -> Tensor:
-    """Each bin filtered along time by its own taps, which change with every frame.
+    """Return each bin filtered along time by its own taps, which change with every frame.
 
     spectrum (batch, frames, bins) and coefficients (batch, frames, bins, 5), both complex; tap k of
     frame t weighs frame t + k - 2.
@@ -108,10 +108,10 @@ class Encoder(nn.Module):
         self.emb_gru = SqueezedGru(layers=1, groups=16, outputs=EMBEDDING)
 
     def forward(self, levels: Tensor, low: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """ERB maps (batch, 64, frames, 32 / 16 / 8 / 8), low-bin map (batch, 64, frames, 96), encoding.
+        """Return the ERB maps ``(batch, 64, frames, 32 / 16 / 8 / 8)``, low-bin map and encoding.
 
         From levels (batch, 1, frames + 2, 32) and low (batch, 2, frames + 2, 96). The encoding
-        (batch, frames, 512) still has to go through `emb_gru`.
+        ``(batch, frames, 512)`` still has to go through ``emb_gru``.
         """
         erb0 = self.erb_conv0(levels).relu_()
         erb1 = self.erb_conv1(erb0).relu_()
@@ -123,7 +123,7 @@ class Encoder(nn.Module):
 
 
 class GainDecoder(nn.Module):
-    """A gain between 0 and 1 for each ERB band (officially `ErbDecoder`)."""
+    """A gain between 0 and 1 for each ERB band (officially ``ErbDecoder``)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class GainDecoder(nn.Module):
         self.conv0_out = nn.Conv2d(CHANNELS, 1, (1, 3), padding=(0, 1))
 
     def forward(self, coarse: Tensor, pyramid: list[Tensor]) -> Tensor:
-        """Gains (batch, frames, 32) from the output of `emb_gru` and the encoder's ERB maps."""
+        """Return the gains ``(batch, frames, 32)`` from ``emb_gru`` and the encoder's ERB maps."""
         erb0, erb1, erb2, erb3 = pyramid
         up = torch.unflatten(coarse, 2, (-1, CHANNELS)).permute(0, 3, 1, 2)
         up = self.convt3(self.conv3p(erb3).relu_().add_(up)).relu_()
@@ -149,7 +149,7 @@ class GainDecoder(nn.Module):
 
 
 class FilterDecoder(nn.Module):
-    """The taps of the deep filter for the lowest 96 bins (officially `DfDecoder`)."""
+    """The taps of the deep filter for the lowest 96 bins (officially ``DfDecoder``)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,24 +160,24 @@ class FilterDecoder(nn.Module):
         self.df_out = GroupedLinear(HIDDEN, FILTERED_BINS * taps, groups=16)
 
     def convolve(self, low_map: Tensor) -> Tensor:
-        """Convolution part of the taps (batch, frames, 96, 10), from the encoder's low-bin map."""
+        """Return the taps' convolution part ``(batch, frames, 96, 10)`` of the low-bin map."""
         # Cutting the ten output channels is cheaper than padding 64 input channels on one side.
         detail: Tensor = self.df_convp(low_map)[:, :, : low_map.shape[2]]
         return detail.relu_().permute(0, 2, 3, 1)
 
     def forward(self, embedding: Tensor, detail: Tensor) -> Tensor:
-        """Complex coefficients (batch, frames, 96, 5) from the embedding and the convolution part."""
+        """Return the complex coefficients ``(batch, frames, 96, 5)``."""
         return self.combine(self.df_gru(embedding), embedding, detail)
 
     def combine(self, state: Tensor, embedding: Tensor, detail: Tensor) -> Tensor:
-        """What `forward` returns, from the output of `df_gru` (batch, frames, 256) too."""
+        """Return what ``forward`` does, from the output of ``df_gru`` ``(batch, frames, 256)``."""
         state = state + self.df_skip(embedding)
         coarse = torch.unflatten(self.df_out(state).tanh_(), 2, (FILTERED_BINS, -1))
         return torch.view_as_complex(torch.unflatten(coarse + detail, 3, (FILTER_ORDER, 2)))
 
 
 class SqueezedGru(nn.Module):
-    """GRU between two grouped linear layers; the second one is left out if `outputs` is None."""
+    """GRU between two grouped linear layers; the second one is left out if ``outputs`` is None."""
 
     def __init__(self, layers: int, groups: int, outputs: int | None) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class SqueezedGru(nn.Module):
         self._lay_out(columns=True)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SqueezedGru":
-        """Move or convert the layers: what `to` and `cuda` do in every module."""
+        """Move or convert the layers: what ``to`` and ``cuda`` do in every module."""
         # Before the GRU is moved: cuDNN, at once, takes weights whose rows are contiguous alone.
         self._lay_out(columns=False)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -202,7 +202,7 @@ class SqueezedGru(nn.Module):
             weight.data = weight.data.T.contiguous().T if columns else weight.data.contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, frames, 512) to (batch, frames, outputs)."""
+        """Return ``(batch, frames, outputs)`` of ``(batch, frames, 512)``."""
         states: Tensor = self.gru(self.linear_in(x).relu_())[0]
         if self.linear_out is not None:
             states = self.linear_out(states).relu_()
@@ -217,7 +217,7 @@ class GroupedLinear(nn.Module):
         self.weight = nn.Parameter(torch.zeros(groups, inputs // groups, outputs // groups))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, frames, inputs) to (batch, frames, outputs)."""
+        """Return ``(batch, frames, outputs)`` of ``(batch, frames, inputs)``."""
         grouped = torch.unflatten(x, 2, self.weight.shape[:2])
         return torch.einsum("btgi,gio->btgo", grouped, self.weight).flatten(2)
 
@@ -231,22 +231,22 @@ class ChannelAffine(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, frames, bins) to the same shape."""
+        """Return ``(batch, channels, frames, bins)`` of the same."""
         return torch.addcmul(self.bias, x, self.weight)
 
 
 def convolution(stride: int = 1) -> nn.Conv2d:
-    """Convolution over three neighbouring bins; a stride of 2 halves their number."""
+    """Return a convolution over three neighbouring bins; a stride of 2 halves their number."""
     return nn.Conv2d(CHANNELS, CHANNELS, (1, 3), stride=(1, stride), padding=(0, 1))
 
 
 def upsampling_convolution() -> nn.ConvTranspose2d:
-    """Transposed convolution over bins that doubles their number."""
+    """Return a transposed convolution over bins that doubles their number."""
     return nn.ConvTranspose2d(
         CHANNELS, CHANNELS, (1, 3), stride=(1, 2), padding=(0, 1), output_padding=(0, 1)
     )
 
 
 def rows(maps: Tensor) -> Tensor:
-    """(batch, channels, frames, bins) to (batch, frames, bins · channels): a view, see above."""
+    """Return a view ``(batch, frames, bins · channels)`` of ``(batch, channels, frames, bins)``."""
     return maps.permute(0, 2, 3, 1).flatten(2)

@@ -10,13 +10,12 @@ from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import LATENCY_HOPS, LATENCY_SAMPLES, DenoiserByHop, DenoiserState
 from timbre.export.denoiser import PortableDenoiser
 from timbre.export.generator import portable_by_hop, portable_generator
-from timbre.export.part import Part
-from timbre.export.whole import chain_output, generator_output
+from timbre.export.part import Part, chain_output, generator_output
 from timbre.models import Generator, GeneratorConfig
 from timbre.models.spectral_by_hop import SpectralByHop, SpectralState
 from timbre.models.wave_by_hop import WaveByHop, WaveState
 
-Step = SpectralByHop | WaveByHop
+GeneratorByHop = SpectralByHop | WaveByHop
 State = DenoiserState | SpectralState | WaveState
 Tensors = list[Tensor]
 
@@ -69,14 +68,14 @@ def chain_by_hop(denoiser: DeepFilterNet3, generator: Generator, config: Generat
 class GeneratorHop(nn.Module):
     """A generator's step on lists of tensors; ``initial`` is one stream's state by name."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: GeneratorByHop) -> None:
         super().__init__()
         self.step = step
         self.first = step.initial_state(1)
         self.initial = _named("generator", self.first)
 
     def forward(self, signals: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
-        """Restored (batch, 480), and the next state, of degraded and noisy hops, or only degraded."""
+        """Return the restored ``(batch, 480)`` and the next state, of degraded and maybe noisy hops."""
         degraded, *noisy = signals
         restored, following = self.step(degraded, _with_empty(self.first, state), *noisy)
         return [restored], _without_empty(following)
@@ -85,7 +84,7 @@ class GeneratorHop(nn.Module):
 class ChainHop(nn.Module):
     """The denoiser's step and the generator's; ``initial`` is one stream's state by name."""
 
-    def __init__(self, denoiser: PortableDenoiser, step: Step, noisy_input: bool) -> None:
+    def __init__(self, denoiser: PortableDenoiser, step: GeneratorByHop, noisy_input: bool) -> None:
         super().__init__()
         self.denoiser, self.step, self.noisy_input = denoiser, step, noisy_input
         self.first = denoiser.step.initial_state(1), step.initial_state(1, LATENCY_HOPS)
@@ -98,7 +97,7 @@ class ChainHop(nn.Module):
         }
 
     def forward(self, signals: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
-        """Restored and denoised (batch, 480), in time with each other, and the next state."""
+        """Return the restored and denoised ``(batch, 480)``, in time, and the next state."""
         last = len(self.first[0])
         before = DenoiserState(*state[:last])
         middle = last + len(_without_empty(self.first[1]))
@@ -134,7 +133,7 @@ class ZeroStart(nn.Module):
         }
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Outputs (batch, 1, 480) and the next state, of signals (batch, 1, 480) and the state."""
+        """Return the outputs ``(batch, 1, 480)`` and the next state, of signals and the state."""
         signals = [signal[:, 0] for signal in tensors[: self.signals]]
         started, *carried = tensors[self.signals :]
         state = [

@@ -75,25 +75,25 @@ def build_part(generator: Generator, config: GeneratorConfig, chain: bool, strea
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Export ``CHECKPOINT`` to ``OUT.onnx`` or ``OUT.safetensors``."""
-    given = _parser().parse_args(argv)
-    if not given.out.endswith((".onnx", ".safetensors")):
-        raise ConfigError(f"{given.out}: expected a name that ends in .onnx or .safetensors")
-    as_tensors = given.out.endswith(".safetensors")
-    if as_tensors and (given.part != "generator" or given.stream):
-        raise ConfigError(f"{given.out}: --part and --stream are for ONNX; expected OUT.onnx")
-    generator, config = load_generator(given.checkpoint)
+    options = _parser().parse_args(argv)
+    if not options.out.endswith((".onnx", ".safetensors")):
+        raise ConfigError(f"{options.out}: expected a name that ends in .onnx or .safetensors")
+    as_tensors = options.out.endswith(".safetensors")
+    if as_tensors and (options.part != "generator" or options.stream):
+        raise ConfigError(f"{options.out}: --part and --stream are for ONNX; expected OUT.onnx")
+    generator, config = load_generator(options.checkpoint)
     if as_tensors:
-        save_generator(given.out, generator, config, {"exported_from": given.checkpoint})
-        say(f"written: {given.out}")
+        save_generator(options.out, generator, config, {"exported_from": options.checkpoint})
+        say(f"written: {options.out}")
         return
     # It warns that torchvision, which nothing here needs, is missing.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    part = build_part(generator, config, given.part == "chain", given.stream)
+    part = build_part(generator, config, options.part == "chain", options.stream)
     data = to_onnx(part, {"generator": json.dumps(configs.to_tree(config))})
-    storage.publish(given.out, data)
-    late = f", late by {part.latency_samples} samples" if given.stream else ""
+    storage.publish(options.out, data)
+    late = f", late by {part.latency_samples} samples" if options.stream else ""
     say(
-        f"written: {given.out}, {len(data) / 1e6:.1f} MB, opset {OPSET}{late}, "
+        f"written: {options.out}, {len(data) / 1e6:.1f} MB, opset {OPSET}{late}, "
         f"within {TOLERANCE} of PyTorch"
     )
 

@@ -27,10 +27,10 @@ POWER_FLOOR = 1e-10
 
 
 class PortableDenoiser(nn.Module):
-    """The step's `forward` for export, of hops whose number is fixed or dynamic.
+    """The step's ``forward`` for export, of hops whose number is fixed or dynamic.
 
     Args:
-        step: stays as it is; its recurrent layers are copied as `OnnxGru`.
+        step: stays as it is; its recurrent layers are copied as ``OnnxGru``.
     """
 
     band_powers: Tensor
@@ -46,7 +46,7 @@ class PortableDenoiser(nn.Module):
         self.register_buffer("band_powers", step.frontend.band_means * POWER_SCALE)
 
     def forward(self, hops: Tensor, state: DenoiserState) -> tuple[Tensor, DenoiserState]:
-        """Denoised (batch, hops · 480) and the next state, as of `DenoiserByHop.forward`."""
+        """Return the denoised (batch, hops · 480) and the next state, as of ``DenoiserByHop.forward``."""
         blocks = torch.unflatten(torch.cat((state.hop, hops), dim=1), 1, (-1, HOP))
         count = blocks.shape[1] - 1
         frames = torch.cat((blocks[:, :-1], blocks[:, 1:]), dim=2)
@@ -75,9 +75,9 @@ class PortableDenoiser(nn.Module):
         )
 
     def features(self, spectrum: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Levels (batch, frames, 32), low bins (batch, frames, 96, 2), last means (batch, 128).
+        """Return the levels ``(batch, frames, 32)``, low bins and last means ``(batch, 128)``.
 
-        From spectrum (batch, frames, 481, 2) and the running means before it.
+        From spectrum ``(batch, frames, 481, 2)`` and the running means before it.
         """
         power = spectrum.square().sum(dim=3)
         scaled = torch.log10(power @ self.band_powers + POWER_FLOOR * POWER_SCALE)
@@ -89,7 +89,7 @@ class PortableDenoiser(nn.Module):
         return (levels - means[..., :ERB_BANDS]) / 40, low / size[..., None], means[:, -1]
 
     def enhance(self, spectra: Tensor, gains: Tensor, taps: Tensor) -> Tensor:
-        """Spectrum (batch, frames, 481, 2), from spectra that begin four frames earlier."""
+        """Return the spectrum ``(batch, frames, 481, 2)``, from spectra that begin four frames earlier."""
         count = gains.shape[1]
         low = spectra[:, :, :FILTERED_BINS]
         parts = [
@@ -102,7 +102,7 @@ class PortableDenoiser(nn.Module):
 
 
 def _running_means(values: Tensor, before: Tensor) -> Tensor:
-    """What `timbre.denoise.frontend.running_means` returns, frame by frame like it."""
+    """Return what ``timbre.denoise.frontend.running_means`` returns, frame by frame like it."""
 
     def advance(mean: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
         mean = mean * DECAY + new
@@ -117,7 +117,7 @@ def _running_means(values: Tensor, before: Tensor) -> Tensor:
 
 
 def _product(one: Tensor, other: Tensor) -> Tensor:
-    """Complex product of (…, 2) real and imaginary parts."""
+    """Return the complex product of (…, 2) real and imaginary parts."""
     real = one[..., 0] * other[..., 0] - one[..., 1] * other[..., 1]
     imaginary = one[..., 0] * other[..., 1] + one[..., 1] * other[..., 0]
     return torch.stack((real, imaginary), dim=-1)

@@ -20,8 +20,8 @@ class FactoredFourier(nn.Module):
     """Windowed frames to spectra and back (Cooley and Tukey 1965, for real frames).
 
     Args:
-        before: (960,) what frames are multiplied by on the way there, scale included.
-        behind: (960,) likewise on the way back.
+        before: ``(960,)`` what frames are multiplied by on the way there, scale included.
+        behind: ``(960,)`` likewise on the way back.
     """
 
     before: Tensor
@@ -52,7 +52,7 @@ class FactoredFourier(nn.Module):
             self.register_buffer(name, constant.float().contiguous(), persistent=False)
 
     def spectra(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Real and imaginary parts (batch, frames, 481) of (batch, frames, 960)."""
+        """Return real and imaginary parts ``(batch, frames, 481)`` of ``(batch, frames, 960)``."""
         squares = torch.unflatten(frames * self.before, 2, (ROWS, COLUMNS))
         rows = squares.transpose(2, 3) @ self.over_rows  # (batch, frames, columns, 2 · steps)
         steps = torch.unflatten(rows, 3, (2, ROWS)).permute(0, 4, 1, 3, 2).flatten(3)
@@ -61,7 +61,7 @@ class FactoredFourier(nn.Module):
         return bins[:, :, 0], bins[:, :, 1]
 
     def frames(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        """Frames (batch, frames, 960) of spectra (batch, frames, 481).
+        """Return frames ``(batch, frames, 960)`` of spectra ``(batch, frames, 481)``.
 
         The imaginary parts of the first and the last bin have no part in them.
         """
@@ -74,7 +74,7 @@ class FactoredFourier(nn.Module):
 
 
 def _rotations(turns: Tensor) -> Tensor:
-    """(steps, 2 · inputs, 2 · outputs) complex products with e^(-2πi · turns) (steps, in, out)."""
+    """Return complex products with e^(-2πi · turns): ``(steps, 2 · inputs, 2 · outputs)``."""
     cosine, sine = _cosine(turns), _sine(turns)
     return torch.cat((torch.cat((cosine, -sine), dim=2), torch.cat((sine, cosine), dim=2)), dim=1)
 

@@ -38,7 +38,7 @@ def portable_by_hop(generator: Generator) -> SpectralByHop | WaveByHop:
 
 
 class PortableFourier(nn.Module):
-    """What `timbre.audio.spectra.FramedFourier` gives, with a hop of 480, from small matrices."""
+    """What ``timbre.audio.spectra.FramedFourier`` gives, with a hop of 480, from small matrices."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,19 +47,19 @@ class PortableFourier(nn.Module):
         self.bins = N_FFT // 2 + 1
 
     def analyse(self, waves: Tensor) -> tuple[Tensor, Tensor]:
-        """Real and imaginary parts (batch, frames, 481) of (batch, 1, samples)."""
+        """Return real and imaginary parts ``(batch, frames, 481)`` of ``(batch, 1, samples)``."""
         samples = waves.shape[-1]
         hops = (samples + HOP - 1) // HOP
         return self.spectra(F.pad(waves[:, 0], (HOP, (hops + 1) * HOP - samples)))
 
     def synthesise(self, real: Tensor, imaginary: Tensor, samples: int) -> Tensor:
-        """Waveforms (batch, 1, samples) of spectra (batch, frames, 481)."""
+        """Return waveforms ``(batch, 1, samples)`` of spectra ``(batch, frames, 481)``."""
         first, second = self.fourier.frames(real, imaginary).chunk(2, dim=2)
         waves = (second[:, :-1] + first[:, 1:]).flatten(1)
         return waves[:, None, :samples]
 
     def spectra(self, waves: Tensor) -> tuple[Tensor, Tensor]:
-        """Real and imaginary parts (batch, hops - 1, 481) of (batch, hops · 480)."""
+        """Return real and imaginary parts ``(batch, hops - 1, 481)`` of ``(batch, hops · 480)``."""
         blocks = torch.unflatten(waves, 1, (-1, HOP))
         return self.fourier.spectra(torch.cat((blocks[:, :-1], blocks[:, 1:]), dim=2))
 
@@ -74,11 +74,11 @@ class PortableSpectralByHop(SpectralByHop):
         self.fourier = generator.fourier  # type: ignore[assignment]
 
     def analyse(self, past: Tensor, hops: Tensor) -> tuple[Tensor, Tensor]:
-        """As `SpectralByHop.analyse`."""
+        """As ``SpectralByHop.analyse``."""
         return self.fourier.spectra(torch.cat((past, hops), dim=1))
 
     def synthesise(self, real: Tensor, imaginary: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor]:
-        """As `SpectralByHop.synthesise`."""
+        """As ``SpectralByHop.synthesise``."""
         frames = self.fourier.fourier.frames(real, imaginary)
         ends = torch.cat((overlap[:, None], frames[..., HOP:]), dim=1)
         return (frames[..., :HOP] + ends[:, :-1]).flatten(1), ends[:, -1]

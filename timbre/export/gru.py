@@ -8,7 +8,7 @@ GRU_VERSION = 14
 
 
 class OnnxGru(nn.Module):
-    """Takes the place of an `nn.GRU` while a module is exported; it computes nothing itself.
+    """Takes the place of an ``nn.GRU`` while a module is exported; it computes nothing itself.
 
     The exporter would unroll torch's over a fixed number of frames. Weights are those of the layer,
     its gates in ONNX's order: update, reset, new.
@@ -30,9 +30,9 @@ class OnnxGru(nn.Module):
                 self.register_buffer(f"{name}_{layer}", torch.cat(tensors)[None])
 
     def forward(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Output (batch, frames, hidden) and last states (layers, batch, hidden), in a file only.
+        """Return the output ``(batch, frames, hidden)`` and last states, in a file only.
 
-        From x (batch, frames, inputs) and the states before, (layers, batch, hidden).
+        From x ``(batch, frames, inputs)`` and the states before, ``(layers, batch, hidden)``.
         """
         batch, frames, _ = x.shape
         x = x.transpose(0, 1)

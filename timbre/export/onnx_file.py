@@ -85,7 +85,7 @@ class OnnxPart:
         )
 
     def __call__(self, *signals: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs of whole (batch, 1, samples) signals, in time with them.
+        """Return the outputs of whole ``(batch, 1, samples)`` signals, in time with them.
 
         A part with a state is given hop after hop, and zeros until the last sample is out.
         """

@@ -32,7 +32,7 @@ def parity(data: bytes, part: Part) -> float:
 
 
 def _signals(batch: int, samples: int) -> tuple[Tensor, Tensor]:
-    """A voice and the voice in noise, ``(batch, 1, samples)``; there is no silence in front."""
+    """Return a voice and the voice in noise, ``(batch, 1, samples)``; there is no silence in front."""
     rng = np.random.default_rng(samples)
     seconds = samples / SAMPLE_RATE + 1
     voices = np.stack([voice(seconds, rng)[-samples:] for _ in range(batch)])[:, None]

@@ -1,7 +1,5 @@
 """The parts that take whole signals: the generator, and DeepFilterNet3 and generator in a chain."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,10 +9,8 @@ from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import LATENCY_SAMPLES, DenoiserByHop
 from timbre.export.denoiser import PortableDenoiser
 from timbre.export.generator import portable_generator
-from timbre.export.part import Part
+from timbre.export.part import Part, chain_output, generator_output
 from timbre.models import Generator, GeneratorConfig
-
-Whole = Callable[..., tuple[Tensor, ...]]
 
 
 def whole_generator(generator: Generator, config: GeneratorConfig) -> Part:
@@ -45,25 +41,6 @@ def whole_chain(denoiser: DeepFilterNet3, generator: Generator, config: Generato
     )
 
 
-def generator_output(generator: Generator) -> Whole:
-    """Return what gives restored of degraded, or of degraded and noisy, in PyTorch."""
-
-    def whole(*signals: Tensor) -> tuple[Tensor, ...]:
-        return (generator(*signals),)
-
-    return whole
-
-
-def chain_output(denoiser: DeepFilterNet3, generator: Generator, noisy_input: bool) -> Whole:
-    """Return what gives restored and denoised of noisy in PyTorch."""
-
-    def whole(noisy: Tensor) -> tuple[Tensor, ...]:
-        denoised = denoiser(noisy[:, 0])[:, None]
-        return generator(denoised, noisy if noisy_input else None), denoised
-
-    return whole
-
-
 class WholeChain(nn.Module):
     """DeepFilterNet3 and a portable generator, for export."""
 
@@ -74,7 +51,7 @@ class WholeChain(nn.Module):
         self.noisy_input = noisy_input
 
     def forward(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
-        """Restored and denoised of noisy, each (batch, 1, samples)."""
+        """Return the restored and denoised of noisy, each ``(batch, 1, samples)``."""
         batch, _, samples = noisy.shape
         whole_hops = (samples + HOP - 1) // HOP * HOP
         heard = F.pad(noisy, (0, whole_hops - samples))

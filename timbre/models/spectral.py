@@ -53,7 +53,7 @@ class SpectralGenerator(nn.Module):
 
     With ``noisy_input`` it also adds a share of the noisy signal's bin, which has the phase of what
     the denoiser cut. With ``max_lift_db`` and ``limit_change`` no weights can raise or change a bin
-    beyond these limits (`timbre.models.limits`); they have no weights of their own, so that any
+    beyond these limits (``timbre.models.limits``); they have no weights of their own, so that any
     generator can be built with them.
 
     Scaling the input scales the output equally: the network sees the spectra relative to the

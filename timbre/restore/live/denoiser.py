@@ -16,8 +16,8 @@ from timbre.restore.live.denoiser_front import FrontHop
 from timbre.restore.live.denoiser_layers import (
     Affine,
     BoundRecurrence,
-    Convolution,
     Doubling,
+    PatchConvolution,
     Patched,
     Recurrence,
     convolved,
@@ -25,7 +25,7 @@ from timbre.restore.live.denoiser_layers import (
     padded_maps,
     rectify_into,
 )
-from timbre.restore.live.products import Array, GroupProduct, PatchProduct, sigmoid, tanh, through
+from timbre.restore.live.products import Array, GroupProduct, PatchProduct, multiply, sigmoid, tanh
 
 
 class LiveDenoiserState(NamedTuple):
@@ -36,7 +36,7 @@ class LiveDenoiserState(NamedTuple):
 
 
 class LiveDenoiser:
-    """`DenoiserByHop` for single hops; longer pieces are taken hop by hop.
+    """``DenoiserByHop`` for single hops; longer pieces are taken hop by hop.
 
     Takes the weights as they are now. A state can be used once, as the call changes it.
     """
@@ -44,15 +44,15 @@ class LiveDenoiser:
     latency_samples = LATENCY_SAMPLES
 
     def __init__(self, model: DeepFilterNet3) -> None:
-        self._weights = Weights(model)
+        self._weights = DenoiserWeights(model)
 
     def initial_state(self, batch: int) -> LiveDenoiserState:
-        """The state before the first hop of `batch` streams."""
+        """Return the state before the first hop of ``batch`` streams."""
         streams = [DenoiserHop(self._weights) for _ in range(batch)]
         return LiveDenoiserState(streams, torch.full((batch,), ENDLESS))
 
     def __call__(self, hops: Tensor, state: LiveDenoiserState) -> tuple[Tensor, LiveDenoiserState]:
-        """Denoised (batch, hops · 480), late by `latency_samples`, and the next state."""
+        """Return the denoised ``(batch, hops · 480)``, late by ``latency_samples``, and the next state."""
         denoised = np.empty(hops.shape, np.float32)
         lengths = state.length.tolist()
         for row, (stream, length) in enumerate(zip(state.streams, lengths, strict=True)):
@@ -62,22 +62,25 @@ class LiveDenoiser:
         return torch.from_numpy(denoised), state
 
 
-class Weights:
+class DenoiserWeights:
     """The network's weights, in the order in which single frames read them."""
 
     def __init__(self, model: DeepFilterNet3) -> None:
         encoder, gains, filters = model.network.enc, model.network.erb_dec, model.network.df_dec
         self.window: Array = model.frontend.window.numpy()
         self.start_means: Array = model.frontend.start_means.numpy()
-        self.levels, self.low = Convolution(encoder.erb_conv0), Convolution(encoder.df_conv0)
+        self.levels, self.low = (
+            PatchConvolution(encoder.erb_conv0),
+            PatchConvolution(encoder.df_conv0),
+        )
         down = ((encoder.erb_conv1, 2), (encoder.erb_conv2, 2), (encoder.erb_conv3, 1))
-        self.down = [Convolution(layer, stride) for layer, stride in down]
-        self.low_down = Convolution(encoder.df_conv1, 2)
+        self.down = [PatchConvolution(layer, stride) for layer, stride in down]
+        self.low_down = PatchConvolution(encoder.df_conv1, 2)
         self.low_embedding = GroupProduct(encoder.df_fc_emb.weight)
         self.encode, self.gains = Recurrence(encoder.emb_gru), Recurrence(gains.emb_gru)
         affines = (gains.conv3p, gains.conv2p, gains.conv1p, gains.conv0p)
         self.affines = [Affine.of(layer) for layer in affines]
-        self.same, self.gain_out = Convolution(gains.convt3), Convolution(gains.conv0_out)
+        self.same, self.gain_out = PatchConvolution(gains.convt3), PatchConvolution(gains.conv0_out)
         self.up = [Doubling(gains.convt2), Doubling(gains.convt1)]
         self.filters = Recurrence(filters.df_gru)
         self.skip, self.out = (
@@ -95,7 +98,7 @@ class Weights:
 class DenoiserHop:
     """One stream: its past, and the places of all that is computed."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: DenoiserWeights) -> None:
         self._seen = -FEATURE_LOOKAHEAD
         self._front = FrontHop(weights.window, weights.start_means)
         self._encoder, self._decoder = EncoderHop(weights), GainHop(weights)
@@ -105,7 +108,7 @@ class DenoiserHop:
         self._carried = np.zeros((TAP_FRAMES + 1, FILTERED_BINS, TAPS), np.float32)
 
     def __call__(self, hop: Array, length: int) -> Array:
-        """Denoised (480,) of (480,) of a signal of `length` samples; valid until the next call."""
+        """Return the denoised ``(480,)`` of a hop; valid until the next call."""
         front, encoder = self._front, self._encoder
         front.analyse(hop)
         index, self._seen = self._seen, self._seen + 1
@@ -116,17 +119,17 @@ class DenoiserHop:
             # Beyond the end features are zero, not those of silence.
             front.levels[:] = 0
         embedding = encoder(front.levels, front.low)
-        hidden = self._filters(embedding) + through(self._skip, embedding)
-        taps = through(self._out, hidden).reshape(FILTERED_BINS, TAPS)
+        hidden = self._filters(embedding) + multiply(self._skip, embedding)
+        taps = multiply(self._out, hidden).reshape(FILTERED_BINS, TAPS)
         tanh(taps)
         taps += self._detail(encoder.low_map)
         gains = self._decoder(embedding, encoder.maps)
         return front.synthesise(gains, taps.view(np.complex64).T)
 
     def _detail(self, low_map: Array) -> Array:
-        """The convolution part of the taps (96, 10); what later frames get of it is kept."""
+        """Return the convolution part of the taps ``(96, 10)``; what later frames get of it is kept."""
         carried = self._carried
-        sums = through(self._tap_sums, low_map).reshape(FILTERED_BINS, TAP_FRAMES + 1, TAPS)
+        sums = multiply(self._tap_sums, low_map).reshape(FILTERED_BINS, TAP_FRAMES + 1, TAPS)
         carried[:-1] = carried[1:]
         carried[-1] = 0
         carried += sums.transpose(1, 0, 2)
@@ -137,10 +140,10 @@ class DenoiserHop:
 class EncoderHop:
     """Features to an embedding; keeps the last frames' features.
 
-    maps, low_map: those of the last call, padded (bins + 2, 64) and not padded (96, 64).
+    maps, low_map: those of the last call, padded ``(bins + 2, 64)`` and not padded ``(96, 64)``.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: DenoiserWeights) -> None:
         self._levels = np.zeros((3, ERB_BANDS + 2), np.float32)
         self._low = np.zeros((3, FILTERED_BINS + 2, 2), np.float32)
         # (bin, frame, tap) and (bin, frame, tap, part)
@@ -160,7 +163,7 @@ class EncoderHop:
         self._encode = BoundRecurrence(weights.encode)
 
     def __call__(self, levels: Array, low: Array) -> Array:
-        """The embedding (512,) of levels (32,) and low bins (96, 2); valid until the next call."""
+        """Return the embedding ``(512,)`` of the features; valid until the next call."""
         self._levels[:-1] = self._levels[1:]
         self._levels[-1, 1:-1] = levels
         self._low[:-1] = self._low[1:]
@@ -170,7 +173,7 @@ class EncoderHop:
             rectify_into(padded, layer())
         rectify_into(self._padded_low, self._from_low())
         rows = np.maximum(self._low_down(), 0)
-        encoding = through(self._low_embedding, rows.reshape(-1))
+        encoding = multiply(self._low_embedding, rows.reshape(-1))
         np.maximum(encoding, 0, out=encoding)
         encoding += self.maps[-1][1:-1].reshape(-1)
         return self._encode(encoding)
@@ -179,7 +182,7 @@ class EncoderHop:
 class GainHop:
     """The embedding to a gain for each band."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: DenoiserWeights) -> None:
         self._coarse = BoundRecurrence(weights.gains)
         self._affines = weights.affines
         self._joined = [padded_maps(bins) for bins in (8, 8, 16, 32)]
@@ -191,7 +194,7 @@ class GainHop:
         ]
 
     def __call__(self, embedding: Array, maps: list[Array]) -> Array:
-        """Gains (32,), from the encoder's maps too; valid until the next call."""
+        """Return the gains ``(32,)``, from the encoder's maps too; valid until the next call."""
         up = self._coarse(embedding)
         steps = zip(self._affines, self._joined, self._layers, reversed(maps), strict=True)
         for affine, joined, layer, beside in steps:

@@ -23,7 +23,7 @@ Spectrum = NDArray[np.complex64]
 class FrontHop:
     """One stream's analysis and synthesis.
 
-    levels, low: (32,) and (96, 2), the features of the last hop.
+    levels, low: ``(32,)`` and ``(96, 2)``, the features of the last hop.
     """
 
     def __init__(self, window: Array, start_means: Array) -> None:
@@ -42,7 +42,7 @@ class FrontHop:
         self.low: Array = np.zeros((FILTERED_BINS, 2), np.float32)
 
     def analyse(self, hop: Array) -> None:
-        """Take the next (480,) and compute its features."""
+        """Take the next ``(480,)`` and compute its features."""
         frame, spectra = self._frame, self._spectra
         frame[:HOP] = frame[HOP:]
         frame[HOP:] = hop
@@ -68,7 +68,7 @@ class FrontHop:
         np.divide(low, size[:, None], out=self.low)
 
     def synthesise(self, gains: Array, taps: Spectrum) -> Array:
-        """The enhanced (480,), late by 3 hops, from gains (32,) and taps (5, 96)."""
+        """Return the enhanced ``(480,)``, late by 3 hops, from gains ``(32,)`` and taps ``(5, 96)``."""
         spectra, enhanced = self._spectra, self._enhanced
         np.add.reduce(spectra[:, :FILTERED_BINS] * taps, axis=0, out=enhanced[:FILTERED_BINS])
         # The frame that the taps are centred on.

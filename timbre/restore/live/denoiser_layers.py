@@ -1,6 +1,6 @@
 """DeepFilterNet3's layers for one frame, in fixed places of memory.
 
-Maps are (bins, channels) with a silent bin on either side, which a convolution needs.
+Maps are ``(bins, channels)`` with a silent bin on either side, which a convolution needs.
 """
 
 from typing import NamedTuple
@@ -16,15 +16,15 @@ from timbre.restore.live.products import (
     GroupProduct,
     PatchProduct,
     RowProduct,
+    multiply,
     sigmoid,
     tanh,
-    through,
     windows,
 )
 
 
 class Recurrence:
-    """The weights of a `SqueezedGru`."""
+    """The weights of a ``SqueezedGru``."""
 
     def __init__(self, squeezed: SqueezedGru) -> None:
         gru = squeezed.gru
@@ -44,7 +44,7 @@ class Recurrence:
 
 
 class BoundRecurrence:
-    """A `SqueezedGru` of one stream: its states are in here."""
+    """A ``SqueezedGru`` of one stream: its states are in here."""
 
     def __init__(self, weights: Recurrence) -> None:
         self._before = weights.before.bind()
@@ -52,18 +52,18 @@ class BoundRecurrence:
         self._layers = [[product.bind() for product in pair] for pair in weights.layers]
 
     def __call__(self, x: Array) -> Array:
-        """(outputs,) of (inputs,); valid until the next call."""
-        hidden = through(self._before, x)
+        """Return ``(outputs,)`` of ``(inputs,)``; valid until the next call."""
+        hidden = multiply(self._before, x)
         np.maximum(hidden, 0, out=hidden)
         for of_input, of_state in self._layers:
             hidden = _advance(of_input, of_state, hidden)
         if self._behind is None:
             return hidden
-        outputs = through(self._behind, hidden)
+        outputs = multiply(self._behind, hidden)
         return np.maximum(outputs, 0, out=outputs)
 
 
-class Convolution:
+class PatchConvolution:
     """A convolution over three neighbouring bins as a product of patches, to be bound."""
 
     def __init__(self, layer: nn.Conv2d, stride: int = 1) -> None:
@@ -89,37 +89,37 @@ class Patched(NamedTuple):
     patches: Array
 
     def __call__(self) -> Array:
-        """The outputs; valid until the next call."""
+        """Return the outputs; valid until the next call."""
         np.copyto(self.product.inputs.reshape(self.patches.shape), self.patches)
         self.product.run()
         return self.product.outputs
 
 
-def convolved(layer: Convolution, padded: Array) -> Patched:
-    """The layer bound to padded maps (bins + 2, channels)."""
+def convolved(layer: PatchConvolution, padded: Array) -> Patched:
+    """Return the layer bound to padded maps ``(bins + 2, channels)``."""
     patches = windows(padded, 3, layer.stride)
     return Patched(layer.product.bind(len(patches)), patches)
 
 
 def doubled(layer: Doubling, padded: Array) -> Patched:
-    """The layer bound to padded maps (bins + 2, 64); its outputs are two bins side by side."""
+    """Return the layer bound to padded maps; its outputs are two bins side by side."""
     patches = windows(padded[1:], 2)
     return Patched(layer.product.bind(len(patches)), patches)
 
 
 class Affine(NamedTuple):
-    """`ChannelAffine`'s scale and offset, (64,) each."""
+    """``ChannelAffine``'s scale and offset, ``(64,)`` each."""
 
     scale: Array
     offset: Array
 
     @classmethod
     def of(cls, layer: ChannelAffine) -> "Affine":
-        """The same layer."""
+        """Return the same layer."""
         return cls(layer.weight.detach().flatten().numpy(), layer.bias.detach().flatten().numpy())
 
     def join(self, maps: Array, up: Array, out: Array) -> None:
-        """Put the rectified affine of maps (bins, 64), plus `up`, into the inside of padded `out`."""
+        """Put the rectified affine of maps (bins, 64), plus ``up``, into the inside of padded ``out``."""
         inside = out[1:-1]
         np.multiply(maps[1:-1], self.scale, out=inside)
         np.add(inside, self.offset, out=inside)
@@ -128,19 +128,19 @@ class Affine(NamedTuple):
 
 
 def padded_maps(bins: int) -> Array:
-    """Maps (bins + 2, 64), silent."""
+    """Return maps ``(bins + 2, 64)``, silent."""
     return np.zeros((bins + 2, CHANNELS), np.float32)
 
 
 def rectify_into(padded: Array, maps: Array) -> None:
-    """Put maps (bins, channels), without what is below zero, into the inside of padded ones."""
+    """Put maps ``(bins, channels)``, without what is below zero, into the inside of padded ones."""
     np.maximum(maps, 0, out=padded[1:-1])
 
 
 def _advance(of_input: Bound, of_state: Bound, x: Array) -> Array:
-    """A GRU layer's next state; the state is kept as the input of the second product."""
+    """Return a GRU layer's next state; the state is kept as the input of the second product."""
     both, state = 2 * HIDDEN, of_state.inputs
-    from_input = through(of_input, x)
+    from_input = multiply(of_input, x)
     of_state.run()
     gates, new = from_input[:both], from_input[both:]
     np.add(gates, of_state.outputs[:both], out=gates)

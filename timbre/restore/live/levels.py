@@ -11,7 +11,7 @@ Spectrum = NDArray[np.complex64]
 
 
 class Spread:
-    """`LocalLevel`'s mean over bins, from sums up to each bin; and over how many frames one goes."""
+    """``LocalLevel``'s mean over bins, from sums up to each bin; and over how many frames one goes."""
 
     def __init__(self, around: LocalLevel) -> None:
         half = around.over_bins.kernel_size[1] // 2  # type: ignore[index]
@@ -22,7 +22,7 @@ class Spread:
 
 
 class LiveLevel:
-    """`LocalLevel` of one stream, which remembers its last frames."""
+    """``LocalLevel`` of one stream, which remembers its last frames."""
 
     def __init__(self, spread: Spread) -> None:
         self._spread, self._frames = spread, np.zeros((spread.frames, BINS), np.float32)
@@ -38,7 +38,7 @@ class LiveLevel:
         return level
 
 
-def power_of(spectrum: Spectrum) -> Array:
+def bin_power(spectrum: Spectrum) -> Array:
     """Return the squared magnitudes."""
     power: Array = spectrum.real * spectrum.real
     power += spectrum.imag * spectrum.imag
@@ -46,7 +46,7 @@ def power_of(spectrum: Spectrum) -> Array:
 
 
 def add_up(power: Array, sums: NDArray[np.float64]) -> None:
-    """Put the sums of the powers before each bin into ``sums`` (bins + 1,), the first of them 0.
+    """Put the sums of the powers before each bin into ``sums`` ``(bins + 1,)``, the first of them 0.
 
     In double precision: each local level is a difference of two.
     """

@@ -5,12 +5,12 @@ from numpy.typing import NDArray
 
 from timbre.models.limits import KNEE, LARGEST, TOP, lift_of
 from timbre.models.spectral_by_hop import BINS
-from timbre.restore.live.levels import LiveLevel, Spectrum, Spread, add_up, power_of
+from timbre.restore.live.levels import LiveLevel, Spectrum, Spread, add_up, bin_power
 from timbre.restore.live.products import Array
 
 
 class LiveLimits:
-    """`SpectralGenerator.limited` of one stream.
+    """``SpectralGenerator.limited`` of one stream.
 
     Most bins lie below the knees and cost no more than the look at them.
     """
@@ -24,25 +24,25 @@ class LiveLimits:
     def __call__(
         self, change: Spectrum, spectrum: Spectrum, near: Array, noisy: Spectrum | None
     ) -> None:
-        """Bring the change of a spectrum (481,) within the limits, in place."""
+        """Bring the change of a spectrum ``(481,)`` within the limits, in place."""
         if self._limits_change and noisy is not None:
-            add_up(power_of(noisy - spectrum), self._sums)
+            add_up(bin_power(noisy - spectrum), self._sums)
             most = self._removed(self._sums)
-            if power_of(noisy).any():
+            if bin_power(noisy).any():
                 bins, bent = _bend(change, most, KNEE)
                 change[bins] = bent
         if self._lift is not None:
-            most = np.float32(self._lift.factor) * np.maximum(near, np.sqrt(power_of(spectrum)))
+            most = np.float32(self._lift.factor) * np.maximum(near, np.sqrt(bin_power(spectrum)))
             bins, bent = _bend(spectrum + change, most, self._lift.knee)
             change[bins] = bent - spectrum[bins]
 
 
 def _bend(spectrum: Spectrum, most: Array, knee: float) -> tuple[NDArray[np.intp], Spectrum]:
-    """Return the bins above the knee, and what they are bent to, as in `timbre.models.limits`."""
+    """Return the bins above the knee, and what they are bent to, as in ``timbre.models.limits``."""
     parts = spectrum.view(np.float32).reshape(-1, 2) / most[:, None]
     np.clip(parts, -LARGEST, LARGEST, out=parts)
     scaled: Spectrum = parts.view(np.complex64)[:, 0]
-    squared = power_of(scaled)
+    squared = bin_power(scaled)
     bins = np.flatnonzero(squared > np.float32(knee**2))
     ratio = np.sqrt(squared[bins])
     room = np.float32(TOP - knee)

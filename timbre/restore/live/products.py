@@ -111,7 +111,7 @@ def tanh(x: Array) -> None:
     torch.tanh(tensor, out=tensor)
 
 
-def through(product: Bound, x: Array) -> Array:
+def multiply(product: Bound, x: Array) -> Array:
     """Return the outputs for inputs from elsewhere; they stand until the next call."""
     np.copyto(product.inputs, x)
     product.run()

@@ -23,7 +23,7 @@ from timbre.models.spectral import (
     SpectralGenerator,
 )
 from timbre.models.spectral_by_hop import BINS, SCALE
-from timbre.restore.live.levels import LiveLevel, Spectrum, Spread, add_up, power_of
+from timbre.restore.live.levels import LiveLevel, Spectrum, Spread, add_up, bin_power
 from timbre.restore.live.limits import LiveLimits
 from timbre.restore.live.products import Array, RowProduct, tanh
 
@@ -39,7 +39,7 @@ class LiveSpectralState(NamedTuple):
 
 
 class LiveSpectral:
-    """`SpectralByHop` for single hops; longer pieces are taken hop by hop.
+    """``SpectralByHop`` for single hops; longer pieces are taken hop by hop.
 
     Takes the weights as they are now. A state can be used once, as the call changes it.
 
@@ -50,7 +50,7 @@ class LiveSpectral:
     latency_samples = HOP
 
     def __init__(self, generator: SpectralGenerator) -> None:
-        self._weights = Weights(generator)
+        self._weights = SpectralWeights(generator)
 
     def initial_state(self, batch: int) -> LiveSpectralState:
         """Return the state before the first hop of ``batch`` streams."""
@@ -69,7 +69,7 @@ class LiveSpectral:
         return torch.from_numpy(restored), state
 
 
-class Weights:
+class SpectralWeights:
     """The generator's weights, in the order in which single frames read them."""
 
     def __init__(self, generator: SpectralGenerator) -> None:
@@ -97,7 +97,7 @@ class Weights:
 
 
 class BlockWeights:
-    """A `ConvNextBlock`'s weights."""
+    """A ``ConvNextBlock``'s weights."""
 
     def __init__(self, block: ConvNextBlock) -> None:
         taps = block.depthwise.weight.detach()[:, 0].T
@@ -113,7 +113,7 @@ class BlockWeights:
 class SpectralHop:
     """One stream: its past, and the places of all that is computed."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: SpectralWeights) -> None:
         self._weights, self._seen = weights, 0
         self._degraded, self._noisy = Analysis(weights.analysis), Analysis(weights.analysis)
         self._powers = np.zeros(LEVEL_FRAMES, np.float32)
@@ -130,12 +130,12 @@ class SpectralHop:
         self._overlap = np.zeros(HOP, np.float32)
 
     def __call__(self, hop: Array, noisy: Array | None) -> Array:
-        """Return the restored (480,), a hop late, of degraded and noisy ones."""
+        """Return the restored ``(480,)``, a hop late, of degraded and noisy ones."""
         spectrum = self._degraded(hop)
         heard = None
         if self._weights.hears_noisy and noisy is not None:
             heard = self._noisy(noisy)
-        power = power_of(spectrum)
+        power = bin_power(spectrum)
         hidden = self._embedded(spectrum, power, heard)
         sums = np.add.reduce(self._past * self._past_weights, axis=1)
         sums += self._past_biases
@@ -173,7 +173,7 @@ class SpectralHop:
         pairs = spectrum.view(np.float32).reshape(BINS, 2)
         np.multiply(pairs, factor[:, None], out=inputs[BINS : 3 * BINS].reshape(BINS, 2))
         if heard is not None:
-            logs = logs_of(power_of(heard), level)
+            logs = logs_of(bin_power(heard), level)
             logs -= np.float32(LOG_POWER_FLOOR)
             np.divide(logs, np.float32(6), out=inputs[3 * BINS :])
         self._embed.run()
@@ -212,7 +212,7 @@ class Analysis:
         self.past: Array = self._frame[:HOP]
 
     def __call__(self, hop: Array) -> Spectrum:
-        """Return the spectrum (481,) of the last two hops."""
+        """Return the spectrum ``(481,)`` of the last two hops."""
         frame = self._frame
         frame[:HOP] = frame[HOP:]
         frame[HOP:] = hop
@@ -223,7 +223,7 @@ class Analysis:
 
 
 class BoundBlock:
-    """`ConvNextBlock` of one frame, whose past frames are summed already."""
+    """``ConvNextBlock`` of one frame, whose past frames are summed already."""
 
     def __init__(self, weights: BlockWeights) -> None:
         self._newest = weights.newest

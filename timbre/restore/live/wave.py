@@ -23,7 +23,7 @@ from timbre.restore.live.products import RowProduct
 
 
 class LiveWave:
-    """`WaveByHop` computed another way; the order within its states is another, too.
+    """``WaveByHop`` computed another way; the order within its states is another, too.
 
     Takes the weights as they are now, weight norms folded, and copies them.
     """
@@ -102,7 +102,7 @@ class Patches(NamedTuple):
 
 
 class LiveResidual:
-    """`Residual`."""
+    """``Residual``."""
 
     def __init__(self, block: Residual) -> None:
         first, dilated, second, narrow = block.layers
@@ -118,7 +118,7 @@ class LiveResidual:
 
 
 class LiveEncoderLevel:
-    """`EncoderLevel`."""
+    """``EncoderLevel``."""
 
     def __init__(self, level: EncoderLevel) -> None:
         *residuals, activation, down = level.layers
@@ -133,7 +133,7 @@ class LiveEncoderLevel:
 
 
 class LiveDecoderLevel:
-    """`DecoderLevel`."""
+    """``DecoderLevel``."""
 
     def __init__(self, level: DecoderLevel) -> None:
         activation, up = level.up
