@@ -26,12 +26,13 @@ from timbre.evaluate.report.example import (
     LEVELS,
     SHOWN_SECONDS,
     Example,
-    cut,
+    loudest_stretch,
     palette,
     picture,
     png,
 )
-from timbre.evaluate.report.page import MOST_ROWS, Content, to_html
+from timbre.evaluate.report.page import Content, to_html
+from timbre.evaluate.report.page_tables import MOST_ROWS
 from timbre.evaluate.report.plots import by_class
 from timbre.evaluate.summary import Finding
 
@@ -156,7 +157,7 @@ def test_a_tone_is_a_bright_line_at_its_height() -> None:
 def test_long_pairs_are_cut_to_the_loudest_seconds_on_all_sides() -> None:
     clean = np.full((SHOWN_SECONDS + 4) * SAMPLE_RATE, 0.01, np.float32)
     clean[3 * SAMPLE_RATE : 8 * SAMPLE_RATE] = 0.5
-    shown = cut({"df3": 0.5 * clean, "clean": clean})
+    shown = loudest_stretch({"df3": 0.5 * clean, "clean": clean})
     assert (shown["clean"] == 0.5).all() and (shown["df3"] == 0.25).all()
     assert len(shown["clean"]) == SHOWN_SECONDS * SAMPLE_RATE
 

@@ -1,10 +1,8 @@
 """A pair to look at and listen to: spectrograms as small PNG files, sound as FLAC."""
 
-import base64
 import struct
 import zlib
 from collections.abc import Mapping
-from html import escape
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from timbre import audio
 from timbre.audio import SAMPLE_RATE, Wave
 from timbre.audio.spectra import Stft, bin_power
+from timbre.pages import data_uri
 
 # Six pairs of six waveforms of this length take some 20 MB.
 SHOWN_SECONDS = 5
@@ -28,14 +27,31 @@ PNG_INDEXED = 3  # colour type: a byte a pixel, its number in the palette
 
 
 class Example(NamedTuple):
-    """A pair's waveforms ``(samples,)`` by name, the clean one last, and what is told of it."""
+    """A pair's waveforms ``(samples,)`` by name, the clean one last, and what is known of it."""
 
     title: str
-    told: str
+    labels: str
     waves: Mapping[str, Wave]
 
 
-def cut(waves: Mapping[str, Wave]) -> dict[str, Wave]:
+class Side(NamedTuple):
+    """One waveform as the page holds it: picture and sound as data URIs."""
+
+    name: str
+    image: str
+    sound: str
+
+
+class View(NamedTuple):
+    """An example as the page shows it."""
+
+    title: str
+    labels: str
+    seconds: float
+    sides: list[Side]
+
+
+def loudest_stretch(waves: Mapping[str, Wave]) -> dict[str, Wave]:
     """Return the same few seconds of all waveforms: where the last one is loudest."""
     reference = list(waves.values())[-1]
     shown = SHOWN_SECONDS * SAMPLE_RATE
@@ -45,21 +61,20 @@ def cut(waves: Mapping[str, Wave]) -> dict[str, Wave]:
     return {name: wave[best : best + shown] for name, wave in waves.items()}
 
 
-def case_html(example: Example) -> str:
-    """Return a player that switches between the waveforms, and their spectrograms."""
-    waves = cut(example.waves)
+def to_view(example: Example) -> View:
+    """Return the loudest seconds of an example, drawn and encoded."""
+    waves = loudest_stretch(example.waves)
     full = float(_power(list(waves.values())[-1]).max())
-    figures = "\n".join(_figure(name, wave, full) for name, wave in waves.items())
+    sides = [
+        Side(
+            name,
+            data_uri(png(picture(wave, full)), "image/png"),
+            data_uri(audio.encode_wave(wave, SAMPLE_RATE, "FLAC"), "audio/flac"),
+        )
+        for name, wave in waves.items()
+    ]
     seconds = max(len(wave) for wave in waves.values()) / SAMPLE_RATE
-    return (
-        f'<section class="case" data-seconds="{seconds}"><h3>{escape(example.title)}</h3>'
-        f"<p>{escape(example.told)}</p>\n"
-        '<div class="player" hidden><button class="play">Play</button> '
-        f'<input class="seek" type="range" min="0" max="{seconds}" step="0.001" value="0" '
-        'aria-label="position in seconds"> <output class="position">0.00 s</output> '
-        '<label><input class="loop" type="checkbox"> repeat</label></div>\n'
-        f'<div class="sides">{figures}</div></section>'
-    )
+    return View(example.title, example.labels, seconds, sides)
 
 
 def picture(wave: Wave, full: float) -> NDArray[np.uint8]:
@@ -103,24 +118,9 @@ def palette() -> NDArray[np.uint8]:
     return np.stack(columns, axis=1).astype(np.uint8)
 
 
-def _figure(name: str, wave: Wave, full: float) -> str:
-    image = _data_uri("image/png", png(picture(wave, full)))
-    sound = _data_uri("audio/flac", audio.encode_wave(wave, SAMPLE_RATE, "FLAC"))
-    label = escape(name)
-    return (
-        f'<figure data-name="{label}"><figcaption>{label}</figcaption><div class="picture">'
-        f'<img alt="spectrogram, {label}, 0 to 24 kHz" src="{image}"><i class="cursor"></i></div>'
-        f'<audio controls preload="none" src="{sound}"></audio></figure>'
-    )
-
-
 def _power(wave: Wave) -> NDArray[np.float64]:
     """Return the power spectrum ``(513, frames)`` of ``(samples,)``."""
     power: NDArray[np.float64] = bin_power(Stft(N_FFT, HOP)(torch.from_numpy(wave)[None]))[
         0
     ].numpy()
     return power
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -49,7 +49,7 @@ function showGroup() {
     for (const name of columns) {
       const [text, value] = line.cells[name] || ["", null];
       const cell = element("td", text, value);
-      if (["better", "worse"].includes(text)) cell.className = text;
+      if (["better", "worse", "fooled"].includes(text)) cell.className = text;
       row.append(cell);
     }
   }
