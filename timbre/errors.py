@@ -43,5 +43,9 @@ class LostRankError(WorkError):
     """Work that could not go on, for another rank was not there any more."""
 
 
+class LostWorkerError(WorkError):
+    """Work that could not go on, for a reading process was killed, or does not answer any more."""
+
+
 class ToldError(TimbreError):
     """Work that failed on several ranks together; the main one has told why."""

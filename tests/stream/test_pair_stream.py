@@ -194,7 +194,7 @@ def test_a_grown_manifest_is_refused_on_resume_and_its_former_version_is_not(
     state = one.state_dict()
     before = storage.read(url)
     grown = make_shards(tmp_path, [8, 8, 4])
-    with pytest.raises(ConfigError, match=r"manifests .* manifest-NNNNNN\.json beside"):
+    with pytest.raises(ConfigError, match=r"manifests .* manifest-NNNNNN\.json, which lies beside"):
         stream(grown).load_state_dict(state)
     storage.publish(f"{tmp_path}/manifest-000001.json", before)
     former = stream(f"{tmp_path}/manifest-000001.json")

@@ -6,6 +6,7 @@ from timbre.stream.device_loader import DeviceLoader
 from timbre.stream.order import Order, SampleOrder
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 from timbre.stream.reader import Counters, ReadingConfig
+from timbre.stream.reading_processes import Waiting
 
 __all__ = [
     "Counters",
@@ -18,5 +19,6 @@ __all__ = [
     "ReadingConfig",
     "SampleOrder",
     "StreamConfig",
+    "Waiting",
     "open_corpus",
 ]

@@ -58,7 +58,7 @@ class FilledBatch(NamedTuple):
 
     waves: Loan | tuple[Tensor, ...]
     bandwidth_hz: list[float]
-    step: "Step"
+    step: "OrderPlace"
     keys: list[str]
     replaced: list[BadPair]
     took: Counters
@@ -83,14 +83,14 @@ class FilledBatch(NamedTuple):
         )
 
 
-class Failure(NamedTuple):
+class ReadFailure(NamedTuple):
     """What a worker sends instead of a batch when it cannot go on."""
 
     message: str
     store: bool
 
 
-class Step(NamedTuple):
+class OrderPlace(NamedTuple):
     """A rank's share of a global batch, by its first place in an epoch's order."""
 
     epoch: int
@@ -119,12 +119,12 @@ class BatchMaker:
     ) -> None:
         self._corpora, self._order, self._reader = corpora, order, reader
         self._shape, self._seed, self._pool = shape, seed, pool
-        self._told = Counters()
+        self._reported = Counters()
 
     def batches(
-        self, steps: Iterator[Step], ahead: int, is_ending: Callable[[], bool]
-    ) -> Iterator[FilledBatch | Failure]:
-        """Yield a batch a step, or a last Failure; ``ahead`` steps are being read meanwhile.
+        self, steps: Iterator[OrderPlace], ahead: int, is_ending: Callable[[], bool]
+    ) -> Iterator[FilledBatch | ReadFailure]:
+        """Yield a batch a step, or a last ReadFailure; ``ahead`` steps are being read meanwhile.
 
         None is waited for once ``is_ending``.
         """
@@ -132,29 +132,30 @@ class BatchMaker:
             for step, pairs in self._read(steps, ahead, is_ending):
                 yield self._make(step, pairs)
         except (ShardError, StoreError) as error:
-            yield Failure(str(error), isinstance(error, StoreError))
+            yield ReadFailure(str(error), isinstance(error, StoreError))
         finally:
             self._reader.close()
 
     def _read(
-        self, steps: Iterator[Step], ahead: int, is_ending: Callable[[], bool]
-    ) -> Iterator[tuple[Step, Iterator[PairBytes | BadPair]]]:
+        self, steps: Iterator[OrderPlace], ahead: int, is_ending: Callable[[], bool]
+    ) -> Iterator[tuple[OrderPlace, Iterator[PairBytes | BadPair]]]:
         """Yield the steps, which never end, with their bytes, read while earlier ones are decoded."""
         if not ahead:
             yield from ((step, self._fetch(step)) for step in steps)
-        on_their_way: deque[tuple[Step, Future[list[PairBytes | BadPair]]]] = deque()
+            return
+        on_their_way: deque[tuple[OrderPlace, Future[list[PairBytes | BadPair]]]] = deque()
         pool = ThreadPoolExecutor(ahead, thread_name_prefix="ahead")
         try:
             for step in steps:
-                wanted = pool.submit(lambda step: list(self._fetch(step)), step)
-                on_their_way.append((step, wanted))
+                pairs = pool.submit(lambda step: list(self._fetch(step)), step)
+                on_their_way.append((step, pairs))
                 if len(on_their_way) > ahead:
                     first, pairs = on_their_way.popleft()
                     yield first, iter(_await(pairs, is_ending))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _fetch(self, step: Step, count: int = 0) -> Iterator[PairBytes | BadPair]:
+    def _fetch(self, step: OrderPlace, count: int = 0) -> Iterator[PairBytes | BadPair]:
         """Yield the pairs from a step's first on: those of the step, or ``count``."""
         requests = []
         rows = self._order.rows(step.epoch, step.first, step.first + (count or self._shape.pairs))
@@ -163,14 +164,16 @@ class BatchMaker:
             requests.append(PairRequest(corpus.folder, corpus.shards[shard], pair))
         return self._reader.read(requests)
 
-    def _make(self, step: Step, pairs: Iterator[PairBytes | BadPair]) -> FilledBatch:
+    def _make(self, step: OrderPlace, pairs: Iterator[PairBytes | BadPair]) -> FilledBatch:
         info = get_worker_info()
         loan = self._pool.take(info.id) if info and self._pool else None
         fresh = () if loan else tuple(torch.zeros(self._shape, dtype=torch.int16).unbind(0))
         entries = []
         replaced: list[BadPair] = []
         for row, pair in enumerate(pairs):
-            usable, waves = self._cut_usable(pair, Step(step.epoch, step.first + row), replaced)
+            usable, waves = self._cut_usable(
+                pair, OrderPlace(step.epoch, step.first + row), replaced
+            )
             entries.append(usable.place.entry)
             for side, wave in enumerate(waves):
                 if loan and self._pool:
@@ -182,7 +185,7 @@ class BatchMaker:
         return FilledBatch(loan or fresh, bandwidths, step, keys, replaced, self._took())
 
     def _cut_usable(
-        self, pair: PairBytes | BadPair, place: Step, replaced: list[BadPair]
+        self, pair: PairBytes | BadPair, place: OrderPlace, replaced: list[BadPair]
     ) -> tuple[PairBytes, list[Int16Wave]]:
         """Return the pair and its cut sides; for a bad one, the next in order that can be used.
 
@@ -197,14 +200,14 @@ class BatchMaker:
             last = pair
             if skipped == 1:
                 replaced.append(last)
-            (pair,) = self._fetch(Step(place.epoch, place.first + skipped), 1)
+            (pair,) = self._fetch(OrderPlace(place.epoch, place.first + skipped), 1)
         raise ShardError(f"{MAX_BAD_IN_A_ROW} pairs in a row cannot be read; last: {last}")
 
     def _took(self) -> Counters:
         """Return what reading took since this was last asked."""
-        now, before = self._reader.counters(), self._told
-        self._told = now
-        return Counters(*(a - b for a, b in zip(now, before, strict=True)))
+        now, before = self._reader.counters(), self._reported
+        self._reported = now
+        return now - before
 
 
 def _await(

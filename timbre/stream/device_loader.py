@@ -1,17 +1,16 @@
 """A stream for a trainer: sized epochs, batches on the device, the next copied meanwhile."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from timbre.errors import ShardError
-from timbre.storage import StoreError
 from timbre.stream.batches import PairBatch
 from timbre.stream.pair_stream import PairStream
+from timbre.stream.reading_processes import Waiting, wait_quietly
 
 
 class DeviceLoader:
@@ -30,6 +29,8 @@ class DeviceLoader:
     def __init__(self, stream: PairStream, accelerator: Accelerator) -> None:
         self.stream = stream
         self.waited_seconds = 0.0
+        # Called every second of a wait for a batch; what it raises ends the wait.
+        self.while_waiting: Callable[[Waiting], None] = wait_quietly
         self._device = accelerator.device
         self._batches: Generator[PairBatch, None, None] | None = None
         accelerator.register_for_checkpointing(self)
@@ -44,9 +45,10 @@ class DeviceLoader:
         Raises:
             ShardError: too many pairs in a row cannot be read.
             StoreError: the store kept failing.
+            LostWorkerError: a reading process was killed, or does not answer.
         """
         if self._batches is None:
-            batches = self.stream.read_ahead()
+            batches = self.stream.read_ahead(self.while_waiting)
             on_cuda = self._device.type == "cuda"
             self._batches = _copy_ahead(batches, self._device) if on_cuda else batches
         batches = self._batches
@@ -56,7 +58,7 @@ class DeviceLoader:
             begun = time.perf_counter()
             try:
                 batch = next(batches)
-            except (ShardError, StoreError):
+            except BaseException:  # its generator has ended
                 self.close()
                 raise
             self.waited_seconds += time.perf_counter() - begun

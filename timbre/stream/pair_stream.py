@@ -5,16 +5,12 @@ rank, worker or process id has a say in what is served when, and resuming is sli
 """
 
 import atexit
-import os
-import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
-from ctypes import c_bool
 from functools import partial
-from multiprocessing.sharedctypes import RawValue
 from typing import Any, NamedTuple, TypeGuard
 
 import webdataset as wds
-from torch.utils.data import get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
 from timbre import storage
 from timbre.audio import SAMPLE_RATE
@@ -22,17 +18,24 @@ from timbre.errors import CheckpointError, ConfigError, ShardError
 from timbre.shards import NOISY_SIDES, SIDES, Corpus
 from timbre.storage import StoreError
 from timbre.stream import order
-from timbre.stream.batches import AHEAD, BatchMaker, Failure, FilledBatch, PairBatch, Step
+from timbre.stream.batches import AHEAD, BatchMaker, FilledBatch, OrderPlace, PairBatch, ReadFailure
 from timbre.stream.order import SampleOrder
 from timbre.stream.reader import BadPair, Counters, PairReader, ReadingConfig
+from timbre.stream.reading_processes import (
+    SLICE_SECONDS,
+    ReadingProcesses,
+    Waiting,
+    batches_in_slices,
+    wait_quietly,
+)
 from timbre.stream.shared_batches import RowPool, Shape
 
 # Two windows of shards at once, as one goes over into the next, and some more.
 OPEN_WINDOWS = 3
 # What helps where a resume is refused.
 HINTS = {
-    "manifests": "; data was added or changed: manifest-NNNNNN.json beside manifest.json lists what "
-    "there was before",
+    "manifests": ": the data was added to or changed; to go on with the old data, name "
+    "manifest-NNNNNN.json, which lies beside manifest.json",
 }
 
 
@@ -104,41 +107,48 @@ class PairStream:
             self.consume(batch)
             yield batch
 
-    def read_ahead(self) -> Generator[PairBatch, None, None]:
+    def read_ahead(
+        self, while_waiting: Callable[[Waiting], None] = wait_quietly
+    ) -> Generator[PairBatch, None, None]:
         """Yield the same batches, for a caller that tells with :meth:`consume` when each is used.
+
+        Args:
+            while_waiting: called every second that a batch is waited for; what it raises ends the
+                wait. Without reading processes it is not called.
 
         Raises:
             ShardError: too many pairs in a row cannot be read.
             StoreError: the store kept failing.
+            LostWorkerError: a reading process was killed, or does not answer.
         """
-        config, first = self.config, Step(self.epoch, self.sample_in_epoch)
+        config, first = self.config, OrderPlace(self.epoch, self.sample_in_epoch)
         sides = NOISY_SIDES if config.noisy else SIDES
         shape = Shape(len(sides), config.global_batch // self.place.world, config.segment)
         pool = RowPool(config.workers, shape) if RowPool.is_possible() else None
-        ending = _Ending()
-        atexit.register(ending.set)
+        processes = ReadingProcesses(config.workers)
+        atexit.register(processes.end)
         pipeline = wds.DataPipeline(
-            partial(_own_steps, self.pairs, config.global_batch, self.place, first),
-            partial(_batches, self.corpora, config, shape, pool, ending.is_set),
+            partial(_own_places, self.pairs, config.global_batch, self.place, first),
+            partial(_batches, self.corpora, config, shape, pool, processes.is_ending),
         )
         # Each worker makes every n-th batch, and the loader takes them in turn: order is kept.
-        loader = wds.WebLoader(
+        loader: DataLoader[Any] = DataLoader(
             pipeline,
             batch_size=None,
             num_workers=config.workers,
-            worker_init_fn=ending.begin,
+            worker_init_fn=processes.begin,
+            timeout=SLICE_SECONDS if config.workers else 0,
+            multiprocessing_context="fork" if pool and config.workers else None,
         )
-        served = iter(
-            loader
-        )  # by name: it outlives the loop, and ends its workers after they were told
+        deadline = config.reading.deadline_seconds
         try:
-            for filled in served:
-                if isinstance(filled, Failure):
+            for filled in batches_in_slices(loader, processes, deadline, while_waiting):
+                if isinstance(filled, ReadFailure):
                     raise (StoreError if filled.store else ShardError)(filled.message)
                 yield filled.open(pool)
         finally:
-            atexit.unregister(ending.set)
-            ending.set()
+            atexit.unregister(processes.end)
+            processes.end()
 
     def consume(self, batch: PairBatch) -> None:
         """Count a batch as used: the state is now behind it."""
@@ -148,7 +158,7 @@ class PairStream:
         self.served += len(batch.keys)
         self.replaced += len(batch.replaced)
         self.last_replaced = batch.replaced[-1] if batch.replaced else self.last_replaced
-        self.took = Counters(*(a + b for a, b in zip(self.took, batch.took, strict=True)))
+        self.took += batch.took
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the stream is and what its order depends on."""
@@ -210,7 +220,9 @@ class PairStream:
                 )
 
 
-def _own_steps(pairs: int, global_batch: int, place: Place, first: Step) -> Iterator[Step]:
+def _own_places(
+    pairs: int, global_batch: int, place: Place, first: OrderPlace
+) -> Iterator[OrderPlace]:
     """The pipeline's source: this worker's share of this rank's batches, from ``first`` on."""
     info = get_worker_info()
     worker, workers = (info.id, info.num_workers) if info else (0, 1)
@@ -220,7 +232,7 @@ def _own_steps(pairs: int, global_batch: int, place: Place, first: Step) -> Iter
     while True:
         for start in range(begin, pairs - global_batch + 1, global_batch):
             if number % workers == worker:
-                yield Step(epoch, start + place.rank * size)
+                yield OrderPlace(epoch, start + place.rank * size)
             number += 1
         epoch, begin = epoch + 1, 0
 
@@ -231,8 +243,8 @@ def _batches(
     shape: Shape,
     pool: RowPool | None,
     is_ending: Callable[[], bool],
-    steps: Iterator[Step],
-) -> Iterator[FilledBatch | Failure]:
+    steps: Iterator[OrderPlace],
+) -> Iterator[FilledBatch | ReadFailure]:
     """The pipeline's second stage: a batch of decoded segments a step."""
     local = all(storage.is_local(corpus.folder) for corpus in corpora)
     sides = NOISY_SIDES if config.noisy else SIDES
@@ -240,32 +252,6 @@ def _batches(
     sample_order = SampleOrder(corpora, config.seed, config.window)
     maker = BatchMaker(corpora, sample_order, reader, shape, config.seed, pool)
     return maker.batches(steps, 0 if local else AHEAD, is_ending)
-
-
-class _Ending:
-    """Tells the reading processes that they are not needed any more.
-
-    Until then they leave signals to their parent: a scheduler sends its warnings to the whole group,
-    and batches are needed after that. It is a plain shared byte: a lock could be held by what a signal
-    interrupts.
-    """
-
-    def __init__(self) -> None:
-        self._byte = RawValue(c_bool, False)
-
-    def begin(self, _: int) -> None:
-        """In a worker, at its start."""
-        for number in (signal.SIGINT, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if self.is_set() else None)
-
-    def set(self) -> None:
-        """In the parent, before the loader ends its workers."""
-        self._byte.value = True
-
-    def is_set(self) -> bool:
-        """Return whether it was told."""
-        return bool(self._byte.value)
 
 
 def _is_count(value: object) -> TypeGuard[int]:

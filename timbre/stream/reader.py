@@ -75,8 +75,18 @@ class Counters(NamedTuple):
     cache_fetches: int = 0
     cache_bypasses: int = 0
 
+    def __add__(self, other: object) -> "Counters":
+        """Return the sums."""
+        if not isinstance(other, Counters):
+            return NotImplemented
+        return Counters(*(a + b for a, b in zip(self, other, strict=True)))
 
-class _Wanted(NamedTuple):
+    def __sub__(self, other: "Counters") -> "Counters":
+        """Return the differences."""
+        return Counters(*(a - b for a, b in zip(self, other, strict=True)))
+
+
+class PairSpan(NamedTuple):
     """Members of a pair, and the stretch of the tar that holds them."""
 
     place: PairPlace
@@ -125,7 +135,7 @@ class PairReader:
             StoreError: the store is the trouble, and would be for any other pair.
         """
         wanted = [self._find(request) for request in requests]
-        absent = [one for one in wanted if isinstance(one, _Wanted) and not self._is_here(one)]
+        absent = [one for one in wanted if isinstance(one, PairSpan) and not self._is_here(one)]
         fetched = self._fetch(absent)
         for one in wanted:
             if isinstance(one, BadPair):
@@ -151,7 +161,7 @@ class PairReader:
         self._file_at.cache_clear()
         self._index_of.cache_clear()
 
-    def _find(self, request: PairRequest) -> _Wanted | BadPair:
+    def _find(self, request: PairRequest) -> PairSpan | BadPair:
         key = f"pair {request.number}"
         try:
             entry = self._index_of(request.folder, request.shard).pairs[request.number]
@@ -162,7 +172,7 @@ class PairReader:
             raise
         except (ShardError, OSError) as error:
             return BadPair.of(storage.join(request.folder, request.shard.path), key, error)
-        return _Wanted(place, names, shards.span_of(place.url, entry, names))
+        return PairSpan(place, names, shards.span_of(place.url, entry, names))
 
     def _load_index(self, folder: str, shard: ShardEntry) -> ShardIndex:
         """Return a shard's index; a tar that is not as long as the manifest says is refused.
@@ -188,10 +198,10 @@ class PairReader:
                 raise ShardError(f"{tar_url}: {found} bytes, but the manifest says {shard.bytes}")
         return index
 
-    def _is_here(self, wanted: _Wanted) -> bool:
+    def _is_here(self, wanted: PairSpan) -> bool:
         return self._cache is not None or self._is_local(wanted.place.folder)
 
-    def _read_here(self, wanted: _Wanted) -> PairBytes | BadPair:
+    def _read_here(self, wanted: PairSpan) -> PairBytes | BadPair:
         """Return a pair that lies on this machine, or shall."""
         url, shard = wanted.place.url, wanted.place.shard
         try:
@@ -222,7 +232,7 @@ class PairReader:
             self._broken.add(shard.sha256)
             return None
 
-    def _read_file(self, file: BinaryIO, wanted: _Wanted) -> PairBytes:
+    def _read_file(self, file: BinaryIO, wanted: PairSpan) -> PairBytes:
         url, offset, length = wanted.span
         data = os.pread(file.fileno(), length, offset)
         if len(data) != length:
@@ -245,7 +255,7 @@ class PairReader:
         except OSError as error:
             raise StoreError(f"cache_dir: a damaged copy cannot be deleted: {error}") from None
 
-    def _fetch(self, wanted: Sequence[_Wanted]) -> Iterator[PairBytes | BadPair]:
+    def _fetch(self, wanted: Sequence[PairSpan]) -> Iterator[PairBytes | BadPair]:
         """Yield pairs out of the store."""
         found = self._remote.read_each([one.span for one in wanted])
         for one, data in zip(wanted, found, strict=True):
@@ -254,7 +264,7 @@ class PairReader:
             except ShardError:  # on the way, or in the store? Asked once more, it is told.
                 yield self._fetch_again(one)
 
-    def _fetch_again(self, wanted: _Wanted) -> PairBytes | BadPair:
+    def _fetch_again(self, wanted: PairSpan) -> PairBytes | BadPair:
         (data,) = self._remote.read_each([wanted.span])
         try:
             return wanted.check(data) if isinstance(data, bytes) else wanted.bad(data)

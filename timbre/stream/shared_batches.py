@@ -1,4 +1,6 @@
-"""Memory that reading processes fill with batches and their parent reads, used again and again.
+"""Shared memory for batches. Reading processes write into it, the training process reads it.
+
+By hand: PyTorch's queue takes new shared memory for each batch, and that is most of the cost.
 
 Fresh memory for each batch costs most of what handing it over does: its pages are found, cleared,
 mapped in two processes and given back. Here the parent makes files in memory before it forks, each
@@ -64,7 +66,10 @@ class RowPool:
     @staticmethod
     def is_possible() -> bool:
         """Whether this system has files in memory (Linux) and forks its reading processes."""
-        return hasattr(os, "memfd_create") and torch.multiprocessing.get_start_method() == "fork"
+        # Not the one in force now: to ask for that is to fix it for the whole program.
+        methods = torch.multiprocessing.get_all_start_methods()
+        chosen = torch.multiprocessing.get_start_method(allow_none=True)
+        return hasattr(os, "memfd_create") and "fork" in methods and chosen in (None, "fork")
 
     def take(self, worker: int) -> Loan | None:
         """In a reading process: return a free place to fill; None if the parent uses them all."""

@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE
-from timbre.errors import ConfigError, ShardError, TimbreError, WorkError
+from timbre.errors import ConfigError, LostWorkerError, ShardError, TimbreError, WorkError
 from timbre.shards import Corpus, holds_noisy, open_corpus
 from timbre.storage import StoreError
 from timbre.stream import Counters, DeviceLoader, PairBatch, PairStream, Place, StreamConfig
@@ -79,7 +79,7 @@ class TrainingData:
         )
         _refuse_different(self.stream)
         self.loader = DeviceLoader(self.stream, accelerator)
-        self._failure: ShardError | StoreError | None = None
+        self._failure: ShardError | StoreError | LostWorkerError | None = None
         self.ended: WaitInterruptedError | WorkError | None = None
         self._waited_before, self._steps = 0.0, 0
         self.waited_seconds = 0.0

@@ -1,0 +1,130 @@
+"""Reading processes that are stopped or killed: the wait for them is seen, named, and ends."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.help.made_shards import make_shards
+from timbre.errors import LostWorkerError
+from timbre.shards import DataSource, open_corpus
+from timbre.stream import PairBatch, PairStream, ReadingConfig, StreamConfig, Waiting
+
+DEADLINE = 2.0
+
+
+class StopWaitingError(Exception):
+    """Of a caller that was told to leave."""
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> PairStream:
+    url = make_shards(tmp_path / "shards", [8, 8])
+    reading = ReadingConfig(deadline_seconds=DEADLINE)
+    config = StreamConfig(4800, 2, 0, 2, workers=2, reading=reading)
+    return PairStream([open_corpus(DataSource(url), "train")], config)
+
+
+def readers() -> list[psutil.Process]:
+    """The processes of this one that read, in the order of their numbers."""
+    return sorted(psutil.Process().children(), key=lambda process: process.pid)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    return not alive
+
+
+def stop_all(batches: Iterator[PairBatch]) -> list[psutil.Process]:
+    next(batches)
+    found = readers()
+    assert len(found) == 2
+    for process in found:
+        process.send_signal(signal.SIGSTOP)
+    return found
+
+
+def drain(batches: Iterator[PairBatch]) -> None:
+    for _ in batches:
+        pass
+
+
+def test_who_waits_is_called_with_the_process_that_does_not_answer(stream: PairStream) -> None:
+    waits: list[Waiting] = []
+
+    def leave(waiting: Waiting) -> None:
+        waits.append(waiting)
+        assert waiting.is_stopped
+        raise StopWaitingError
+
+    batches = stream.read_ahead(leave)
+    stopped = stop_all(batches)
+    with pytest.raises(StopWaitingError):
+        drain(batches)
+    (waiting,) = waits
+    assert waiting.pid == stopped[waiting.worker].pid
+    assert gone(stopped), "a stopped process would be waited for at the end of the program"
+
+
+def test_a_process_that_goes_on_in_time_is_waited_for(stream: PairStream) -> None:
+    stopped: list[psutil.Process] = []
+
+    def go_on(_: Waiting) -> None:
+        for process in stopped:
+            process.send_signal(signal.SIGCONT)
+
+    expected = [batch.keys for _, batch in zip(range(30), stream.read_ahead(), strict=False)]
+    batches = stream.read_ahead(go_on)
+    keys = [next(batches).keys]
+    stopped += readers()
+    for process in stopped:
+        process.send_signal(signal.SIGSTOP)
+    keys += [batch.keys for _, batch in zip(range(29), batches, strict=False)]
+    assert keys == expected
+
+
+def test_one_that_stays_stopped_ends_the_stream_with_its_name(stream: PairStream) -> None:
+    batches = stream.read_ahead()
+    stopped = stop_all(batches)
+    message = r"reading process [01] \(pid \d+\) is stopped and has not answered for 3 s"
+    with pytest.raises(LostWorkerError, match=message):
+        drain(batches)
+    assert gone(stopped)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_one_that_is_killed_ends_the_stream_with_its_likely_cause(
+    stream: PairStream, which: int
+) -> None:
+    handler: Callable[..., object] | int | None = signal.getsignal(signal.SIGCHLD)
+    batches = stream.read_ahead()
+    next(batches)
+    assert signal.getsignal(signal.SIGCHLD) == handler, "a death would raise anywhere"
+    killed = readers()
+    os.kill(killed[which].pid, signal.SIGKILL)
+    with pytest.raises(LostWorkerError, match=rf"killed .*{killed[which].pid}.* memory was full"):
+        drain(batches)
+    assert gone(killed)
+
+
+def test_asking_whether_memory_can_be_shared_fixes_no_start_method(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import torch.multiprocessing as m\n"
+        "from timbre.stream.shared_batches import RowPool\n"
+        "assert RowPool.is_possible()\n"
+        "m.set_start_method('spawn')\n"
+        "assert not RowPool.is_possible()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_counters_add_up() -> None:
+    from timbre.stream import Counters
+
+    assert Counters(5, 1) + Counters(2, 3) - Counters(1) == Counters(6, 4)

@@ -1,0 +1,154 @@
+"""The processes that read ahead: how they begin and end, and waiting for them with open eyes."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from ctypes import c_bool, c_int
+from multiprocessing.sharedctypes import RawArray, RawValue
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from torch.utils.data import DataLoader
+
+from timbre.errors import LostWorkerError
+
+T = TypeVar("T")
+
+# Waiting for a batch is broken into slices of this length.
+SLICE_SECONDS = 1.0
+# So often the longest that one request to a store may take, a reading process may be silent.
+SILENT_DEADLINES = 10
+STOPPED = "T"
+# What PyTorch's loader says, which has one class for all its errors.
+TIMED_OUT, EXITED = "timed out", ("exited unexpectedly", "is killed by signal")
+
+
+class Waiting(NamedTuple):
+    """A wait for a batch: for how long so far, and for which reading process."""
+
+    seconds: float
+    worker: int
+    pid: int
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the process was stopped by a signal, and runs no more until another one."""
+        return _state(self.pid) == STOPPED
+
+    def __str__(self) -> str:
+        """Return it as a clause."""
+        stopped = " is stopped and" if self.is_stopped else ""
+        return (
+            f"reading process {self.worker} (pid {self.pid}){stopped} has not answered for "
+            f"{self.seconds:.0f} s"
+        )
+
+
+class ReadingProcesses:
+    """What a parent and its reading processes share: who they are, and whether they are to end.
+
+    Until then they leave signals to their parent: a scheduler sends its warnings to the whole group,
+    and batches are needed after that. It is plain shared memory: a lock could be held by what a
+    signal interrupts.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._is_ending = RawValue(c_bool, False)
+        self._pids = RawArray(c_int, max(count, 1))
+
+    def begin(self, number: int) -> None:
+        """In a reading process, at its start."""
+        self._pids[number] = os.getpid()
+        for one in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
+            signal.signal(one, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if self.is_ending() else None)
+
+    def end(self) -> None:
+        """In the parent, before the loader ends them; one that is stopped could not hear of it."""
+        self._is_ending.value = True
+        for pid in self._pids:
+            if pid and _state(pid) == STOPPED:
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def is_ending(self) -> bool:
+        """Return whether they are not needed any more."""
+        return bool(self._is_ending.value)
+
+    def waiting(self, batch: int, seconds: float) -> Waiting:
+        """Return for whom the parent waits: each process makes every n-th batch."""
+        worker = batch % len(self._pids)
+        return Waiting(seconds, worker, self._pids[worker])
+
+
+def batches_in_slices(
+    loader: "DataLoader[T]",
+    processes: ReadingProcesses,
+    deadline_seconds: float,
+    while_waiting: Callable[[Waiting], None],
+) -> Iterator[T]:
+    """Yield what a loader gives, and call ``while_waiting`` every second that it gives nothing.
+
+    What that raises ends the wait.
+
+    Raises:
+        LostWorkerError: a reading process was killed; or it is stopped, for ``deadline_seconds``; or
+            silent for many times as long.
+    """
+    # By name: it outlives the loop, and ends its processes after they were told.
+    served = _begin(loader)
+    number, seconds = 0, 0.0
+    while True:
+        try:
+            batch = next(served)
+        except RuntimeError as error:
+            if any(text in str(error) for text in EXITED):
+                raise LostWorkerError(_killed(str(error))) from None
+            if TIMED_OUT not in str(error):
+                raise
+            seconds += SLICE_SECONDS
+            waiting = processes.waiting(number, seconds)
+            while_waiting(waiting)
+            limit = deadline_seconds * (1 if waiting.is_stopped else SILENT_DEADLINES)
+            if seconds > limit:
+                raise LostWorkerError(
+                    f"{waiting}; continue it with SIGCONT, or look at its disk or store, and run the "
+                    "same command again"
+                ) from None
+        else:
+            yield batch
+            number, seconds = number + 1, 0.0
+
+
+def _begin(loader: "DataLoader[T]") -> Iterator[T]:
+    """Return the loader's iterator.
+
+    PyTorch lets a signal handler raise, wherever the program is, when a child dies. Here that is
+    noticed where batches are waited for, so that the step that is under way is finished.
+    """
+    try:
+        before: Any = signal.getsignal(signal.SIGCHLD)
+        served = iter(loader)
+        signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
+    except ValueError:  # not in the main thread, where PyTorch sets no handler, either
+        served = iter(loader)
+    return served
+
+
+def _killed(message: str) -> str:
+    return (
+        f"a reading process was killed ({message}): most likely this machine's or the job's memory was "
+        "full; fewer workers, a smaller global_batch or a shorter segment take less"
+    )
+
+
+def _state(pid: int) -> str:
+    """Return the letter that the kernel has for what a process does; nothing if it is gone."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def wait_quietly(_: Waiting) -> None:
+    """Do nothing while a batch is waited for."""
