@@ -173,10 +173,10 @@ def _prepare(
     if level_db <= max(settings.quality.min_clean_db, SILENCE_DB):
         return "silent_clean"
     room = None if recipe.rir is None else settings.rooms.wave(recipe.rir)
-    heard, target = speech_sides(speech, recipe, room, settings.target_early, settings.lead_in)
+    voice, target = speech_sides(speech, recipe, room, settings.target_early, settings.lead_in)
     noise = noise_side(settings.noises, recipe, len(speech), settings.lead_in)
     request = mix.Request(recipe.snr_db, recipe.level_db, settings.lead_in)
-    mixture = mix.mix(heard, target, noise.wave, request)
+    mixture = mix.mix(voice, target, noise.wave, request)
     if mixture is None:
         return "silent_noise"
     return Prepared(piece, recipe, mixture, noise.sources)

@@ -1,4 +1,4 @@
-"""What is heard of a pair before it is mixed: its speech, its target and its noise, by its recipe."""
+"""The sides of a pair before they are mixed: speech, target and noise, as its recipe has them."""
 
 from typing import NamedTuple
 
@@ -31,23 +31,23 @@ class Noise(NamedTuple):
 def speech_sides(
     speech: Wave, recipe: Recipe, room: Wave | None, early: int, lead_in: int
 ) -> tuple[Wave, Wave]:
-    """Return (heard, target), both ``(samples,)``: speech with all but the noise, and the clean side.
+    """Return (voice, target), both ``(samples,)``: the noisy side but for its noise, and the clean side.
 
     Args:
         speech: ``(samples,)`` of the recording, its lead-in first.
         recipe: what is done to it.
-        room: the response that it is heard through; None: none.
+        room: the response of the room that it is in; None: no room.
         early: what the target keeps of the room, in samples after the direct path.
         lead_in: samples before the piece.
     """
-    heard, target = _altered(speech, recipe.variety.speech, lead_in)
+    voice, target = _altered(speech, recipe.variety.speech, lead_in)
     if room is not None:
-        same = heard is target
-        heard, early_part = reverb.reverberate(heard, room, early)
+        same = voice is target
+        voice, early_part = reverb.reverberate(voice, room, early)
         target = early_part if same else reverb.reverberate(target, room, early)[1]
     if recipe.variety.hiss is not None:
-        heard = heard + _hiss(recipe.variety.hiss, target, lead_in)
-    return heard, target
+        voice = voice + _hiss(recipe.variety.hiss, target, lead_in)
+    return voice, target
 
 
 def noise_side(bank: Bank, recipe: Recipe, samples: int, lead_in: int) -> Noise:
@@ -91,18 +91,18 @@ def _hiss(hiss: Hiss, speech: Wave, lead_in: int) -> Wave:
 
 
 def _layer(bank: Bank, draw: NoiseDraw, samples: int, lead_in: int) -> Layer:
-    """Return what is heard of a noise: from its drawn start, or further on where it is silent there."""
+    """Return a stretch of a noise. It begins at the drawn start, or at the next place with sound."""
     rate = round(draw.speed * SAMPLE_RATE / SPEED_STEP_HZ) * SPEED_STEP_HZ
     read = _source_samples(draw, samples)
 
-    def hear(start: int) -> Wave:
+    def sound(start: int) -> Wave:
         stretch = bank.stretch(draw.number, start, read)
-        heard = audio.resample(stretch, rate, SAMPLE_RATE)[:samples]
-        return heard[::-1].copy() if draw.backwards else heard
+        wave = audio.resample(stretch, rate, SAMPLE_RATE)[:samples]
+        return wave[::-1].copy() if draw.backwards else wave
 
     length = bank.length(draw.number)
-    start, heard = mix.start_that_sounds(hear, length, int(draw.start * length), lead_in)
-    return Layer(heard, start, draw.gain_db)
+    start, wave = mix.start_that_sounds(sound, length, int(draw.start * length), lead_in)
+    return Layer(wave, start, draw.gain_db)
 
 
 def _made_layer(noise: MadeNoise, samples: int) -> Layer:
@@ -114,6 +114,6 @@ def _source(bank: Bank, draw: NoiseDraw, layer: Layer, samples: int) -> Source:
 
 
 def _source_samples(draw: NoiseDraw, samples: int) -> int:
-    """Return how many samples of a recording are heard as ``samples``."""
+    """Return how many samples of a recording become ``samples``."""
     rate = round(draw.speed * SAMPLE_RATE / SPEED_STEP_HZ) * SPEED_STEP_HZ
     return -(-samples * rate // SAMPLE_RATE)
