@@ -1,6 +1,6 @@
 """The cases of the GPU benchmark in the order of their worth, and the process that runs them.
 
-`python -m benchmarks.gpu.__main__` starts it and reads what it prints: a line with `begun` before each case,
+`python -m benchmarks.gpu` starts it and reads what it prints: a line with `begun` before each case,
 figures, and after it a line with `took`, `failed` or `skipped`.
 """
 

@@ -1,6 +1,6 @@
 """One loader measured in this process: `python -m benchmarks.stream.case TASK`, TASK being JSON.
 
-Run by `benchmarks.stream.__main__`, with this project's interpreter or the peers'. The last line printed is
+Run by `benchmarks.stream`, with this project's interpreter or the peers'. The last line printed is
 the :class:`Measured` of it, as JSON.
 """
 

@@ -1,4 +1,4 @@
-"""What the parts of `benchmarks.stream.__main__` are given and give."""
+"""What the parts of `benchmarks.stream` are given and give."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
