@@ -257,7 +257,7 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(
 
 
 def test_the_program_in_the_readme_runs_as_it_is_written(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/restoring.md").read_text()
     section = text.partition("## `timbre export")[2].partition("\n## ")[0]
     code = section.partition("```python\n")[2].partition("```")[0]
     assert "timbre" not in code and "soundfile.write" in code

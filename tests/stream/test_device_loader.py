@@ -145,7 +145,7 @@ def test_batches_are_copied_to_the_device_unchanged_and_without_a_sync(url: str)
 
 def test_the_loop_in_the_readme_runs_as_it_is_written(tmp_path: Path) -> None:
     make_shards(tmp_path / "shards", [70], seconds=2.0)
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/training.md").read_text()
     code = text.partition("In your own trainer:\n\n```python\n")[2].partition("```")[0]
     assert "for batch in loader" in code
     told = "\nprint(len(batch.keys), tuple(batch.clean.shape), batch.clean.dtype)\n"
