@@ -7,7 +7,9 @@ itself to ``train``. Of each pair's ``pair.json`` only ``alignment_offset`` is n
 """
 
 import mmap
+import statistics
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -82,21 +84,22 @@ def adopt(folder: str, tars: list[FileStat], before: Manifest | None = None) -> 
         indexed = pool.map(partial(_index, folder), tars)
         entries = list(tqdm(indexed, "index", len(tars), unit="shard", disable=None))
     splits: dict[str, list[ShardEntry]] = defaultdict(list)
-    formats, lengths, unreadable = set(), list[int](), list[str]()
+    formats, unreadable = set(), list[str]()
+    lengths: dict[str, list[int]] = defaultdict(list)
     for entry, index in entries:
         refused = index.rejected.get(UNREADABLE, ())
         unreadable += [f"{entry.path}: {rejection.path}" for rejection in refused]
         if index.pairs:
             splits[_split_of(entry)].append(entry)
             formats |= {_audio_format(index, entry.path)}
-            lengths += [pair.samples for pair in index.pairs]
-    _check_enough(folder, tars, lengths, unreadable)
+            lengths[_split_of(entry)] += [pair.samples for pair in index.pairs]
+    _check_enough(folder, tars, sum(map(len, lengths.values())), unreadable)
     manifest = Manifest(
         schema=SCHEMA,
         version=before.version + 1 if before else 1,
         sample_rate=SAMPLE_RATE,
         audio_format="wav" if "wav" in formats else "flac",
-        save_segment_seconds=min(lengths) / SAMPLE_RATE,
+        save_segment_seconds=_usual_samples(lengths) / SAMPLE_RATE,
         splits={split: tuple(listed) for split, listed in splits.items()},
         rejected={UNREADABLE: len(unreadable)} if unreadable else {},
         clips={},
@@ -114,18 +117,25 @@ def is_adopted(manifest: Manifest) -> bool:
     return manifest.config == ADOPTED
 
 
-def _check_enough(
-    folder: str, tars: list[FileStat], lengths: list[int], unreadable: list[str]
-) -> None:
+def _usual_samples(lengths: Mapping[str, Sequence[int]]) -> int:
+    """Return how long at least half of the pairs are: those that are trained on, if there are any.
+
+    Nobody cut these pairs to one length. A few short ones are no reason to refuse a segment: it ends
+    in silence for them. A pair of validation is measured whole.
+    """
+    return statistics.median_high(lengths.get("train") or sum(map(list, lengths.values()), []))
+
+
+def _check_enough(folder: str, tars: list[FileStat], usable: int, unreadable: list[str]) -> None:
     """Name the pairs that cannot be decoded; ShardError if there are too many, or no others."""
-    if not lengths and not unreadable:
+    if not usable and not unreadable:
         raise ShardError(f"{folder}: {len(tars)} tars without a single pair")
     message = (
-        f"{folder}: {len(unreadable)} of {len(lengths) + len(unreadable)} pairs cannot be decoded: "
+        f"{folder}: {len(unreadable)} of {usable + len(unreadable)} pairs cannot be decoded: "
         f"{_named(unreadable)}"
     )
-    most = max(UNREADABLE_FREE, MAX_UNREADABLE * len(lengths))
-    if not lengths or len(unreadable) > most:
+    most = max(UNREADABLE_FREE, MAX_UNREADABLE * usable)
+    if not usable or len(unreadable) > most:
         raise ShardError(f"{message}; expected at most {most:.0f}")
     if unreadable:
         tell_warning(f"{message}; left out, and named in the indexes")

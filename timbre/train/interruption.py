@@ -8,10 +8,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from torch.distributed import is_torchelastic_launched
+
 # A scheduler's warnings, a terminal's Ctrl-C, and its end.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
-# A second one of these ends the run at once.
-IMPATIENT = (signal.SIGINT,)
 
 
 class WaitInterruptedError(BaseException):
@@ -23,7 +23,8 @@ class Interruption:
 
     ``with`` it, signals are caught, but for those that were ignored (``nohup``); after it they do
     what they did before. A signal sets ``asked``, and nothing more: steps, saving and validation are
-    not torn. Only a wait that :meth:`breaking` marks is broken off.
+    not torn. Only a wait that :meth:`breaking` marks is broken off. After the first signal, Ctrl-C
+    ends the process at once.
     """
 
     def __init__(self) -> None:
@@ -63,10 +64,10 @@ class Interruption:
                 signal.signal(signal.SIGCHLD, children)
 
     def _hear(self, number: int, _: FrameType | None) -> None:
-        if self.asked and number in IMPATIENT:
-            for child in multiprocessing.active_children():
-                child.kill()
-            raise KeyboardInterrupt
+        if signal.SIGINT in self._former and not is_torchelastic_launched():
+            # A second Ctrl-C ends the process at once, whatever it is in. A launcher sends its
+            # ranks one more itself.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         self.asked = True
         if self._waiting:
             self._waiting = False

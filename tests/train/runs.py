@@ -1,0 +1,52 @@
+"""Small runs on made-up shards, and what they leave."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import ROOT
+from timbre import config as configs
+from timbre.train.config import TrainConfig
+
+TINY = str(ROOT / "configs/train_tiny.yaml")
+QUICK = (
+    "segment_seconds=0.2",
+    "steps=8",
+    "global_batch=2",
+    "optimizer.warmup_steps=2",
+    "log_every=2",
+    "validate_every=4",
+    "save_every=4",
+    "workers=0",
+)
+# 4 steps an epoch: the discriminator learns from step 20 on.
+ADVERSARIAL = "adversarial={discriminator_steps: 2, ramp_steps: 2}"
+FINISHED = ("steps=10", "log_every=1", "save_every=2", "validate_every=10", ADVERSARIAL)
+
+
+def config(url: str, run_dir: Path, *overrides: str) -> TrainConfig:
+    words = [f"data=[{{manifest: {url}}}]", f"run_dir={run_dir}", *QUICK, *overrides]
+    return configs.load(TrainConfig, TINY, words)
+
+
+def scalars(run_dir: Path) -> EventAccumulator:
+    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"images": 9, "audio": 9})
+    events.Reload()
+    return events
+
+
+def check_same(one: Any, other: Any, where: str = "state") -> None:
+    """Fail unless two states are equal to the last bit."""
+    if isinstance(one, torch.Tensor):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, msg=lambda m: f"{where}: {m}")
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            check_same(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        for number, (a, b) in enumerate(zip(one, other, strict=True)):
+            check_same(a, b, f"{where}.{number}")
+    else:
+        assert one == other, where
