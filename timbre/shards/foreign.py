@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 
 from tqdm import tqdm
 
@@ -123,7 +124,7 @@ def _usual_samples(lengths: Mapping[str, Sequence[int]]) -> int:
     Nobody cut these pairs to one length. A few short ones are no reason to refuse a segment: it ends
     in silence for them. A pair of validation is measured whole.
     """
-    return statistics.median_high(lengths.get("train") or sum(map(list, lengths.values()), []))
+    return statistics.median_high(lengths.get("train") or chain.from_iterable(lengths.values()))
 
 
 def _check_enough(folder: str, tars: list[FileStat], usable: int, unreadable: list[str]) -> None:

@@ -5,7 +5,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from torch.distributed import is_torchelastic_launched
@@ -63,7 +62,7 @@ class Interruption:
             if signal.getsignal(signal.SIGCHLD) != children:
                 signal.signal(signal.SIGCHLD, children)
 
-    def _hear(self, number: int, _: FrameType | None) -> None:
+    def _hear(self, *_: object) -> None:
         if signal.SIGINT in self._former and not is_torchelastic_launched():
             # A second Ctrl-C ends the process at once, whatever it is in. A launcher sends its
             # ranks one more itself.
