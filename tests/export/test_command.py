@@ -1,5 +1,6 @@
 """`timbre export`: what a file gives is what PyTorch gives, for any batch, length and stream."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -180,7 +181,7 @@ def test_weights_that_are_not_finite_are_refused_and_nothing_is_written(
 
 def test_a_part_that_differs_from_pytorch_is_refused() -> None:
     generator = moved_generator(SPECTRAL)
-    part = export.build_part(generator, SPECTRAL, False, False)
+    part = export.build_part(generator, SPECTRAL)
     generator.head.bias.data.fill_(torch.nan)  # type: ignore[union-attr]
     with pytest.raises(WorkError, match="onnxruntime and PyTorch differ by nan"):
         export.to_onnx(part, {})
@@ -190,7 +191,7 @@ def test_a_part_that_differs_from_pytorch_is_refused() -> None:
 def test_parity_is_the_largest_difference_from_another_generator(name: str) -> None:
     made = exported(name)
     generator, generator_config = load_generator(made.checkpoint)
-    part = export.build_part(generator, generator_config, False, made.case.stream)
+    part = export.build_part(generator, generator_config, stream=made.case.stream)
     data = made.path.read_bytes()
     assert parity(data, part) <= 1e-4
     # The output's last layer moves every sample.
@@ -218,6 +219,16 @@ def test_an_exported_safetensors_file_loads_back_equal(
         torch.testing.assert_close(found.state_dict()[name], tensor, atol=0, rtol=0)
 
 
+def test_an_export_may_bake_in_a_limit(tmp_path: Path) -> None:
+    saved, out = str(tmp_path / "g.safetensors"), str(tmp_path / "out.safetensors")
+    save_generator(saved, moved_generator(SPECTRAL), SPECTRAL, None)
+    assert export.main([saved, out, "--max-lift-db", "6"]) == 0
+    generator, limited = load_generator(out)
+    assert limited == dataclasses.replace(SPECTRAL, max_lift_db=6.0)
+    before = load_generator(saved)[0].state_dict()
+    assert all(torch.equal(before[name], t) for name, t in generator.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("checkpoint_name", "out", "code", "told"),
     [
@@ -227,6 +238,8 @@ def test_an_exported_safetensors_file_loads_back_equal(
         ("ahead.safetensors", ["out.onnx", "--stream"], 2, "generator.causal=true"),
         ("ahead.safetensors", ["out.safetensors", "--stream"], 2, "expected OUT.onnx"),
         ("ahead.safetensors", ["out.safetensors", "--part", "chain"], 2, "expected OUT.onnx"),
+        ("ahead.safetensors", ["out.onnx", "--denoiser-weights", "a"], 2, "expected --part chain"),
+        ("ahead.safetensors", ["out.onnx", "--max-lift-db", "0"], 2, "max_lift_db: expected"),
     ],
 )
 def test_bad_usage_is_refused_with_its_exit_code(

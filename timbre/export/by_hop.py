@@ -106,9 +106,9 @@ class ChainHop(nn.Module):
         sample = (before.seen[:, None] - 1) * HOP + torch.arange(HOP)
         denoised = late * ((sample >= 0) & (sample < before.length[:, None]))
         noisy = torch.cat((state[middle], signals[0]), dim=1)
-        heard = noisy[:, :HOP] if self.noisy_input else None
+        delayed = noisy[:, :HOP] if self.noisy_input else None
         carried = _with_empty(self.first[1], state[last:middle])
-        restored, following = self.step(denoised, carried, heard)
+        restored, following = self.step(denoised, carried, delayed)
         waiting = torch.cat((*state[middle + 1 :], denoised), dim=1)
         rest = [waiting[:, HOP:]] if self.step.latency_samples else []
         return (

@@ -55,19 +55,24 @@ def to_onnx(part: Part, facts: dict[str, str]) -> bytes:
     return data
 
 
-def build_part(generator: Generator, config: GeneratorConfig, chain: bool, stream: bool) -> Part:
-    """Return the part that is asked for: the generator or the chain, whole or as a stream.
+def build_part(
+    generator: Generator,
+    config: GeneratorConfig,
+    denoiser: DeepFilterNet3 | None = None,
+    stream: bool = False,
+) -> Part:
+    """Return the generator, or with a denoiser the chain, as a part for whole signals or for hops.
 
     Raises:
-        ConfigError: a stream is asked for and the generator looks ahead.
+        ConfigError: it is for hops, and the generator looks ahead.
     """
     if stream and not config.causal:
         raise ConfigError(
             "--stream: this generator looks ahead; expected one trained with generator.causal=true"
         )
-    if chain:
+    if denoiser is not None:
         build_chain = chain_by_hop if stream else whole_chain
-        return build_chain(DeepFilterNet3.load(), generator, config)
+        return build_chain(denoiser, generator, config)
     build = generator_by_hop if stream else whole_generator
     return build(generator, config)
 
@@ -81,14 +86,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     as_tensors = options.out.endswith(".safetensors")
     if as_tensors and (options.part != "generator" or options.stream):
         raise ConfigError(f"{options.out}: --part and --stream are for ONNX; expected OUT.onnx")
-    generator, config = load_generator(options.checkpoint)
+    chain = options.part == "chain"
+    if options.denoiser_weights and not chain:
+        raise ConfigError("--denoiser-weights: expected --part chain, which has a denoiser")
+    generator, config = load_generator(options.checkpoint, options.max_lift_db)
     if as_tensors:
         save_generator(options.out, generator, config, {"exported_from": options.checkpoint})
         say(f"written: {options.out}")
         return
     # It warns that torchvision, which nothing here needs, is missing.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    part = build_part(generator, config, options.part == "chain", options.stream)
+    denoiser = DeepFilterNet3.load(options.denoiser_weights) if chain else None
+    part = build_part(generator, config, denoiser, options.stream)
     data = to_onnx(part, {"generator": json.dumps(configs.to_tree(config))})
     storage.publish(options.out, data)
     late = f", late by {part.latency_samples} samples" if options.stream else ""
@@ -117,6 +126,19 @@ def _parser() -> argparse.ArgumentParser:
         "--stream",
         action="store_true",
         help=f"hop by hop ({HOP} samples) with a state; the generator must be causal",
+    )
+    parser.add_argument(
+        "--denoiser-weights",
+        metavar="FILE",
+        help="DeepFilterNet3's weights for the chain: a .safetensors file or the official checkpoint "
+        "or archive; usually those of the installed package",
+    )
+    parser.add_argument(
+        "--max-lift-db",
+        type=float,
+        metavar="DB",
+        help="write the generator with this limit in place of its own: how far the output may rise "
+        "above DeepFilterNet3's around a frequency",
     )
     return parser
 

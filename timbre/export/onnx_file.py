@@ -109,8 +109,8 @@ class OnnxPart:
             hops.append(results[: len(part.outputs)])
             state = dict(zip(state, results[len(part.outputs) :], strict=True))
         whole = [np.concatenate(output, axis=2) for output in zip(*hops, strict=True)]
-        kept = slice(part.latency_samples, part.latency_samples + samples)
-        return tuple(torch.from_numpy(output[..., kept]) for output in whole)
+        in_time = slice(part.latency_samples, part.latency_samples + samples)
+        return tuple(torch.from_numpy(output[..., in_time]) for output in whole)
 
 
 def _state(part: Part, batch: int) -> dict[str, Tensor]:

@@ -23,10 +23,10 @@ def parity(data: bytes, part: Part) -> float:
     differences = []
     for batch, samples in SHAPES:
         degraded, noisy = _signals(batch, samples)
-        given = [degraded if name == "degraded" else noisy for name in part.signals]
+        inputs = [degraded if name == "degraded" else noisy for name in part.signals]
         with torch.inference_mode():
-            expected = part.whole(*given)
-        for ours, theirs in zip(onnx_part(*given), expected, strict=True):
+            expected = part.whole(*inputs)
+        for ours, theirs in zip(onnx_part(*inputs), expected, strict=True):
             differences.append((ours - theirs).abs().max())
     return float(torch.stack(differences).max())
 

@@ -54,12 +54,12 @@ class WholeChain(nn.Module):
         """Return the restored and denoised of noisy, each ``(batch, 1, samples)``."""
         batch, _, samples = noisy.shape
         whole_hops = (samples + HOP - 1) // HOP * HOP
-        heard = F.pad(noisy, (0, whole_hops - samples))
+        padded = F.pad(noisy, (0, whole_hops - samples))
         state = self.denoiser.step.initial_state(batch)
         ended = state._replace(length=state.length.new_full((batch,), samples))
-        late, _ = self.denoiser(F.pad(heard[:, 0], (0, LATENCY_SAMPLES)), ended)
+        late, _ = self.denoiser(F.pad(padded[:, 0], (0, LATENCY_SAMPLES)), ended)
         # The generator hears silence behind the last sample.
         inside = torch.arange(whole_hops) < samples
         denoised = (late[:, LATENCY_SAMPLES:] * inside)[:, None]
-        restored: Tensor = self.generator(denoised, heard if self.noisy_input else None)
+        restored: Tensor = self.generator(denoised, padded if self.noisy_input else None)
         return restored[..., :samples], denoised[..., :samples]

@@ -16,17 +16,17 @@ def check_causal(latency_samples: int) -> None:
         raise ValueError("this generator looks ahead; expected one built with causal true")
 
 
-def check_noisy(degraded: Tensor, noisy: Tensor | None, taken: bool) -> None:
+def check_noisy(degraded: Tensor, noisy: Tensor | None, takes_noisy: bool) -> None:
     """Raise ValueError if a noisy input is given that cannot be used.
 
     Args:
         degraded: ``(batch, 1, samples)``.
         noisy: what must have the same shape, or None.
-        taken: whether the generator was built with ``noisy_input``.
+        takes_noisy: whether the generator was built with ``noisy_input``.
     """
     if noisy is None:
         return
-    if not taken:
+    if not takes_noisy:
         raise ValueError(
             "this generator was built with noisy_input false and takes no noisy input; "
             "expected noisy=None, or a generator with noisy_input true"

@@ -58,7 +58,7 @@ class SpectralGenerator(nn.Module):
 
     Scaling the input scales the output equally: the network sees the spectra relative to the
     level of the degraded one's last two seconds. Spectra, head and correction are float32 under autocast, which
-    only the body's products follow: rounding them to bfloat16 is heard (FACTS.md).
+    only the body's products follow: rounding them to bfloat16 can be heard.
 
     ``latency_samples`` and ``history_samples`` are exact: ``output[n]`` depends on
     ``input[n - history_samples : n + latency_samples + 1]``.
@@ -108,10 +108,10 @@ class SpectralGenerator(nn.Module):
             real, imaginary = self.fourier.analyse(degraded)
             level = trailing_level(real.square() + imaginary.square())
             features = spectral_features(real, imaginary, level)
-            heard = None if noisy is None else self.fourier.analyse(noisy)
+            noisy_spectrum = None if noisy is None else self.fourier.analyse(noisy)
         hidden = self.embed(features)
-        if self.noisy_path is not None and heard is not None:
-            hidden = hidden + self.noisy_path(*heard, level)
+        if self.noisy_path is not None and noisy_spectrum is not None:
+            hidden = hidden + self.noisy_path(*noisy_spectrum, level)
         hidden = self.embed_norm(hidden).transpose(1, 2)
         for block in self.blocks:
             hidden = block(hidden)
@@ -121,13 +121,16 @@ class SpectralGenerator(nn.Module):
             near = self.near(power)
             local = near + 0.3 * self.wide(power)
             change = spectral_change(real, imaginary, self.head(normed), local)
-            if self.noisy_path is not None and heard is not None:
+            if self.noisy_path is not None and noisy_spectrum is not None:
                 share = self.noisy_path.share(normed)
-                change = (change[0] + share * heard[0], change[1] + share * heard[1])
+                change = (
+                    change[0] + share * noisy_spectrum[0],
+                    change[1] + share * noisy_spectrum[1],
+                )
             removed = None
-            if self.limits_change and heard is not None:
-                removed = self.near(removed_power((real, imaginary), heard))
-            change = self.limited(change, (real, imaginary), near, heard, removed)
+            if self.limits_change and noisy_spectrum is not None:
+                removed = self.near(removed_power((real, imaginary), noisy_spectrum))
+            change = self.limited(change, (real, imaginary), near, noisy_spectrum, removed)
             # Adding the change, not replacing the spectrum, leaves what is right untouched by
             # rounding in the transform (TF32 keeps 10 bits).
             return degraded + self.fourier.synthesise(*change, samples=degraded.shape[-1])

@@ -111,10 +111,10 @@ class SpectralByHop(nn.Module):
         powers = torch.cat((state.powers, power.mean(dim=2)), dim=1)
         level = self.level(powers, state.seen)
         hidden = generator.embed(spectral_features(real, imaginary, level))
-        path, heard = generator.noisy_path, None
+        path, noisy_spectrum = generator.noisy_path, None
         if path is not None and noisy is not None:
-            heard = self.analyse(state.noisy, noisy)
-            hidden = hidden + path(*heard, level)
+            noisy_spectrum = self.analyse(state.noisy, noisy)
+            hidden = hidden + path(*noisy_spectrum, level)
         hidden = generator.embed_norm(hidden)
         pasts: list[Tensor] = []
         for block, past in zip(generator.blocks, state.blocks.unbind(1), strict=True):
@@ -125,14 +125,14 @@ class SpectralByHop(nn.Module):
         near, near_past = local_level(generator.near, power, state.near)
         wide, wide_past = local_level(generator.wide, power, state.wide)
         change = spectral_change(real, imaginary, generator.head(normed), near + 0.3 * wide)
-        if path is not None and heard is not None:
+        if path is not None and noisy_spectrum is not None:
             share = path.share(normed)
-            change = (change[0] + share * heard[0], change[1] + share * heard[1])
+            change = (change[0] + share * noisy_spectrum[0], change[1] + share * noisy_spectrum[1])
         removed, removed_past = None, state.removed
-        if generator.limits_change and heard is not None:
-            power = removed_power((real, imaginary), heard)
+        if generator.limits_change and noisy_spectrum is not None:
+            power = removed_power((real, imaginary), noisy_spectrum)
             removed, removed_past = local_level(generator.near, power, state.removed)
-        change = generator.limited(change, (real, imaginary), near, heard, removed)
+        change = generator.limited(change, (real, imaginary), near, noisy_spectrum, removed)
         added, overlap = self.synthesise(*change, state.overlap)
         late = torch.cat((state.degraded, hops), dim=1)
         started = (state.seen + count > 0)[:, None, None, None]

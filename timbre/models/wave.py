@@ -59,7 +59,7 @@ class WaveGenerator(nn.Module):
         self.encoder = nn.ModuleList(encoder)
         self.middle = nn.Sequential(*middle)
         self.decoder = nn.ModuleList(decoder)
-        # Zero: the identity. Without weight norm, under which zeros would never learn (FACTS.md).
+        # Zero: the identity. Without weight norm, under which zeros would never learn.
         self.last = Convolution((channels[0], 1), EDGE_KERNEL, causal)
         remove_parametrizations(self.last.convolution, "weight")
         nn.init.zeros_(self.last.convolution.weight)

@@ -72,8 +72,8 @@ class WaveByHop(nn.Module):
         generator, memory = self.generator, Layers(state.past)
         hidden = memory.convolve(generator.first, hops[:, None] * INPUT_GAIN)
         if generator.first_noisy is not None:
-            heard = torch.zeros_like(hops) if noisy is None else noisy
-            hidden = hidden + memory.convolve(generator.first_noisy, heard[:, None] * INPUT_GAIN)
+            second = torch.zeros_like(hops) if noisy is None else noisy
+            hidden = hidden + memory.convolve(generator.first_noisy, second[:, None] * INPUT_GAIN)
         skips: list[Tensor] = []
         for level in generator.encoder:
             skips.append(hidden)

@@ -17,7 +17,7 @@ MOST_BYTES = 1 << 16
 class PcmSource:
     """Blocks ``(channels, samples)`` of raw PCM: whatever has arrived, at least one sample of each.
 
-    Raises, while blocks are taken:
+    Raises, when blocks are read:
         AudioError: a sample is not finite.
     """
 

@@ -60,10 +60,10 @@ class RowProduct:
     def bind(self) -> Bound:
         """Return it for a single row, with inputs ``(inputs,)`` and outputs ``(outputs,)``."""
         blocks, inputs, _ = self._weight.shape
-        given, made = torch.zeros(inputs), torch.zeros(blocks, 1, COLUMNS)
-        rows = given.expand(blocks, 1, inputs)
-        run = partial(torch.baddbmm, self._bias, rows, self._weight, out=made)
-        return Bound(given.numpy(), made.numpy().reshape(-1)[: self._outputs], run)
+        source, target = torch.zeros(inputs), torch.zeros(blocks, 1, COLUMNS)
+        rows = source.expand(blocks, 1, inputs)
+        run = partial(torch.baddbmm, self._bias, rows, self._weight, out=target)
+        return Bound(source.numpy(), target.numpy().reshape(-1)[: self._outputs], run)
 
 
 class PatchProduct:
@@ -80,9 +80,9 @@ class PatchProduct:
     def bind(self, patches: int) -> Bound:
         """Return it with inputs ``(patches, inputs)`` and outputs ``(patches, outputs)``."""
         inputs, outputs = self._weight.shape
-        given, made = torch.zeros(patches, inputs), torch.zeros(patches, outputs)
-        run = partial(torch.addmm, self._bias, given, self._weight, out=made)
-        return Bound(given.numpy(), made.numpy(), run)
+        source, target = torch.zeros(patches, inputs), torch.zeros(patches, outputs)
+        run = partial(torch.addmm, self._bias, source, self._weight, out=target)
+        return Bound(source.numpy(), target.numpy(), run)
 
 
 class GroupProduct:
@@ -94,9 +94,9 @@ class GroupProduct:
     def bind(self) -> Bound:
         """Return it with inputs and outputs ``(groups * each,)``."""
         groups, inputs, outputs = self._weight.shape
-        given, made = torch.zeros(groups, 1, inputs), torch.zeros(groups, 1, outputs)
-        run = partial(torch.bmm, given, self._weight, out=made)
-        return Bound(given.numpy().reshape(-1), made.numpy().reshape(-1), run)
+        source, target = torch.zeros(groups, 1, inputs), torch.zeros(groups, 1, outputs)
+        run = partial(torch.bmm, source, self._weight, out=target)
+        return Bound(source.numpy().reshape(-1), target.numpy().reshape(-1), run)
 
 
 def sigmoid(x: Array) -> None:

@@ -88,7 +88,7 @@ class LiveRestorer:
         self.latency_samples = sum(late) + HOP - 1 if late else 0
         self._ended = False
         # What went in and what was denoised, until what they belong to comes out.
-        self._heard = self._given = self._denoised = torch.zeros(channels, 0)
+        self._noisy_queue = self._input_queue = self._denoised_queue = torch.zeros(channels, 0)
 
     @classmethod
     def load(
@@ -154,26 +154,26 @@ class LiveRestorer:
         return self._advance(torch.zeros(self._channels, 0), ended=True)
 
     @torch.inference_mode()
-    def _advance(self, given: Tensor, ended: bool) -> Wave:
+    def _advance(self, piece: Tensor, ended: bool) -> Wave:
         # Most hops come with nothing to raise and nothing to mix.
-        raised = given if self._gain == 1 else given * self._gain
+        raised = piece if self._gain == 1 else piece * self._gain
         denoised = raised
         if self._denoise is not None:
             denoised = _through(self._denoise, [raised], ended)
         signals = [denoised]
         if self._hears_noisy:
-            heard, self._heard = _take(self._heard, raised, denoised.shape[1])
-            signals.append(heard)
+            noisy, self._noisy_queue = _take(self._noisy_queue, raised, denoised.shape[1])
+            signals.append(noisy)
         restored = denoised
         if self._repair is not None:
             restored = _through(self._repair, signals, ended)
         if self._mix.strength != 1:
-            base, self._denoised = _take(self._denoised, denoised, restored.shape[1])
+            base, self._denoised_queue = _take(self._denoised_queue, denoised, restored.shape[1])
             restored = base + self._mix.strength * (restored - base)
         if self._gain != 1:
             restored = restored / self._gain
         if self._mix.dry:
-            dry, self._given = _take(self._given, given, restored.shape[1])
+            dry, self._input_queue = _take(self._input_queue, piece, restored.shape[1])
             restored = (1 - self._mix.dry) * restored + self._mix.dry * dry
         result: Wave = restored.numpy()
         return check_finite(result)
@@ -203,12 +203,12 @@ def restore_blocks(
     Raises:
         AudioError: the rate has no workable ratio to 48 kHz, or a block cannot be used.
     """
-    given = sent = 0
+    arrived = sent = 0
 
     def counted() -> Iterator[Wave]:
-        nonlocal given
+        nonlocal arrived
         for block in blocks:
-            given += block.shape[1]
+            arrived += block.shape[1]
             yield block
 
     def restored() -> Iterator[Wave]:
@@ -218,7 +218,7 @@ def restore_blocks(
 
     for block in resample_blocks(restored(), SAMPLE_RATE, sample_rate):
         # There and back may end a sample later.
-        ready = block[:, : given - sent]
+        ready = block[:, : arrived - sent]
         if ready.shape[1]:
             sent += ready.shape[1]
             yield ready

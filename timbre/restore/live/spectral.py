@@ -64,8 +64,8 @@ class LiveSpectral:
         for row, stream in enumerate(state.streams):
             for first in range(0, hops.shape[1], HOP):
                 hop = slice(first, first + HOP)
-                heard = None if noisy is None else noisy[row, hop].numpy()
-                restored[row, hop] = stream(hops[row, hop].numpy(), heard)
+                noisy_hop = None if noisy is None else noisy[row, hop].numpy()
+                restored[row, hop] = stream(hops[row, hop].numpy(), noisy_hop)
         return torch.from_numpy(restored), state
 
 
@@ -132,11 +132,11 @@ class SpectralHop:
     def __call__(self, hop: Array, noisy: Array | None) -> Array:
         """Return the restored ``(480,)``, a hop late, of degraded and noisy ones."""
         spectrum = self._degraded(hop)
-        heard = None
+        noisy_spectrum = None
         if self._weights.hears_noisy and noisy is not None:
-            heard = self._noisy(noisy)
+            noisy_spectrum = self._noisy(noisy)
         power = bin_power(spectrum)
-        hidden = self._embedded(spectrum, power, heard)
+        hidden = self._embedded(spectrum, power, noisy_spectrum)
         sums = np.add.reduce(self._past * self._past_weights, axis=1)
         sums += self._past_biases
         self._past[:, :-1] = self._past[:, 1:]
@@ -147,8 +147,8 @@ class SpectralHop:
         self._head.run()
         add_up(power, self._sums)
         near = self._near(self._sums)
-        self._correct(spectrum, near + np.float32(0.3) * self._wide(self._sums), heard)
-        self._limit(self._change, spectrum, near, heard)
+        self._correct(spectrum, near + np.float32(0.3) * self._wide(self._sums), noisy_spectrum)
+        self._limit(self._change, spectrum, near, noisy_spectrum)
         torch.fft.irfft(self._to_wave, N_FFT, out=self._wave)
         wave = self._wave.numpy() * self._weights.synthesis
         restored: Array = wave[:HOP] + self._overlap
@@ -156,7 +156,7 @@ class SpectralHop:
         self._overlap = wave[HOP:]
         return restored
 
-    def _embedded(self, spectrum: Spectrum, power: Array, heard: Spectrum | None) -> Array:
+    def _embedded(self, spectrum: Spectrum, power: Array, noisy_spectrum: Spectrum | None) -> Array:
         """Return the body's input (width,)."""
         powers, inputs = self._powers, self._embed.inputs
         powers[:-1] = powers[1:]
@@ -172,8 +172,8 @@ class SpectralHop:
         )
         pairs = spectrum.view(np.float32).reshape(BINS, 2)
         np.multiply(pairs, factor[:, None], out=inputs[BINS : 3 * BINS].reshape(BINS, 2))
-        if heard is not None:
-            logs = logs_of(bin_power(heard), level)
+        if noisy_spectrum is not None:
+            logs = logs_of(bin_power(noisy_spectrum), level)
             logs -= np.float32(LOG_POWER_FLOOR)
             np.divide(logs, np.float32(6), out=inputs[3 * BINS :])
         self._embed.run()
@@ -184,7 +184,7 @@ class SpectralHop:
         hidden += offset
         return hidden
 
-    def _correct(self, spectrum: Spectrum, local: Array, heard: Spectrum | None) -> None:
+    def _correct(self, spectrum: Spectrum, local: Array, noisy_spectrum: Spectrum | None) -> None:
         """Compute ``spectral_change``, and the noisy signal's share, from the head's outputs."""
         change = self._change
         log_gain, rotation, add_real, add_imaginary, *share = self._head.outputs.reshape(-1, BINS)
@@ -198,8 +198,8 @@ class SpectralHop:
         change *= spectrum
         change.real += add_real * local
         change.imag += add_imaginary * local
-        if heard is not None:
-            change += heard * share[0]
+        if noisy_spectrum is not None:
+            change += noisy_spectrum * share[0]
 
 
 class Analysis:

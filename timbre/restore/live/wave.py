@@ -50,8 +50,8 @@ class LiveWave:
         memory = Memory(state.past)
         hidden = self._first(hops[..., None] * INPUT_GAIN, memory)
         if self._first_noisy is not None:
-            heard = torch.zeros_like(hops) if noisy is None else noisy
-            hidden = hidden.add_(self._first_noisy(heard[..., None] * INPUT_GAIN, memory))
+            second = torch.zeros_like(hops) if noisy is None else noisy
+            hidden = hidden.add_(self._first_noisy(second[..., None] * INPUT_GAIN, memory))
         skips: list[Tensor] = []
         for down in self._encoder:
             skips.append(hidden)
