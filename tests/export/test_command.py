@@ -19,7 +19,6 @@ pytest.importorskip("onnxscript")
 
 from tests.help.exported_parts import (
     CASES,
-    HOP,
     SPECTRAL,
     WAVE,
     Waves,
@@ -30,6 +29,7 @@ from tests.help.exported_parts import (
     zero_state,
 )
 from timbre import config
+from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import WorkError
 from timbre.export import command as export
