@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-import soundfile
 
 from timbre import storage
-from timbre.audio.libsndfile import Sequential, opened_audio
+from timbre.audio.joined import Joined, check_single
+from timbre.audio.libsndfile import Sequential
 from timbre.audio.resample import RESAMPLER_REACH, resample
 from timbre.audio.waveform import SAMPLE_RATE, Wave
 from timbre.errors import AudioError
@@ -23,17 +23,21 @@ PREROLL = 16_384
 
 
 class AudioInfo(NamedTuple):
-    """What a file's header says."""
+    """What a file holds.
+
+    ``note`` is what a user should know of it, or None.
+    """
 
     samples: int
     sample_rate: int
     channels: int
     format: str
     subtype: str
+    note: str | None = None
 
 
 def info(url: str | Path) -> AudioInfo:
-    """Return what the header of an audio file says.
+    """Return what an audio file holds.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -49,10 +53,16 @@ def info(url: str | Path) -> AudioInfo:
 
 
 def header(file: BinaryIO, name: str) -> AudioInfo:
-    """Return what the header of an open audio file says; AudioError like :func:`info`."""
-    with opened_audio(file, name) as opened:
+    """Return what an open audio file holds; AudioError like :func:`info`, and where it breaks off."""
+    check_single(file, name)
+    with Joined(file, name) as opened:
         return AudioInfo(
-            opened.frames, opened.samplerate, opened.channels, opened.format, opened.subtype
+            opened.frames,
+            opened.samplerate,
+            opened.channels,
+            opened.format,
+            opened.subtype,
+            opened.note,
         )
 
 
@@ -75,9 +85,9 @@ def read_mono(url: str | Path) -> Wave:
 
 def decode_bytes(data: bytes, name: str) -> tuple[Wave, int]:
     """Return ``(channels, samples)`` and the sample rate of an encoded file; ``name`` is for errors."""
-    with opened_audio(io.BytesIO(data), name) as file:
+    with Joined(io.BytesIO(data), name) as file:
         expected, rate = file.frames, file.samplerate
-        wave = file.read(dtype="float32", always_2d=True)
+        wave = file.read(expected)
     if len(wave) != expected:
         raise AudioError(f"{name}: breaks off after {len(wave)} of {expected} samples")
     _check_finite(wave, name)
@@ -93,7 +103,7 @@ def read_stretch(file: BinaryIO, name: str, start: int, samples: int) -> Wave:
     Raises:
         AudioError: as :func:`read`.
     """
-    with opened_audio(file, name) as opened:
+    with Joined(file, name) as opened:
         common = math.gcd(opened.samplerate, SAMPLE_RATE)
         down, up = opened.samplerate // common, SAMPLE_RATE // common
         # The stretch begins on a sample that both rates share, so that the filter's phase is the same.
@@ -116,7 +126,7 @@ def mono_blocks(file: BinaryIO, name: str, seconds: float) -> Iterator[Wave]:
     Raises:
         AudioError: as :func:`read`.
     """
-    with opened_audio(file, name) as opened:
+    with Joined(file, name) as opened:
         size = round(seconds * opened.samplerate)
         for first in range(0, opened.frames, size):
             yield _read_mono(opened, name, first, min(size, opened.frames - first))
@@ -130,9 +140,9 @@ def channel_blocks(file: BinaryIO, name: str, samples: int) -> Iterator[Wave]:
     Raises:
         AudioError: as :func:`read`.
     """
-    with opened_audio(file, name, Sequential) as opened:
+    with Joined(file, name, Sequential) as opened:
         read = 0
-        while len(block := opened.read(samples, dtype="float32", always_2d=True)):
+        while len(block := opened.read(samples)):
             _check_finite(block, name)
             read += len(block)
             yield np.ascontiguousarray(block.T)
@@ -140,11 +150,11 @@ def channel_blocks(file: BinaryIO, name: str, samples: int) -> Iterator[Wave]:
             raise AudioError(f"{name}: breaks off after {read} of {opened.frames} samples")
 
 
-def _read_mono(opened: soundfile.SoundFile, name: str, first: int, samples: int) -> Wave:
+def _read_mono(opened: Joined, name: str, first: int, samples: int) -> Wave:
     # Whatever soundfile reads, it seeks afterwards, so even the next block comes after a jump.
     before = min(PREROLL if opened.format in ("MP3", "OGG") else 0, first)
     opened.seek(first - before)
-    wave = opened.read(before + samples, dtype="float32", always_2d=True)[before:]
+    wave = opened.read(before + samples)[before:]
     if len(wave) != samples:
         raise AudioError(f"{name}: breaks off after {first + len(wave)} of {opened.frames} samples")
     _check_finite(wave, name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import soundfile
 
@@ -27,7 +27,7 @@ class Sequential(soundfile.SoundFile):  # type: ignore[misc] # it has no types
 
 @contextmanager
 def opened_audio(
-    file: BinaryIO, name: str, kind: type[soundfile.SoundFile] = soundfile.SoundFile
+    file: Any, name: str, kind: type[soundfile.SoundFile] = soundfile.SoundFile
 ) -> Iterator[soundfile.SoundFile]:
     """Open a sound in libsndfile; ``name`` is for errors.
 

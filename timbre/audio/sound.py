@@ -1,4 +1,4 @@
-"""Audio files read in blocks from the front, as often as needed: paths, URLs, standard input."""
+"""An audio file that is known to be whole, read from the front as often as needed."""
 
 import shutil
 import sys
@@ -9,13 +9,12 @@ from typing import BinaryIO, NamedTuple
 
 from timbre import storage
 from timbre.audio.decode import AudioInfo, channel_blocks, header
-from timbre.audio.truncation import check_whole
 from timbre.audio.waveform import Wave
 from timbre.storage import STANDARD
 
 
 class Sound(NamedTuple):
-    """An open audio file: what errors call it, and what its header says."""
+    """An open audio file: its name in errors, and what it holds."""
 
     file: BinaryIO
     name: str
@@ -32,9 +31,10 @@ class Sound(NamedTuple):
 
 @contextmanager
 def open_sound(url: str) -> Iterator[Sound]:
-    """Open an audio file; ``-`` is standard input, which is copied to a temporary file first.
+    """Open an audio file: a path, a URL, a named pipe, or ``-`` for standard input.
 
-    Of a remote file only the parts that are read come, when they are read.
+    What comes out of a pipe is copied to a temporary file first. Of a remote file only the parts that
+    are read come, when they are read.
 
     Raises:
         FileNotFoundError, OSError: it cannot be read.
@@ -42,16 +42,25 @@ def open_sound(url: str) -> Iterator[Sound]:
     """
     name = "standard input" if url == STANDARD else url
     with _file(url) as file:
-        check_whole(file, name)
         yield Sound(file, name, header(file, name))
 
 
 @contextmanager
 def _file(url: str) -> Iterator[BinaryIO]:
     if url == STANDARD:
-        with tempfile.TemporaryFile(prefix="timbre-") as spooled:
-            shutil.copyfileobj(sys.stdin.buffer, spooled)
-            yield spooled
-        return
-    with storage.open_ranged(url, storage.size(url)) as file:
+        with _copied(sys.stdin.buffer) as file:
+            yield file
+    elif storage.is_local(url) and storage.local_path(url).is_fifo():
+        with storage.local_path(url).open("rb") as pipe, _copied(pipe) as file:
+            yield file
+    else:
+        with storage.open_ranged(url, storage.size(url)) as file:
+            yield file
+
+
+@contextmanager
+def _copied(pipe: BinaryIO) -> Iterator[BinaryIO]:
+    """Copy a pipe, in which nobody can go back, to a temporary file."""
+    with tempfile.TemporaryFile(prefix="timbre-") as file:
+        shutil.copyfileobj(pipe, file)
         yield file

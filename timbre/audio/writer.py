@@ -16,8 +16,14 @@ from timbre.storage import STANDARD, new_file, told_of
 
 # libsndfile's Vorbis encoder crashes on a minute at once.
 FRAMES_AT_ONCE = 16_384
-# Lengths in a WAV file have 32 bits; RF64 is WAV with 64.
-LONGEST_WAV_BYTES = 0xFFFF_0000
+# Lengths in most formats have 32 bits; RF64 is WAV with 64. A header and its like fit beside this.
+LONGEST_BYTES = 0xFFFF_0000
+# These have lengths of 64 bits, or none.
+LONG_FORMATS = ("RF64", "W64", "CAF", "FLAC", "OGG", "MP3")
+# Codecs that pad the end to a whole block: what is read again would be longer.
+PADDED = ("IMA_ADPCM", "MS_ADPCM", "GSM610", "VOX_ADPCM", "G721_32", "G723_24", "G723_40") + tuple(
+    f"NMS_ADPCM_{bits}" for bits in (16, 24, 32)
+)
 FLOATS = ("FLOAT", "DOUBLE")
 SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 
@@ -56,7 +62,7 @@ def create(url: str, like: AudioInfo) -> Iterator[Writer]:
 
     Raises:
         AudioError: the ending names no format that can be written, or the format cannot hold this
-            many channels or this rate.
+            many channels, this rate or this length. Then nothing is written.
         OSError: it cannot be written.
     """
     format, subtype = file_format(url, like)
@@ -85,14 +91,19 @@ def file_format(url: str, like: AudioInfo) -> tuple[str, str]:
     subtype = like.subtype
     # libsndfile takes MP3 inside WAV for writable, and fails later.
     foreign = subtype.startswith("MPEG") and format != "MP3"
-    if foreign or not soundfile.check_format(format, subtype):
+    if foreign or subtype in PADDED or not soundfile.check_format(format, subtype):
         subtype = usual
+    length = like.samples * like.channels * SAMPLE_BYTES.get(subtype, 4)
     if format == "WAV":
-        word = SAMPLE_BYTES.get(subtype, 4)
-        if like.samples * like.channels * word > LONGEST_WAV_BYTES:
+        if length > LONGEST_BYTES:
             format = "RF64"
         elif like.format == "WAVEX":  # says which loudspeaker a channel is for
             format = "WAVEX"
+    elif length > LONGEST_BYTES and format not in LONG_FORMATS:
+        raise AudioError(
+            f"{name_of(url)}: {format} cannot hold {length / 2**30:.1f} GiB: its lengths have 32 bits; "
+            "use .w64, .flac or .wav"
+        )
     return format, subtype
 
 

@@ -78,7 +78,8 @@ def restore_file(restorer: Restorer, task: FileTask, output: Output, progress: P
                 if sound.name in str(error):
                     raise
                 raise AudioError(f"{sound.name}: {error}") from None
-        return Done(sound.info.samples / rate, writer.clipped)
+        notes = (sound.info.note,) if sound.info.note else ()
+        return Done(sound.info.samples / rate, writer.clipped, notes)
 
 
 def folder_work(source: str, target: str, rate: int | None = None) -> FolderWork:
