@@ -14,7 +14,7 @@ from timbre.errors import AudioError
 # Who writes WAV into a pipe cannot come back to fill in the length, and writes about this much.
 UNKNOWN_BYTES = 0x7FFF_0000
 MOST_OF_32_BITS = 0xFFFF_FFFF
-MARKS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"fLaC", b"OggS")
+MARKS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff", b"caff", b".snd", b"fLaC")
 W64_MARK = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 W64_ID_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 # Format tags of WAV for codecs that pad to whole blocks: MS and IMA ADPCM, GSM 6.10.
@@ -163,20 +163,34 @@ def _layout(
     end = data.start + data.bytes
     if end + 1 >= window.length or (dialect is None and data.bytes):
         return whole
-    if dialect is not None and _are_chunks(window, _next(data, dialect), dialect):
-        return whole
     if data.bytes <= lead:
+        if dialect is not None and _are_chunks(window, _next(data, dialect), dialect):
+            return whole
         note = f"its header says that it holds 0 bytes of sound; {rest - lead} follow and are read"
-        return _with_size(file, window, data, dialect, rest)._replace(note=note)
+        return _with_size(file, window, data, dialect, name)._replace(note=note)
     if not wide and rest > MOST_OF_32_BITS and (rest - data.bytes) % (MOST_OF_32_BITS + 1) <= 1:
         note = "its header has no room for its length, and says less; all of it is read"
-        return _with_size(file, window, data, dialect, MOST_OF_32_BITS)._replace(note=note)
-    if window.at(end, 4) in MARKS or window.at(end + 1, 4) in MARKS:
-        raise AudioError(f"{name}: another audio file begins in it at byte {end}; split it there")
+        return _with_size(file, window, data, dialect, name)._replace(note=note)
+    return whole._replace(note=_note_behind(window, data, dialect, name))
+
+
+def _note_behind(window: Window, data: Chunk, dialect: Dialect | None, name: str) -> str | None:
+    """Return what to say of the bytes behind the samples; None for chunks and zeros.
+
+    Raises:
+        AudioError: they are another audio file.
+    """
+    end = data.start + data.bytes
+    for place in (end, end + 1):
+        if window.at(place, 4) in MARKS:
+            raise AudioError(
+                f"{name}: another audio file begins in it at byte {place}; split it there"
+            )
+    if dialect is not None and _are_chunks(window, _next(data, dialect), dialect):
+        return None
     if not window.at(end, 1 << 16).strip(b"\0"):
-        return whole
-    note = f"{window.length - end} bytes behind the sound are not part of it, and are not read"
-    return whole._replace(note=note)
+        return None
+    return f"{window.length - end} bytes behind the sound are not part of it, and are not read"
 
 
 def _are_chunks(window: Window, place: int, dialect: Dialect) -> bool:
@@ -197,16 +211,26 @@ def _are_chunks(window: Window, place: int, dialect: Dialect) -> bool:
 
 
 def _with_size(
-    file: BinaryIO, window: Window, data: Chunk, dialect: Dialect | None, size: int
+    file: BinaryIO, window: Window, data: Chunk, dialect: Dialect | None, name: str
 ) -> Layout:
-    """Return a file whose samples have another length in its header."""
-    layout = dialect.size if dialect else ">I"
-    stop = window.length
+    """Return a file whose header says that its samples go on to its end."""
+    size, length = window.length - data.start, window.length
     if dialect is not None and dialect.inclusive:
         size += data.start - data.size_at + dialect.id_bytes
-    field = struct.pack(layout, min(size, MOST_OF_32_BITS) if layout[1] == "I" else size)
-    after = data.size_at + len(field)
-    return Layout([Splice(file, [Stretch(0, data.size_at), field, Stretch(after, stop)])])
+    head: list[Stretch | bytes] = [Stretch(0, data.size_at)]
+    format = dialect.size if dialect else ">I"
+    if struct.calcsize(format) == 4 and size > MOST_OF_32_BITS:
+        if window.at(0, 4) != b"RIFF":
+            raise AudioError(
+                f"{name}: holds {length} bytes, of which its format can say 4294967295"
+            )
+        # RF64 is WAV whose lengths have 64 bits, in a chunk of their own.
+        lengths = struct.pack("<4sIQQQI", b"ds64", 28, length, size, 0, 0)
+        head = [b"RF64\xff\xff\xff\xffWAVE" + lengths, Stretch(12, data.size_at)]
+        size = MOST_OF_32_BITS
+    field = struct.pack(format, size)
+    rest = Stretch(data.size_at + len(field), length)
+    return Layout([Splice(file, [*head, field, rest])])
 
 
 def _stated_samples(window: Window, chunks: dict[bytes, Chunk], dialect: Dialect) -> int | None:

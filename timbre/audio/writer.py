@@ -21,8 +21,19 @@ LONGEST_BYTES = 0xFFFF_0000
 # These have lengths of 64 bits, or none.
 LONG_FORMATS = ("RF64", "W64", "CAF", "FLAC", "OGG", "MP3")
 # Codecs that pad the end to a whole block: what is read again would be longer.
-PADDED = ("IMA_ADPCM", "MS_ADPCM", "GSM610", "VOX_ADPCM", "G721_32", "G723_24", "G723_40") + tuple(
-    f"NMS_ADPCM_{bits}" for bits in (16, 24, 32)
+PADDED = frozenset(
+    [
+        "IMA_ADPCM",
+        "MS_ADPCM",
+        "GSM610",
+        "VOX_ADPCM",
+        "G721_32",
+        "G723_24",
+        "G723_40",
+        "NMS_ADPCM_16",
+        "NMS_ADPCM_24",
+        "NMS_ADPCM_32",
+    ]
 )
 FLOATS = ("FLOAT", "DOUBLE")
 SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
