@@ -20,7 +20,7 @@ from timbre.audio.levels import (
     active_level_db,
     gain,
     level_db,
-    working_gains,
+    working_level,
 )
 from timbre.audio.resample import check_rates, resample, resample_blocks, resampled_length
 from timbre.audio.sound import Sound, open_sound
@@ -78,6 +78,6 @@ __all__ = [
     "side_by_side",
     "split",
     "to_int16",
-    "working_gains",
+    "working_level",
     "write",
 ]

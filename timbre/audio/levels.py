@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ SPEECH_RANGE_DB = 40.0
 LEVEL_FRAME = 960
 # Both networks were trained at this level of speech, and see every signal at it.
 WORKING_LEVEL_DB = -25.0
+# An offset this far under the level of speech, or more, changes nothing that can be heard.
+OFFSET_RANGE_DB = -30.0
 # A silent or nearly silent channel is not raised by more than this.
 MAX_GAIN_DB = 60.0
 
@@ -42,47 +45,75 @@ def gain(decibel: float) -> float:
     return float(10 ** (decibel / 20))
 
 
-def working_gains(blocks: Iterable[Wave], sample_rate: int) -> tuple[int, Tensor]:
-    """Return a signal's length and the gains ``(rows, 1)`` that bring each row to the working level."""
-    samples = 0
+class Working(NamedTuple):
+    """How a signal is brought to the working level: less ``offsets``, times ``gains``.
+
+    Attributes:
+        samples: the signal's length.
+        gains: ``(rows, 1)``.
+        offsets: ``(rows, 1)``, each row's constant offset where it would change what the networks
+            make of the rest, 0 elsewhere.
+    """
+
+    samples: int
+    gains: Tensor
+    offsets: Tensor
+
+
+def working_level(blocks: Iterable[Wave], sample_rate: int) -> Working:
+    """Return how to bring each row of a signal in blocks to the working level."""
+    samples, sums = 0, np.zeros(1)
 
     def counted() -> Iterator[Wave]:
-        nonlocal samples
+        nonlocal samples, sums
         for block in blocks:
             samples += block.shape[1]
+            sums = sums + block.sum(axis=1, dtype=np.float64)
             yield block
 
     meter = ActiveLevel()
     for block in resample_blocks(counted(), sample_rate, SAMPLE_RATE):
         meter.add(block)
-    raised = [min(WORKING_LEVEL_DB - level, MAX_GAIN_DB) for level in meter.level_db()]
-    return samples, torch.tensor([[gain(decibel)] for decibel in raised])
+    means = sums / max(samples, 1)
+    without = meter.level_db(means)
+    audible = np.abs(means) > [gain(level + OFFSET_RANGE_DB) for level in without]
+    levels = np.where(audible, without, meter.level_db())
+    gains = [gain(min(WORKING_LEVEL_DB - float(level), MAX_GAIN_DB)) for level in levels]
+    offsets = torch.from_numpy(np.where(audible, means, 0.0)).float()
+    return Working(samples, torch.tensor(gains)[:, None], offsets[:, None])
 
 
 class ActiveLevel:
     """The :func:`active_level_db` of every row of a signal that comes in blocks, however it is cut.
 
-    A frame of a row takes 8 bytes: 1.4 MB an hour.
+    A frame of a row takes 16 bytes: 2.9 MB an hour.
     """
 
     def __init__(self) -> None:
         self._powers: list[NDArray[np.float64]] = []
+        self._means: list[NDArray[np.float64]] = []
         self._rest: Wave | None = None
 
     def add(self, block: Wave) -> None:
         """Add the next ``(rows, samples)``."""
         joined = block if self._rest is None else np.concatenate([self._rest, block], axis=1)
         whole = joined.shape[1] // LEVEL_FRAME * LEVEL_FRAME
-        squares = np.square(joined[:, :whole], dtype=np.float64)
-        self._powers.append(squares.reshape(len(joined), -1, LEVEL_FRAME).mean(axis=2))
+        frames = joined[:, :whole].reshape(len(joined), -1, LEVEL_FRAME)
+        self._powers.append(np.square(frames, dtype=np.float64).mean(axis=2))
+        self._means.append(frames.mean(axis=2, dtype=np.float64))
         self._rest = joined[:, whole:].copy()
 
-    def level_db(self) -> list[float]:
-        """Return the level of every row so far."""
+    def level_db(self, offsets: NDArray[np.float64] | None = None) -> list[float]:
+        """Return the level of every row so far; of each row less its offset ``(rows,)``."""
         powers = np.concatenate(self._powers, axis=1)
         if powers.shape[1] == 0:
             assert self._rest is not None
-            return [level_db(row) for row in self._rest]
+            rest = self._rest if offsets is None else self._rest - offsets[:, None]
+            return [level_db(row) for row in rest]
+        if offsets is not None:
+            offset = offsets[:, None]
+            means = np.concatenate(self._means, axis=1)
+            powers = np.maximum(powers - 2 * offset * means + offset**2, 0.0)
         return [_active_db(row) for row in powers]
 
 

@@ -17,7 +17,7 @@ from timbre.audio import (
     resampled_length,
     side_by_side,
     split,
-    working_gains,
+    working_level,
 )
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import DenoiserByHop
@@ -160,8 +160,9 @@ class Restorer:
     ) -> Iterator[Wave]:
         """Yield a signal of any length restored, in blocks ``(channels, samples)``.
 
-        The signal is read twice, as the level of the whole comes first. In memory there is a chunk
-        of it, and 8 bytes for each 20 ms of a channel.
+        The signal is read twice, as the level of the whole comes first, and a constant offset, which
+        the networks would take for sound. In memory there is a chunk of it, and 16 bytes for each
+        20 ms of a channel.
 
         Args:
             source: starts the signal: blocks of any lengths. It is called twice.
@@ -175,10 +176,13 @@ class Restorer:
         """
         rate = sample_rate if rate is None else rate
         check_output_rates(sample_rate, rate)
-        samples, gains = working_gains(source(), sample_rate)
+        samples, gains, offsets = working_level(source(), sample_rate)
         total = resampled_length(samples, sample_rate, rate)
         blocks, again = tee(source()) if output.dry else (iter(source()), None)
-        at_48_khz = (torch.from_numpy(b) for b in resample_blocks(blocks, sample_rate, SAMPLE_RATE))
+        centred = _centred(blocks, offsets.numpy())
+        at_48_khz = (
+            torch.from_numpy(block) for block in resample_blocks(centred, sample_rate, SAMPLE_RATE)
+        )
         wet = self._mixed(at_48_khz, gains, output.strength)
         result = first_samples(resample_blocks(wet, SAMPLE_RATE, rate), total)
         if again is None:
@@ -196,8 +200,10 @@ class Restorer:
             noisy: ``(batch, samples)``, without a denoiser: its input in time with ``waves``, where
                 it is known, for a generator with ``noisy_input``.
         """
+        _, gains, offsets = working_level([waves.cpu().numpy()], SAMPLE_RATE)
+        if offsets.any():
+            waves = waves - offsets.to(waves.device)
         signals = waves[None] if noisy is None else torch.stack([waves, noisy])
-        _, gains = working_gains([waves.cpu().numpy()], SAMPLE_RATE)
         blocks = torch.split(signals, block_size(SAMPLE_RATE), dim=2)
         return Restored(*torch.cat(list(self._repaired(blocks, gains, True)), dim=2).clone())
 
@@ -245,3 +251,8 @@ class Restorer:
         noisy = signals[1][:, None] if self.noisy_input and len(signals) > 1 else None
         restored: Tensor = self.generator(signals[0][:, None], noisy)
         return restored[:, 0]
+
+
+def _centred(blocks: Iterable[Wave], offsets: Wave) -> Iterable[Wave]:
+    """Return blocks ``(rows, samples)`` less each row's offset ``(rows, 1)``; as they are without."""
+    return (block - offsets for block in blocks) if offsets.any() else blocks
