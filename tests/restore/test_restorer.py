@@ -13,6 +13,7 @@ import timbre
 from tests.help.moved_generators import NAMES, build, noise
 from timbre import audio
 from timbre.audio import Wave
+from timbre.audio.levels import working_level
 from timbre.audio.synthetic.voice import voice
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, ConfigError
@@ -187,3 +188,21 @@ def test_a_causal_checkpoint_restores_files_too(tmp_path: Path) -> None:
     checkpoint.save_generator(str(path), build("spectral", causal=True, moved=True), config, {})
     wave = noisy(0.3)
     assert difference_db(Restorer.load(path, device="cpu")(wave, 48_000), wave) < 10
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.5])
+def test_a_constant_offset_changes_nothing_but_itself(seconds: float) -> None:
+    """A voice at -46 dBFS on an offset ten times as high, through both networks, at another rate."""
+    restorer = made()
+    quiet = audio.resample(0.1 * noisy(seconds), 48_000, 44_100)
+    stereo = np.stack([quiet, 0.5 * quiet])
+    plain = restorer(stereo - stereo.mean(axis=1, keepdims=True), 44_100)
+    offset = restorer(stereo + np.array([[0.05], [-0.2]], np.float32), 44_100)
+    assert audio.level_db(offset - plain) < audio.level_db(plain) - 60
+
+
+def test_a_signal_without_an_offset_stays_as_it_is() -> None:
+    wave = noisy(1.0)
+    level = working_level([wave[None]], 48_000)
+    assert not level.offsets.any() and level.samples == 48_000
+    assert level.gains.item() == pytest.approx(audio.gain(-25 - audio.active_level_db(wave)))

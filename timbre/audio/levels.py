@@ -18,8 +18,12 @@ SPEECH_RANGE_DB = 40.0
 LEVEL_FRAME = 960
 # Both networks were trained at this level of speech, and see every signal at it.
 WORKING_LEVEL_DB = -25.0
-# An offset this far under the level of speech, or more, changes nothing that can be heard.
-OFFSET_RANGE_DB = -30.0
+# An offset counts from here on, relative to the level of speech: at -36 dB it changed what
+# DeepFilterNet3 leaves above 60 Hz by -31 dB. In a signal shorter than this, the mean must also be
+# so many standard errors from 0: a few syllables have a mean of their own.
+OFFSET_RANGE_DB = -50.0
+OFFSET_SECONDS = 2.0
+OFFSET_ERRORS = 6.0
 # A silent or nearly silent channel is not raised by more than this.
 MAX_GAIN_DB = 60.0
 
@@ -76,10 +80,12 @@ def working_level(blocks: Iterable[Wave], sample_rate: int) -> Working:
         meter.add(block)
     means = sums / max(samples, 1)
     without = meter.level_db(means)
-    audible = np.abs(means) > [gain(level + OFFSET_RANGE_DB) for level in without]
-    levels = np.where(audible, without, meter.level_db())
+    counts = np.abs(means) > [gain(level + OFFSET_RANGE_DB) for level in without]
+    if samples < OFFSET_SECONDS * sample_rate:
+        counts &= np.abs(means) > OFFSET_ERRORS * meter.mean_errors()
+    levels = np.where(counts, without, meter.level_db())
     gains = [gain(min(WORKING_LEVEL_DB - float(level), MAX_GAIN_DB)) for level in levels]
-    offsets = torch.from_numpy(np.where(audible, means, 0.0)).float()
+    offsets = torch.from_numpy(np.where(counts, means, 0.0)).float()
     return Working(samples, torch.tensor(gains)[:, None], offsets[:, None])
 
 
@@ -102,6 +108,15 @@ class ActiveLevel:
         self._powers.append(np.square(frames, dtype=np.float64).mean(axis=2))
         self._means.append(frames.mean(axis=2, dtype=np.float64))
         self._rest = joined[:, whole:].copy()
+
+    def mean_errors(self) -> NDArray[np.float64]:
+        """Return the standard error of every row's mean ``(rows,)``; infinite for a frame or less."""
+        means = np.concatenate(self._means, axis=1)
+        frames = means.shape[1]
+        if frames < 2:
+            return np.full(len(means), np.inf)
+        errors: NDArray[np.float64] = means.std(axis=1, ddof=1) / math.sqrt(frames)
+        return errors
 
     def level_db(self, offsets: NDArray[np.float64] | None = None) -> list[float]:
         """Return the level of every row so far; of each row less its offset ``(rows,)``."""
