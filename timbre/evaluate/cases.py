@@ -28,7 +28,7 @@ BABBLE = "babble"
 
 
 class Labels(NamedTuple):
-    """What pairs are told apart by; None is not known."""
+    """What groups pairs; None is not known."""
 
     speaker: str | None
     snr_db: float | None
@@ -138,7 +138,7 @@ def _load_place(place: PairPlace) -> Loaded:
 
 
 def _meta(place: PairPlace) -> dict[str, Any]:
-    """Return what is told of a pair; foreign shards may tell little, or nothing."""
+    """Return the meta of a pair; foreign shards may hold little, or nothing."""
     if META_MEMBER not in place.entry.members:
         return {}
     (data,) = shards.read_members(place.url, place.entry, [META_MEMBER])
@@ -153,12 +153,12 @@ def _labels(meta: Mapping[str, Any], bandwidth_hz: float) -> Labels:
     first = noises[0] if isinstance(noises, list) and noises else None
     path = first.get("path") if isinstance(first, dict) else None
     # All that tells a dry pair from one of which nothing is known.
-    told = "rir" in meta
+    knows_room = "rir" in meta
     return Labels(
         speaker=speaker if isinstance(speaker, str) and speaker else None,
         snr_db=float(snr) if isinstance(snr, int | float) and math.isfinite(snr) else None,
         noise=noise_kind(path) if isinstance(path, str) else None,
-        room=("reverberant" if meta["rir"] else "dry") if told else None,
+        room=("reverberant" if meta["rir"] else "dry") if knows_room else None,
         bandwidth_hz=bandwidth_hz,
     )
 
@@ -193,7 +193,7 @@ def _open_folder(url: str, speaker_pattern: str | None) -> Data:
     ]
     if speaker_pattern and not any(case.speaker for case in cases):
         raise ConfigError(
-            f"--speaker-pattern {speaker_pattern}: found in no name such as {cases[0].key}"
+            f"--speaker-pattern {speaker_pattern}: matches no name such as {cases[0].key}"
         )
     stamps = [sorted(storage.find_files(folder)) for folder in sides.values()]
     return Data(cases, denoise=True, noisy=True, facts={"data": url}, version=str(stamps))
@@ -202,5 +202,5 @@ def _open_folder(url: str, speaker_pattern: str | None) -> Data:
 def _speaker_of(name: str, pattern: str | None) -> str | None:
     if pattern is None:
         return PurePosixPath(name).parent.name or None
-    found = re.search(pattern, name)
-    return found[1] if found else None
+    match = re.search(pattern, name)
+    return match[1] if match else None

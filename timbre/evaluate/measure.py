@@ -180,8 +180,8 @@ def _measure(setup: Setup, case: Case, harm: bool) -> Row:
         names = [n for n in setup.figures if condition == MAIN or n in figures.HARM_FIGURES]
         values[condition] = {}
         for system, wave in outputs.items():
-            found, bad = figures.measure(wave, pair.clean, pair.counted_hz, names)
-            values[condition][system] = found
+            measured, bad = figures.measure(wave, pair.clean, pair.counted_hz, names)
+            values[condition][system] = measured
             troubles += [f"{case.key}: {system} ({condition}): {trouble}" for trouble in bad]
     if highest := figures.measure_alone(pair.clean, setup.figures):
         values[MAIN][CLEAN] = highest

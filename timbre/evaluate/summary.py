@@ -17,7 +17,7 @@ from timbre.evaluate.systems import BASELINE, CLEAN, MIX, NOISY, TENTH
 SNR_EDGES = (0, 5, 10, 15, 20, 30)
 PESQ_EDGES = (1.5, 2.0, 2.5, 3.0, 3.5)
 FULL_BAND_HZ = 20_000.0
-# Pairs of unknown speakers are taken for speakers of their own.
+# A pair of an unknown speaker counts as a speaker of its own.
 UNKNOWN = "pair "
 
 
@@ -68,7 +68,7 @@ def speaker_of(row: Row) -> str:
 
 
 def groups(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
-    """Return the rows by what they are told apart by: name -> value -> rows.
+    """Return the rows by what groups them: name -> value -> rows.
 
     Only what parts them into several, and rows of which it is known.
     """

@@ -1,4 +1,4 @@
-"""Findings written down: aligned text, CSV, JSON."""
+"""Findings as tables: cells, CSV, JSON."""
 
 import csv
 import io
@@ -28,13 +28,13 @@ def to_table(findings: Sequence[Finding]) -> list[list[str]]:
     for finding in findings:
         figure = FIGURES[finding.name]
         pairs = min(estimate.pairs for estimate in finding.systems.values())
-        told = [figure.unit, figure.better, str(pairs)]
-        table.append([finding.name, *told, *(pick(finding)[0] for pick in picks)])
+        facts = [figure.unit, figure.better, str(pairs)]
+        table.append([finding.name, *facts, *(pick(finding)[0] for pick in picks)])
     return table
 
 
 def columns(findings: Sequence[Finding]) -> tuple[list[str], list[Pick]]:
-    """Return the heads of what is told of systems, and what picks the cell under each.
+    """Return the heads of the systems' columns, and what picks the cell under each.
 
     DF3 first, then each system with its difference and verdict, checkpoints before mixes; last what
     is there to compare with, the noisy input and clean speech.
@@ -57,18 +57,9 @@ def columns(findings: Sequence[Finding]) -> tuple[list[str], list[Pick]]:
     return head, picks
 
 
-def to_text(table: Sequence[Sequence[str]]) -> str:
-    """Return a table's cells in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    )
-
-
 def pairs_csv(rows: Sequence[Row]) -> str:
     """Return one line a pair, condition and system; a figure that it does not have is empty."""
-    names = [n for n in FIGURES if any(n in found for _, found in _measured(rows))]
+    names = [n for n in FIGURES if any(n in values for _, values in _measured(rows))]
     lines = [
         [
             "pair", "speaker", "snr_db", "noise", "room", "bandwidth_hz", "seconds", "condition",
@@ -77,12 +68,12 @@ def pairs_csv(rows: Sequence[Row]) -> str:
     ]  # fmt: skip
     for row in rows:
         labels = row.labels
-        told = [labels.speaker, labels.snr_db, labels.noise, labels.room, labels.bandwidth_hz]
-        known = [row.key, *("" if x is None else str(x) for x in told), str(row.seconds)]
-        for (condition, system), found in _measured([row]):
-            values = (found.get(name, math.nan) for name in names)
+        known = [labels.speaker, labels.snr_db, labels.noise, labels.room, labels.bandwidth_hz]
+        start = [row.key, *("" if x is None else str(x) for x in known), str(row.seconds)]
+        for (condition, system), figures in _measured([row]):
+            values = (figures.get(name, math.nan) for name in names)
             cells = ["" if math.isnan(value) else str(value) for value in values]
-            lines.append([*known, condition, system, *cells])
+            lines.append([*start, condition, system, *cells])
     return _csv(lines)
 
 
@@ -100,9 +91,9 @@ def groups_csv(groups: Mapping[str, Findings]) -> str:
                 for system, mean in finding.systems.items():
                     change = finding.differences.get(system)
                     cells = [*mean[:5], *(change[:3] if change else [None] * 3)]
-                    told = ["" if cell is None else str(cell) for cell in cells]
+                    texts = ["" if cell is None else str(cell) for cell in cells]
                     verdict = finding.verdicts.get(system, "")
-                    lines.append([group, value, finding.name, system, *told, verdict])
+                    lines.append([group, value, finding.name, system, *texts, verdict])
     return _csv(lines)
 
 
@@ -128,16 +119,16 @@ def _tree(findings: Sequence[Finding]) -> dict[str, Any]:
         for system, mean in finding.systems.items():
             systems.setdefault(system, {})[finding.name] = mean._asdict()
         for system, change in finding.differences.items():
-            told = {**change._asdict(), "verdict": finding.verdicts[system]}
-            differences.setdefault(system, {})[finding.name] = told
+            tree = {**change._asdict(), "verdict": finding.verdicts[system]}
+            differences.setdefault(system, {})[finding.name] = tree
     return {"systems": systems, f"minus_{BASELINE}": differences}
 
 
 def _measured(rows: Iterable[Row]) -> Iterable[tuple[tuple[str, str], dict[str, float]]]:
     for row in rows:
         for condition, systems in row.values.items():
-            for system, found in systems.items():
-                yield (condition, system), found
+            for system, figures in systems.items():
+                yield (condition, system), figures
 
 
 def _mean(system: str, finding: Finding) -> Cell:

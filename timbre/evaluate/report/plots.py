@@ -70,11 +70,11 @@ def forest(main: Sequence[Finding], system: str) -> str:
     for number, (finding, mean, low, high) in enumerate(lines):
         y = LINE * number + 20
         verdict = finding.verdicts[system]
-        told = (
+        label = (
             f"{finding.name}: {finding.differences[system]} {FIGURES[finding.name].unit}, {verdict}"
         )
         marks.append(
-            f'<g class="mark {verdict}"><title>{escape(told)}</title>'
+            f'<g class="mark {verdict}"><title>{escape(label)}</title>'
             f'<text x="{FOREST_LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(finding.name)}</text>'
             f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{y}" y2="{y}"/>'
             f'<circle cx="{x(mean):.1f}" cy="{y}" r="4"/></g>'
@@ -109,8 +109,8 @@ def by_class(groups: Findings, name: str, systems: Sequence[str]) -> str:
             )
     for number, system in enumerate(systems):
         points = []
-        for column, (value, found) in enumerate(zip(groups, columns, strict=True)):
-            estimate = found.get(system)
+        for column, (value, by_system) in enumerate(zip(groups, columns, strict=True)):
+            estimate = by_system.get(system)
             if estimate is None or estimate.mean is None:
                 continue
             # Side by side, so that intervals do not hide each other.
@@ -182,11 +182,11 @@ class _Frame:
         return marks
 
 
-def _mark(x: float, frame: _Frame, estimate: Estimate, told: str, number: int) -> str:
+def _mark(x: float, frame: _Frame, estimate: Estimate, label: str, number: int) -> str:
     assert estimate.mean is not None
     low, high = (frame.y(value) for value in (_ends(estimate)[0], _ends(estimate)[-1]))
     return (
-        f'<g class="s{number}"><title>{escape(told)}: {estimate}</title>'
+        f'<g class="s{number}"><title>{escape(label)}: {estimate}</title>'
         f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
         f'<circle cx="{x:.1f}" cy="{frame.y(estimate.mean):.1f}" r="3.5"/></g>'
     )

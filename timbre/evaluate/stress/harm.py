@@ -28,11 +28,11 @@ class StressRow(NamedTuple):
 
 def to_rows(probes: Sequence[Probe], rows: Sequence[Row]) -> list[StressRow]:
     """Return the table's rows, in the order of the probes."""
-    found: dict[str, tuple[str, list[Values]]] = {}
+    by_row: dict[str, tuple[str, list[Values]]] = {}
     for probe, row in zip(probes, rows, strict=True):
         if row.error is None:
-            found.setdefault(probe.row, (probe.part, []))[1].append(row.values[STRESS])
-    return [_row(name, part, values) for name, (part, values) in found.items()]
+            by_row.setdefault(probe.row, (probe.part, []))[1].append(row.values[STRESS])
+    return [_row(name, part, values) for name, (part, values) in by_row.items()]
 
 
 def excess(name: str, value: float, baseline: float) -> float:
