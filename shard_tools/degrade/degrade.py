@@ -155,9 +155,9 @@ def _deepfilternet3(weights: str | None) -> DeepFilterNet3:
             raise CheckpointError(str(error).replace(str(path), weights)) from None
 
 
-def _device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
+def _device(name: Literal["auto", "cpu", "cuda"]) -> str:
     """Return the device as torch names it, with the number of a GPU."""
-    found = torch.cuda.is_available()
-    if wanted == "cuda" and not found:
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
         raise ConfigError("denoiser.device: cuda: torch finds no CUDA device here; expected auto")
-    return f"cuda:{torch.cuda.current_device()}" if found and wanted != "cpu" else "cpu"
+    return f"cuda:{torch.cuda.current_device()}" if available and name != "cpu" else "cpu"

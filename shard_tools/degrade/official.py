@@ -144,8 +144,8 @@ def _config_ini(archive: bytes, name: str) -> bytes:
                     members[member.name] = file.read()
     elif zipfile.is_zipfile(io.BytesIO(archive)):
         with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
-            found = (entry for entry in zipped.namelist() if entry.endswith("config.ini"))
-            members = {entry: zipped.read(entry) for entry in found}
+            entries = (entry for entry in zipped.namelist() if entry.endswith("config.ini"))
+            members = {entry: zipped.read(entry) for entry in entries}
     if len(members) != 1:
         raise ConfigError(
             f"denoiser.weights: {name} holds config.ini {len(members)} times, expected once, as in "

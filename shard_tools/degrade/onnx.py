@@ -51,9 +51,9 @@ class OnnxDenoiser:
         # The delay goes into the hash: it is measured on the CPU, the same for every machine.
         self._session = _session(data, self.name, "cpu")
         self._rank = _check_interface(self._session, self.name)
-        heard, answer = self._try()
+        probe, answer = self._try()
         self.delay_samples = (
-            _measure_delay(heard, answer, self.name) if delay_samples is None else delay_samples
+            _measure_delay(probe, answer, self.name) if delay_samples is None else delay_samples
         )
         facts = f"{hashlib.sha256(data).hexdigest()} delay {self.delay_samples}"
         self.weights_sha256 = hashlib.sha256(facts.encode()).hexdigest()
@@ -70,8 +70,8 @@ class OnnxDenoiser:
         early = max(-self.delay_samples, 0)
         # Silence behind the clip pushes its end out of the model.
         answer = self._run(np.pad(noisy, (early, late)))
-        kept = answer[late : late + len(noisy)]
-        return np.pad(kept, (0, len(noisy) - len(kept)))
+        part = answer[late : late + len(noisy)]
+        return np.pad(part, (0, len(noisy) - len(part)))
 
     def _run(self, wave: Wave) -> Wave:
         """Return what the model gives ``(any,)`` for ``(samples,)``."""
@@ -95,12 +95,12 @@ class OnnxDenoiser:
 
     def _try(self) -> tuple[Wave, Wave]:
         """Return a made-up voice and what the model makes of it."""
-        heard = voice(PROBE_SECONDS, np.random.default_rng(PROBE_SEED))
+        probe = voice(PROBE_SECONDS, np.random.default_rng(PROBE_SEED))
         try:
-            answer = self._run(heard)
+            answer = self._run(probe)
         except WorkError as error:
             raise ConfigError(f"denoiser.name: {error}; {EXPECTED}") from None
-        return heard, answer
+        return probe, answer
 
 
 def _read(url: str, name: str) -> bytes:
@@ -143,10 +143,10 @@ def _session(data: bytes, name: str, device: str) -> Any:
 def _check_interface(session: Any, name: str) -> int:
     """Return the rank of the model's input if the model is of the kind that is expected."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    told = {entry.name: (entry.type, list(entry.shape)) for entry in (*inputs, *outputs)}
+    tensors = {entry.name: (entry.type, list(entry.shape)) for entry in (*inputs, *outputs)}
     refusal = ConfigError(
         f"denoiser.name: {name}: has inputs {[entry.name for entry in inputs]} and outputs "
-        f"{[entry.name for entry in outputs]}: {told}; {EXPECTED}"
+        f"{[entry.name for entry in outputs]}: {tensors}; {EXPECTED}"
     )
     if len(inputs) != 1 or len(outputs) != 1:
         raise refusal
@@ -159,13 +159,13 @@ def _check_interface(session: Any, name: str) -> int:
     return len(inputs[0].shape)
 
 
-def _measure_delay(heard: Wave, answer: Wave, name: str) -> int:
-    """Return by how many samples the answer comes after the voice that was heard."""
-    found = estimate_offset(heard, answer, MAX_DELAY)
-    if found.confidence < MIN_CONFIDENCE:
+def _measure_delay(probe: Wave, answer: Wave, name: str) -> int:
+    """Return by how many samples the answer comes after the probe."""
+    alignment = estimate_offset(probe, answer, MAX_DELAY)
+    if alignment.confidence < MIN_CONFIDENCE:
         raise ConfigError(
             f"denoiser.name: {name}: its delay cannot be measured (confidence "
-            f"{found.confidence:.2f}, expected {MIN_CONFIDENCE} or more, within {MAX_DELAY} "
+            f"{alignment.confidence:.2f}, expected {MIN_CONFIDENCE} or more, within {MAX_DELAY} "
             "samples): set denoiser.delay_samples"
         )
-    return found.offset
+    return alignment.offset

@@ -15,7 +15,7 @@ class Share:
     count: int
 
 
-def find_share(told: str | None) -> Share:
+def find_share(share: str | None) -> Share:
     """Return the share given as "I/N", or else by the scheduler that started this process.
 
     Known are TIMBRE_SHARE with TIMBRE_SHARES, Slurm's job arrays and Kubernetes' indexed jobs.
@@ -23,11 +23,11 @@ def find_share(told: str | None) -> Share:
     Raises:
         ConfigError: there is none, or it is not clear how many shares there are.
     """
-    if told is not None:
-        match = re.fullmatch(r"(\d+)/(\d+)", told)
+    if share is not None:
+        match = re.fullmatch(r"(\d+)/(\d+)", share)
         if not match:
-            raise ConfigError(f"--share {told}: expected I/N with 0 <= I < N, such as 0/10")
-        return _checked(Share(int(match[1]), int(match[2])), f"--share {told}")
+            raise ConfigError(f"--share {share}: expected I/N with 0 <= I < N, such as 0/10")
+        return _checked(Share(int(match[1]), int(match[2])), f"--share {share}")
     number, count = _number("TIMBRE_SHARE"), _number("TIMBRE_SHARES")
     if number is not None:
         return _share_of("TIMBRE_SHARE", number, count)

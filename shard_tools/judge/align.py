@@ -91,7 +91,7 @@ def _phase_correlation(clean: Wave, degraded: Wave, max_offset: int) -> NDArray[
 def _faded(wave: Wave) -> NDArray[np.float64]:
     """Return the wave with soft ends: a cut through a vowel is a click, and clicks vote loudly.
 
-    In double precision, as numpy 1 would transform it; numpy 2 keeps to what it is given.
+    In double precision, as numpy 1 would transform it; numpy 2 keeps the type of its input.
     """
     ramp = np.sin(np.linspace(0.0, np.pi / 2, FADE)) ** 2
     faded = wave.astype(np.float64)

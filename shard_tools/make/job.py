@@ -105,20 +105,20 @@ def _babbles(speech: Sequence[Clip], split: Split, config: PrepConfig) -> list[_
         return []
     few = len(owners) <= BABBLES[split]
     samples = round(BABBLE_SECONDS * SAMPLE_RATE)
-    found: list[_Voices] = []
+    voices: list[_Voices] = []
     for number in range(len(owners) if few else 1):
-        heard = [clip for clip in clips if clip.owner != owners[number]] if few else clips
+        others = [clip for clip in clips if clip.owner != owners[number]] if few else clips
         drawn = draw_babbles(
-            [clip.owner for clip in heard],
+            [clip.owner for clip in others],
             -(-BABBLES[split] // len(owners)) if few else BABBLES[split],
             (config.seed, SPLITS.index(split), number),
             samples,
         )
-        found += [
-            _Voices(f"babble-{split}-{len(found) + i:04d}", babble, heard)
+        voices += [
+            _Voices(f"babble-{split}-{len(voices) + i:04d}", babble, others)
             for i, babble in enumerate(drawn)
         ]
-    return found
+    return voices
 
 
 def _noise_bank(

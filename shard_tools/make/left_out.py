@@ -49,10 +49,12 @@ class Example(NamedTuple):
     figures: str
 
 
-def write_report(config: PrepConfig, edition: Edition, job: Job, made: Sequence[MadeShard]) -> str:
+def write_report(
+    config: PrepConfig, edition: Edition, job: Job, shards: Sequence[MadeShard]
+) -> str:
     """Publish the page on an edition's refused clips and pairs; return its URL."""
     refused: dict[str, list[Refused]] = {}
-    for shard in made:
+    for shard in shards:
         for reason, pairs in shard.rejected.items():
             refused.setdefault(reason, []).extend(Refused(shard.shard, pair) for pair in pairs)
     values = {

@@ -78,7 +78,7 @@ def read_made(output: str, edition: Edition) -> list[MadeShard]:
     """
     numbers = planned_shards(edition)
     urls = [storage.join(output, shards.index_path(shards.shard_path(*n))) for n in numbers]
-    made = []
+    finished = []
     with ThreadPoolExecutor(READ_THREADS) as pool:
         for shard, url, data in zip(numbers, urls, pool.map(storage.read, urls), strict=True):
             index = shards.from_json(ShardIndex, data, url)
@@ -88,12 +88,12 @@ def read_made(output: str, edition: Edition) -> list[MadeShard]:
                     "delete it and run again"
                 )
             entry = _entry(shard, index, storage.sha256(data)) if index.pairs else None
-            made.append(MadeShard(shard, entry, index.rejected))
-    return made
+            finished.append(MadeShard(shard, entry, index.rejected))
+    return finished
 
 
 def publish_latest(
-    config: PrepConfig, editions: Sequence[Edition], made: Sequence[MadeShard]
+    config: PrepConfig, editions: Sequence[Edition], finished: Sequence[MadeShard]
 ) -> Manifest:
     """Publish ``manifest.json`` of these editions and their shards; return it.
 
@@ -102,7 +102,7 @@ def publish_latest(
     """
     splits: dict[str, list[ShardEntry]] = {split: [] for split in SPLITS}
     rejected: Counter[str] = Counter()
-    for shard in made:
+    for shard in finished:
         rejected.update({reason: len(pairs) for reason, pairs in shard.rejected.items()})
         if shard.entry:
             splits[shard.shard[0]].append(shard.entry)

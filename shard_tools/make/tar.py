@@ -29,8 +29,8 @@ def write_shard(
 ) -> None:
     """Publish the tar at ``path`` and then its index, which stands for a finished shard."""
     data = build_tar(pairs, audio_format)
-    told = {reason: tuple(refused) for reason, refused in sorted(rejected.items())}
-    index = replace(shards.index_tar(data, path), plan=plan_sha256, rejected=told)
+    by_reason = {reason: tuple(refused) for reason, refused in sorted(rejected.items())}
+    index = replace(shards.index_tar(data, path), plan=plan_sha256, rejected=by_reason)
     storage.publish(path, data)
     storage.publish(shards.index_path(path), shards.to_json(index))
 

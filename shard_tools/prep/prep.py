@@ -68,9 +68,9 @@ def prep(config: PrepConfig, executor: str = "local", share: Share = ALL) -> Man
             raise WorkError(f"{config.output}: {left} shards disappeared while others were made")
         say(f"share {share.index} of {share.count} is done; {left} shards of others are missing")
         return None
-    made = [read_made(config.output, edition) for edition in editions]
-    manifest = publish_latest(config, editions, [shard for one in made for shard in one])
-    page = write_report(config, editions[-1], job or open_job(config, editions[-1]), made[-1])
+    by_edition = [read_made(config.output, edition) for edition in editions]
+    manifest = publish_latest(config, editions, [shard for one in by_edition for shard in one])
+    page = write_report(config, editions[-1], job or open_job(config, editions[-1]), by_edition[-1])
     say(f"what was left out, and examples to listen to: {page}")
     publish_version(config.output, manifest)
     storage.remove_stale_temporaries(config.output)

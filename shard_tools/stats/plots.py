@@ -184,8 +184,8 @@ def _refused(manifest: Manifest) -> Canvas | None:
     if not manifest.rejected:
         return None
     ranked = sorted(manifest.rejected.items(), key=lambda item: -item[1])
-    kept = sum(shard.pairs for entries in manifest.splits.values() for shard in entries)
-    planned = kept + sum(manifest.rejected.values())
+    passed = sum(shard.pairs for entries in manifest.splits.values() for shard in entries)
+    planned = passed + sum(manifest.rejected.values())
     canvas, (panel,) = _canvas(1, height=1.6 + 0.35 * len(ranked))
     places = np.arange(len(ranked))
     panel.barh(places, [pairs for _, pairs in ranked], color=COLOURS[0], height=0.7)

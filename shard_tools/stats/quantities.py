@@ -137,7 +137,7 @@ def _summary(
 
 def _shares(manifest: Manifest) -> dict[str, dict[str, float]]:
     """Return the refused pairs by reason, most frequent first, and their share of all planned."""
-    kept = sum(shard.pairs for entries in manifest.splits.values() for shard in entries)
-    planned = kept + sum(manifest.rejected.values())
+    passed = sum(shard.pairs for entries in manifest.splits.values() for shard in entries)
+    planned = passed + sum(manifest.rejected.values())
     ranked = sorted(manifest.rejected.items(), key=lambda item: -item[1])
     return {reason: {"pairs": n, "share": round(n / planned, 6)} for reason, n in ranked}
