@@ -72,7 +72,7 @@ class KeptErrors:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move and return the new place; -1 where the file fails."""
-        return self._kept(lambda: int(self._file.seek(offset, whence)), -1)
+        return self._kept(lambda: self._seek(offset, whence), -1)
 
     def tell(self) -> int:
         """Return the place; -1 where the file fails."""
@@ -85,6 +85,12 @@ class KeptErrors:
     def write(self, data: bytes) -> int:
         """Write all of ``data`` and return its length; 0 where the file fails."""
         return self._kept(lambda: self._write(data), 0)
+
+    def _seek(self, offset: int, whence: int) -> int:
+        try:
+            return int(self._file.seek(offset, whence))
+        except ValueError:  # before the start, where a damaged header leads: no failure of the file
+            return -1
 
     def _write(self, data: bytes) -> int:
         rest = memoryview(data)
