@@ -26,8 +26,6 @@ from timbre.train.ranks import failing_together
 
 # Few bad pairs are no reason to stop, whatever share of a short run they are.
 BAD_PAIRS_FREE = 10
-# How PyTorch says that a reading process is gone.
-LOST_WORKER = "DataLoader worker"
 
 
 class DataCounts(NamedTuple):
@@ -79,7 +77,7 @@ class TrainingData:
         )
         _refuse_different(self.stream)
         self.loader = DeviceLoader(self.stream, accelerator)
-        self._failure: ShardError | StoreError | LostWorkerError | None = None
+        self._failure: ShardError | StoreError | None = None
         self.ended: WaitInterruptedError | WorkError | None = None
         self._waited_before, self._steps = 0.0, 0
         self.waited_seconds = 0.0
@@ -123,13 +121,8 @@ class TrainingData:
                 return next(batches)
         except WaitInterruptedError:
             self.ended = WaitInterruptedError(f"data from {reading_processes()}")
-        except RuntimeError as error:
-            if LOST_WORKER not in str(error):
-                raise
-            self.ended = WorkError(
-                f"{str(error).strip().partition('.')[0]}: most likely the system was out of memory and "
-                "killed it; lower workers, or give the machine or container more memory"
-            )
+        except LostWorkerError as error:
+            self.ended = error
         kill_stopped_processes()
         # The batch may have been counted already.
         stream.epoch, stream.sample_in_epoch = before
