@@ -8,6 +8,7 @@ leave the pair out.
 
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -66,7 +67,7 @@ def compare(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -
         reference: likewise.
         bandwidth_hz: of the reference, one or ``(batch,)``; bins above it do not count.
     """
-    stft = Stft(N_FFT, STFT_HOP).to(reference.device)
+    stft = _stft(N_FFT, STFT_HOP, reference.device)
     power, reference_power = (bin_power(stft(_rows(x))) for x in (estimate, reference))
     counted = stft.counted(_bandwidths(bandwidth_hz, reference))
     peak = (reference_power * counted).amax(dim=(1, 2), keepdim=True)
@@ -141,8 +142,8 @@ def mel_distance(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tens
     bandwidths = _bandwidths(bandwidth_hz, reference)
     distances = []
     for n_fft, bands in RESOLUTIONS:
-        stft = Stft(n_fft, n_fft // 4).to(reference.device)
-        log_mel = LogMel(n_fft, bands).to(reference.device)
+        stft = _stft(n_fft, n_fft // 4, reference.device)
+        log_mel = _log_mel(n_fft, bands, reference.device)
         first, second = (
             log_mel(bin_power(stft(_rows(x) * gain)).sqrt()) for x in (estimate, reference)
         )
@@ -160,7 +161,7 @@ def leak_db(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -
     Silent are the bins more than 60 dB below the reference's highest; above the bandwidth none
     counts. What a recording has there itself is no leak: over many bins it adds up to -38 dB.
     """
-    stft = Stft(N_FFT, STFT_HOP).to(reference.device)
+    stft = _stft(N_FFT, STFT_HOP, reference.device)
     power, reference_power = (bin_power(stft(_rows(x))) for x in (estimate, reference))
     counted = stft.counted(_bandwidths(bandwidth_hz, reference))
     active = active_bins(reference_power, counted)
@@ -239,6 +240,19 @@ def at_16_khz(
         for pair in zip(*rows, strict=True)
     ]
     return torch.tensor(scores, dtype=torch.float64).reshape(reference.shape[:-1])
+
+
+@lru_cache(maxsize=16)
+def _stft(n_fft: int, hop: int, device: torch.device) -> Stft:
+    """Return the transform, whose window costs more to make than to use."""
+    with torch.inference_mode(False):  # it outlives the call, and others may want gradients
+        return Stft(n_fft, hop).to(device)
+
+
+@lru_cache(maxsize=16)
+def _log_mel(n_fft: int, bands: int, device: torch.device) -> LogMel:
+    with torch.inference_mode(False):
+        return LogMel(n_fft, bands).to(device)
 
 
 def _decibels(power: Tensor, relative_to: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ from timbre import audio, cli, shards
 from timbre import config as configs
 from timbre.audio.synthetic.voice import voice
 from timbre.errors import AudioError, ConfigError, ShardError
-from timbre.shards import Manifest, PairMeta
+from timbre.shards import NOISY_SIDES, Manifest, PairMeta
 from timbre.shards.corpus import DataSource, open_corpus
-from timbre.shards.pairs import NOISY_SIDES, holds_noisy, read_whole
+from timbre.shards.pairs import holds_noisy, read_whole
 from timbre.shards.whole_pairs import PairList
 from timbre.storage import files as storage
 
