@@ -18,7 +18,10 @@ _.doc_string
 _.donated_buffer
 _.inter_op_num_threads
 _.intra_op_num_threads
+_.linkname
 _.log_severity_level
+_.mtime
+_.pax_headers
 _.protocol_version
 _.request_queue_size
 _.showwarning
