@@ -1,16 +1,27 @@
 """One clip's whole way by the commands that a user types: shards, training, a restored file, figures."""
 
 import json
+import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from shard_tools.make.tar import build_tar
 from tests.conftest import ROOT
+from tests.help.made_shards import publish_tar, stored_pairs
+from tests.train.runs import config_of
 from timbre import audio, cli, demo
 from timbre.audio.synthetic.voice import voice
+from timbre.models import checkpoint
+from timbre.shards.whole_pairs import load_pair
+from timbre.train import checkpoints
+from timbre.train.loop import train_step
+from timbre.train.run import open_run
 
 
 def test_a_clip_travels_from_its_file_to_a_restored_file(manifest_url: str, tmp_path: Path) -> None:
@@ -82,3 +93,27 @@ def test_bad_usage_ends_with_2(command: list[str]) -> None:
         [sys.executable, "-m", "timbre", *command], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
+
+
+CPU = torch.device("cpu")
+
+
+def test_prepared_speech_trains_and_the_result_loads(manifest_url: str, tmp_path: Path) -> None:
+    shutil.copytree(Path(manifest_url).parent, tmp_path / "shards")
+    url = f"{tmp_path}/shards/manifest.json"
+    held_out = stored_pairs(url, "val/shard-000000.tar")[:2]  # measuring each takes its time
+    publish_tar(url, "val/shard-000000.tar", build_tar(held_out, "flac"))
+    given = ["segment_seconds=0.4", "validation={perceptual_pairs: 1, harm_pairs: 0}"]
+    run = open_run(config_of([url], tmp_path / "run", *given))
+    batch = next(run.batches())
+    logged = [train_step(run, batch) for _ in range(8)]
+    assert logged[-1]["g/loss"].item() < 0.95 * logged[0]["g/loss"].item()
+    run.watch(logged[-1])
+    run.validate()
+    assert run.save() and run.best_step == 8 and math.isfinite(run.best_score)
+    run.close()
+    generator, config = checkpoint.load_generator(f"{run.config.run_dir}/{checkpoints.BEST}")
+    assert config == run.config.generator
+    pair = load_pair(run.validation.pairs[0], CPU)
+    with torch.inference_mode():
+        assert generator(pair.degraded).equal(run.gan.average(pair.degraded))

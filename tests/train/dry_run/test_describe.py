@@ -7,7 +7,7 @@ import torch
 
 from tests.help.made_shards import make_shards
 from tests.train.distributed.launch import launch
-from tests.train.test_loop import config, scalars
+from tests.train.runs import config, scalars
 from timbre import config as configs
 from timbre.errors import ConfigError
 from timbre.stream.augment import Sides

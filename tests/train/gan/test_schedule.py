@@ -54,3 +54,12 @@ def test_the_adversarial_start_is_five_epochs_in_steps_or_later() -> None:
     assert resolve_start(AdversarialConfig(start_step=999), 40) == 999
     with pytest.raises(ConfigError, match="start_step 199: expected at least 200"):
         resolve_start(AdversarialConfig(start_step=199), 40)
+
+
+def test_the_start_counts_optimizer_steps_and_none_before_five_epochs_is_accepted() -> None:
+    assert resolve_start(AdversarialConfig(), 40) == 200
+    assert resolve_start(AdversarialConfig(start_step=201), 40) == 201
+    with pytest.raises(ConfigError, match="start_step 199: expected at least 200"):
+        resolve_start(AdversarialConfig(start_step=199), 40)
+    shares = [adversarial_share(step, 200, AdversarialConfig(ramp_steps=4)) for step in range(1210)]
+    assert shares[1199:1205] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0] and not any(shares[:1200])

@@ -1,0 +1,132 @@
+"""Validation and rates on real ranks: one number, every pair once."""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from tests.train.distributed.launch import torchrun
+from tests.train.distributed.report_run import GAINS, STEPS, figures, rates
+from tests.train.runs import RESTARTS, config_of, placed_on
+from timbre import config as configs
+from timbre.audio import metrics
+from timbre.models import checkpoint
+from timbre.shards.whole_pairs import load_pair
+from timbre.train import checkpoints
+from timbre.train.config import TrainConfig
+from timbre.train.run import Run, open_run
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _on_the_cpu() -> Iterator[None]:
+    """Figures are compared to the last bit with those of ranks on the CPU."""
+    with placed_on("cpu"):
+        yield
+
+
+class Ranks(NamedTuple):
+    """What every rank of a run of two wrote, and the config that the run goes on with."""
+
+    told: list[dict[str, Any]]
+    config: TrainConfig
+
+
+@pytest.fixture(scope="module")
+def two_ranks(urls: list[str], tmp_path_factory: pytest.TempPathFactory) -> Ranks:
+    folder = tmp_path_factory.mktemp("ranks")
+    config = config_of(urls, folder / "run", RESTARTS)
+    (folder / "config.yaml").write_text(configs.dump(config))
+    words = ("-m", "tests.train.distributed.report_run", f"{folder}/config.yaml", str(folder))
+    torchrun(2, *words)
+    return Ranks([json.loads((folder / f"rank{n}.json").read_text()) for n in (0, 1)], config)
+
+
+@pytest.fixture(scope="module")
+def alone(urls: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """One rank on the same pairs."""
+    run = open_run(config_of(urls, tmp_path_factory.mktemp("alone")))
+    yield run
+    run.close()
+
+
+def test_validation_is_one_number_on_every_rank_and_at_every_world_size(
+    two_ranks: Ranks, alone: Run
+) -> None:
+    first, second = two_ranks.told
+    assert first["figures"] == second["figures"] == figures(alone, GAINS[1])
+    assert {"val/score", "val/si_sdr", "val/harm/si_sdr", "val/loss/adversarial"} <= first[
+        "figures"
+    ].keys()
+    assert all(math.isfinite(float.fromhex(value)) for value in first["figures"].values())
+
+
+def test_the_best_checkpoint_is_that_of_the_best_validation_on_every_rank(
+    two_ranks: Ranks,
+) -> None:
+    first, second = two_ranks.told
+    assert first["best"] == second["best"]
+    (unchanged, step), *later = first["best"]
+    assert float.fromhex(unchanged) == pytest.approx(1.0) and step == 0
+    assert later == [[first["figures"]["val/score"], 1]] * 2  # the third is no better
+    assert float.fromhex(later[0][0]) < 0.9
+    _, tensors = checkpoint.read_generator(f"{two_ranks.config.run_dir}/{checkpoints.BEST}")
+    assert tensors["gain"] == GAINS[1]
+
+
+def test_the_rate_moves_once_a_step_on_two_ranks_and_goes_on_exactly_on_one(
+    two_ranks: Ranks,
+) -> None:
+    first, second = two_ranks.told
+    assert first["rates"] == second["rates"] and len(first["rates"]) == STEPS
+    resumed = open_run(two_ranks.config)
+    assert resumed.gan.step == STEPS
+    found = first["rates"] + rates(resumed, 3)
+    resumed.close()
+    assert {int(s["step"]) for s in resumed.gan.generator_descent.optimizer.state.values()} == {7}
+    # A warm-up of one step at the peak, then PyTorch's own, stepped once a step.
+    c = two_ranks.config.optimizer
+    reference = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], c.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(
+        reference, c.restart_steps, c.restart_factor, c.final_share * c.learning_rate
+    )
+    expected = [c.learning_rate]
+    for _ in range(6):
+        expected.append(reference.param_groups[0]["lr"])
+        reference.step()
+        schedule.step()
+    assert found == pytest.approx(expected)
+    assert found[2] < found[3]  # it did restart
+
+
+def test_a_ragged_share_neither_drops_nor_repeats_a_pair_and_figures_are_weighted(
+    two_ranks: Ranks, alone: Run
+) -> None:
+    pairs = list(alone.validation.pairs)
+    assert len(pairs) == 7
+    values, weights = [], []
+    for place in pairs:
+        pair = load_pair(place, CPU)
+        sides = pair.degraded[:, 0], pair.clean[:, 0]
+        values.append(float(metrics.log_spectral_distance(*sides, 0, 8000, pair.bandwidth_hz)))
+        weights.append(place.entry.samples)
+    found = float.fromhex(two_ranks.told[0]["figures"]["val/degraded/lsd_0_8k"])
+    assert found == pytest.approx(np.average(values, weights=weights), rel=1e-9)
+    assert found != pytest.approx(np.mean(values), rel=0.1)
+
+
+def test_validation_reports_gan_losses_and_teaches_the_discriminator_nothing(
+    alone: Run,
+) -> None:
+    before = [parameter.clone() for parameter in alone.gan.discriminator.parameters()]
+    measured = alone.validation.measure(alone.gan, alone.reconstruction)
+    for name in ("mel", "spectrum", "waveform", "adversarial", "feature_matching"):
+        assert 0 < measured[f"val/loss/{name}"] < math.inf, name
+    assert {"val/si_sdr", "val/lsd_0_8k", "val/lsd_8_24k", "val/mel_distance"} <= measured.keys()
+    for parameter, was in zip(alone.gan.discriminator.parameters(), before, strict=True):
+        assert parameter.equal(was) and parameter.grad is None
