@@ -20,7 +20,6 @@ from timbre.train.interruption import (
     Interruption,
     WaitInterruptedError,
     kill_stopped_processes,
-    reading_processes,
 )
 from timbre.train.ranks import failing_together
 
@@ -119,8 +118,8 @@ class TrainingData:
         try:
             with interruption.breaking():
                 return next(batches)
-        except WaitInterruptedError:
-            self.ended = WaitInterruptedError(f"data from {reading_processes()}")
+        except WaitInterruptedError as interrupted:
+            self.ended = interrupted
         except LostWorkerError as error:
             self.ended = error
         kill_stopped_processes()

@@ -53,7 +53,7 @@ class Interruption:
         try:
             self._waiting = True
             if self.asked:
-                raise WaitInterruptedError
+                raise WaitInterruptedError("data")
             yield
         finally:
             self._waiting = False
@@ -70,7 +70,10 @@ class Interruption:
         self.asked = True
         if self._waiting:
             self._waiting = False
-            raise WaitInterruptedError
+            # Here, before the wait is unwound, which ends the processes.
+            processes = reading_processes()
+            kill_stopped_processes()
+            raise WaitInterruptedError(f"data from {processes}")
 
 
 def reading_processes() -> str:
