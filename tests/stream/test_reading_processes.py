@@ -28,9 +28,14 @@ def stream(tmp_path: Path) -> PairStream:
     return PairStream([open_corpus(DataSource(url), "train")], config)
 
 
-def readers() -> list[psutil.Process]:
-    """The processes of this one that read, in the order of their numbers."""
-    return sorted(psutil.Process().children(), key=lambda process: process.pid)
+def begin(batches: Iterator[PairBatch]) -> tuple[PairBatch, list[psutil.Process]]:
+    """The first batch, and the processes that read for it, in the order of their numbers."""
+    before = {process.pid for process in psutil.Process().children()}
+    batch = next(batches)
+    children = psutil.Process().children()
+    fresh = sorted((one for one in children if one.pid not in before), key=lambda one: one.pid)
+    assert len(fresh) == 2
+    return batch, fresh
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -39,12 +44,10 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 def stop_all(batches: Iterator[PairBatch]) -> list[psutil.Process]:
-    next(batches)
-    found = readers()
-    assert len(found) == 2
-    for process in found:
+    _, processes = begin(batches)
+    for process in processes:
         process.send_signal(signal.SIGSTOP)
-    return found
+    return processes
 
 
 def drain(batches: Iterator[PairBatch]) -> None:
@@ -78,8 +81,9 @@ def test_a_process_that_goes_on_in_time_is_waited_for(stream: PairStream) -> Non
 
     expected = [batch.keys for _, batch in zip(range(30), stream.read_ahead(), strict=False)]
     batches = stream.read_ahead(go_on)
-    keys = [next(batches).keys]
-    stopped += readers()
+    first, processes = begin(batches)
+    keys = [first.keys]
+    stopped += processes
     for process in stopped:
         process.send_signal(signal.SIGSTOP)
     keys += [batch.keys for _, batch in zip(range(29), batches, strict=False)]
@@ -101,11 +105,10 @@ def test_one_that_is_killed_ends_the_stream_with_its_likely_cause(
 ) -> None:
     handler: Callable[..., object] | int | None = signal.getsignal(signal.SIGCHLD)
     batches = stream.read_ahead()
-    next(batches)
+    _, killed = begin(batches)
     assert signal.getsignal(signal.SIGCHLD) == handler, "a death would raise anywhere"
-    killed = readers()
     os.kill(killed[which].pid, signal.SIGKILL)
-    with pytest.raises(LostWorkerError, match=rf"killed .*{killed[which].pid}.* memory was full"):
+    with pytest.raises(LostWorkerError, match=rf"killed .*{killed[which].pid}.* out of memory"):
         drain(batches)
     assert gone(killed)
 

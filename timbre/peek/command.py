@@ -59,34 +59,34 @@ def _open_index(folder: str, shard: ShardEntry) -> ShardIndex:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Peek into ``MANIFEST``."""
-    given = _parse(argv)
+    options = _parse(argv)
     try:
-        corpus = open_corpus(DataSource(given.manifest), given.split)
+        corpus = open_corpus(DataSource(options.manifest), options.split)
     except FileNotFoundError:
         raise ConfigError(
-            f"{given.manifest}: expected a manifest, or the folder that holds manifest.json or tars"
+            f"{options.manifest}: expected a manifest, or the folder that holds manifest.json or tars"
         ) from None
-    order = SampleOrder([corpus], given.seed, given.window)
-    steps = order.pairs // given.global_batch
-    first = given.start // given.global_batch
+    order = SampleOrder([corpus], options.seed, options.window)
+    steps = order.pairs // options.global_batch
+    first = options.start // options.global_batch
     if steps == 0:
         raise ConfigError(
-            f"--global-batch {given.global_batch}: larger than an epoch of {order.pairs} pairs"
+            f"--global-batch {options.global_batch}: larger than an epoch of {order.pairs} pairs"
         )
     if first >= steps:
         raise ConfigError(
-            f"--start {given.start}: the last batch of an epoch of {order.pairs} pairs starts at "
-            f"{(steps - 1) * given.global_batch}"
+            f"--start {options.start}: the last batch of an epoch of {order.pairs} pairs starts at "
+            f"{(steps - 1) * options.global_batch}"
         )
-    size = given.global_batch // given.world
-    for step in range(first, min(first + given.steps, steps)):
-        sample = step * given.global_batch
-        low = sample + given.rank * size
-        batch = batch_at(corpus, order.rows(given.epoch, low, low + size), step, sample)
-        if given.json:
+    size = options.global_batch // options.world
+    for step in range(first, min(first + options.steps, steps)):
+        sample = step * options.global_batch
+        low = sample + options.rank * size
+        batch = batch_at(corpus, order.rows(options.epoch, low, low + size), step, sample)
+        if options.json:
             say(json.dumps(batch._asdict()))
         else:
-            say(f"{given.epoch}:{sample} " + " ".join(map(printable, batch.keys)))
+            say(f"{options.epoch}:{sample} " + " ".join(map(printable, batch.keys)))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -109,18 +109,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--json", action="store_true", help="one object a line: step, sample, keys, shards"
     )
-    given = parser.parse_args(argv)
-    if given.global_batch % given.world:
+    options = parser.parse_args(argv)
+    if options.global_batch % options.world:
         raise ConfigError(
-            f"--global-batch {given.global_batch}: expected a multiple of --world {given.world}"
+            f"--global-batch {options.global_batch}: expected a multiple of --world {options.world}"
         )
-    if given.rank >= given.world:
-        raise ConfigError(f"--rank {given.rank}: expected 0 to {given.world - 1}")
-    if given.start % given.global_batch:
+    if options.rank >= options.world:
+        raise ConfigError(f"--rank {options.rank}: expected 0 to {options.world - 1}")
+    if options.start % options.global_batch:
         raise ConfigError(
-            f"--start {given.start}: expected a multiple of --global-batch {given.global_batch}"
+            f"--start {options.start}: expected a multiple of --global-batch {options.global_batch}"
         )
-    return given
+    return options
 
 
 if __name__ == "__main__":

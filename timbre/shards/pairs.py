@@ -56,8 +56,8 @@ def cut_segment(pair: PairBytes, segment: int, seed: Sequence[int]) -> list[Int1
         ShardError: a side cannot be decoded, or ends too early.
     """
     low, samples = overlap(pair.place.entry)
-    kept = min(segment, samples)
-    return _cut(pair, low + _draw(seed, samples - kept + 1), kept)
+    length = min(segment, samples)
+    return _cut(pair, low + _draw(seed, samples - length + 1), length)
 
 
 def read_whole(place: PairPlace, sides: Sequence[str] = SIDES) -> list[Int16Wave]:
@@ -81,8 +81,8 @@ def overlap(entry: PairEntry) -> tuple[int, int]:
 
 def _draw(seed: Sequence[int], count: int) -> int:
     """Return a number below ``count``; NumPy's generators take 20 times as long to be seeded."""
-    told = ",".join(map(str, seed)).encode()
-    return int.from_bytes(blake2b(told, digest_size=8).digest(), "little") % count
+    text = ",".join(map(str, seed)).encode()
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") % count
 
 
 def _cut(pair: PairBytes, start: int, samples: int) -> list[Int16Wave]:
@@ -91,6 +91,6 @@ def _cut(pair: PairBytes, start: int, samples: int) -> list[Int16Wave]:
     for name, data in zip(pair.names, pair.members, strict=True):
         # The noisy side is what was mixed: only the denoiser moves anything.
         shift = place.entry.alignment_offset if name.startswith("degraded.") else 0
-        told = f"{place.url}: {place.entry.key}.{name}"
-        waves.append(decode_segment(data, start + shift, samples, told))
+        label = f"{place.url}: {place.entry.key}.{name}"
+        waves.append(decode_segment(data, start + shift, samples, label))
     return waves

@@ -80,11 +80,11 @@ def load_pair(place: PairPlace, device: torch.device, noisy: bool = False) -> Al
     except (OSError, ShardError) as error:
         url = storage.join(place.folder, place.shard.path)
         raise ShardError(f"{url}: pair {place.entry.key} cannot be read: {error}") from error
-    degraded, clean, *heard = (
+    degraded, clean, *noisy_side = (
         torch.from_numpy(wave).to(device).float()[None, None] / 32768 for wave in waves
     )
     bandwidth_hz = torch.tensor([place.entry.bandwidth_hz], device=device)
-    return AlignedPair(degraded, clean, bandwidth_hz, heard[0] if heard else None)
+    return AlignedPair(degraded, clean, bandwidth_hz, noisy_side[0] if noisy_side else None)
 
 
 def spread(total: int, count: int) -> list[int]:

@@ -21,7 +21,7 @@ from timbre.storage.files import (
     size,
 )
 from timbre.storage.listing import FileStat, PassedOver, is_companion
-from timbre.storage.new_file import STANDARD, new_file, told_of
+from timbre.storage.new_file import STANDARD, naming, new_file
 from timbre.storage.remote import RemoteReader, Span
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "is_local",
     "join",
     "local_path",
+    "naming",
     "new_file",
     "open_ranged",
     "publish",
@@ -52,5 +53,4 @@ __all__ = [
     "remove_stale_temporaries",
     "sha256",
     "size",
-    "told_of",
 ]

@@ -107,12 +107,12 @@ class FileCache:
         self._folder.mkdir(0o700, parents=True, exist_ok=True)
         self._check_folder()
         lock = self._folder / f".{sha256}.lock"
-        with atomic_write.locked(lock) as held:
+        with atomic_write.locked(lock) as lock_file:
             try:
                 # Whoever had the lock before may have downloaded it.
                 return self._open_copy(path, whole.length, sha256) or self._fetch(whole, sha256)
             finally:
-                if atomic_write.is_at(held, lock):
+                if atomic_write.is_at(lock_file, lock):
                     lock.unlink(missing_ok=True)
 
     def _check_folder(self) -> None:
@@ -209,19 +209,19 @@ class FileCache:
 
     def _make_room(self, length: int) -> bool:
         """Delete the copies used longest ago, until there is room; nothing if that is not enough."""
-        copies, taken = self._list()
-        wanted, chosen = taken + length - self._max_bytes, []
+        copies, used = self._list()
+        missing, chosen = used + length - self._max_bytes, []
         for copy in sorted(copies):
-            if wanted <= 0:
+            if missing <= 0:
                 break
             if atomic_write.is_unlocked(copy.path):
-                wanted -= copy.length
+                missing -= copy.length
                 chosen.append(copy.path)
-        return wanted <= 0 and all(atomic_write.remove_unlocked(path) for path in chosen)
+        return missing <= 0 and all(atomic_write.remove_unlocked(path) for path in chosen)
 
     def _list(self) -> tuple[list["_Copy"], int]:
         """Return all copies, and the bytes of these and of those to come; delete what is left over."""
-        copies, taken = [], 0
+        copies, used = [], 0
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 path, unfinished = Path(entry.path), UNFINISHED.fullmatch(entry.name)
@@ -231,10 +231,10 @@ class FileCache:
                     continue
                 with suppress(FileNotFoundError):
                     status = entry.stat()
-                    taken += status.st_size
+                    used += status.st_size
                     if not unfinished:
                         copies.append(_Copy(status.st_mtime, status.st_size, path))
-        return copies, taken
+        return copies, used
 
     @contextmanager
     def _locked_folder(self) -> Iterator[None]:

@@ -123,9 +123,9 @@ def code(error: BaseException) -> str:
         return str(response.get("Error", {}).get("Code", ""))
     if error.__cause__ is not None:  # s3fs raises OSErrors from botocore's
         return code(error.__cause__)
-    found = (getattr(error, name, None) for name in ("status", "status_code", "code"))
+    codes = (getattr(error, name, None) for name in ("status", "status_code", "code"))
     # Not 400: aiohttp has it in errors of its own, such as a body that breaks off.
-    return next((str(number) for number in found if isinstance(number, int) and number != 400), "")
+    return next((str(number) for number in codes if isinstance(number, int) and number != 400), "")
 
 
 def _redirect_behind(error: BaseException | None) -> RedirectError | None:

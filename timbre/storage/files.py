@@ -172,8 +172,8 @@ def open_ranged(url: str | Path, bytes: int) -> io.BufferedReader:
         FileNotFoundError: there is no such file.
         OSError: it has another size; also later, while reading, if the store kept failing.
     """
-    if (found := size(url)) != bytes:
-        raise OSError(f"{url}: {found} bytes long, expected {bytes}")
+    if (length := size(url)) != bytes:
+        raise OSError(f"{url}: {length} bytes long, expected {bytes}")
     if is_local(url):
         return local_path(url).open("rb")
     return ranged_file.buffered(lambda offset, length: read_range(url, offset, length), bytes)

@@ -43,7 +43,7 @@ def new_file(url: str) -> Iterator[FileIO]:
 
 
 @contextmanager
-def told_of(url: str) -> Iterator[None]:
+def naming(url: str) -> Iterator[None]:
     """Let an OSError of the block say that ``url`` cannot be written."""
     try:
         yield
@@ -55,11 +55,11 @@ def told_of(url: str) -> Iterator[None]:
 def _beside(url: str) -> Iterator[FileIO]:
     target = storage.local_path(url)
     with ExitStack() as stack:
-        with told_of(url):
+        with naming(url):
             target.parent.mkdir(parents=True, exist_ok=True)
             file, path = stack.enter_context(atomic_write.temporary(target))
         yield file
-        with told_of(url):
+        with naming(url):
             os.fsync(file.fileno())
             path.replace(target)
 

@@ -1,4 +1,7 @@
-"""Ranges of files in a store: several GETs in flight, neighbours in one, tried again for a while."""
+"""Ranges of files in a store: several GETs in flight, neighbours in one, tried again for a while.
+
+By hand: fsspec's ``cat_ranges`` merges no neighbours in a remote store and has no deadline.
+"""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -65,12 +68,12 @@ class RemoteReader:
 
     def read_many(self, spans: Sequence[Span]) -> list[bytes]:
         """Return the bytes of every span; OSError if any cannot be had."""
-        found = []
+        parts: list[bytes] = []
         for data in self.read_each(spans):
             if isinstance(data, OSError):
                 raise data
-            found.append(data)
-        return found
+            parts.append(data)
+        return parts
 
     def close(self) -> None:
         """Let go of what is still on its way."""

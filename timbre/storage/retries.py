@@ -1,4 +1,8 @@
-"""A store that fails is asked again: how often, after which waits, and when no more."""
+"""A store that fails is asked again: how often, after which waits, and when no more.
+
+By hand: fsspec's back ends retry by different rules and none sees a short body; one loop with one
+deadline does.
+"""
 
 import random
 import time
@@ -52,8 +56,8 @@ def retrying(
         except Exception as error:
             if not store_errors.is_failure(error, remote):
                 raise
-            if told := store_errors.permanent(url, error, remote):
-                raise told from None
+            if final := store_errors.permanent(url, error, remote):
+                raise final from None
             if not remote:
                 raise OSError(f"{url}: {store_errors.reason(error)}") from error
             doubled = FIRST_WAIT_SECONDS * 2 ** min(number - 1, ATTEMPTS)

@@ -140,9 +140,9 @@ class SampleOrder:
         parts = []
         while count:
             turn, start = divmod(first, pairs)
-            taken = min(count, pairs - start)
-            parts.append(self._epoch_of(number, turn).rows(start, start + taken))
-            first, count = first + taken, count - taken
+            length = min(count, pairs - start)
+            parts.append(self._epoch_of(number, turn).rows(start, start + length))
+            first, count = first + length, count - length
         return np.concatenate(parts)
 
     def _open_epoch(self, number: int, turn: int) -> EpochOrder:

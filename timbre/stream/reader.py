@@ -57,8 +57,8 @@ class BadPair(NamedTuple):
         """
         if isinstance(error, OSError) and _is_exhaustion(error):
             raise StoreError(f"{shard}: {store_errors.reason(error)}") from error
-        told = store_errors.reason(error) if isinstance(error, OSError) else str(error)
-        return BadPair(shard, key, told.removeprefix(f"{shard}: ").removeprefix(f"{key}."))
+        reason = store_errors.reason(error) if isinstance(error, OSError) else str(error)
+        return BadPair(shard, key, reason.removeprefix(f"{shard}: ").removeprefix(f"{key}."))
 
     def __str__(self) -> str:
         """Return it as a line of a log."""
@@ -134,10 +134,10 @@ class PairReader:
         Raises:
             StoreError: the store is the trouble, and would be for any other pair.
         """
-        wanted = [self._find(request) for request in requests]
-        absent = [one for one in wanted if isinstance(one, PairSpan) and not self._is_here(one)]
+        spans = [self._find(request) for request in requests]
+        absent = [one for one in spans if isinstance(one, PairSpan) and not self._is_here(one)]
         fetched = self._fetch(absent)
-        for one in wanted:
+        for one in spans:
             if isinstance(one, BadPair):
                 yield one
             else:
@@ -194,33 +194,33 @@ class PairReader:
             raise ShardError(f"{url}: {pairs} pairs, but the manifest says {shard.pairs}")
         if not cached:  # the hash of a copy says more
             tar_url = storage.join(folder, shard.path)
-            if (found := storage.size(tar_url, patience)) != shard.bytes:
-                raise ShardError(f"{tar_url}: {found} bytes, but the manifest says {shard.bytes}")
+            if (length := storage.size(tar_url, patience)) != shard.bytes:
+                raise ShardError(f"{tar_url}: {length} bytes, but the manifest says {shard.bytes}")
         return index
 
-    def _is_here(self, wanted: PairSpan) -> bool:
-        return self._cache is not None or self._is_local(wanted.place.folder)
+    def _is_here(self, pair_span: PairSpan) -> bool:
+        return self._cache is not None or self._is_local(pair_span.place.folder)
 
-    def _read_here(self, wanted: PairSpan) -> PairBytes | BadPair:
+    def _read_here(self, pair_span: PairSpan) -> PairBytes | BadPair:
         """Return a pair that lies on this machine, or shall."""
-        url, shard = wanted.place.url, wanted.place.shard
+        url, shard = pair_span.place.url, pair_span.place.shard
         try:
-            if self._is_local(wanted.place.folder):
-                pair = self._read_file(self._file_at(url), wanted)
-                self._local_bytes += wanted.span.length
+            if self._is_local(pair_span.place.folder):
+                pair = self._read_file(self._file_at(url), pair_span)
+                self._local_bytes += pair_span.span.length
                 return pair
             copy = self._copy_of(url, shard)
         except StoreError:
             raise
         except (ShardError, OSError) as error:
-            return wanted.bad(error)
+            return pair_span.bad(error)
         if copy is not None:
             with copy:
                 try:
-                    return self._read_file(copy, wanted)
+                    return self._read_file(copy, pair_span)
                 except (ShardError, OSError):  # damaged since it was fetched
                     self._discard_copy(shard.sha256)
-        return next(self._fetch([wanted]))
+        return next(self._fetch([pair_span]))
 
     def _copy_of(self, url: str, shard: ShardEntry) -> BinaryIO | None:
         """Return a cached shard; None if there is no room, or it is not what the manifest says."""
@@ -232,12 +232,12 @@ class PairReader:
             self._broken.add(shard.sha256)
             return None
 
-    def _read_file(self, file: BinaryIO, wanted: PairSpan) -> PairBytes:
-        url, offset, length = wanted.span
+    def _read_file(self, file: BinaryIO, pair_span: PairSpan) -> PairBytes:
+        url, offset, length = pair_span.span
         data = os.pread(file.fileno(), length, offset)
         if len(data) != length:
             raise EndOfFileError(f"{url}: ends before {offset + length}")
-        return wanted.check(data)
+        return pair_span.check(data)
 
     def _open_copy(self, url: str, length: int, sha256: str) -> BinaryIO | None:
         assert self._cache is not None
@@ -255,27 +255,27 @@ class PairReader:
         except OSError as error:
             raise StoreError(f"cache_dir: a damaged copy cannot be deleted: {error}") from None
 
-    def _fetch(self, wanted: Sequence[PairSpan]) -> Iterator[PairBytes | BadPair]:
+    def _fetch(self, spans: Sequence[PairSpan]) -> Iterator[PairBytes | BadPair]:
         """Yield pairs out of the store."""
-        found = self._remote.read_each([one.span for one in wanted])
-        for one, data in zip(wanted, found, strict=True):
+        answers = self._remote.read_each([one.span for one in spans])
+        for one, data in zip(spans, answers, strict=True):
             try:
                 yield one.check(data) if isinstance(data, bytes) else one.bad(data)
             except ShardError:  # on the way, or in the store? Asked once more, it is told.
                 yield self._fetch_again(one)
 
-    def _fetch_again(self, wanted: PairSpan) -> PairBytes | BadPair:
-        (data,) = self._remote.read_each([wanted.span])
+    def _fetch_again(self, pair_span: PairSpan) -> PairBytes | BadPair:
+        (data,) = self._remote.read_each([pair_span.span])
         try:
-            return wanted.check(data) if isinstance(data, bytes) else wanted.bad(data)
+            return pair_span.check(data) if isinstance(data, bytes) else pair_span.bad(data)
         except ShardError as error:
-            return wanted.bad(error)
+            return pair_span.bad(error)
 
 
 def _is_exhaustion(error: OSError) -> bool:
     cause = error.__cause__
-    told = cause.errno if isinstance(cause, OSError) else error.errno
-    return told in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    number = cause.errno if isinstance(cause, OSError) else error.errno
+    return number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def _open_local(url: str) -> BinaryIO:

@@ -138,8 +138,8 @@ def _begin(loader: "DataLoader[T]") -> Iterator[T]:
 
 def _killed(message: str) -> str:
     return (
-        f"a reading process was killed ({message}): most likely this machine's or the job's memory was "
-        "full; fewer workers, a smaller global_batch or a shorter segment take less"
+        f"a reading process was killed ({message.strip()}): most likely the machine or container was out of "
+        "memory; lower workers or global_batch, or give it more"
     )
 
 
