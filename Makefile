@@ -1,19 +1,38 @@
-# Two commands do everything on a fresh machine with Python >= 3.10 and a C compiler:
+# Two commands do everything on a fresh machine with Python 3.10 to 3.14 (and, for PESQ, a C compiler):
 #   make demo    the whole way, end to end, on speech made on the spot
 #   make test    lint aside, everything that is checked
 PYTHON ?= python3
 BIN := .venv/bin
+UV := $(BIN)/uv pip compile --quiet --no-annotate --generate-hashes --custom-compile-command 'make lock'
+# What touches torch, without servers and ranks: some minutes.
+TORCH_TESTS := tests/audio tests/models tests/denoise tests/export tests/train/gan tests/train/losses tests/stream/test_augment.py
 
-.PHONY: venv peers demo test lint bench speedrun
+.PHONY: venv lock lowest plain peers demo test lint bench speedrun
 
 venv: .venv/.made
 
-# Made once; again when the dependencies change.
-.venv/.made: setup.cfg pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("timbre needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+# Exactly the versions of the lock. Made once; again when they change.
+.venv/.made: install/lock.txt setup.cfg pyproject.toml
+	$(PYTHON) install/venv.py .venv install/lock.txt
 	touch $@
+
+# The newest versions that setup.cfg allows, for all Pythons, and the lowest, for 3.10 and 3.11.
+lock: venv
+	echo "$$(grep -o '^uv==[^ ]*' install/uv.txt)" | $(UV) --universal - -o install/uv.txt
+	$(UV) --universal --python-version 3.10 --extra dev --upgrade setup.cfg -o install/lock.txt
+	$(UV) --python-version 3.10 --resolution lowest-direct --extra dev --upgrade setup.cfg -o install/lowest.txt
+
+# The lowest versions that setup.cfg allows still work. The highest are those of the lock.
+lowest: .venv-lowest/.made
+	.venv-lowest/bin/python -m pytest --numprocesses 2 $(TORCH_TESTS)
+
+.venv-lowest/.made: install/lowest.txt setup.cfg
+	$(PYTHON) install/venv.py .venv-lowest install/lowest.txt
+	touch $@
+
+# What a plain `pip install .` resolves to today, in an environment of its own.
+plain:
+	$(PYTHON) install/plain.py .venv-plain
 
 # Other loaders, to compare with; apart from ours, as one of them pins what others pin differently.
 peers: .venv-peers/.made
@@ -34,7 +53,7 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/vulture timbre shard_tools benchmarks tests
+	$(BIN)/vulture timbre shard_tools benchmarks install tests
 
 bench: venv
 	$(BIN)/python -m benchmarks.denoise

@@ -18,7 +18,7 @@ COMPILED = {"pesq": "PESQ is not measured", "webrtcvad": "nothing of timbre need
 # What pip, uv and the system call a network that is not there.
 OFFLINE = re.compile(
     r"NewConnectionError|NameResolution|ConnectTimeout|ProxyError|Failed to fetch|"
-    r"error sending request|dns error|Network is unreachable|client error \(Connect\)"
+    r"error sending request|dns error|from versions: none|Network is unreachable|client error \(Connect\)"
 )
 HERE = Path(__file__).parent
 
@@ -44,7 +44,9 @@ def main(folder: Path, lock: Path) -> None:
     for name, text in compiled.items():
         wheels.write_text(text)
         try:
-            run([*install, "--no-build-isolation", "--require-hashes", "--requirement", str(wheels)])
+            run(
+                [*install, "--no-build-isolation", "--require-hashes", "--requirement", str(wheels)]
+            )
         except InstallError:
             print(
                 f"left out: {name}, as it could not be compiled: {COMPILED[name]}. With a C compiler and "

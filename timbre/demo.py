@@ -1,20 +1,24 @@
 """The whole way on speech made on the spot: shards, training, restoring, figures."""
 
 import argparse
-import subprocess
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from timbre import audio
+from timbre import audio, storage
 from timbre.audio import SAMPLE_RATE
 from timbre.audio.synthetic.corpus import write_corpus
 from timbre.audio.synthetic.noise import NoiseKind, noise
 from timbre.audio.synthetic.voice import speaker, voice
-from timbre.command import restartable_command, say
+from timbre.cli import COMMANDS
+from timbre.command import restartable_command, say, start
 from timbre.errors import WorkError
 
 SEED = 0
@@ -59,46 +63,110 @@ save_every: 100
 """
 
 
+class Step(NamedTuple):
+    """A command of the demo: what it is for, its words, and its seconds on two idle cores."""
+
+    purpose: str
+    words: str
+    seconds: int
+
+
+STEPS = (
+    Step("Mix, denoise, align, write shards", "prep prep.yaml", 20),
+    Step("Check them", "verify shards/manifest.json", 3),
+    Step(
+        "Train for a minute; the adversarial phase begins at step 80",
+        "train train.yaml steps=120 adversarial.start_step=80 validate_every=60 save_every=60",
+        45,
+    ),
+    Step(
+        "Restore noisy speech of voices that were in no shard",
+        "restore unheard/noisy unheard/restored --checkpoint run/best.safetensors",
+        3,
+    ),
+    Step(
+        "Restore it with the generator that comes with timbre, trained on real speech",
+        "restore unheard/noisy unheard/shipped",
+        3,
+    ),
+    Step(
+        "Measure both",
+        "evaluate trained=run/best.safetensors shipped=offline --data unheard --out report",
+        30,
+    ),
+)
+CORPUS_SECONDS = 6
+# The commands that are finished, one a line: a demo that was cut goes on after them.
+FINISHED = "finished.txt"
+
+
 def demo(folder: Path) -> None:
     """Run the commands of the README one after the other in ``folder``.
+
+    Run again, it goes on where it stopped.
 
     Raises:
         WorkError: one of them failed.
         OSError: the folder cannot be written.
     """
     begun = time.monotonic()
-    say(f"Everything happens in {folder}/. First a corpus: voices, noises and rooms.")
-    write_corpus(folder / "corpus", SEED, SPEAKERS, CLIPS, SECONDS)
-    write_unheard(folder / "unheard")
-    (folder / "prep.yaml").write_text(PREP)
-    (folder / "train.yaml").write_text(TRAIN)
-    for meaning, words in [
-        ("Mix, denoise, align, write shards", "prep prep.yaml"),
-        ("Check them", "verify shards/manifest.json"),
-        ("Train for a few minutes", "train train.yaml"),
-        (
-            "Restore noisy speech of voices that were in no shard",
-            "restore unheard/noisy unheard/restored --checkpoint run/best.safetensors",
-        ),
-        (
-            "Restore it with the generator that comes with timbre, trained on real speech",
-            "restore unheard/noisy unheard/shipped",
-        ),
-        (
-            "Measure both",
-            "evaluate trained=run/best.safetensors shipped=offline --data unheard --out report",
-        ),
-    ]:
-        say(f"\n{meaning}:\n$ timbre {words}")
-        if subprocess.run([sys.executable, "-m", "timbre", *words.split()], cwd=folder).returncode:
-            raise WorkError(f"demo: timbre {words} failed in {folder}")
+    seconds = CORPUS_SECONDS + sum(step.seconds for step in STEPS)
     say(
-        f"\nDone in {time.monotonic() - begun:.0f} s. A few minutes of training show the way, "
+        f"Everything happens in {folder}/, in about {seconds} s on two idle cores. "
+        "Cut it and run it again, and it goes on."
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with _working_in(folder):
+        _run_once(
+            "corpus", f"Make up voices, noises and rooms (about {CORPUS_SECONDS} s)", _write_sources
+        )
+        for step in STEPS:
+            title = f"{step.purpose} (about {step.seconds} s):\n$ timbre {step.words}"
+            _run_once(step.words, title, partial(_run_command, step.words))
+    say(
+        f"\nDone in {time.monotonic() - begun:.0f} s. A minute of training shows the way, "
         "not the quality,\nand the voices here are made up.\n"
         f"Listen:  {folder}/unheard/noisy, restored, shipped, clean\n"
         f"Report:  {folder}/report/report.html\n"
         f"Curves:  tensorboard --logdir {folder}/run/tensorboard"
     )
+
+
+def _run_once(name: str, title: str, run: Callable[[], None]) -> None:
+    """Say what comes and do it, unless an earlier demo in this folder has finished it."""
+    finished = Path(FINISHED)
+    names = finished.read_text().splitlines() if finished.exists() else []
+    if name in names:
+        say(f"\nFinished before: {name}")
+        return
+    say(f"\n{title}")
+    run()
+    storage.publish(FINISHED, "".join(f"{line}\n" for line in [*names, name]).encode())
+
+
+def _run_command(words: str) -> None:
+    """Run a command in this process: torch is loaded once for all of them."""
+    name, *rest = words.split()
+    if start(COMMANDS[name].module, rest):
+        raise WorkError(f"demo: timbre {words} failed in {Path.cwd()}")
+
+
+def _write_sources() -> None:
+    write_corpus(Path("corpus"), SEED, SPEAKERS, CLIPS, SECONDS)
+    write_unheard(Path("unheard"))
+    Path("prep.yaml").write_text(PREP)
+    Path("train.yaml").write_text(TRAIN)
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    """Make ``folder`` the working directory meanwhile."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def write_unheard(folder: Path) -> None:

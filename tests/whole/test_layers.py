@@ -28,7 +28,8 @@ ROWS = [
     {"timbre.shards", "timbre.denoise", "timbre.models"},
     {"timbre.stream", "timbre.restore", "timbre.export"},
     {"timbre.train", "timbre.evaluate", "timbre.peek"},
-    {"timbre.cli", "timbre.demo", "timbre"},
+    {"timbre.cli", "timbre"},
+    {"timbre.demo"},
     {"timbre.__main__"},
 ]
 # The same for the tools; each may use the rows of timbre up to the nouns, but no models.
