@@ -69,11 +69,11 @@ def test_a_process_that_dies_is_told_and_what_was_done_is_kept(
 ) -> None:
     data = evaluate.cases.open_data(manifest, "val")
     setup = jobs.Setup((System("df3"),), False, ("si_sdr",))
-    wanted = [data.cases[0], Bomb("the bomb")]
+    some = [data.cases[0], Bomb("the bomb")]
     store = jobs.Store(str(tmp_path), "one")
-    jobs.measure_all(setup, wanted[:1], frozenset(), 1, store)
-    with pytest.raises(WorkError, match=r"^the bomb: a worker process died"):
-        jobs.measure_all(setup, [*wanted, Bomb("another")], frozenset(), 2, store)
+    jobs.measure_all(setup, some[:1], frozenset(), 1, store)
+    with pytest.raises(WorkError, match=r"^(the bomb|another): a worker process died"):
+        jobs.measure_all(setup, [*some, Bomb("another")], frozenset(), 2, store)
     assert list(jobs.Store(str(tmp_path), "one").rows) == [data.cases[0].key]
 
 
