@@ -176,7 +176,7 @@ def test_a_lost_host_ends_all_and_is_told_once(story: Story) -> None:
     assert 0 not in story.lost
     told = story.three.told()
     assert told.count("timbre: error:") == 1, told
-    assert "another rank has gone, or has not answered for 60 s" in told
+    assert "lost another rank: no answer for 60 s" in told
 
 
 def test_two_hosts_go_on_as_if_nothing_had_happened(
