@@ -53,7 +53,8 @@ def check_shard(check: ShardCheck) -> Checked:
         pair, wrong = _read_meta(data, entry, shard.path, ours)
         pairs.append(pair)
         faults += wrong
-        faults += _audio_faults(data, entry, shard.path, ours)
+        samples = pair.meta.samples if pair and pair.meta else entry.samples
+        faults += _audio_faults(data, entry, samples, shard.path, ours)
     samples = sum(entry.samples for entry in derived.pairs)
     faults += _count_faults(shard, len(derived.pairs), samples)
     offsets = list(check_offsets(check, data, derived.pairs, pairs))
@@ -185,18 +186,20 @@ def _meta_faults(meta: PairMeta, entry: PairEntry, path: str) -> Iterator[Fault]
         yield Fault("meta", message, path, entry.key)
 
 
-def _audio_faults(data: bytes, entry: PairEntry, path: str, ours: bool) -> Iterator[Fault]:
+def _audio_faults(
+    data: bytes, entry: PairEntry, samples: int, path: str, ours: bool
+) -> Iterator[Fault]:
     """Yield what is wrong with a pair's audio; in other programs' tars one side may be longer."""
     for name in entry.members:
         if not name.endswith(AUDIO_ENDINGS):
             continue
         try:
-            samples = shards.count_samples(member_bytes(data, entry, name), name)
+            count = shards.count_samples(member_bytes(data, entry, name), name)
         except ShardError as error:
             yield Fault("audio", str(error), path, entry.key)
             continue
-        if samples < entry.samples or (ours and samples > entry.samples):
-            message = f"{name}: {samples} samples, but its meta says {entry.samples}"
+        if count < samples or (ours and count > samples):
+            message = f"{name}: {count} samples, but its meta says {samples}"
             yield Fault("audio", message, path, entry.key)
 
 

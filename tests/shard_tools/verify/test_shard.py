@@ -21,7 +21,7 @@ from tests.help.made_shards import (
     rewrite_shard,
     stored_pairs,
 )
-from tests.shard_tools.verify.damage import OTHER, OTHER_KEY, TRAIN, kinds, pair_entry, tar_url
+from tests.shard_tools.verify.damage import OTHER, OTHER_KEY, TRAIN, pair_entry, tar_url
 from timbre import shards
 from timbre.audio import SAMPLE_RATE, encode_int16
 from timbre.storage import files as storage
@@ -85,11 +85,11 @@ def test_an_index_that_does_not_describe_its_tar_is_a_fault(
 
 
 def test_a_key_twice_in_a_row_does_not_hide_a_pair(manifest_url: str) -> None:
-    """Such a tar's derived index has one pair for the two, so that it agrees with a stored one."""
     pair = make_pair("train-000000-0000", 12000, 0)
     other = FinishedPair(pair.meta, pair.degraded, pair.clean)
-    publish_tar(manifest_url, TRAIN, build_tar([pair, other], "flac"))
-    assert kinds(check_manifest(manifest_url)) == {"tar"}
+    storage.publish(tar_url(manifest_url), build_tar([pair, other], "flac"))
+    faults = [fault.message for fault in check_manifest(manifest_url).faults]
+    assert any("stands twice" in message for message in faults)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,6 @@ def test_a_key_twice_in_a_row_does_not_hide_a_pair(manifest_url: str) -> None:
         ({"schema": 9}, "schema 9"),
         ({"key": "another"}, "its meta is that of another"),
         ({"samples": 11000}, "samples, but its meta says 11000"),
-        ({"alignment_offset": 12000}, "alignment_offset 12000 of 12000 samples"),
     ],
 )
 def test_a_wrong_meta_is_a_fault(manifest_url: str, says: dict[str, object], told: str) -> None:
