@@ -92,7 +92,8 @@ def find_files(
 
     Args:
         url: the folder.
-        passed_over: of a mounted folder, see :func:`timbre.storage.listing.local_files`.
+        passed_over: of a mounted folder, see :func:`timbre.storage.listing.local_files`. With it,
+            companions of macOS are listed like files.
     """
     file_system, root = resolve(url)
 
@@ -107,7 +108,8 @@ def find_files(
         entries = ask(lambda store: store.find(root, detail=True))
         files = listing.other_files(root, entries)
     named = (file for file in files if file.path and not file.path.endswith("/"))
-    files = (file for file in named if not listing.is_companion(file.path))
+    keeps = passed_over is not None  # who asks what was passed over names companions, too
+    files = (file for file in named if keeps or not listing.is_companion(file.path))
     return sorted(files, key=attrgetter("path"))
 
 
