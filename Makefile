@@ -12,27 +12,27 @@ TORCH_TESTS := tests/audio tests/models tests/denoise tests/export tests/train/g
 venv: .venv/.made
 
 # Exactly the versions of the lock. Made once; again when they change.
-.venv/.made: install/lock.txt setup.cfg pyproject.toml
-	$(PYTHON) install/venv.py .venv install/lock.txt
+.venv/.made: lock.txt setup.cfg pyproject.toml
+	$(PYTHON) .ci/venv.py .venv lock.txt
 	touch $@
 
 # The newest versions that setup.cfg allows, for all Pythons, and the lowest, for 3.10 and 3.11.
 lock: venv
-	echo "$$(grep -o '^uv==[^ ]*' install/uv.txt)" | $(UV) --universal - -o install/uv.txt
-	$(UV) --universal --python-version 3.10 --extra dev --upgrade setup.cfg -o install/lock.txt
-	$(UV) --python-version 3.10 --resolution lowest-direct --extra dev --upgrade setup.cfg -o install/lowest.txt
+	echo "$$(grep -o '^uv==[^ ]*' .ci/uv.txt)" | $(UV) --universal - -o .ci/uv.txt
+	$(UV) --universal --python-version 3.10 --extra dev --upgrade setup.cfg -o lock.txt
+	$(UV) --python-version 3.10 --resolution lowest-direct --extra dev --upgrade setup.cfg -o lowest.txt
 
 # The lowest versions that setup.cfg allows still work. The highest are those of the lock.
 lowest: .venv-lowest/.made
 	.venv-lowest/bin/python -m pytest --numprocesses 2 $(TORCH_TESTS)
 
-.venv-lowest/.made: install/lowest.txt setup.cfg
-	$(PYTHON) install/venv.py .venv-lowest install/lowest.txt
+.venv-lowest/.made: lowest.txt setup.cfg
+	$(PYTHON) .ci/venv.py .venv-lowest lowest.txt
 	touch $@
 
 # What a plain `pip install .` resolves to today, in an environment of its own.
 plain:
-	$(PYTHON) install/plain.py .venv-plain
+	$(PYTHON) .ci/plain.py .venv-plain
 
 # Other loaders, to compare with; apart from ours, as one of them pins what others pin differently.
 peers: .venv-peers/.made

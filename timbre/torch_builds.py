@@ -20,7 +20,7 @@ class Span(NamedTuple):
     highest: str
 
 
-# Measured by install/builds.py; a test holds docs/install.md to it.
+# Measured by .ci/builds.py; a test holds docs/install.md to it.
 SPANS = (Span("2.11.0", "2.11.0", "2.14.1"), Span("2.11.1", "2.13.0", "2.15.0"))
 
 

@@ -49,7 +49,7 @@ def test_checkpoints_the_report_page_and_all_configs_are_inside(wheel: ZipFile) 
         assert str(path.relative_to(ROOT)) in names
     for path in (ROOT / "configs").glob("*.yaml"):
         assert any(name.endswith(f"share/timbre/configs/{path.name}") for name in names)
-    assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "install/"))]
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/", ".ci/"))]
 
 
 def test_it_restores_a_file_from_an_empty_folder(wheel: ZipFile, tmp_path: Path) -> None:

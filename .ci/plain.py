@@ -1,4 +1,4 @@
-"""Prove what a plain ``pip install .`` resolves to today: python install/plain.py FOLDER
+"""Prove what a plain ``pip install .`` resolves to today: python .ci/plain.py FOLDER
 
 A new environment, only the ranges of setup.cfg: every dependency is imported, then `timbre demo` goes
 the whole way in an empty folder. What breaks is named with its version.

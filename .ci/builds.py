@@ -1,4 +1,4 @@
-"""Print which torchaudio loads beside which torch: python -m install.builds FOLDER
+"""Print which torchaudio loads beside which torch: python .ci/builds.py FOLDER
 
 Every pair is installed from PyPI into FOLDER and does what timbre needs of it; 10 GB and some minutes.
 The result stands in timbre/torch_builds.py and docs/install.md.

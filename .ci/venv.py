@@ -1,4 +1,4 @@
-"""Make a virtual environment with exactly the versions of a lock: python install/venv.py FOLDER LOCK
+"""Make a virtual environment with exactly the versions of a lock: python .ci/venv.py FOLDER LOCK
 
 Needs nothing but Python. uv installs, which pip brings in; where uv cannot be had, pip does it all.
 What needs a C compiler is left out where there is none, and named.
