@@ -1,7 +1,6 @@
 """The page: what it holds, and how it behaves in a real browser."""
 
 import base64
-import io
 import json
 import math
 import re
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.help.chromium import Browser, chromium, needs_chromium
 from timbre import audio
@@ -22,15 +20,7 @@ from timbre.evaluate import summary
 from timbre.evaluate.cases import Labels
 from timbre.evaluate.intervals import Estimate
 from timbre.evaluate.measure import MAIN, Row
-from timbre.evaluate.report.example import (
-    LEVELS,
-    SHOWN_SECONDS,
-    Example,
-    loudest_stretch,
-    palette,
-    picture,
-    png,
-)
+from timbre.evaluate.report.example import SHOWN_SECONDS, Example, loudest_stretch
 from timbre.evaluate.report.page import Content, to_html
 from timbre.evaluate.report.page_tables import MOST_ROWS
 from timbre.evaluate.report.plots import by_class
@@ -137,21 +127,6 @@ def test_its_sound_is_the_waveform_to_the_bit_of_flac(source: str) -> None:
         heard, rate = audio.decode_bytes(base64.b64decode(data), "sound")
         assert rate == SAMPLE_RATE
         np.testing.assert_allclose(heard[0], np.clip(wave, -1, 1), atol=1 / 32768)
-
-
-def test_a_png_holds_the_levels_it_was_made_of() -> None:
-    levels = np.random.default_rng(0).integers(0, LEVELS, (5, 7)).astype(np.uint8)
-    shown = np.asarray(Image.open(io.BytesIO(png(levels))).convert("RGB"))
-    np.testing.assert_array_equal(shown, palette()[levels])
-
-
-def test_a_tone_is_a_bright_line_at_its_height() -> None:
-    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
-    levels = picture(np.sin(2 * np.pi * 6000 * time).astype(np.float32), 100.0)
-    brightest = levels[:, 10:-10].argmax(axis=0)
-    # 256 rows from 24 kHz down to 0: 6 kHz lies at three quarters.
-    assert np.abs(brightest - 192).max() <= 1
-    assert levels[:128, 10:-10].max() < levels[:, 10:-10].max() / 2
 
 
 def test_long_pairs_are_cut_to_the_loudest_seconds_on_all_sides() -> None:
