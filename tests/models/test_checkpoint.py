@@ -68,7 +68,9 @@ WRONG = {
     "nested": (nested, "'head.weight' is a dict; expected a tensor"),
     "numbers": (changed("head.bias", lambda t: t.tolist()), "'head.bias' is a list"),
     "nested tensor": (
-        changed("head.bias", lambda t: torch.nested.as_nested_tensor([t[:2], t[:3]])), "not dense"
+        # From torch 2.15 on no such tensor is read without running code.
+        changed("head.bias", lambda t: torch.nested.as_nested_tensor([t[:2], t[:3]])),
+        "not dense|could run code",
     ),
     "number for a name": (lambda tensors: tensors.update({7: torch.ones(1)}), "another architecture|'7'"),
     "other shape": (changed("head.bias", lambda t: t[:5]), "another architecture"),
