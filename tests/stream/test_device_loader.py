@@ -77,7 +77,7 @@ def test_its_processes_end_when_nobody_holds_it(url: str) -> None:
 def test_a_program_that_holds_it_to_its_end_ends(url: str) -> None:
     """Its processes leave SIGTERM to the parent, which is how the parent would end them."""
     program = (
-        "from tests.test_device_loader import *\n"
+        "from tests.stream.test_device_loader import *\n"
         f"loader = DeviceLoader(stream({url!r}, workers=2), cpu())\n"
         "batches = iter(loader)\n"
         "print(len(next(batches).keys))\n"

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,18 @@ from timbre.models import checkpoint
 from timbre.train.interruption import SIGNALS, Interruption, WaitInterruptedError, is_stopped
 from timbre.train.loop import end_step, leave, train_step
 from timbre.train.run import Run, open_run
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """As in a program started from a terminal; one in the background ignores some signals."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", SIGNALS)

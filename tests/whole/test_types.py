@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-# Two forms of one thing: a place, a device, bytes, the result of a try, one bandwidth or one each.
+# Two forms of one thing: a place, a device, bytes, the result of a try, one bandwidth or one each,
+# what is measured, a flag on the host or on the device, a denoiser that is loaded or is to be.
 ONE_THING = [
     {"str", "Path"},
     {"str", "torch.device"},
@@ -15,6 +16,10 @@ ONE_THING = [
     {"R", "Failure"},
     {"int", "slice"},
     {"float", "Tensor"},
+    {"bool", "Tensor"},
+    {"bool", "DeepFilterNet3"},
+    {"Case", "Probe"},
+    {"Sequence[Case]", "Sequence[Probe]"},
 ]
 
 

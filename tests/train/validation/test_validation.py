@@ -265,7 +265,7 @@ def test_a_missing_or_foreign_index_is_told_at_the_start(tmp_path: Path) -> None
     index = tmp_path / "shards/val/shard-000001.index"
     data = index.read_bytes()
     index.unlink()
-    with pytest.raises(ShardError, match=r"shard-000001\.index"):
+    with pytest.raises(FileNotFoundError, match=r"shard-000001\.index"):
         start(tmp_path, url)
     index.write_bytes(data)
     manifest = shards.load_manifest(url)
