@@ -60,6 +60,13 @@ def test_a_signal_that_was_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_schedulers_signal_is_heard_where_a_batch_script_ignores_it() -> None:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert interruption.asked
+
+
 def test_after_a_signal_control_c_ends_the_process_at_once() -> None:
     with Interruption():
         assert signal.getsignal(signal.SIGINT) != signal.SIG_DFL

@@ -11,6 +11,9 @@ from torch.distributed import is_torchelastic_launched
 
 # A scheduler's warnings, a terminal's Ctrl-C, and its end.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+# A terminal's, which a program in the background ignores (``nohup``, ``&``). A scheduler's are never
+# ignored on purpose: a batch script that does so for itself leaves that to its ranks.
+TERMINAL = (signal.SIGINT, signal.SIGHUP)
 
 
 class WaitInterruptedError(BaseException):
@@ -20,8 +23,8 @@ class WaitInterruptedError(BaseException):
 class Interruption:
     """Whether a signal asks the run to end.
 
-    ``with`` it, signals are caught, but for those that were ignored (``nohup``); after it they do
-    what they did before. A signal sets ``asked``, and nothing more: steps, saving and validation are
+    ``with`` it, signals are caught, but for a terminal's that were ignored; after it they do what
+    they did before. A signal sets ``asked``, and nothing more: steps, saving and validation are
     not torn. Only a wait that :meth:`breaking` marks is broken off. After the first signal, Ctrl-C
     ends the process at once.
     """
@@ -33,7 +36,8 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         """Catch signals."""
-        caught = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+        ignored = {number for number in TERMINAL if signal.getsignal(number) == signal.SIG_IGN}
+        caught = [number for number in SIGNALS if number not in ignored]
         self._former = {number: signal.signal(number, self._hear) for number in caught}
         return self
 
