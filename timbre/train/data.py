@@ -76,7 +76,7 @@ class TrainingData:
         )
         _refuse_different(self.stream)
         self.loader = DeviceLoader(self.stream, accelerator)
-        self._failure: ShardError | StoreError | None = None
+        self._failure: ShardError | StoreError | LostWorkerError | None = None
         self.ended: WaitInterruptedError | WorkError | None = None
         self._waited_before, self._steps = 0.0, 0
         self.waited_seconds = 0.0
@@ -85,8 +85,7 @@ class TrainingData:
         """Yield batches on this rank's device, until ``ended`` says why there are no more.
 
         One of several ranks that cannot go on yields silence instead, so that the others are not
-        left waiting in a step, until all of them hear of it: of unreadable data in :meth:`settle`, of
-        ``ended`` where they ask each other whether to stop.
+        left waiting in a step, until all of them hear of it in :meth:`settle`, before anything is saved.
 
         Raises:
             ShardError, StoreError: the only rank cannot read its data.
@@ -97,7 +96,7 @@ class TrainingData:
             while (batch := self._next(batches, interruption)) is not None:
                 self._steps += 1
                 yield batch
-        except (ShardError, StoreError) as error:
+        except (ShardError, StoreError, LostWorkerError) as error:
             if alone:
                 raise
             self._failure = error
@@ -113,6 +112,10 @@ class TrainingData:
 
     def _next(self, batches: Iterator[PairBatch], interruption: Interruption) -> PairBatch | None:
         """Return the next batch; None if a signal or a lost process has ended the wait for it."""
+        if self._accelerator.num_processes > 1:
+            # The others would go on, and this rank's silence would be trained on and saved. So a
+            # signal waits for the batch, and a lost process ends all ranks before the next save.
+            return next(batches)
         stream = self.stream
         before = stream.epoch, stream.sample_in_epoch
         try:
