@@ -53,7 +53,7 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/vulture timbre shard_tools benchmarks install tests
+	$(BIN)/vulture timbre shard_tools benchmarks .ci tests
 
 bench: venv
 	$(BIN)/python -m benchmarks.denoise

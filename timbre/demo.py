@@ -175,9 +175,9 @@ def write_unheard(folder: Path) -> None:
     for number, (kind, snr_db) in enumerate(UNHEARD):
         rng = np.random.default_rng([UNHEARD_SEED, number])
         clean = voice(SECONDS, rng, who=speaker(rng))
-        heard = noise(kind, SECONDS, rng)
-        factor = audio.gain(audio.level_db(clean) - audio.level_db(heard) - snr_db)
-        noisy = clean + np.float32(factor) * heard
+        unwanted = noise(kind, SECONDS, rng)
+        factor = audio.gain(audio.level_db(clean) - audio.level_db(unwanted) - snr_db)
+        noisy = clean + np.float32(factor) * unwanted
         for side, wave in [("noisy", noisy), ("clean", clean)]:
             audio.write(folder / side / f"{kind}_{snr_db:.0f}db.wav", wave, SAMPLE_RATE)
 

@@ -67,7 +67,7 @@ def run_tasks(
     *,
     gpu: bool = False,
     environment: Mapping[str, str] | None = None,
-    told: Callable[[T, Any], None] | None = None,
+    progress: Callable[[T, Any], None] | None = None,
 ) -> Iterator[tuple[T, R]]:
     """Yield every task with ``work(task)``, as they are done, by ``workers`` processes.
 
@@ -78,8 +78,8 @@ def run_tasks(
         workers: 0 does the work in this process.
         gpu: worker n uses CUDA's device n, counted around.
         environment: variables that workers start with, unless the user has set them.
-        told: is called with a task and what it tells; ``work(task, tell)`` then has a second
-            argument, a function, to tell it with.
+        progress: called with a task and what it reports; ``work(task, report)`` then takes a
+            function to report with as its second argument.
 
     Raises:
         WorkerDiedError: a worker died (out of memory, say).
@@ -91,11 +91,11 @@ def run_tasks(
         while waiting:
             task = tasks[waiting.popleft()]
             with one_thread():
-                result = work(task, partial(told, task)) if told else work(task)
+                result = work(task, partial(progress, task)) if progress else work(task)
             yield task, result
         return
     count = min(workers, len(tasks))
-    with _processes(work, count, gpu, environment or {}, told is not None) as pool:
+    with _processes(work, count, gpu, environment or {}, progress is not None) as pool:
         begun: dict[Connection, T] = {}
         for line in pool:
             begun[line] = tasks[waiting.popleft()]
@@ -104,8 +104,8 @@ def run_tasks(
             for line in _answered(begun):
                 answer = _receive(pool, line, begun[line])
                 if isinstance(answer, Message):
-                    assert told is not None
-                    told(begun[line], answer.content)
+                    assert progress is not None
+                    progress(begun[line], answer.content)
                     continue
                 result = result_of(answer)
                 task = begun.pop(line)
@@ -141,8 +141,8 @@ def _processes(
         with inherited(environment), _interrupts_held():
             for number in range(count):
                 ours, theirs = context.Pipe()
-                told = theirs, work, number if gpu else None, telling
-                process = context.Process(target=_serve, args=told, daemon=True)
+                arguments = theirs, work, number if gpu else None, telling
+                process = context.Process(target=_serve, args=arguments, daemon=True)
                 process.start()
                 theirs.close()  # so that the line breaks when the worker dies
                 pool[ours] = process
@@ -167,13 +167,13 @@ def _serve(line: Connection, work: Work[Any], device: int | None, telling: bool)
     if device is not None and torch.cuda.is_available():  # a choice takes some of its memory
         torch.cuda.set_device(device % torch.cuda.device_count())
     if telling:
-        work = partial(_told_by, line, work)
+        work = partial(_reporting_by, line, work)
     with suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
             line.send(attempt(work, line.recv()))
 
 
-def _told_by(line: Connection, work: Work[R], task: object) -> R:
+def _reporting_by(line: Connection, work: Work[R], task: object) -> R:
     return work(task, lambda content: line.send(Message(content)))
 
 

@@ -116,9 +116,9 @@ def _snr_scatter(metas: Metas) -> Canvas | None:
     for split, colour in _coloured(metas):
         part = metas[split]
         rows = part[:: -(-len(part) // MAX_POINTS)]
-        asked = [meta.snr_db for meta in rows]
+        snrs_db = [meta.snr_db for meta in rows]
         reached = [meta.snr_reached_db for meta in rows]
-        _points(panel, asked, reached, colour, split)
+        _points(panel, snrs_db, reached, colour, split)
         known = [meta for meta in rows if "snr_db" in meta.quality]
         _points(
             measured,

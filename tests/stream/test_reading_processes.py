@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from tests.help.made_shards import make_shards
 from timbre.errors import LostWorkerError
 from timbre.shards import DataSource, open_corpus
-from timbre.stream import PairBatch, PairStream, ReadingConfig, StreamConfig, Waiting
+from timbre.stream import Counters, PairBatch, PairStream, ReadingConfig, StreamConfig, Waiting
 
 DEADLINE = 2.0
 
@@ -113,10 +115,7 @@ def test_one_that_is_killed_ends_the_stream_with_its_likely_cause(
     assert gone(killed)
 
 
-def test_asking_whether_memory_can_be_shared_fixes_no_start_method(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
+def test_asking_whether_memory_can_be_shared_fixes_no_start_method() -> None:
     code = (
         "import torch.multiprocessing as m\n"
         "from timbre.stream.shared_batches import RowPool\n"
@@ -124,10 +123,9 @@ def test_asking_whether_memory_can_be_shared_fixes_no_start_method(tmp_path: Pat
         "m.set_start_method('spawn')\n"
         "assert not RowPool.is_possible()\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_counters_add_up() -> None:
-    from timbre.stream import Counters
-
     assert Counters(5, 1) + Counters(2, 3) - Counters(1) == Counters(6, 4)

@@ -4,6 +4,7 @@
 # pytest: hooks, marks, and fixtures that every test of a file has.
 pytestmark
 pytest_collection_modifyitems
+_handlers
 _no_worker_is_left
 _on_the_cpu
 _one_thread

@@ -39,7 +39,7 @@ class Network(nn.Module):
         self.df_dec = FilterDecoder()
         high = band_membership()[FILTERED_BINS:].T.contiguous()
         self.register_buffer("high_band_membership", high, persistent=False)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, spectrum: Tensor, levels: Tensor, low: Tensor) -> Tensor:
         """Return the enhanced spectrum ``(batch, frames, 481)``, complex.

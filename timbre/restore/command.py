@@ -183,19 +183,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=0,
         help="processes that take a folder's files in turn; 0: one a CPU core, or one a GPU",
     )
-    parser.add_argument(
-        "--denoiser-weights",
-        metavar="FILE",
-        help="DeepFilterNet3's weights: a .safetensors file or the official checkpoint or archive; "
-        "usually those of the installed package",
-    )
-    parser.add_argument(
-        "--max-lift-db",
-        type=float,
-        metavar="DB",
-        help="how far the output may rise above DeepFilterNet3's around a frequency, in place of the "
-        "checkpoint's own limit: 6 leaves little noise, 12 more of the voice",
-    )
+    live.add_network_options(parser)
     parser.add_argument(
         "--stream",
         action="store_true",

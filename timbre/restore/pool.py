@@ -81,7 +81,7 @@ def in_processes(
     """
     work = partial(_restore, settings, output)
     gpu = settings.device == "cuda"
-    for _, outcome in run_tasks(work, tasks, workers, gpu=gpu, told=progress):
+    for _, outcome in run_tasks(work, tasks, workers, gpu=gpu, progress=progress):
         yield outcome
 
 

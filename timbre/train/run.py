@@ -108,8 +108,8 @@ class Run:
 
     def warnings(self) -> list[str]:
         """Return lines for the user: where the run starts from, and what is not as it could be."""
-        asked = ignored_answers(self.accelerator)
-        return [line for line in (*self._warnings, self.validation.warning, *asked) if line]
+        launcher = ignored_answers(self.accelerator)
+        return [line for line in (*self._warnings, self.validation.warning, *launcher) if line]
 
     def step_parts(self) -> StepParts:
         """Return what a step works with."""

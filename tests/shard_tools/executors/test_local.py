@@ -236,7 +236,7 @@ def test_the_task_at_which_a_worker_died_is_known() -> None:
 def test_what_a_task_tells_comes_before_its_result(workers: int) -> None:
     heard: dict[int, list[int]] = {number: [] for number in range(5)}
     for number, result in run_tasks(
-        count_aloud, range(5), workers, told=lambda number, said: heard[number].append(said)
+        count_aloud, range(5), workers, progress=lambda number, said: heard[number].append(said)
     ):
         assert result == number and heard[number] == list(range(number))
 

@@ -260,12 +260,12 @@ def _filter(sources: Floats, responses: NDArray[np.complex128]) -> Floats:
         :, ::CONTROL_HOP
     ][:, :frames]
     spectra = np.fft.rfft(pieces * window, N_FFT)
-    heard = np.fft.irfft((spectra * responses).sum(axis=0), N_FFT)
+    waves = np.fft.irfft((spectra * responses).sum(axis=0), N_FFT)
     total = np.zeros((frames + N_FFT // CONTROL_HOP + 1) * CONTROL_HOP)
     # Frames that lie N_FFT apart do not overlap, so each stride of them is added at once.
     stride = -(-N_FFT // CONTROL_HOP)
     for first in range(stride):
-        block = heard[first::stride]
+        block = waves[first::stride]
         block = np.pad(block, ((0, 0), (0, stride * CONTROL_HOP - N_FFT))).reshape(-1)
         total[first * CONTROL_HOP :][: len(block)] += block[: len(total) - first * CONTROL_HOP]
     return total[CONTROL_HOP:]

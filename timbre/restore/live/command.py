@@ -119,6 +119,22 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--no-denoise", action="store_true", help="the input has been through DeepFilterNet3"
     )
+    add_network_options(parser)
+    parser.add_argument("--rate", type=at_least(1), help=f"of raw PCM, in Hz ({SAMPLE_RATE})")
+    parser.add_argument("--channels", type=at_least(1), help="of raw PCM, each restored alone (1)")
+    parser.add_argument(
+        "--encoding", choices=raw_pcm.ENCODINGS, help=f"of raw PCM ({USUAL_ENCODING})"
+    )
+    options = parser.parse_args(argv)
+    if (options.input == STANDARD) != (options.output == STANDARD):
+        raise ConfigError("--stream takes - - (raw PCM in, raw PCM out) or two files")
+    if options.input != STANDARD:
+        _check_file(options)
+    return options
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says more of the networks than which checkpoint: the same for files and live."""
     parser.add_argument(
         "--denoiser-weights",
         metavar="FILE",
@@ -132,17 +148,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help="how far the output may rise above DeepFilterNet3's around a frequency, in place of the "
         "checkpoint's own limit: 6 leaves little noise, 12 more of the voice",
     )
-    parser.add_argument("--rate", type=at_least(1), help=f"of raw PCM, in Hz ({SAMPLE_RATE})")
-    parser.add_argument("--channels", type=at_least(1), help="of raw PCM, each restored alone (1)")
-    parser.add_argument(
-        "--encoding", choices=raw_pcm.ENCODINGS, help=f"of raw PCM ({USUAL_ENCODING})"
-    )
-    options = parser.parse_args(argv)
-    if (options.input == STANDARD) != (options.output == STANDARD):
-        raise ConfigError("--stream takes - - (raw PCM in, raw PCM out) or two files")
-    if options.input != STANDARD:
-        _check_file(options)
-    return options
 
 
 def _check_file(options: argparse.Namespace) -> None:

@@ -146,9 +146,9 @@ class PerceptualLoss(nn.Module):
 
     def _disturbances(self, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is heard of the difference, and of what is too much: ``(batch, frames)``."""
-        heard, meant = self._loudness(estimate), self._loudness(reference)
-        difference = heard - meant
-        masked = 0.25 * torch.minimum(heard, meant)
+        estimated, meant = self._loudness(estimate), self._loudness(reference)
+        difference = estimated - meant
+        masked = 0.25 * torch.minimum(estimated, meant)
         difference = difference.sign() * (difference.abs() - masked).relu()
         excess = ((estimate + 50) / (reference + 50)) ** 1.2
         excess = torch.where(excess < 3, 0.0, excess.clamp(max=12))
@@ -164,8 +164,8 @@ class PerceptualLoss(nn.Module):
 
     def _audible(self, power: Tensor, factor: float = 1.0) -> Tensor:
         """Return the power that exceeds the threshold by ``factor``, ``(batch, frames)``."""
-        heard = torch.where(power > factor * self.threshold, power, 0.0)
-        return heard[:, 1:].sum(dim=1)
+        audible = torch.where(power > factor * self.threshold, power, 0.0)
+        return audible[:, 1:].sum(dim=1)
 
     def _loudness(self, power: Tensor) -> Tensor:
         """Return Zwicker's loudness, 0 up to the threshold."""

@@ -105,8 +105,8 @@ class ReconstructionLoss(nn.Module):
         self.above_bandwidth = config.above_bandwidth
         self.resolutions = nn.ModuleList(_Resolution(n, BANDS[n]) for n in config.resolutions)
         self.perceptual = PerceptualLoss() if config.perceptual > 0 else None
-        asked = config.over_attenuation > 0 or config.leak > 0
-        self.level_difference = _LevelDifference() if asked else None
+        differences = config.over_attenuation > 0 or config.leak > 0
+        self.level_difference = _LevelDifference() if differences else None
 
     def target(
         self, clean: Tensor, degraded: Tensor, bandwidth_hz: Tensor

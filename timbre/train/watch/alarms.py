@@ -27,7 +27,7 @@ class Alarms:
         # Of each network: skipped steps in all, in a row until now, and in a row at most.
         self.skipped = {n: torch.zeros(3, dtype=torch.int64, device=device) for n in NETWORKS}
         self.sound = torch.ones((), dtype=torch.bool, device=device)
-        self.told = dict.fromkeys(NETWORKS, 0)
+        self.reported = dict.fromkeys(NETWORKS, 0)
         self.won = False
 
     def watch(self, metrics: Mapping[str, Tensor]) -> None:
@@ -57,12 +57,12 @@ class Alarms:
                     f"in a row, max_skipped_steps is {self.max_skipped_steps}; the last checkpoint "
                     "is whole: try a lower optimizer.learning_rate, or precision fp32"
                 )
-            if total > self.told[network]:
+            if total > self.reported[network]:
                 lines.append(
-                    f"alarm: step {step}: {total - self.told[network]} steps of the {name} skipped, "
+                    f"alarm: step {step}: {total - self.reported[network]} steps of the {name} skipped, "
                     f"their gradients were not finite; {total} in all"
                 )
-                self.told[network] = total
+                self.reported[network] = total
         # While it learns alone it is meant to be right.
         playing = "g/adversarial" in means
         won = playing and means.get("d/accuracy", 0.0) >= self.accuracy
@@ -84,5 +84,5 @@ class Alarms:
         """Go on from ``state``."""
         for network, counts in state["skipped"].items():
             self.skipped[network] = counts.to(self.sound.device)
-            self.told[network] = int(counts[0])
+            self.reported[network] = int(counts[0])
         self.won = state["won"]
