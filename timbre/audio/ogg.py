@@ -43,7 +43,7 @@ def links_of(file: BinaryIO, name: str) -> list[Splice] | None:
             open_streams.discard(serial)
         place += length
     _check_ended(open_streams, name, place)
-    stops = [*starts[1:], window.length]
+    stops = [*starts[1:], place]
     return [Splice(file, [Stretch(start, stop)]) for start, stop in zip(starts, stops, strict=True)]
 
 
