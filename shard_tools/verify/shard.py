@@ -1,8 +1,9 @@
 """Is one shard whole, and is it what its index, its metas and the manifest say?"""
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import fields
+
+from zlib_ng import zlib_ng
 
 from shard_tools.verify.faults import (
     Checked,
@@ -103,7 +104,7 @@ def _damaged(data: bytes, index: ShardIndex | None, path: str) -> Iterator[Fault
     lost = [
         entry.key
         for entry in (index.pairs if index else ())
-        if any(zlib.crc32(cut_member(data, at)) != at.crc32 for at in entry.members.values())
+        if any(zlib_ng.crc32(cut_member(data, at)) != at.crc32 for at in entry.members.values())
     ]
     if lost:
         shown = ", ".join(lost[:MAX_NAMED]) + (", …" if len(lost) > MAX_NAMED else "")

@@ -1,7 +1,7 @@
 """The shard contract: records, manifests, tars and pairs."""
 
 from timbre.shards.corpus import Corpus, DataSource, open_corpus
-from timbre.shards.decode import count_samples, decode_segment
+from timbre.shards.decode import count_samples, decode_segment, pcm_place
 from timbre.shards.foreign import is_adopted
 from timbre.shards.manifest import (
     MANIFEST_NAME,
@@ -17,6 +17,7 @@ from timbre.shards.pairs import (
     PairBytes,
     PairPlace,
     cut_segment,
+    draw_cut,
     holds_noisy,
     side_names,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "count_samples",
     "cut_segment",
     "decode_segment",
+    "draw_cut",
     "folder_of",
     "from_json",
     "holds_noisy",
@@ -83,6 +85,7 @@ __all__ = [
     "manifest_url",
     "open_corpus",
     "parse_index",
+    "pcm_place",
     "read_members",
     "shard_path",
     "side_names",

@@ -4,6 +4,7 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -62,20 +63,36 @@ def pcm_samples(data: memoryview) -> Int16Wave | None:
     that is for a library to read, or to refuse. (Format: Microsoft, Multimedia Programming Interface
     and Data Specifications 1.0, 1991.)
     """
-    if bytes(data[:4]) != b"RIFF" or bytes(data[8:FIRST_CHUNK]) != b"WAVE":
+    place = pcm_place(data, len(data))
+    return None if place is None else np.frombuffer(data, "<i2", place.samples, place.offset)
+
+
+class PcmPlace(NamedTuple):
+    """Where the samples of a WAV file begin, in bytes, and how many there are."""
+
+    offset: int
+    samples: int
+
+
+def pcm_place(head: memoryview, length: int) -> PcmPlace | None:
+    """Return where the samples of a WAV file of ``length`` bytes lie, by its beginning ``head``.
+
+    None if ``head`` does not reach to where they begin, or as :func:`pcm_samples`.
+    """
+    if bytes(head[:4]) != b"RIFF" or bytes(head[8:FIRST_CHUNK]) != b"WAVE":
         return None
     at, known = FIRST_CHUNK, False
-    while at + CHUNK_HEADER.size <= len(data):
-        name, length = CHUNK_HEADER.unpack_from(data, at)
+    while at + CHUNK_HEADER.size <= len(head):
+        name, size = CHUNK_HEADER.unpack_from(head, at)
         at += CHUNK_HEADER.size
-        if at + length > len(data):
+        if at + size > length:
             return None
-        if name == b"fmt " and length >= FORMAT.size:
-            kind, channels, rate, _, _, bits = FORMAT.unpack_from(data, at)
+        if name == b"fmt " and FORMAT.size <= min(size, len(head) - at):
+            kind, channels, rate, _, _, bits = FORMAT.unpack_from(head, at)
             known = (kind, channels, rate, bits) == (PCM, 1, SAMPLE_RATE, BITS)
         elif name == b"data":
-            return np.frombuffer(data, "<i2", length // 2, at) if known else None
-        at += length + length % 2
+            return PcmPlace(at, size // 2) if known else None
+        at += size + size % 2
     return None
 
 

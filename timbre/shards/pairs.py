@@ -55,9 +55,28 @@ def cut_segment(pair: PairBytes, segment: int, seed: Sequence[int]) -> list[Int1
     Raises:
         ShardError: a side cannot be decoded, or ends too early.
     """
-    low, samples = overlap(pair.place.entry)
+    return _cut(pair, draw_cut(pair.place.entry, segment, seed))
+
+
+class Cut(NamedTuple):
+    """A stretch of a pair: its first sample in clean time, and how many there are."""
+
+    start: int
+    samples: int
+
+    def start_in(self, entry: PairEntry, name: str) -> int:
+        """Return the first sample in the member ``name`` of a pair.
+
+        The noisy side is what was mixed: only the denoiser moves anything.
+        """
+        return self.start + (entry.alignment_offset if name.startswith("degraded.") else 0)
+
+
+def draw_cut(entry: PairEntry, segment: int, seed: Sequence[int]) -> Cut:
+    """Return which stretch of a pair :func:`cut_segment` serves."""
+    low, samples = overlap(entry)
     length = min(segment, samples)
-    return _cut(pair, low + _draw(seed, samples - length + 1), length)
+    return Cut(low + _draw(seed, samples - length + 1), length)
 
 
 def read_whole(place: PairPlace, sides: Sequence[str] = SIDES) -> list[Int16Wave]:
@@ -69,7 +88,7 @@ def read_whole(place: PairPlace, sides: Sequence[str] = SIDES) -> list[Int16Wave
     """
     names = side_names(place, sides)
     members = read_members(place.url, place.entry, names)
-    waves = _cut(PairBytes(place, names, tuple(members)), *overlap(place.entry))
+    waves = _cut(PairBytes(place, names, tuple(members)), Cut(*overlap(place.entry)))
     return [wave.copy() for wave in waves]  # PyTorch wants what can be written to
 
 
@@ -85,12 +104,11 @@ def _draw(seed: Sequence[int], count: int) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") % count
 
 
-def _cut(pair: PairBytes, start: int, samples: int) -> list[Int16Wave]:
+def _cut(pair: PairBytes, cut: Cut) -> list[Int16Wave]:
     place = pair.place
     waves = []
     for name, data in zip(pair.names, pair.members, strict=True):
-        # The noisy side is what was mixed: only the denoiser moves anything.
-        shift = place.entry.alignment_offset if name.startswith("degraded.") else 0
         label = f"{place.url}: {place.entry.key}.{name}"
-        waves.append(decode_segment(data, start + shift, samples, label))
+        start = cut.start_in(place.entry, name)
+        waves.append(decode_segment(data, start, cut.samples, label))
     return waves

@@ -2,8 +2,9 @@
 
 import mmap
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
+
+from zlib_ng import zlib_ng
 
 from timbre import storage
 from timbre.errors import ShardError
@@ -91,7 +92,7 @@ def split_span(
     for name in names:
         offset, length, crc = entry.members[name]
         member = view[offset - first : offset - first + length]
-        if zlib.crc32(member) != crc:
+        if zlib_ng.crc32(member) != crc:
             raise ShardError(f"{url}: {entry.key}.{name}: CRC-32 differs from the index")
         members.append(member)
     return members
@@ -125,7 +126,7 @@ def _grouped(data: bytes | mmap.mmap, name: str) -> Iterator[tuple[str, dict[str
         if member in members:
             raise ShardError(f"{name}: {key}.{member} stands twice, expected once")
         with memoryview(data) as view:
-            crc = zlib.crc32(view[file.offset : file.offset + file.length])
+            crc = zlib_ng.crc32(view[file.offset : file.offset + file.length])
         members[member] = Member(file.offset, file.length, crc)
     if members:
         yield current, _whole(current, members, name)

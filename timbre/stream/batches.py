@@ -5,17 +5,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from timbre.audio import Int16Wave
 from timbre.errors import ShardError
-from timbre.shards import Corpus, PairBytes, cut_segment
+from timbre.shards import Corpus, PairBytes, PairEntry, cut_segment
 from timbre.storage import StoreError
 from timbre.stream.order import SampleOrder
 from timbre.stream.reader import BadPair, Counters, PairReader, PairRequest
 from timbre.stream.shared_batches import Loan, RowPool, Shape
+from timbre.stream.straight import Aim, Landed
+
+# What reading brings of a pair.
+Pair = PairBytes | Landed | BadPair
 
 # So many unusable pairs in a row end the run: the data is broken, not a pair.
 MAX_BAD_IN_A_ROW = 100
@@ -138,12 +144,15 @@ class BatchMaker:
 
     def _read(
         self, steps: Iterator[OrderPlace], ahead: int, is_ending: Callable[[], bool]
-    ) -> Iterator[tuple[OrderPlace, Iterator[PairBytes | BadPair]]]:
-        """Yield the steps, which never end, with their bytes, read while earlier ones are decoded."""
+    ) -> Iterator[tuple[OrderPlace, Iterator[Pair] | None]]:
+        """Yield the steps, which never end, with their bytes, read while earlier ones are decoded.
+
+        None stands for bytes that are read when the batch is made.
+        """
         if not ahead:
-            yield from ((step, self._fetch(step)) for step in steps)
+            yield from ((step, None) for step in steps)
             return
-        on_their_way: deque[tuple[OrderPlace, Future[list[PairBytes | BadPair]]]] = deque()
+        on_their_way: deque[tuple[OrderPlace, Future[list[Pair]]]] = deque()
         pool = ThreadPoolExecutor(ahead, thread_name_prefix="ahead")
         try:
             for step in steps:
@@ -155,46 +164,48 @@ class BatchMaker:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _fetch(self, step: OrderPlace, count: int = 0) -> Iterator[PairBytes | BadPair]:
+    def _fetch(self, step: OrderPlace, count: int = 0, aims: Sequence[Aim] = ()) -> Iterator[Pair]:
         """Yield the pairs from a step's first on: those of the step, or ``count``."""
         requests = []
         rows = self._order.rows(step.epoch, step.first, step.first + (count or self._shape.pairs))
         for corpus_number, shard, pair in rows.tolist():
             corpus = self._corpora[corpus_number]
             requests.append(PairRequest(corpus.folder, corpus.shards[shard], pair))
-        return self._reader.read(requests)
+        return self._reader.read(requests, aims)
 
-    def _make(self, step: OrderPlace, pairs: Iterator[PairBytes | BadPair]) -> FilledBatch:
+    def _make(self, step: OrderPlace, pairs: Iterator[Pair] | None) -> FilledBatch:
         info = get_worker_info()
         loan = self._pool.take(info.id) if info and self._pool else None
-        fresh = () if loan else tuple(torch.zeros(self._shape, dtype=torch.int16).unbind(0))
+        waves: Loan | tuple[Tensor, ...]
+        if loan and self._pool:
+            waves, batch = loan, self._pool.place(loan)
+        else:
+            fresh = torch.empty(self._shape, dtype=torch.int16)
+            waves, batch = fresh.unbind(0), fresh.numpy()
+        places = [OrderPlace(step.epoch, step.first + row) for row in range(self._shape.pairs)]
+        aims = [Aim(batch[:, row], (self._seed, *place)) for row, place in enumerate(places)]
         entries = []
         replaced: list[BadPair] = []
-        for row, pair in enumerate(pairs):
-            usable, waves = self._cut_usable(
-                pair, OrderPlace(step.epoch, step.first + row), replaced
-            )
-            entries.append(usable.place.entry)
-            for side, wave in enumerate(waves):
-                if loan and self._pool:
-                    self._pool.write(loan, side, row, wave)
-                else:
-                    fresh[side].numpy()[row, : len(wave)] = wave
+        for place, aim, pair in zip(
+            places, aims, pairs or self._fetch(step, aims=aims), strict=True
+        ):
+            entries.append(self._fill(aim, pair, place, replaced))
         bandwidths = [entry.bandwidth_hz for entry in entries]
         keys = [entry.key for entry in entries]
-        return FilledBatch(loan or fresh, bandwidths, step, keys, replaced, self._took())
+        return FilledBatch(waves, bandwidths, step, keys, replaced, self._took())
 
-    def _cut_usable(
-        self, pair: PairBytes | BadPair, place: OrderPlace, replaced: list[BadPair]
-    ) -> tuple[PairBytes, list[Int16Wave]]:
-        """Return the pair and its cut sides; for a bad one, the next in order that can be used.
+    def _fill(self, aim: Aim, pair: Pair, place: OrderPlace, replaced: list[BadPair]) -> PairEntry:
+        """Write a pair's sides into its rows; for a bad one, the next in order that can be used.
 
         Only the place's own pair is told as replaced: those after it have places of their own.
         """
         for skipped in range(1, MAX_BAD_IN_A_ROW + 1):
+            if isinstance(pair, Landed):
+                return pair.place.entry
             if isinstance(pair, PairBytes):
                 try:
-                    return pair, cut_segment(pair, self._shape.samples, (self._seed, *place))
+                    _write(aim.rows, cut_segment(pair, self._shape.samples, aim.seed))
+                    return pair.place.entry
                 except ShardError as error:
                     pair = BadPair.of(pair.place.url, pair.place.entry.key, error)
             last = pair
@@ -210,9 +221,14 @@ class BatchMaker:
         return now - before
 
 
-def _await(
-    pairs: "Future[list[PairBytes | BadPair]]", is_ending: Callable[[], bool]
-) -> list[PairBytes | BadPair]:
+def _write(rows: NDArray[np.int16], waves: Sequence[Int16Wave]) -> None:
+    """Write waves ``(up to samples,)`` into rows ``(sides, samples)``, silence behind them."""
+    for row, wave in zip(rows, waves, strict=True):
+        row[: len(wave)] = wave
+        row[len(wave) :] = 0
+
+
+def _await(pairs: "Future[list[Pair]]", is_ending: Callable[[], bool]) -> list[Pair]:
     """Return what is on its way, or raise StoreError if nobody wants it any more."""
     while not wait([pairs], LOOK_SECONDS).done:
         if is_ending():

@@ -137,6 +137,7 @@ class PairStream:
             batch_size=None,
             num_workers=config.workers,
             worker_init_fn=processes.begin,
+            collate_fn=_as_is,
             timeout=SLICE_SECONDS if config.workers else 0,
             multiprocessing_context="fork" if pool and config.workers else None,
         )
@@ -252,6 +253,11 @@ def _batches(
     sample_order = SampleOrder(corpora, config.seed, config.window)
     maker = BatchMaker(corpora, sample_order, reader, shape, config.seed, pool)
     return maker.batches(steps, 0 if local else AHEAD, is_ending)
+
+
+def _as_is(filled: Any) -> Any:
+    """Return what a reading process made; PyTorch's default looks into every number of it."""
+    return filled
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -18,6 +19,7 @@ from timbre.errors import ShardError
 from timbre.shards import PairBytes, PairPlace, ShardEntry, ShardIndex, side_names
 from timbre.storage import EndOfFileError, FileCache, RemoteReader, Span, StoreError
 from timbre.storage import errors as store_errors
+from timbre.stream.straight import Aim, Landed, read_straight
 
 
 @dataclass(config=STRICT)
@@ -122,14 +124,21 @@ class PairReader:
             self._cache = FileCache(folder, config.cache_bytes, self._remote.read_many)
         # Shards that do not come whole with the right hash: of these, pairs are read one by one.
         self._broken: set[str] = set()
+        # Shards with a pair that could not be read straight into a batch.
+        self._indirect: set[str] = set()
         self._local_bytes = 0
         self._is_local = lru_cache(maxsize=None)(storage.is_local)
         self._index_of = lru_cache(open_shards)(self._load_index)
         # A file closes when the last one who reads from it lets go.
         self._file_at = lru_cache(open_shards)(_open_local)
 
-    def read(self, requests: Sequence[PairRequest]) -> Iterator[PairBytes | BadPair]:
+    def read(
+        self, requests: Sequence[PairRequest], aims: Sequence[Aim] = ()
+    ) -> Iterator[PairBytes | Landed | BadPair]:
         """Yield each pair's bytes, or why it cannot be had; what lies here is read at its turn.
+
+        ``aims`` are places for the segments of all requests, or none. A pair that can be read
+        straight into its place is Landed.
 
         Raises:
             StoreError: the store is the trouble, and would be for any other pair.
@@ -137,11 +146,11 @@ class PairReader:
         spans = [self._find(request) for request in requests]
         absent = [one for one in spans if isinstance(one, PairSpan) and not self._is_here(one)]
         fetched = self._fetch(absent)
-        for one in spans:
+        for one, aim in zip_longest(spans, aims):
             if isinstance(one, BadPair):
                 yield one
             else:
-                yield self._read_here(one) if self._is_here(one) else next(fetched)
+                yield self._read_here(one, aim) if self._is_here(one) else next(fetched)
 
     def counters(self) -> Counters:
         """Return what reading took so far."""
@@ -201,14 +210,16 @@ class PairReader:
     def _is_here(self, pair_span: PairSpan) -> bool:
         return self._cache is not None or self._is_local(pair_span.place.folder)
 
-    def _read_here(self, pair_span: PairSpan) -> PairBytes | BadPair:
+    def _read_here(self, pair_span: PairSpan, aim: Aim | None) -> PairBytes | Landed | BadPair:
         """Return a pair that lies on this machine, or shall."""
         url, shard = pair_span.place.url, pair_span.place.shard
         try:
             if self._is_local(pair_span.place.folder):
-                pair = self._read_file(self._file_at(url), pair_span)
                 self._local_bytes += pair_span.span.length
-                return pair
+                file = self._file_at(url)
+                if aim and self._land(file, pair_span, aim):
+                    return Landed(pair_span.place)
+                return self._read_file(file, pair_span)
             copy = self._copy_of(url, shard)
         except StoreError:
             raise
@@ -221,6 +232,17 @@ class PairReader:
                 except (ShardError, OSError):  # damaged since it was fetched
                     self._discard_copy(shard.sha256)
         return next(self._fetch([pair_span]))
+
+    def _land(self, file: BinaryIO, pair_span: PairSpan, aim: Aim) -> bool:
+        """Read a pair straight into the batch, if that can be; where it cannot, a shard's others
+        are not tried, which would be to read them twice."""
+        place = pair_span.place
+        if place.shard.sha256 in self._indirect:
+            return False
+        landed = read_straight(file, place, pair_span.names, aim)
+        if not landed:
+            self._indirect.add(place.shard.sha256)
+        return landed
 
     def _copy_of(self, url: str, shard: ShardEntry) -> BinaryIO | None:
         """Return a cached shard; None if there is no room, or it is not what the manifest says."""

@@ -20,8 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from timbre.audio import Int16Wave
-
 BYTES = 2  # of a sample
 # Two are under way in the loader's queue, one is being filled, one is used, one is copied to a device.
 SLOTS = 5
@@ -79,11 +77,10 @@ class RowPool:
             return None
         return Loan(worker, slot)
 
-    def write(self, loan: Loan, side: int, row: int, wave: Int16Wave) -> None:
-        """In a reading process: write ``(up to samples,)`` into a row, silence behind it."""
-        place = self._map(loan.worker)[loan.slot, side, row]
-        place[: len(wave)] = wave
-        place[len(wave) :] = 0
+    def place(self, loan: Loan) -> NDArray[np.int16]:
+        """In a reading process: return what to fill, ``(sides, pairs, samples)``; anything is in it."""
+        place: NDArray[np.int16] = self._map(loan.worker)[loan.slot]
+        return place
 
     def tensors(self, loan: Loan) -> Sequence[Tensor]:
         """In the parent: return the sides, ``(pairs, samples)`` int16 each, of a filled place.
