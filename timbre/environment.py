@@ -31,6 +31,16 @@ def settle_threads() -> None:
         os.environ[THREADS] = str(max(granted_cores() // ranks, 1))
 
 
+def cache_folder() -> Path:
+    """Return where this user's programs keep what can be made again; it need not exist.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".cache") / "timbre"
+
+
 def is_first_of_node() -> bool:
     """Return whether this is the first rank of its node, or no rank at all."""
     return os.environ.get("LOCAL_RANK", "0") == "0"

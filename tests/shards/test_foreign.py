@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -286,3 +287,15 @@ def test_of_a_shorter_degraded_side_what_both_have_is_used(
     ours = (loaded.clean[0, 0] * 32768).numpy().astype(np.int16)
     np.testing.assert_array_equal(ours, clean[: SAMPLES - 300 - OFFSET])
     np.testing.assert_array_equal(loaded.degraded[0, 0] * 32768, ours // 2)
+
+
+def test_tars_behind_links_are_served_and_a_pipe_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "train").symlink_to(folder / "train")
+    (linked / "b.tar").symlink_to(folder / "b.tar")
+    os.mkfifo(folder / "train/live.tar")
+    assert [shard.path for shard in corpus(linked).shards] == ["b.tar", "train/a.tar"]
+    assert f"{linked}/train/live.tar: a pipe" in capsys.readouterr().err

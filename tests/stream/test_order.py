@@ -21,7 +21,7 @@ def whole_order(counts: Sequence[int], seed: int, epoch: int, window: int) -> Or
 
 def corpus(counts: Sequence[int], weight: float = 1.0) -> Corpus:
     shards: Any = tuple(SimpleNamespace(pairs=count) for count in counts)
-    return Corpus(f"corpus of {len(counts)}", shards, weight, "", 1.0)
+    return Corpus(f"corpus of {len(counts)}", "", shards, weight, "", 1.0)
 
 
 @pytest.mark.parametrize("window", [1, 2, 4, 100])

@@ -47,7 +47,7 @@ def batch_at(corpus: Corpus, rows: Order, step: int, sample: int) -> Batch:
         OSError, ShardError: a shard or its index is missing, or not the manifest's.
     """
     places = [(corpus.shards[shard], pair) for _, shard, pair in rows]
-    keys = tuple(_open_index(corpus.folder, shard).pairs[pair].key for shard, pair in places)
+    keys = tuple(_open_index(corpus.index_folder, shard).pairs[pair].key for shard, pair in places)
     return Batch(step, sample, keys, tuple(shard.path for shard, _ in places))
 
 

@@ -21,9 +21,10 @@ class DataSource:
 
 
 class Corpus(NamedTuple):
-    """The shards of one split of one manifest."""
+    """The shards of one split of one manifest; the indexes lie beside the tars, or elsewhere."""
 
     folder: str
+    index_folder: str
     shards: tuple[ShardEntry, ...]
     weight: float
     manifest_sha256: str
@@ -42,13 +43,14 @@ def open_corpus(source: DataSource, split: str) -> Corpus:
         FileNotFoundError: there is no manifest, and no tar.
         ShardError: it is damaged, or has no such split.
     """
-    manifest = foreign.open_or_adopt(source.manifest)
+    manifest, index_folder = foreign.open_or_adopt(source.manifest)
     try:
         listed = manifest.shards(split)
     except ShardError as error:
         raise ShardError(f"{manifest_url(source.manifest)}: {error}") from None
     return Corpus(
         folder_of(source.manifest),
+        index_folder,
         listed,
         source.weight,
         storage.sha256(to_json(manifest)),

@@ -1,7 +1,7 @@
 """Shards that timbre did not write: indexes and a manifest for a folder of WebDataset tars.
 
 They are made on first use and lie beside the tars from then on, so that such a folder is read like
-any other. Tars in ``FOLDER/train`` and ``FOLDER/val`` belong to that split, those in ``FOLDER``
+any other. For tars that may only be read they lie in this user's cache folder. Tars in ``FOLDER/train`` and ``FOLDER/val`` belong to that split, those in ``FOLDER``
 itself to ``train``. Of each pair's ``pair.json`` only ``alignment_offset`` is needed; ``samples`` and
 ``bandwidth_hz`` are taken where they are there.
 """
@@ -20,6 +20,7 @@ from timbre import storage
 from timbre.audio import SAMPLE_RATE
 from timbre.command import tell_warning
 from timbre.errors import ShardError
+from timbre.shards.foreign_home import home_of
 from timbre.shards.manifest import (
     MANIFEST_NAME,
     check_index,
@@ -39,7 +40,7 @@ from timbre.shards.records import (
     to_json,
 )
 from timbre.shards.tar import UNREADABLE, audio_member, index_tar
-from timbre.storage import FileStat
+from timbre.storage import FileStat, PassedOver
 
 SPLITS = ("train", "val")
 # Each holds one tar, of a remote store in memory.
@@ -53,36 +54,48 @@ MAX_NAMED = 5
 UNREADABLE_FREE, MAX_UNREADABLE = 10, 0.1
 
 
-def open_or_adopt(url: str) -> Manifest:
-    """Return the manifest at ``url``; where it is a folder of tars without one, make it.
+def open_or_adopt(url: str) -> tuple[Manifest, str]:
+    """Return the manifest at ``url``, and the folder of the indexes; make them for a folder of tars.
 
-    One that was made here is made again, as its next version, where tars were added or changed.
+    A manifest that was made here is made again, as its next version, where tars were added or changed.
 
     Raises:
         FileNotFoundError: there is neither a manifest nor a tar.
         ShardError: the manifest, or a tar, is damaged or holds something else; or a tar is gone.
-        OSError: something cannot be read, or what was made cannot be written beside the tars.
+        OSError: something cannot be read, or what was made cannot be written.
     """
+    folder = folder_of(url)
+    beside: Manifest | None = None
     try:
-        manifest = load_manifest(url)
+        beside = load_manifest(url)
     except FileNotFoundError:
-        if url.endswith(".json") or not (tars := _find_tars(url)):
+        if url.endswith(".json") or not (tars := _find_tars(folder)):
             raise
-        return adopt(url, tars)
-    latest = manifest_url(url).rpartition("/")[2] == MANIFEST_NAME
-    if not is_adopted(manifest) or not latest or url.startswith(UNLISTED):
-        return manifest
-    return _renewed(folder_of(url), manifest)
+    if beside:
+        latest = manifest_url(url).rpartition("/")[2] == MANIFEST_NAME
+        if not is_adopted(beside) or not latest or folder.startswith(UNLISTED):
+            return beside, folder
+        tars = _find_tars(folder)
+        if _is_current(beside, folder, folder, tars):
+            return beside, folder
+    home = home_of(folder, [tar.path for tar in tars])
+    if home == folder:
+        return adopt(folder, folder, tars, beside), folder
+    cached = _manifest_at(home)
+    if cached and _is_current(cached, home, folder, tars):
+        return cached, home
+    tell_warning(f"{folder}: cannot be written to; the indexes of its tars go to {home}")
+    return adopt(folder, home, tars, cached), home
 
 
-def adopt(folder: str, tars: list[FileStat], before: Manifest | None = None) -> Manifest:
-    """Index tars below a folder, publish the manifest beside them, return it.
+def adopt(folder: str, home: str, tars: list[FileStat], before: Manifest | None = None) -> Manifest:
+    """Index tars below a folder, publish indexes and manifest at their home, return the manifest.
 
     An index that is there and fits its tar is taken as it is, so what was interrupted goes on. The
     manifest of ``before`` is kept under the name of its version.
     """
     with ThreadPoolExecutor(TARS_AT_ONCE) as pool:
-        indexed = pool.map(partial(_index, folder), tars)
+        indexed = pool.map(partial(_index, folder, home), tars)
         entries = list(tqdm(indexed, "index", len(tars), unit="shard", disable=None))
     splits: dict[str, list[ShardEntry]] = defaultdict(list)
     formats, unreadable = set(), list[str]()
@@ -108,8 +121,8 @@ def adopt(folder: str, tars: list[FileStat], before: Manifest | None = None) -> 
         config=ADOPTED,
     )
     if before:
-        storage.publish(storage.join(folder, version_name(before.version)), to_json(before))
-    storage.publish(manifest_url(folder), to_json(manifest))
+        storage.publish(storage.join(home, version_name(before.version)), to_json(before))
+    storage.publish(manifest_url(home), to_json(manifest))
     return manifest
 
 
@@ -142,29 +155,41 @@ def _check_enough(folder: str, tars: list[FileStat], usable: int, unreadable: li
         tell_warning(f"{message}; left out, and named in the indexes")
 
 
-def _renewed(folder: str, manifest: Manifest) -> Manifest:
-    """Return the manifest of a folder as it is now; the same one where nothing has changed."""
-    tars = _find_tars(folder)
+def _manifest_at(url: str) -> Manifest | None:
+    try:
+        return load_manifest(url)
+    except FileNotFoundError:
+        return None
+
+
+def _is_current(manifest: Manifest, home: str, folder: str, tars: list[FileStat]) -> bool:
+    """Return whether a manifest that was made here lists the tars as they are now; tell what is new.
+
+    Raises:
+        ShardError: a tar is gone.
+    """
+    if folder.startswith(UNLISTED):
+        return True
     there = {tar.path: tar.bytes for tar in tars}
     listed = {shard.path: shard.bytes for shards in manifest.splits.values() for shard in shards}
     if gone := sorted(listed.keys() - there.keys()):
         raise ShardError(
-            f"{manifest_url(folder)}: {_named(gone)}: listed, but not there; bring back what is gone, "
+            f"{manifest_url(home)}: {_named(gone)}: listed, but not there; bring back what is gone, "
             "or delete the manifest, to go on with the tars that are there"
         )
     # A tar without pairs is in no manifest; its index says so.
     fresh = [path for path in there if listed.get(path) != there[path]]
-    if not fresh or all(_is_known_as_empty(folder, path, there[path]) for path in fresh):
-        return manifest
+    if all(_is_known_as_empty(home, path, there[path]) for path in fresh):
+        return True
     tell_warning(
         f"{folder}: {len(fresh)} tars were added or changed since {MANIFEST_NAME} was made: "
         f"{_named(fresh)}; it is made again, the old one is {version_name(manifest.version)}"
     )
-    return adopt(folder, tars, manifest)
+    return False
 
 
-def _is_known_as_empty(folder: str, path: str, tar_bytes: int) -> bool:
-    url = storage.join(folder, index_path(path))
+def _is_known_as_empty(home: str, path: str, tar_bytes: int) -> bool:
+    url = storage.join(home, index_path(path))
     try:
         index = _fitting(storage.read(url), url, tar_bytes)
     except FileNotFoundError:
@@ -182,17 +207,24 @@ def _named(names: list[str]) -> str:
 
 
 def _find_tars(folder: str) -> list[FileStat]:
-    places = ("", *SPLITS)
-    return [
-        file
-        for file in storage.find_files(folder)
-        if file.path.endswith(".tar") and file.path.rpartition("/")[0] in places
-    ]
+    """Return the tars of a folder, those behind links too; pipes under such names are told."""
+    passed_over: dict[str, PassedOver] = {}
+    files = storage.find_files(folder, passed_over)
+    for path, (reason, is_folder) in passed_over.items():
+        if (is_folder and path in SPLITS) or path.endswith(".tar"):
+            tell_warning(f"{storage.join(folder, path)}: {reason}; left out")
+    return [file for file in files if _is_tar(file.path)]
 
 
-def _index(folder: str, tar: FileStat) -> tuple[ShardEntry, ShardIndex]:
+def _is_tar(path: str) -> bool:
+    """Whether this is the name of a tar of a split, and no companion of macOS."""
+    place = path.rpartition("/")[0]
+    return path.endswith(".tar") and place in ("", *SPLITS) and not storage.is_companion(path)
+
+
+def _index(folder: str, home: str, tar: FileStat) -> tuple[ShardEntry, ShardIndex]:
     url = storage.join(folder, tar.path)
-    index_url = index_path(url)
+    index_url = storage.join(home, index_path(tar.path))
     try:
         data = storage.read(index_url)
     except FileNotFoundError:

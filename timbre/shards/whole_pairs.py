@@ -31,7 +31,7 @@ class PairList:
     """Where every pair of the corpora lies; only the index of the last shard asked for is kept."""
 
     def __init__(self, corpora: Sequence[Corpus]) -> None:
-        self.shards = [(corpus.folder, shard) for corpus in corpora for shard in corpus.shards]
+        self.shards = [(corpus, shard) for corpus in corpora for shard in corpus.shards]
         self._ends = np.cumsum([shard.pairs for _, shard in self.shards])
         self._opened: tuple[int, ShardIndex] | None = None
 
@@ -46,9 +46,9 @@ class PairList:
     def __getitem__(self, row: int) -> PairPlace:
         """Return the place of pair ``row``; raises like :meth:`index`."""
         number = int(np.searchsorted(self._ends, row, side="right"))
-        folder, shard = self.shards[number]
+        corpus, shard = self.shards[number]
         first = int(self._ends[number]) - shard.pairs
-        return PairPlace(folder, shard, self.index(number).pairs[row - first])
+        return PairPlace(corpus.folder, shard, self.index(number).pairs[row - first])
 
     def index(self, number: int) -> ShardIndex:
         """Return the index of shard ``number``.
@@ -58,11 +58,11 @@ class PairList:
             ShardError: it is not the one that the manifest was written with.
         """
         if self._opened is None or self._opened[0] != number:
-            folder, shard = self.shards[number]
-            index = load_index(folder, shard)
+            corpus, shard = self.shards[number]
+            index = load_index(corpus.index_folder, shard)
             if len(index.pairs) != shard.pairs:
                 raise ShardError(
-                    f"{storage.join(folder, index_path(shard.path))}: "
+                    f"{storage.join(corpus.index_folder, index_path(shard.path))}: "
                     f"{len(index.pairs)} pairs, but the manifest says {shard.pairs}"
                 )
             self._opened = number, index

@@ -8,6 +8,7 @@ now, and no listing is remembered.
 import hashlib
 import io
 import mmap
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from operator import attrgetter
@@ -70,6 +71,24 @@ def is_folder(url: str | Path) -> bool:
         return _retrying(url, file_system, lambda store: _is_remote_folder(store, path))
     except FileNotFoundError:
         return False
+
+
+def is_writable(folder: str | Path) -> bool:
+    """Whether files may be put into a folder; of a store that is tried with an empty file.
+
+    Raises:
+        OSError: the store cannot be asked.
+    """
+    if is_local(folder):
+        effective = os.access in os.supports_effective_ids
+        return os.access(local_path(folder), os.W_OK | os.X_OK, effective_ids=effective)
+    probe = join(folder, ".probe")
+    try:
+        publish(probe, b"")
+        remove(probe)
+    except (PermissionError, NotImplementedError):
+        return False
+    return True
 
 
 def size(url: str | Path, patience: Patience | None = None) -> int:

@@ -170,7 +170,9 @@ class BatchMaker:
         rows = self._order.rows(step.epoch, step.first, step.first + (count or self._shape.pairs))
         for corpus_number, shard, pair in rows.tolist():
             corpus = self._corpora[corpus_number]
-            requests.append(PairRequest(corpus.folder, corpus.shards[shard], pair))
+            requests.append(
+                PairRequest(corpus.folder, corpus.index_folder, corpus.shards[shard], pair)
+            )
         return self._reader.read(requests, aims)
 
     def _make(self, step: OrderPlace, pairs: Iterator[Pair] | None) -> FilledBatch:

@@ -36,9 +36,10 @@ class ReadingConfig:
 
 
 class PairRequest(NamedTuple):
-    """A pair by its number in a shard; ``folder`` is what the shard's path is relative to."""
+    """A pair by its number in a shard, whose paths are relative to a folder of tars and one of indexes."""
 
     folder: str
+    index_folder: str
     shard: ShardEntry
     number: int
 
@@ -173,7 +174,7 @@ class PairReader:
     def _find(self, request: PairRequest) -> PairSpan | BadPair:
         key = f"pair {request.number}"
         try:
-            entry = self._index_of(request.folder, request.shard).pairs[request.number]
+            entry = self._index_of(*request[:3]).pairs[request.number]
             key = entry.key
             place = PairPlace(request.folder, request.shard, entry)
             names = side_names(place, self.sides)
@@ -183,16 +184,15 @@ class PairReader:
             return BadPair.of(storage.join(request.folder, request.shard.path), key, error)
         return PairSpan(place, names, shards.span_of(place.url, entry, names))
 
-    def _load_index(self, folder: str, shard: ShardEntry) -> ShardIndex:
+    def _load_index(self, folder: str, index_folder: str, shard: ShardEntry) -> ShardIndex:
         """Return a shard's index; a tar that is not as long as the manifest says is refused.
 
         Its pairs are as many as the manifest says, too, or no number of a pair would be sure.
         """
-        url = storage.join(folder, shards.index_path(shard.path))
+        url = storage.join(index_folder, shards.index_path(shard.path))
         patience = self._remote.patience
-        cached = self._cache is not None and not self._is_local(folder)
         copy = None
-        if cached:
+        if self._cache is not None and not self._is_local(index_folder):
             copy = self._open_copy(url, storage.size(url, patience), shard.index_sha256)
         data = copy.read() if copy else storage.read(url, patience)
         if copy and storage.sha256(data) != shard.index_sha256:  # damaged since it was compared
@@ -201,7 +201,7 @@ class PairReader:
         index = shards.parse_index(data, shard, url)
         if (pairs := len(index.pairs)) != shard.pairs:
             raise ShardError(f"{url}: {pairs} pairs, but the manifest says {shard.pairs}")
-        if not cached:  # the hash of a copy says more
+        if self._cache is None or self._is_local(folder):  # the hash of a copy says more
             tar_url = storage.join(folder, shard.path)
             if (length := storage.size(tar_url, patience)) != shard.bytes:
                 raise ShardError(f"{tar_url}: {length} bytes, but the manifest says {shard.bytes}")

@@ -220,7 +220,7 @@ def _check_noisy(config: TrainConfig, corpora: list[Corpus]) -> None:
     if not config.generator.noisy_input:
         return
     for source, corpus in zip(config.data, corpora, strict=True):
-        index = shards.load_index(corpus.folder, corpus.shards[0])
+        index = shards.load_index(corpus.index_folder, corpus.shards[0])
         if not holds_noisy(index.pairs[0]):
             raise ConfigError(
                 f"generator.noisy_input true: {shards.manifest_url(source.manifest)}: its shards hold "

@@ -97,7 +97,7 @@ def _pair_bytes(corpus: Corpus, sides: Sequence[str]) -> float:
     stored = sum(shard.bytes for shard in corpus.shards) / max(corpus.pairs, 1)
     # The first shard tells which share of a tar they are: all are written alike.
     first = next(shard for shard in corpus.shards if shard.pairs)
-    entries = load_index(corpus.folder, first).pairs
+    entries = load_index(corpus.index_folder, first).pairs
     wanted = sum(e.members[audio_member(e.members, side)].length for e in entries for side in sides)
     return stored * wanted / first.bytes
 
