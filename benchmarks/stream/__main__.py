@@ -2,6 +2,8 @@
 
 Run as `python -m benchmarks.stream [--quick] [--rounds N] [--data FOLDER] [--only NAMES] [--part NAME]`;
 `make peers` makes the environment of the other loaders, without which they are left out. Linux only.
+Loaders run the jobs that the goals are stated for, in rounds that are printed as they come, for five
+minutes (`--minutes`); `--full` runs every job, in float32 too, and measures memory: half an hour.
 
 Parts, all by default:
 
@@ -11,7 +13,7 @@ large    10 million pairs (`stream_large.py`)
 s3       a bucket on this machine, against bare GETs of the same ranges (`stream_s3.py`)
 
 To reach: `wav_cpu/ours_to_transport` 1.35, `wav_cpu/ours_to_best_peer` 0.5 (both of whole pairs),
-`flac_cpu/ours_to_best_peer` 0.7 (of segments), `first_batch/resume_to_start` 1.2,
+`flac_cpu/ours_to_libsndfile` 1.1, `flac_cpu/ours_to_best_peer` 0.7 (of segments), `first_batch/resume_to_start` 1.2,
 `memory/growth_percent` within 2, `large/first_batch_to_5_s` and `large/peak_to_1_GB` below 1,
 `s3/ours_to_bare_get` 0.7 or more.
 """
@@ -46,6 +48,8 @@ def main() -> None:
     parser.add_argument("--rounds", metavar="N", type=int, help="5, or 1 if quick")
     parser.add_argument("--data", metavar="FOLDER", type=Path, help="recordings of speech")
     parser.add_argument("--only", metavar="NAMES", help="loaders, separated by commas")
+    parser.add_argument("--full", action="store_true", help="every job, and memory")
+    parser.add_argument("--minutes", metavar="N", type=float, default=5.0, help="%(default)s")
     parser.add_argument("--part", choices=PARTS, action="append", help="may be given repeatedly")
     options = parser.parse_args()
     only = options.only.split(",") if options.only else None
@@ -58,6 +62,8 @@ def main() -> None:
         quick=options.quick,
         rounds=options.rounds or (1 if options.quick else 5),
         only=only,
+        full=options.full,
+        minutes=options.minutes,
     )
     ratios: Ratios = {}
     for part in options.part or PARTS:

@@ -9,9 +9,13 @@ rounds of the ratio within a round. CPU time is of the whole tree of processes, 
 stream to another; memory is measured apart, as looking at it costs time, and its own part is without files.
 """
 
+import time
 from collections import defaultdict
+from collections.abc import Iterator
 from itertools import product
 from typing import get_args
+
+from tqdm import tqdm
 
 from benchmarks.report import print_figure, print_line
 from benchmarks.stream import data as stream_data
@@ -34,6 +38,7 @@ from benchmarks.stream.limits import LOADERS as LIMITS
 from benchmarks.stream.ours import FOLDER
 from benchmarks.stream.plan import BENCH, MEGABYTE, Plan, Ratios
 from benchmarks.stream.ratios import (
+    DECODING,
     GOALS,
     HEADER_SKIPPED,
     MAIN,
@@ -63,7 +68,7 @@ MODULES = {
     **dict.fromkeys(LIMITS, "benchmarks.stream.limits"),
     **PEER_MODULES,
 }
-WAV_ONLY = {HEADER_SKIPPED, *LIMITS} - {PREAD}  # of the limits these read nothing
+WAV_ONLY = {HEADER_SKIPPED, *LIMITS} - {PREAD, DECODING}  # of the limits these read nothing
 INT16_ONLY = {HEADER_SKIPPED, SEEKING}
 PAIRS, QUICK_PAIRS = 1024, 192
 RESUME_AT = 0.9
@@ -75,19 +80,31 @@ def measure(folder: str, plan: Plan) -> Ratios:
     """Let all loaders take turns on both formats and both jobs; return how they relate."""
     tasks = prepare(folder, plan)
     results: dict[Case, list[Measured]] = defaultdict(list)
-    begun: list[tuple[float, float]] = []
-    for _ in range(plan.rounds):
-        for case, task in tasks.items():
+    begun = first_batches(tasks[MAIN], plan) if MAIN in tasks else []
+    for number in rounds(plan):
+        for case, task in tqdm(tasks.items(), f"round {number}", disable=None):
             results[case].append(run(task))
-        if MAIN in tasks:
-            begun += first_batches(tasks[MAIN], plan)
+            cost = results[case][-1].cpu_milliseconds_per_pair
+            print_figure(BENCH, name_of(case), f"CPU time in round {number}", cost, "ms/pair")
     for case, measured in results.items():
         print_case(case, measured)
-    for case, task in tasks.items() if not plan.quick else ():
+    for case, task in tasks.items() if plan.full else ():
         peak = run_for_memory(task)
         print_figure(BENCH, name_of(case), "peak memory", peak.total / MEGABYTE, "MB, proportional")
         print_figure(BENCH, name_of(case), "of it own", peak.own / MEGABYTE, "MB, proportional")
     return compare(results) | compare_begun(begun)
+
+
+def rounds(plan: Plan) -> Iterator[int]:
+    """Yield the numbers of the rounds, while there is time for one as long as the longest so far."""
+    begun, longest = time.monotonic(), 0.0
+    for number in range(1, plan.rounds + 1):
+        start = time.monotonic()
+        if not plan.full and start - begun + longest > 60 * plan.minutes:
+            print_line(bench=BENCH, note=f"{number - 1} of {plan.rounds} rounds: time is up")
+            return
+        yield number
+        longest = max(longest, time.monotonic() - start)
 
 
 def prepare(folder: str, plan: Plan) -> dict[Case, Task]:
@@ -108,19 +125,21 @@ def prepare(folder: str, plan: Plan) -> dict[Case, Task]:
             last_line(start(str(PEERS_PYTHON), ["-m", module, stored, audio_format]))
         for job, name, dtype in product(JOBS, modules, (INT16, FLOAT32)):
             case = Case(audio_format, job, name, dtype)
-            if is_meant(case, plan.quick):
+            if is_meant(case, plan.full):
                 task = Task(modules[name], name, stored, audio_format, JOBS[job], dtype=dtype)
                 tasks[case] = task._replace(warm_up=1, batches=4) if plan.quick else task
     return tasks
 
 
-def is_meant(case: Case, quick: bool) -> bool:
-    """Whether a loader is run on a job: where its name means something; if quick, for the goals only."""
+def is_meant(case: Case, full: bool) -> bool:
+    """Whether a loader is run on a job: where its name means something; unless full, for the goals."""
     if case.dtype == FLOAT32:
         able = case.loader in PEER_MODULES and case.loader not in INT16_ONLY
-        return able and not quick and case[:2] in GOALS
-    if quick and case[:2] not in GOALS:
+        return able and full and case[:2] in GOALS
+    if not full and case[:2] not in GOALS:
         return False
+    if case.loader == DECODING:
+        return case.audio_format == "flac"
     if case.loader in WAV_ONLY:
         return case.audio_format == "wav"
     return case.loader != SEEKING or case.job == "segment"

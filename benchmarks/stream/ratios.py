@@ -12,9 +12,9 @@ from timbre.shards import AudioFormat
 
 OURS, PREAD, TRANSPORT = "ours", "pread", "transport"
 HEADER_SKIPPED, SEEKING = "webdataset (header skipped)", "webdataset (seeking)"
-UNTOUCHED = "transport (untouched)"
+UNTOUCHED, DECODING = "transport (untouched)", "libsndfile"
 # Not peers, or not as their users have them.
-SPECIAL = {OURS, PREAD, TRANSPORT, UNTOUCHED, SEEKING}
+SPECIAL = {OURS, PREAD, TRANSPORT, UNTOUCHED, DECODING, SEEKING}
 # The jobs that the project's goals are stated for.
 GOALS = {("wav", "whole"): "wav_cpu", ("flac", "segment"): "flac_cpu"}
 JOBS = ("whole", "segment")
@@ -67,7 +67,8 @@ def compare(results: Results) -> Ratios:
 def others_of(costs: Mapping[tuple[str, str], Sequence[float]]) -> dict[str, Sequence[float]]:
     """Return what each round cost those whom ours is compared with on a job."""
     others = {}
-    for name, loader in (("transport", TRANSPORT), ("seeking_peer", SEEKING)):
+    alone = (("transport", TRANSPORT), ("libsndfile", DECODING), ("seeking_peer", SEEKING))
+    for name, loader in alone:
         if runs := costs.get((loader, INT16)):
             others[name] = runs
     for name, dtype in (("best_peer", INT16), ("best_float_peer", FLOAT32)):
