@@ -137,7 +137,9 @@ def open_edition(config: PrepConfig, long_seconds: float) -> tuple[Opened, list[
 
     def tasks(cut: PrepConfig) -> list[ShardTask]:
         """Return the fullest shards of the same clips, cut as another config says."""
-        planned = job._replace(plan=plan.make_plan(edition.used("speech"), plan.plan_size(cut)))
+        planned = job._replace(
+            plan=plan.make_plan(edition.usable_clips("speech"), plan.plan_size(cut))
+        )
         found = [shard_task(cut, planned, shard) for shard in planned.plan.shards()]
         most = max(len(task.pieces) for task in found)
         return [task for task in found if len(task.pieces) == most]

@@ -86,15 +86,15 @@ class PrepConfig:
     quality: QualityConfig = field(default_factory=QualityConfig)
 
     def __post_init__(self) -> None:
-        stored = f"save_segment_seconds {self.save_segment_seconds}"
+        setting = f"save_segment_seconds {self.save_segment_seconds}"
         if self.max_offset_seconds >= self.save_segment_seconds / 2:
             raise ValueError(
-                f"max_offset_seconds {self.max_offset_seconds}: expected less than half of {stored}"
+                f"max_offset_seconds {self.max_offset_seconds}: expected less than half of {setting}"
             )
         for name in ("min_seconds", "min_active_seconds"):
             if getattr(self.quality, name) > self.save_segment_seconds:
                 raise ValueError(
-                    f"quality.{name} {getattr(self.quality, name)}: no pair could pass, {stored}"
+                    f"quality.{name} {getattr(self.quality, name)}: no pair could pass, {setting}"
                 )
 
 
@@ -113,7 +113,7 @@ NEWER = {
 }
 
 
-def recorded(config: PrepConfig) -> dict[str, Any]:
+def to_record(config: PrepConfig) -> dict[str, Any]:
     """Return the config as what JSON holds, without newer keys that are at their defaults."""
     tree = configs.to_tree(config)
     defaults = configs.to_tree(PrepConfig("speech", "noise", "output"))
@@ -129,14 +129,14 @@ def recorded(config: PrepConfig) -> dict[str, Any]:
 
 def settings(config: PrepConfig) -> dict[str, Any]:
     """Return what the shards depend on beside the clips and the denoiser's weights."""
-    tree = recorded(config)
-    kept = {key: value for key, value in tree.items() if key not in ELSEWHERE}
+    tree = to_record(config)
+    dependencies = {key: value for key, value in tree.items() if key not in ELSEWHERE}
     if not config.store_noisy:  # as in plans from before there was the choice: the same shards
-        del kept["store_noisy"]
-    kept["denoiser"] = {
+        del dependencies["store_noisy"]
+    dependencies["denoiser"] = {
         key: value for key, value in tree["denoiser"].items() if key not in IN_THE_HASH
     } | {"name": config.denoiser.kind}
-    return kept
+    return dependencies
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

@@ -51,10 +51,10 @@ def choose(counts: Sequence[int], number: int) -> list[tuple[int, ...]]:
     total = int(edges[-1])
     if number >= total:
         return [tuple(range(count)) for count in counts]
-    chosen = np.sort(np.random.default_rng(SEED).choice(total, number, replace=False))
-    bounds = np.searchsorted(chosen, edges)
+    picks = np.sort(np.random.default_rng(SEED).choice(total, number, replace=False))
+    bounds = np.searchsorted(picks, edges)
     return [
-        tuple((chosen[low:high] - edge).tolist())
+        tuple((picks[low:high] - edge).tolist())
         for low, high, edge in zip(bounds, bounds[1:], edges, strict=False)
     ]
 
@@ -70,8 +70,8 @@ def read_metas(
     folder = shards.folder_of(manifest_url)
     entries = manifest.splits[split]
     counts = [shard.pairs for shard in entries]
-    chosen = choose(counts, sum(counts) if sample is None else sample)
-    some = [(shard, rows) for shard, rows in zip(entries, chosen, strict=True) if rows]
+    picks = choose(counts, sum(counts) if sample is None else sample)
+    some = [(shard, rows) for shard, rows in zip(entries, picks, strict=True) if rows]
 
     def places_in(one: tuple[ShardEntry, tuple[int, ...]]) -> list[_Place]:
         shard, rows = one

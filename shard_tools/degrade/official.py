@@ -41,7 +41,7 @@ class Official:
         package = _package()
         if weights is None:
             weights = str(wheel_archive())
-        content = _read(weights)
+        content = _read_weights(weights)
         self.weights_sha256 = hashlib.sha256(content).hexdigest()
         _configure(package.config, _config_ini(content, weights), device)
         checkpoint = read_checkpoint(content, Path(weights), self.weights_sha256)
@@ -54,14 +54,14 @@ class Official:
             min_nb_erb_freqs=parameters.min_nb_freqs,
         )
         self.model: Any = package.network.init_model(self.state).to(device).eval()
-        missing, unexpected = self.model.load_state_dict(checkpoint, strict=False)
-        left = [
+        absent, surplus = self.model.load_state_dict(checkpoint, strict=False)
+        lacks = [
             name
-            for name in missing
+            for name in absent
             if not name.startswith(NOT_IN_THE_RESULT) and "num_batches_tracked" not in name
         ]
-        if left or unexpected:
-            raise CheckpointError(f"{weights} lacks {left} and has {unexpected}; expected neither")
+        if lacks or surplus:
+            raise CheckpointError(f"{weights} lacks {lacks} and has {surplus}; expected neither")
         self._enhance: Any = package.enhance
 
     def enhance(self, noisy: Tensor) -> Tensor:
@@ -108,12 +108,12 @@ def _torchaudio_backend() -> Iterator[None]:
     common = ModuleType("torchaudio.backend.common")
     common.AudioMetaData = object  # type: ignore[attr-defined]
     stubs = {"torchaudio.backend": ModuleType("torchaudio.backend"), common.__name__: common}
-    added = [name for name in stubs if name not in sys.modules]
-    sys.modules.update({name: stubs[name] for name in added})
+    names = [name for name in stubs if name not in sys.modules]
+    sys.modules.update({name: stubs[name] for name in names})
     try:
         yield
     finally:
-        for name in added:
+        for name in names:
             del sys.modules[name]
 
 
@@ -126,7 +126,7 @@ def _configure(config: Any, config_ini: bytes, device: str) -> None:
     config.set("DEVICE", device, str, "train")
 
 
-def _read(weights: str) -> bytes:
+def _read_weights(weights: str) -> bytes:
     try:
         return storage.read(weights)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -143,9 +143,9 @@ def _config_ini(archive: bytes, name: str) -> bytes:
                 if file is not None and member.name.endswith("config.ini"):
                     members[member.name] = file.read()
     elif zipfile.is_zipfile(io.BytesIO(archive)):
-        with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
-            entries = (entry for entry in zipped.namelist() if entry.endswith("config.ini"))
-            members = {entry: zipped.read(entry) for entry in entries}
+        with zipfile.ZipFile(io.BytesIO(archive)) as file_of_zip:
+            entries = (entry for entry in file_of_zip.namelist() if entry.endswith("config.ini"))
+            members = {entry: file_of_zip.read(entry) for entry in entries}
     if len(members) != 1:
         raise ConfigError(
             f"denoiser.weights: {name} holds config.ini {len(members)} times, expected once, as in "

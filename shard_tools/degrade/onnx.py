@@ -47,7 +47,7 @@ class OnnxDenoiser:
             ConfigError: it is not such a model, or its delay cannot be measured.
         """
         self.name = f"onnx:{url}"
-        data = _read(url, self.name)
+        data = _read_file(url, self.name)
         # The delay goes into the hash: it is measured on the CPU, the same for every machine.
         self._session = _session(data, self.name, "cpu")
         self._rank = _check_interface(self._session, self.name)
@@ -76,13 +76,13 @@ class OnnxDenoiser:
     def _run(self, wave: Wave) -> Wave:
         """Return what the model gives ``(any,)`` for ``(samples,)``."""
         shape = (1,) * (self._rank - 1)
-        fed = np.ascontiguousarray(wave, dtype=np.float32).reshape(*shape, -1)
+        feed = np.ascontiguousarray(wave, dtype=np.float32).reshape(*shape, -1)
         try:
-            (answer,) = self._session.run(None, {self._session.get_inputs()[0].name: fed})
+            (answer,) = self._session.run(None, {self._session.get_inputs()[0].name: feed})
         except Exception as error:  # onnxruntime's errors have no other class in common
             raise WorkError(f"{self.name}: fails on {len(wave)} samples: {error}") from None
         if answer.shape[:-1] != shape:
-            raise WorkError(f"{self.name}: gives shape {answer.shape} for {fed.shape}")
+            raise WorkError(f"{self.name}: gives shape {answer.shape} for {feed.shape}")
         if abs(answer.shape[-1] - len(wave)) > MAX_LENGTH_CHANGE:
             raise WorkError(
                 f"{self.name}: gives {answer.shape[-1]} samples for {len(wave)}; "
@@ -103,7 +103,7 @@ class OnnxDenoiser:
         return probe, answer
 
 
-def _read(url: str, name: str) -> bytes:
+def _read_file(url: str, name: str) -> bytes:
     try:
         return storage.read(url)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -153,8 +153,8 @@ def _check_interface(session: Any, name: str) -> int:
     if {inputs[0].type, outputs[0].type} != {FLOAT32} or len(inputs[0].shape) not in (2, 3):
         raise refusal
     # A dimension that may vary has a name or None; batch and channel may also be 1.
-    *leading, samples = inputs[0].shape
-    if isinstance(samples, int) or any(isinstance(size, int) and size != 1 for size in leading):
+    *outer, samples = inputs[0].shape
+    if isinstance(samples, int) or any(isinstance(size, int) and size != 1 for size in outer):
         raise refusal
     return len(inputs[0].shape)
 

@@ -86,8 +86,8 @@ def _hand_out(
     Actors are replaced here and not restarted by Ray, which would keep a dead node's task for the
     same actor until there is room for it again, while others have nothing to do.
     """
-    waiting = deque(range(len(tasks)))
-    unfinished = len(tasks)
+    queue = deque(range(len(tasks)))
+    open_tasks = len(tasks)
     deaths: Counter[int] = Counter()  # of actors at a task, by its number
     calls: dict[Any, Call] = {}
 
@@ -102,7 +102,7 @@ def _hand_out(
     try:
         for _ in range(count):
             start()
-        while unfinished:
+        while open_tasks:
             (ready,), _ = ray.wait(list(calls))
             outcome = _outcome(ray, ready)
             actor, number, task, failed_starts = calls.pop(ready)
@@ -115,15 +115,15 @@ def _hand_out(
                 else:
                     deaths[number] += 1
                     _refuse_too_many_deaths(deaths[number], outcome)
-                    waiting.appendleft(number)
+                    queue.appendleft(number)
                     start()
                 continue
-            if waiting:
-                begin(actor, waiting.popleft())
+            if queue:
+                begin(actor, queue.popleft())
             else:
                 ray.kill(actor)  # makes room for those that wait for it
             if number is not None:
-                unfinished -= 1
+                open_tasks -= 1
                 yield task, result_of(outcome)
     finally:
         for call in calls.values():
@@ -140,8 +140,8 @@ def _outcome(ray: Any, call: Any) -> Any:
         return error
 
 
-def _refuse_too_many_starts(failed: int, error: Exception) -> None:
-    if failed > RETRIES:
+def _refuse_too_many_starts(failures: int, error: Exception) -> None:
+    if failures > RETRIES:
         raise WorkError(
             "Ray cannot start an actor; is the same timbre installed on every node? "
             f"Ray says: {error}"
@@ -165,8 +165,8 @@ def _connection() -> Iterator[Any]:
         import ray.util
     except ImportError as error:
         raise ConfigError(f"executor ray: {error}; pip install timbre[ray]") from None
-    connected = ray.is_initialized()
-    if not connected:
+    is_ours = ray.is_initialized()
+    if not is_ours:
         _look_for_cluster(variable("RAY_ADDRESS"))
         try:
             ray.init(address="auto", logging_level=logging.WARNING)
@@ -178,7 +178,7 @@ def _connection() -> Iterator[Any]:
         yield ray
     finally:
         ray.util.deregister_serializer(Bank)
-        if not connected:
+        if not is_ours:
             ray.shutdown()
 
 

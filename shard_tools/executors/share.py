@@ -27,7 +27,7 @@ def find_share(share: str | None) -> Share:
         match = re.fullmatch(r"(\d+)/(\d+)", share)
         if not match:
             raise ConfigError(f"--share {share}: expected I/N with 0 <= I < N, such as 0/10")
-        return _checked(Share(int(match[1]), int(match[2])), f"--share {share}")
+        return _check(Share(int(match[1]), int(match[2])), f"--share {share}")
     number, count = _number("TIMBRE_SHARE"), _number("TIMBRE_SHARES")
     if number is not None:
         return _share_of("TIMBRE_SHARE", number, count)
@@ -69,16 +69,16 @@ def _slurm_share(number: int) -> Share:
             "array, and of how many shares? Expected TIMBRE_SHARES=N as well (the task id is then "
             "the share), or an array without gaps, such as --array=0-9"
         )
-    return _checked(Share(number - first, count), f"SLURM_ARRAY_TASK_ID={number}")
+    return _check(Share(number - first, count), f"SLURM_ARRAY_TASK_ID={number}")
 
 
 def _share_of(name: str, number: int, count: int | None) -> Share:
     if count is None:
         raise ConfigError(f"{name}={number}: expected TIMBRE_SHARES=N, the number of shares, as well")  # fmt: skip
-    return _checked(Share(number, count), f"{name}={number} with TIMBRE_SHARES={count}")
+    return _check(Share(number, count), f"{name}={number} with TIMBRE_SHARES={count}")
 
 
-def _checked(share: Share, source: str) -> Share:
+def _check(share: Share, source: str) -> Share:
     if share.index >= share.count:
         raise ConfigError(f"{source}: expected shares 0 to N-1 of N, with N at least 1")
     return share

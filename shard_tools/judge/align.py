@@ -77,7 +77,7 @@ def _phase_correlation(clean: Wave, degraded: Wave, max_offset: int) -> NDArray[
     n_fft = fast_length(max(len(clean), len(degraded)) + max_offset)
     hz_per_bin = SAMPLE_RATE / n_fft
     band = slice(math.ceil(LOW_HZ / hz_per_bin), math.floor(HIGH_HZ / hz_per_bin) + 1)
-    one, other = (np.fft.rfft(_faded(side), n_fft) for side in (degraded, clean))
+    one, other = (np.fft.rfft(_fade(side), n_fft) for side in (degraded, clean))
     cross = one[band] * np.conj(other[band])
     size = np.abs(cross) ** WHITENING
     hz = np.arange(band.start, band.stop) * hz_per_bin
@@ -88,16 +88,16 @@ def _phase_correlation(clean: Wave, degraded: Wave, max_offset: int) -> NDArray[
     return np.concatenate([lags[-max_offset:], lags[: max_offset + 1]])
 
 
-def _faded(wave: Wave) -> NDArray[np.float64]:
+def _fade(wave: Wave) -> NDArray[np.float64]:
     """Return the wave with soft ends: a cut through a vowel is a click, and clicks vote loudly.
 
     In double precision, as numpy 1 would transform it; numpy 2 keeps the type of its input.
     """
     ramp = np.sin(np.linspace(0.0, np.pi / 2, FADE)) ** 2
-    faded = wave.astype(np.float64)
-    faded[:FADE] *= ramp
-    faded[-FADE:] *= ramp[::-1]
-    return faded
+    soft = wave.astype(np.float64)
+    soft[:FADE] *= ramp
+    soft[-FADE:] *= ramp[::-1]
+    return soft
 
 
 def _confidence(correlation: NDArray[np.float64], peak: int) -> float:

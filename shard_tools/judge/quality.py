@@ -116,23 +116,23 @@ def reason_to_refuse(
     excess = figures.snr_db - snr_db
     missed_above = excess > config.snr_tolerance_db
     missed_below = excess < -config.snr_tolerance_db and not more_noise
-    lost = (
+    is_lost = (
         figures.kept_db < config.min_kept_db
         or figures.spectral_correlation < config.min_spectral_correlation
     )
-    silent = (
+    is_silent = (
         figures.active_seconds < config.min_active_seconds or figures.clean_db < config.min_clean_db
     )
     checks: tuple[tuple[Reason, bool], ...] = (
         ("non_finite", figures.finite_share < 1),
         ("too_short", figures.seconds < config.min_seconds),
-        ("silent_clean", silent),
+        ("silent_clean", is_silent),
         ("clipped_clean", figures.flat_share > config.max_flat_share),
         ("snr_missed", missed_above or missed_below),
         ("unaligned", figures.confidence < config.min_confidence),
-        ("denoiser_lost_speech", lost),
+        ("denoiser_lost_speech", is_lost),
     )
-    return next((reason for reason, failed in checks if failed), None)
+    return next((reason for reason, fails in checks if fails), None)
 
 
 def _overlap(clean: Wave, degraded: Wave, offset: int) -> tuple[Wave, Wave]:

@@ -39,7 +39,7 @@ def open_job(config: PrepConfig, edition: Edition) -> Job:
         ConfigError: there is no memory for the noises, or no package that simulates rooms.
         FileNotFoundError, ShardError: a clip is not what it was when it was scanned.
     """
-    record, speech = edition.record, edition.used("speech")
+    record, speech = edition.record, edition.usable_clips("speech")
     speech_root = open_source(config.speech, "speech").root
     babbles = {split: _babbles(speech, split, config) for split in SPLITS}
     noises = _noise_bank(config, edition, [*babbles["train"], *babbles["val"]], speech_root)
@@ -108,7 +108,7 @@ def _babbles(speech: Sequence[Clip], split: Split, config: PrepConfig) -> list[_
     voices: list[_Voices] = []
     for number in range(len(owners) if few else 1):
         others = [clip for clip in clips if clip.owner != owners[number]] if few else clips
-        drawn = draw_babbles(
+        draws = draw_babbles(
             [clip.owner for clip in others],
             -(-BABBLES[split] // len(owners)) if few else BABBLES[split],
             (config.seed, SPLITS.index(split), number),
@@ -116,7 +116,7 @@ def _babbles(speech: Sequence[Clip], split: Split, config: PrepConfig) -> list[_
         )
         voices += [
             _Voices(f"babble-{split}-{len(voices) + i:04d}", babble, others)
-            for i, babble in enumerate(drawn)
+            for i, babble in enumerate(draws)
         ]
     return voices
 
@@ -124,7 +124,7 @@ def _babbles(speech: Sequence[Clip], split: Split, config: PrepConfig) -> list[_
 def _noise_bank(
     config: PrepConfig, edition: Edition, babbles: Sequence[_Voices], speech_root: str
 ) -> Bank:
-    clips = edition.used("noise")
+    clips = edition.usable_clips("noise")
     root = open_source(config.noise, "noise").root
     longest = round(BABBLE_SECONDS * SAMPLE_RATE)
 
@@ -150,19 +150,19 @@ def _noise_bank(
 
 
 def _room_bank(config: PrepConfig, edition: Edition) -> Bank:
-    clips = edition.used("rir")
+    clips = edition.usable_clips("rir")
     root = open_source(config.rir, "rir").root if config.rir else ""
     count = _simulated_rooms(config)
-    simulated = [simulate_room(config.seed, number) for number in range(count)]
+    rooms = [simulate_room(config.seed, number) for number in range(count)]
 
     def read(number: int) -> Iterable[Wave]:
         if number < len(clips):
             return _blocks(root, clips[number])
-        return [simulated[number - len(clips)]]
+        return [rooms[number - len(clips)]]
 
     return fill_bank(
         [*(clip.path for clip in clips), *(room_name(number) for number in range(count))],
-        [*(clip.samples for clip in clips), *(len(wave) for wave in simulated)],
+        [*(clip.samples for clip in clips), *(len(wave) for wave in rooms)],
         read,
         "rir",
     )
@@ -171,9 +171,9 @@ def _room_bank(config: PrepConfig, edition: Edition) -> Bank:
 def _pools(
     config: PrepConfig, edition: Edition, babbles: dict[Split, list[_Voices]]
 ) -> dict[Split, Pools]:
-    noises, rirs = edition.used("noise"), edition.used("rir")
+    noises, rirs = edition.usable_clips("noise"), edition.usable_clips("rir")
     count = _simulated_rooms(config)
-    simulated = plans.split_pool([room_name(number) for number in range(count)], config.val_ratio)
+    rooms = plans.split_pool([room_name(number) for number in range(count)], config.val_ratio)
     first = len(noises)
     pools = {}
     for split in SPLITS:
@@ -190,7 +190,7 @@ def _pools(
             noises=_of_split(noises, split),
             babbles=entries,
             measured_rooms=_of_split(rirs, split),
-            simulated_rooms=tuple(len(rirs) + number for number in simulated[split]),
+            simulated_rooms=tuple(len(rirs) + number for number in rooms[split]),
         )
     return pools
 

@@ -12,7 +12,7 @@ import numpy as np
 from shard_tools.config import PrepConfig
 from shard_tools.make.job import Job, shard_task
 from shard_tools.make.manifest import MadeShard
-from shard_tools.make.shard import Judged, judge_pairs
+from shard_tools.make.shard import JudgedPair, judge_pairs
 from shard_tools.plan.editions import Edition, count_clips
 from shard_tools.plan.plan import Shard
 from timbre import audio, storage
@@ -23,13 +23,13 @@ from timbre.shards import Rejection
 
 EXAMPLES = 3
 # The text of a pair of which there is nothing to play.
-UNMIXED: Mapping[str, str] = {
+NO_MIXTURE: Mapping[str, str] = {
     "silent_clean": "No speech in it, or too quiet in the recording: under quality.min_clean_db.",
     "silent_noise": "None of its noises makes a sound.",
 }
 
 
-class Refused(NamedTuple):
+class Refusal(NamedTuple):
     """A refused pair and the shard that it was planned for."""
 
     shard: Shard
@@ -53,18 +53,18 @@ def write_report(
     config: PrepConfig, edition: Edition, job: Job, shards: Sequence[MadeShard]
 ) -> str:
     """Publish the page on an edition's refused clips and pairs; return its URL."""
-    refused: dict[str, list[Refused]] = {}
+    refusals: dict[str, list[Refusal]] = {}
     for shard in shards:
         for reason, pairs in shard.rejected.items():
-            refused.setdefault(reason, []).extend(Refused(shard.shard, pair) for pair in pairs)
+            refusals.setdefault(reason, []).extend(Refusal(shard.shard, pair) for pair in pairs)
     values = {
         "edition": edition.record.edition,
         "clips": _clip_rows(edition),
-        "counts": [(reason, len(pairs)) for reason, pairs in sorted(refused.items())],
+        "counts": [(reason, len(pairs)) for reason, pairs in sorted(refusals.items())],
         "thresholds": list(to_tree(config.quality).items()),
         "reasons": {
-            reason: [_example(config, job, pair) for pair in _spread(pairs)]
-            for reason, pairs in sorted(refused.items())
+            reason: [_example(config, job, pair) for pair in _pick(pairs)]
+            for reason, pairs in sorted(refusals.items())
         },
     }
     url = storage.join(config.output, f"left-out-{edition.record.edition:06d}.html")
@@ -72,37 +72,37 @@ def write_report(
     return url
 
 
-def _spread(pairs: Sequence[Refused]) -> list[Refused]:
+def _pick(pairs: Sequence[Refusal]) -> list[Refusal]:
     """Return the first few, of different recordings as far as there are."""
-    by_clip = {refused.pair.path: refused for refused in reversed(pairs)}
-    others = [refused for refused in pairs if by_clip[refused.pair.path] is not refused]
+    by_clip = {refusal.pair.path: refusal for refusal in reversed(pairs)}
+    others = [refusal for refusal in pairs if by_clip[refusal.pair.path] is not refusal]
     return [*reversed(by_clip.values()), *others][:EXAMPLES]
 
 
-def _example(config: PrepConfig, job: Job, refused: Refused) -> Example:
-    task = shard_task(config, job, refused.shard)
-    ((_, pair),) = judge_pairs(job.settings, task, [refused.pair.number])
+def _example(config: PrepConfig, job: Job, refusal: Refusal) -> Example:
+    task = shard_task(config, job, refusal.shard)
+    ((_, pair),) = judge_pairs(job.settings, task, [refusal.pair.number])
     place = (
-        refused.pair.path,
-        refused.pair.start / SAMPLE_RATE,
-        refused.pair.variant,
-        *refused.shard,
+        refusal.pair.path,
+        refusal.pair.start / SAMPLE_RATE,
+        refusal.pair.variant,
+        *refusal.shard,
     )
     if isinstance(pair, str):
-        return Example(*place, UNMIXED[pair], {}, "")
+        return Example(*place, NO_MIXTURE[pair], {}, "")
     figures = ", ".join(f"{name} {value:.4g}" for name, value in pair.figures._asdict().items())
-    return Example(*place, _mixed(job, pair), _players(pair), figures)
+    return Example(*place, _mixture_text(job, pair), _players(pair), figures)
 
 
-def _mixed(job: Job, pair: Judged) -> str:
+def _mixture_text(job: Job, pair: JudgedPair) -> str:
     """Return how a pair was mixed: its ratio, its noises, its room."""
-    recipe = pair.prepared.recipe
-    noises = ", ".join(source.path for source in pair.prepared.noises)
+    recipe = pair.mixed_pair.recipe
+    noises = ", ".join(source.path for source in pair.mixed_pair.noises)
     room = "" if recipe.rir is None else f", in {job.settings.rooms.names[recipe.rir]}"
     return f"SNR {recipe.snr_db:g} dB, {noises}{room}"
 
 
-def _players(pair: Judged) -> dict[str, str]:
+def _players(pair: JudgedPair) -> dict[str, str]:
     sides = {"clean": pair.clean, "noisy": pair.noisy, "degraded": pair.degraded}
     return {name: _inline(wave) for name, wave in sides.items()}
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from shard_tools.config import PrepConfig, recorded
+from shard_tools.config import PrepConfig, to_record
 from shard_tools.plan.editions import Edition, count_clips
 from shard_tools.plan.plan import SPLITS, Shard
 from timbre import shards, storage
@@ -45,15 +45,15 @@ def missing_shards(output: str, edition: Edition) -> list[Shard]:
         for split in SPLITS
         for file in storage.find_files(storage.join(output, split))
     }
-    expected = _published_sizes(output, edition)
-    missing = []
+    sizes_in_index = _published_sizes(output, edition)
+    absent = []
     for shard in planned_shards(edition):
         path = shards.shard_path(*shard)
         size = sizes.get(path)
-        whole = size is not None and size == expected.get(path, size)
+        whole = size is not None and size == sizes_in_index.get(path, size)
         if not whole or shards.index_path(path) not in sizes:
-            missing.append(shard)
-    return missing
+            absent.append(shard)
+    return absent
 
 
 def _published_sizes(output: str, edition: Edition) -> dict[str, int]:
@@ -62,7 +62,7 @@ def _published_sizes(output: str, edition: Edition) -> dict[str, int]:
         manifest = shards.load_manifest(version_url(output, edition.record.edition))
     except (FileNotFoundError, ShardError):  # it is written again when the shards are there
         return {}
-    return {shard.path: shard.bytes for listed in manifest.splits.values() for shard in listed}
+    return {shard.path: shard.bytes for entries in manifest.splits.values() for shard in entries}
 
 
 def version_url(output: str, version: int) -> str:
@@ -70,7 +70,7 @@ def version_url(output: str, version: int) -> str:
     return storage.join(output, f"manifest-{version:06d}.json")
 
 
-def read_made(output: str, edition: Edition) -> list[MadeShard]:
+def read_made_shards(output: str, edition: Edition) -> list[MadeShard]:
     """Return what an edition's shards hold, from their indexes.
 
     Raises:
@@ -78,7 +78,7 @@ def read_made(output: str, edition: Edition) -> list[MadeShard]:
     """
     numbers = planned_shards(edition)
     urls = [storage.join(output, shards.index_path(shards.shard_path(*n))) for n in numbers]
-    finished = []
+    shards_there = []
     with ThreadPoolExecutor(READ_THREADS) as pool:
         for shard, url, data in zip(numbers, urls, pool.map(storage.read, urls), strict=True):
             index = shards.from_json(ShardIndex, data, url)
@@ -88,12 +88,12 @@ def read_made(output: str, edition: Edition) -> list[MadeShard]:
                     "delete it and run again"
                 )
             entry = _entry(shard, index, storage.sha256(data)) if index.pairs else None
-            finished.append(MadeShard(shard, entry, index.rejected))
-    return finished
+            shards_there.append(MadeShard(shard, entry, index.rejected))
+    return shards_there
 
 
 def publish_latest(
-    config: PrepConfig, editions: Sequence[Edition], finished: Sequence[MadeShard]
+    config: PrepConfig, editions: Sequence[Edition], made_shards: Sequence[MadeShard]
 ) -> Manifest:
     """Publish ``manifest.json`` of these editions and their shards; return it.
 
@@ -101,14 +101,14 @@ def publish_latest(
         WorkError: a split has no pair.
     """
     splits: dict[str, list[ShardEntry]] = {split: [] for split in SPLITS}
-    rejected: Counter[str] = Counter()
-    for shard in finished:
-        rejected.update({reason: len(pairs) for reason, pairs in shard.rejected.items()})
+    refusals: Counter[str] = Counter()
+    for shard in made_shards:
+        refusals.update({reason: len(pairs) for reason, pairs in shard.rejected.items()})
         if shard.entry:
             splits[shard.shard[0]].append(shard.entry)
     for split, entries in splits.items():
         if not entries:
-            raise WorkError(f"{config.output}: no {split} pair passed: {dict(rejected)}")
+            raise WorkError(f"{config.output}: no {split} pair passed: {dict(refusals)}")
     manifest = Manifest(
         schema=shards.SCHEMA,
         version=len(editions),
@@ -116,13 +116,13 @@ def publish_latest(
         audio_format=config.audio_format,
         save_segment_seconds=config.save_segment_seconds,
         splits={split: tuple(entries) for split, entries in splits.items()},
-        rejected=dict(sorted(rejected.items())),
+        rejected=dict(sorted(refusals.items())),
         clips=count_clips(editions),
         hashes={
             "plan": editions[-1].sha256,
             "denoiser": editions[-1].record.denoiser_sha256,
         },
-        config=recorded(config),
+        config=to_record(config),
     )
     storage.publish(storage.join(config.output, shards.MANIFEST_NAME), shards.to_json(manifest))
     return manifest

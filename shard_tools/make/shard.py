@@ -57,7 +57,7 @@ class ShardTask(NamedTuple):
     seed: tuple[int, ...]
 
 
-class Prepared(NamedTuple):
+class MixedPair(NamedTuple):
     """A pair before the denoiser; its waveforms begin one lead-in before the piece."""
 
     piece: Piece
@@ -66,10 +66,10 @@ class Prepared(NamedTuple):
     noises: tuple[Source, ...]
 
 
-class Judged(NamedTuple):
+class JudgedPair(NamedTuple):
     """A pair after the denoiser, without its lead-in; ``reason`` is why it is refused, if it is."""
 
-    prepared: Prepared
+    mixed_pair: MixedPair
     clean: Wave
     noisy: Wave
     degraded: Wave
@@ -89,34 +89,37 @@ def make_shard(settings: ShardSettings, task: ShardTask) -> None:
     path = storage.join(settings.folder, shards.shard_path(task.split, task.number))
     if is_finished(path):
         return
-    rejected: dict[str, list[Rejection]] = defaultdict(list)
-    finished = []
+    refusals: dict[str, list[Rejection]] = defaultdict(list)
+    finished_pairs = []
     for number, pair in judge_pairs(settings, task, range(len(task.pieces))):
-        if isinstance(pair, Judged) and pair.reason is None:
-            finished.append(_finish(settings, task, number, pair))
+        if isinstance(pair, JudgedPair) and pair.reason is None:
+            finished_pairs.append(_finish(settings, task, number, pair))
         else:
             piece = task.pieces[number]
-            refused = Rejection(number, piece.clip.path, piece.start, piece.variant)
-            rejected[str(pair.reason if isinstance(pair, Judged) else pair)].append(refused)
-    write_shard(path, finished, rejected, settings.plan_sha256, settings.audio_format)
+            refusal = Rejection(number, piece.clip.path, piece.start, piece.variant)
+            refusals[str(pair.reason if isinstance(pair, JudgedPair) else pair)].append(refusal)
+    write_shard(path, finished_pairs, refusals, settings.plan_sha256, settings.audio_format)
 
 
 def judge_pairs(
     settings: ShardSettings, task: ShardTask, numbers: Sequence[int]
-) -> Iterator[tuple[int, Judged | Reason]]:
+) -> Iterator[tuple[int, JudgedPair | Reason]]:
     """Yield some of a shard's pairs with their numbers; the reason where there is nothing to mix.
 
     A pair is the same whichever others are asked for, but for rounding.
     """
     speeches = _read_speech(settings, [task.pieces[number] for number in numbers])
-    prepared = [
+    mixed_pairs = [
         _prepare(settings, task.pieces[number], task.recipes[number], speech)
         for number, speech in zip(numbers, speeches, strict=True)
     ]
-    noisy = [pair.mixture.noisy for pair in prepared if isinstance(pair, Prepared)]
+    noisy = [pair.mixture.noisy for pair in mixed_pairs if isinstance(pair, MixedPair)]
     denoised = iter(degrade(noisy, settings.denoiser))
-    for number, pair in zip(numbers, prepared, strict=True):
-        yield number, _judge(settings, pair, next(denoised)) if isinstance(pair, Prepared) else pair
+    for number, pair in zip(numbers, mixed_pairs, strict=True):
+        yield (
+            number,
+            _judge(settings, pair, next(denoised)) if isinstance(pair, MixedPair) else pair,
+        )
 
 
 def is_finished(path: str) -> bool:
@@ -167,7 +170,7 @@ def _neighbours(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
 
 def _prepare(
     settings: ShardSettings, piece: Piece, recipe: Recipe, speech: Wave
-) -> Prepared | Reason:
+) -> MixedPair | Reason:
     # Judged as it was recorded: mixed, any noise of a room is as loud as speech.
     level_db = audio.active_level_db(speech[settings.lead_in :])
     if level_db <= max(settings.quality.min_clean_db, SILENCE_DB):
@@ -179,10 +182,10 @@ def _prepare(
     mixture = mix.mix(voice, target, noise.wave, request)
     if mixture is None:
         return "silent_noise"
-    return Prepared(piece, recipe, mixture, noise.sources)
+    return MixedPair(piece, recipe, mixture, noise.sources)
 
 
-def _judge(settings: ShardSettings, pair: Prepared, denoised: Wave) -> Judged:
+def _judge(settings: ShardSettings, pair: MixedPair, denoised: Wave) -> JudgedPair:
     """Return the pair without its lead-in, aligned and judged."""
     body = slice(settings.lead_in, None)
     clean, noisy, degraded = pair.mixture.clean[body], pair.mixture.noisy[body], denoised[body]
@@ -192,7 +195,7 @@ def _judge(settings: ShardSettings, pair: Prepared, denoised: Wave) -> Judged:
     reason = quality.reason_to_refuse(
         figures, recipe.snr_db, settings.quality, _has_more_noise(recipe)
     )
-    return Judged(pair, clean, noisy, degraded, alignment, figures, reason)
+    return JudgedPair(pair, clean, noisy, degraded, alignment, figures, reason)
 
 
 def _has_more_noise(recipe: Recipe) -> bool:
@@ -202,9 +205,11 @@ def _has_more_noise(recipe: Recipe) -> bool:
     return recipe.rir is not None or recipe.variety.hiss is not None or background
 
 
-def _finish(settings: ShardSettings, task: ShardTask, number: int, pair: Judged) -> FinishedPair:
-    piece, recipe = pair.prepared.piece, pair.prepared.recipe
-    clip, mixture = piece.clip, pair.prepared.mixture
+def _finish(
+    settings: ShardSettings, task: ShardTask, number: int, pair: JudgedPair
+) -> FinishedPair:
+    piece, recipe = pair.mixed_pair.piece, pair.mixed_pair.recipe
+    clip, mixture = piece.clip, pair.mixed_pair.mixture
     room = None if recipe.rir is None else settings.rooms.wave(recipe.rir)
     meta = PairMeta(
         schema=shards.SCHEMA,
@@ -220,7 +225,7 @@ def _finish(settings: ShardSettings, task: ShardTask, number: int, pair: Judged)
         gain_db=mixture.gain_db,
         speaker=clip.speaker or "",
         clean=Source(clip.path, piece.start, piece.samples, clip.sha256),
-        noises=pair.prepared.noises,
+        noises=pair.mixed_pair.noises,
         rir=None if recipe.rir is None else settings.rooms.names[recipe.rir],
         rt60_seconds=None if room is None else reverb.decay_seconds(room),
         denoiser=settings.denoiser.kind,

@@ -7,7 +7,7 @@ import numpy as np
 from shard_tools.mix import mixture as mix
 from shard_tools.mix import reverb
 from shard_tools.mix.bank import Bank
-from shard_tools.mix.colour import coloured
+from shard_tools.mix.colour import colour_wave
 from shard_tools.mix.made_noise import MadeNoise, make_noise
 from shard_tools.mix.mixture import Layer
 from shard_tools.mix.pauses import insert_gap, lower_pauses
@@ -40,7 +40,7 @@ def speech_sides(
         early: what the target keeps of the room, in samples after the direct path.
         lead_in: samples before the piece.
     """
-    voice, target = _altered(speech, recipe.variety.speech, lead_in)
+    voice, target = _alter_speech(speech, recipe.variety.speech, lead_in)
     if room is not None:
         same = voice is target
         voice, early_part = reverb.reverberate(voice, room, early)
@@ -58,27 +58,27 @@ def noise_side(bank: Bank, recipe: Recipe, samples: int, lead_in: int) -> Noise:
         _source(bank, draw, layer, samples)
         for draw, layer in zip(recipe.noises, layers, strict=True)
     ]
-    made = [_made_layer(noise, samples) for noise in variety.made]
-    sources += [Source(noise.name, 0, samples) for noise in variety.made]
-    wave = mix.layer([*layers, *made], samples)
+    made_layers = [_made_layer(noise, samples) for noise in variety.made_noise]
+    sources += [Source(noise.name, 0, samples) for noise in variety.made_noise]
+    wave = mix.layer([*layers, *made_layers], samples)
     if (change := variety.change) is not None:
-        if change.made is not None:
-            after = _made_layer(change.made, samples)
-            sources.append(Source(change.made.name, 0, samples))
+        if change.made_noise is not None:
+            after = _made_layer(change.made_noise, samples)
+            sources.append(Source(change.made_noise.name, 0, samples))
         else:
-            assert change.recorded is not None
-            after = _layer(bank, change.recorded, samples, lead_in)
-            sources.append(_source(bank, change.recorded, after, samples))
+            assert change.noise_draw is not None
+            after = _layer(bank, change.noise_draw, samples, lead_in)
+            sources.append(_source(bank, change.noise_draw, after, samples))
         place = lead_in + int(change.start * (samples - lead_in))
         wave = np.concatenate([wave[:place], mix.layer([after], samples)[place:]])
-    return Noise(coloured(wave, variety.noise_colour), tuple(sources))
+    return Noise(colour_wave(wave, variety.noise_colour), tuple(sources))
 
 
-def _altered(speech: Wave, draw: SpeechDraw, lead_in: int) -> tuple[Wave, Wave]:
+def _alter_speech(speech: Wave, draw: SpeechDraw, lead_in: int) -> tuple[Wave, Wave]:
     if draw.gap is not None:
         start = lead_in + int(draw.gap.start * (len(speech) - lead_in))
         speech = insert_gap(speech, start, round(draw.gap.seconds * SAMPLE_RATE))
-    speech = coloured(speech, draw.colour)
+    speech = colour_wave(speech, draw.colour)
     if draw.pause_db is None:
         return speech, speech
     target = lower_pauses(speech, draw.pause_db)
@@ -93,10 +93,10 @@ def _hiss(hiss: Hiss, speech: Wave, lead_in: int) -> Wave:
 def _layer(bank: Bank, draw: NoiseDraw, samples: int, lead_in: int) -> Layer:
     """Return a stretch of a noise. It begins at the drawn start, or at the next place with sound."""
     rate = round(draw.speed * SAMPLE_RATE / SPEED_STEP_HZ) * SPEED_STEP_HZ
-    read = _source_samples(draw, samples)
+    samples_to_read = _source_samples(draw, samples)
 
     def sound(start: int) -> Wave:
-        stretch = bank.stretch(draw.number, start, read)
+        stretch = bank.stretch(draw.number, start, samples_to_read)
         wave = audio.resample(stretch, rate, SAMPLE_RATE)[:samples]
         return wave[::-1].copy() if draw.backwards else wave
 

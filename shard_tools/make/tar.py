@@ -23,13 +23,13 @@ class FinishedPair(NamedTuple):
 def write_shard(
     path: str,
     pairs: Sequence[FinishedPair],
-    rejected: Mapping[str, Sequence[Rejection]],
+    refusals: Mapping[str, Sequence[Rejection]],
     plan_sha256: str,
     audio_format: AudioFormat,
 ) -> None:
     """Publish the tar at ``path`` and then its index, which stands for a finished shard."""
     data = build_tar(pairs, audio_format)
-    by_reason = {reason: tuple(refused) for reason, refused in sorted(rejected.items())}
+    by_reason = {reason: tuple(pieces) for reason, pieces in sorted(refusals.items())}
     index = replace(shards.index_tar(data, path), plan=plan_sha256, rejected=by_reason)
     storage.publish(path, data)
     storage.publish(shards.index_path(path), shards.to_json(index))

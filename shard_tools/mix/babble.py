@@ -56,13 +56,13 @@ def draw_babbles(
     for number in range(count):
         rng = np.random.default_rng([*seed, number])
         count_of_voices = int(rng.integers(USUAL_VOICES[0], USUAL_VOICES[1] + 1))
-        chosen = rng.choice(len(owners), min(count_of_voices, len(owners)), replace=False)
+        speakers_of_it = rng.choice(len(owners), min(count_of_voices, len(owners)), replace=False)
         voices = tuple(
             Voice(
                 int(rng.choice(clips_of[owners[owner]])),
                 round(float(rng.uniform(-GAIN_RANGE_DB, GAIN_RANGE_DB)), 3),
             )
-            for owner in chosen
+            for owner in speakers_of_it
         )
         babbles.append(Babble(f"babble-{number:04d}", voices, samples))
     return babbles

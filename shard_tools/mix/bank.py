@@ -106,8 +106,8 @@ def fill_bank(
         peak = max([_peak(first), *map(_peak, blocks)])
         at = edges[number]
         for block in [first] if len(first) == lengths[number] else read(number):
-            scaled = np.rint(block * (FULL_SCALE / (peak or 1.0)))
-            bank.samples[at : at + len(block)] = scaled.astype(np.int16)
+            values = np.rint(block * (FULL_SCALE / (peak or 1.0)))
+            bank.samples[at : at + len(block)] = values.astype(np.int16)
             at += len(block)
 
     with ThreadPoolExecutor(THREADS) as pool:

@@ -25,7 +25,7 @@ class Colour(NamedTuple):
 PLAIN = Colour()
 
 
-def coloured(wave: Wave, colour: Colour) -> Wave:
+def colour_wave(wave: Wave, colour: Colour) -> Wave:
     """Return ``(samples,)`` through a colour, without delay."""
     if colour == PLAIN:
         return wave

@@ -87,16 +87,16 @@ def _broad(kind: str, samples: int, rng: np.random.Generator) -> Floats:
             density = density * ((hz >= low) & (hz <= max(high, 1.5 * low))) + 1e-9
         return density
 
-    wave = _shaped(samples, power, rng)
+    wave = _shape(samples, power, rng)
     if kind == "modulated" or rng.random() < MODULATED_SHARE:
         changes_hz = float(_log_uniform(rng, 0.3, 20.0, 1)[0])
-        wave *= _wandering(samples, changes_hz, rng.uniform(6.0, 40.0), rng)
+        wave *= _wander(samples, changes_hz, rng.uniform(6.0, 40.0), rng)
     return wave
 
 
 def _hiss(samples: int, rng: np.random.Generator) -> Floats:
     slope = rng.uniform(-1.0, 1.0)
-    return _shaped(samples, lambda hz: (hz + 300.0) ** slope, rng)
+    return _shape(samples, lambda hz: (hz + 300.0) ** slope, rng)
 
 
 def _hum(samples: int, rng: np.random.Generator) -> Floats:
@@ -121,7 +121,7 @@ def _tones(samples: int, rng: np.random.Generator) -> Floats:
         first, last = _log_uniform(rng, 100.0, 20000.0, 2)
         way = np.linspace(0.0, 1.0, samples) * (rng.random() < 0.5)
         turns = np.cumsum(first * (last / first) ** way) / SAMPLE_RATE
-        wave += np.sin(2 * np.pi * turns) * _wandering(samples, rng.uniform(0.2, 6.0), 30.0, rng)
+        wave += np.sin(2 * np.pi * turns) * _wander(samples, rng.uniform(0.2, 6.0), 30.0, rng)
     return wave
 
 
@@ -138,7 +138,7 @@ def _clicks(samples: int, rng: np.random.Generator) -> Floats:
     return np.asarray(np.fft.irfft(spectrum, length)[:samples])
 
 
-def _shaped(samples: int, power: Power, rng: np.random.Generator) -> Floats:
+def _shape(samples: int, power: Power, rng: np.random.Generator) -> Floats:
     """Return Gaussian noise with ``power(hz)`` per Hz."""
     length = fast_length(samples)
     spectrum = np.fft.rfft(rng.standard_normal(length))
@@ -146,9 +146,7 @@ def _shaped(samples: int, power: Power, rng: np.random.Generator) -> Floats:
     return np.asarray(np.fft.irfft(spectrum, length)[:samples])
 
 
-def _wandering(
-    samples: int, changes_hz: float, depth_db: float, rng: np.random.Generator
-) -> Floats:
+def _wander(samples: int, changes_hz: float, depth_db: float, rng: np.random.Generator) -> Floats:
     """Return gains that wander between 0 and ``-depth_db``, with a turn ``changes_hz`` times a second."""
     knots = max(int(samples * changes_hz / SAMPLE_RATE) + 3, 4)
     levels_db = rng.uniform(-depth_db, 0.0, knots)

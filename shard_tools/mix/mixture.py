@@ -92,11 +92,11 @@ def loop(noise: Wave, start: int, samples: int) -> Wave:
     fade = min(FADE, len(noise) // 4)
     ring = noise[: len(noise) - fade].copy()
     phase = (np.arange(fade) + 0.5) / max(fade, 1) * (np.pi / 2)
-    rising, falling = np.sin(phase).astype(np.float32), np.cos(phase).astype(np.float32)
-    ring[:fade] = noise[:fade] * rising + noise[len(ring) :] * falling
+    rise, fall = np.sin(phase).astype(np.float32), np.cos(phase).astype(np.float32)
+    ring[:fade] = noise[:fade] * rise + noise[len(ring) :] * fall
     wave: Wave = np.resize(np.roll(ring, -start), samples)
-    before_first_crossing = noise[start:fade]
-    wave[: len(before_first_crossing)] = before_first_crossing
+    head = noise[start:fade]
+    wave[: len(head)] = head
     return wave
 
 
@@ -159,5 +159,5 @@ def mix(speech: Wave, target: Wave, noise: Wave, request: Request) -> Mixture | 
     peak = max(float(np.abs(noisy[piece]).max()), float(np.abs(target[piece]).max()))
     gain_db = min(request.level_db - target_db, 20 * float(np.log10(PEAK / peak)))
     gain = np.float32(audio.gain(gain_db))
-    reached = speech_db - audio.level_db(scaled[piece])
-    return Mixture(target * gain, noisy * gain, gain_db, reached)
+    snr_db = speech_db - audio.level_db(scaled[piece])
+    return Mixture(target * gain, noisy * gain, gain_db, snr_db)

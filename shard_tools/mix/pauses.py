@@ -30,17 +30,17 @@ def speech_activity(voice: Wave) -> Wave:
     power = np.square(voice[: count * FRAME].reshape(count, FRAME), dtype=np.float64).mean(axis=1)
     levels_db = 10 * np.log10(np.convolve(power, np.ones(3) / 3, "same") + 1e-20)
     loud_db = float(np.percentile(levels_db, LOUD_PERCENTILE))
-    speech = _held(levels_db > loud_db + BEGINS_DB, levels_db > loud_db + LASTS_DB)
+    speech = _hold(levels_db > loud_db + BEGINS_DB, levels_db > loud_db + LASTS_DB)
     near = np.convolve(speech, np.ones(FRAMES_BEFORE + 1 + FRAMES_AFTER))
-    spoken = near[FRAMES_BEFORE:][:count] > 0.5
-    return _with_ramps(spoken, len(voice))
+    is_speech = near[FRAMES_BEFORE:][:count] > 0.5
+    return _with_ramps(is_speech, len(voice))
 
 
 def lower_pauses(voice: Wave, gain_db: float) -> Wave:
     """Return speech ``(samples,)`` whose pauses are changed by ``gain_db``; speech itself no bit."""
     floor = np.float32(audio.gain(gain_db))
-    lowered: Wave = voice * (floor + (1 - floor) * speech_activity(voice))
-    return lowered
+    quieter: Wave = voice * (floor + (1 - floor) * speech_activity(voice))
+    return quieter
 
 
 def insert_gap(voice: Wave, start: int, samples: int) -> Wave:
@@ -49,18 +49,18 @@ def insert_gap(voice: Wave, start: int, samples: int) -> Wave:
     return np.concatenate([voice[:start], gap, voice[start : len(voice) - len(gap)]])
 
 
-def _held(begins: NDArray[np.bool_], lasts: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _hold(begins: NDArray[np.bool_], lasts: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the runs of ``lasts`` in which at least one frame ``begins``."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], lasts | begins, [False]])))
-    held = np.zeros(len(begins), np.bool_)
+    runs = np.zeros(len(begins), np.bool_)
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        held[start:stop] = bool(begins[start:stop].any())
-    return held
+        runs[start:stop] = bool(begins[start:stop].any())
+    return runs
 
 
-def _with_ramps(spoken: NDArray[np.bool_], samples: int) -> Wave:
+def _with_ramps(is_speech: NDArray[np.bool_], samples: int) -> Wave:
     """Return one value a sample, going from 0 to 1 within the pauses along half a cosine."""
-    gate = np.repeat(spoken, FRAME)
+    gate = np.repeat(is_speech, FRAME)
     gate = np.pad(gate, (0, samples - len(gate)), "edge")
     if gate.all() or not gate.any():
         return gate.astype(np.float32)

@@ -44,7 +44,7 @@ AIR_LOSSES = (
 )
 DECAY_DB = 60.0
 # Sound is followed for this many times RT60; below 4 kHz rooms ring a little longer than asked.
-FOLLOWED = 1.15
+DECAYS_SIMULATED = 1.15
 
 
 class Room(NamedTuple):
@@ -141,7 +141,7 @@ def _images(room: Room, rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def _farthest(room: Room) -> float:
-    return FOLLOWED * room.rt60_seconds * SPEED_OF_SOUND
+    return DECAYS_SIMULATED * room.rt60_seconds * SPEED_OF_SOUND
 
 
 def _order_of_distance(room: Room) -> int:
@@ -168,18 +168,18 @@ def _colour(response: Floats, direct: int) -> Floats:
     # Butterworth's second order: causal, so nothing rings before the direct path.
     ratio = 1j * hz / HIGH_PASS_HZ
     spectrum = np.fft.rfft(response, length) * ratio**2 / (ratio**2 + math.sqrt(2) * ratio + 1)
-    coloured = np.fft.irfft(spectrum, length)[: len(response)]
+    response_in_air = np.fft.irfft(spectrum, length)[: len(response)]
     metres = (np.arange(len(response)) - direct) * (SPEED_OF_SOUND / SAMPLE_RATE)
     for low, high, loss in AIR_LOSSES:
         band = np.fft.irfft(np.where((hz >= low) & (hz < high), spectrum, 0.0), length)
-        coloured += band[: len(response)] * np.expm1(-loss / 2 * metres)
-    return coloured
+        response_in_air += band[: len(response)] * np.expm1(-loss / 2 * metres)
+    return response_in_air
 
 
 def _trim(response: Floats) -> Floats:
     """Return the response up to where the energy still to come is 60 dB below the whole."""
-    left = np.cumsum(np.square(response[::-1]))[::-1]
-    return response[: int(np.sum(left > left[0] * 10 ** (-DECAY_DB / 10)))]
+    energy_to_come = np.cumsum(np.square(response[::-1]))[::-1]
+    return response[: int(np.sum(energy_to_come > energy_to_come[0] * 10 ** (-DECAY_DB / 10)))]
 
 
 def _simulator() -> ModuleType:

@@ -17,7 +17,7 @@ from shard_tools.executors.share import Share
 from shard_tools.plan.kinds import split_kinds
 from shard_tools.plan.plan import SPLITS, make_plan, plan_size, split_names
 from shard_tools.scan.catalogue import Clip, dump_rows, load_rows
-from shard_tools.scan.scan import Run, print_refused, scan
+from shard_tools.scan.scan import Run, print_refusals, scan
 from shard_tools.scan.sources import ROLES
 from timbre import shards, storage
 from timbre.command import say
@@ -46,7 +46,7 @@ class Edition(NamedTuple):
     sha256: str
     clips: dict[str, tuple[Clip, ...]]
 
-    def used(self, role: str) -> tuple[Clip, ...]:
+    def usable_clips(self, role: str) -> tuple[Clip, ...]:
         """Return the clips of a role that take part."""
         return tuple(clip for clip in self.clips[role] if clip.refused is None)
 
@@ -62,15 +62,15 @@ def load_editions(config: PrepConfig, denoiser_sha256: str) -> list[Edition]:
     while storage.exists(url := plan_url(config.output, len(editions) + 1)):
         data = storage.read(url)
         record = shards.from_json(PlanRecord, data, url)
-        changed = differences(record.settings, settings(config))
+        changes = differences(record.settings, settings(config))
         if record.denoiser_sha256 != denoiser_sha256:
-            changed.append(
+            changes.append(
                 f"the denoiser's weights were {record.denoiser_sha256[:12] or 'none'}, "
                 f"are now {denoiser_sha256[:12] or 'none'}"
             )
-        if changed:
+        if changes:
             raise ConfigError(
-                f"output: {config.output} holds shards of another plan: {'; '.join(changed)}; "
+                f"output: {config.output} holds shards of another plan: {'; '.join(changes)}; "
                 "choose another output"
             )
         clips = {role: _load_catalogue(config.output, record, role) for role in record.catalogues}
@@ -87,13 +87,13 @@ def begin_edition(
         ConfigError: a source is missing, empty, or too small to split.
         AudioError: too many clips cannot be read.
     """
-    scanned = scan(config, run, share)
-    known = {clip.sha256 for edition in earlier for clip in edition.clips["speech"]}
-    new = [clip for clip in scanned["speech"] if clip.sha256 not in known]
-    print_refused(scanned, known if earlier else set())
+    rows_of = scan(config, run, share)
+    known_hashes = {clip.sha256 for edition in earlier for clip in edition.clips["speech"]}
+    new = [clip for clip in rows_of["speech"] if clip.sha256 not in known_hashes]
+    print_refusals(rows_of, known_hashes if earlier else set())
     if earlier and all(clip.refused for clip in new):
         return None
-    clips = {role: tuple(rows) for role, rows in scanned.items()}
+    clips = {role: tuple(rows) for role, rows in rows_of.items()}
     clips["speech"] = _split_speech(new, config, earlier)
     for role in ("noise", "rir"):
         clips[role] = _split_pool(clips[role], role, config, earlier)
@@ -124,26 +124,26 @@ def _split_speech(
 
     Where all clips are one speaker's, they are split by recording, and so are more of that speaker's.
     """
-    settled = [clip for edition in earlier for clip in edition.used("speech")]
-    used = [clip for clip in clips if clip.refused is None]
+    earlier_clips = [clip for edition in earlier for clip in edition.usable_clips("speech")]
+    usable = [clip for clip in clips if clip.refused is None]
     if config.split_by == "hint":
-        return tuple(_hinted(clips, "speech", earlier))
-    if not earlier and len(used) < 2:
+        return tuple(_split_by_hint(clips, "speech", earlier))
+    if not earlier and len(usable) < 2:
         raise ConfigError(
-            f"speech: {config.speech}: {len(used)} usable clips; two are needed, one for validation"
+            f"speech: {config.speech}: {len(usable)} usable clips; two are needed, one for validation"
         )
     sides: dict[str, set[Split | None]] = {}
-    for clip in settled:
+    for clip in earlier_clips:
         sides.setdefault(clip.owner, set()).add(clip.split)
-    divided = {owner for owner, splits in sides.items() if len(splits) > 1}
-    if not earlier and len({clip.owner for clip in used}) == 1:
-        divided = {used[0].owner}
+    split_owners = {owner for owner, splits in sides.items() if len(splits) > 1}
+    if not earlier and len({clip.owner for clip in usable}) == 1:
+        split_owners = {usable[0].owner}
 
     def name(clip: Clip) -> str:
-        return clip.path if clip.owner in divided else clip.owner
+        return clip.path if clip.owner in split_owners else clip.owner
 
-    known = {name(clip): clip.split for clip in settled if clip.split}
-    split_of = split_names((name(clip) for clip in used), config.val_ratio, known)
+    sides_before = {name(clip): clip.split for clip in earlier_clips if clip.split}
+    split_of = split_names((name(clip) for clip in usable), config.val_ratio, sides_before)
     return tuple(
         clip if clip.refused else replace(clip, split=split_of[name(clip)]) for clip in clips
     )
@@ -156,25 +156,27 @@ def _split_pool(
 
     A recording that had a side before keeps it, whatever its name is now.
     """
-    used = [clip for clip in clips if clip.refused is None]
-    known = {
+    usable = [clip for clip in clips if clip.refused is None]
+    side_of_hash = {
         clip.sha256: clip.split
         for edition in earlier
-        for clip in edition.used(role)
+        for clip in edition.usable_clips(role)
         if clip.split is not None
     }
-    settled = {clip.path: known[clip.sha256] for clip in used if clip.sha256 in known}
+    sides_before = {
+        clip.path: side_of_hash[clip.sha256] for clip in usable if clip.sha256 in side_of_hash
+    }
     if config.split_by == "hint":
-        return tuple(_hinted(clips, role, earlier))
+        return tuple(_split_by_hint(clips, role, earlier))
     if config.split_by == "kind" and role == "noise":
-        return _split_noises(clips, config, [c for e in earlier for c in e.used("noise")])
-    if len(used) == 1 and not settled:
+        return _split_noises(clips, config, [c for e in earlier for c in e.usable_clips("noise")])
+    if len(usable) == 1 and not sides_before:
         say(f"{role}: a single recording: training and validation share it")
         return tuple(clips)
-    split_of = split_names((clip.path for clip in used), config.val_ratio, settled)
-    if used and (lacking := {*SPLITS} - {*split_of.values()}):
+    split_of = split_names((clip.path for clip in usable), config.val_ratio, sides_before)
+    if usable and (absent := {*SPLITS} - {*split_of.values()}):
         raise ConfigError(
-            f"{role}: {getattr(config, role)}: no recording in it for {lacking.pop()}: all were on the "
+            f"{role}: {getattr(config, role)}: no recording in it for {absent.pop()}: all were on the "
             "other side before; put those of this side back, or add others"
         )
     return tuple(
@@ -182,12 +184,12 @@ def _split_pool(
     )
 
 
-def _hinted(clips: Sequence[Clip], role: str, earlier: Sequence[Edition]) -> Sequence[Clip]:
+def _split_by_hint(clips: Sequence[Clip], role: str, earlier: Sequence[Edition]) -> Sequence[Clip]:
     """Return clips that have the side of their manifest's hint, if there are some for each side."""
     sides = {clip.split for clip in clips if clip.refused is None}
-    if sides and not earlier and (lacking := {*SPLITS} - sides):
+    if sides and not earlier and (absent := {*SPLITS} - sides):
         raise ConfigError(
-            f"split_by hint: {role}: no usable recording whose split_hint is {lacking.pop()!r}"
+            f"split_by hint: {role}: no usable recording whose split_hint is {absent.pop()!r}"
         )
     return clips
 
@@ -196,16 +198,18 @@ def _split_noises(
     clips: Sequence[Clip], config: PrepConfig, earlier: Sequence[Clip]
 ) -> tuple[Clip, ...]:
     """Return the noises with the side of their kind and source; those between the sides refused."""
-    used = [clip for clip in clips if clip.refused is None]
-    split_of = split_kinds(used, config.val_ratio, earlier)
-    if used and (lacking := {*SPLITS} - {*split_of.values()}):
+    usable = [clip for clip in clips if clip.refused is None]
+    split_of = split_kinds(usable, config.val_ratio, earlier)
+    if usable and (absent := {*SPLITS} - {*split_of.values()}):
         raise ConfigError(
-            f"split_by kind: noise: {config.noise}: no recording for {lacking.pop()}: expected at "
+            f"split_by kind: noise: {config.noise}: no recording for {absent.pop()}: expected at "
             "least two kinds and two sources in its manifest; or split_by: name"
         )
     spare = sum(split is None for split in split_of.values())
     if spare:
-        say(f"noise: left out as spare: {spare} of {len(used)}: kind and source on different sides")
+        say(
+            f"noise: left out as spare: {spare} of {len(usable)}: kind and source on different sides"
+        )
     return tuple(
         clip
         if clip.refused
@@ -229,8 +233,8 @@ def _publish(
         hashes[role] = storage.sha256(data)
         storage.publish(_catalogue_url(config.output, role, number), data)
     first = {split: sum(e.record.shards[split] for e in earlier) for split in SPLITS}
-    used = [clip for clip in clips["speech"] if clip.refused is None]
-    plan = make_plan(used, plan_size(config), number, first)
+    usable = [clip for clip in clips["speech"] if clip.refused is None]
+    plan = make_plan(usable, plan_size(config), number, first)
     counts = Counter(split for split, _ in plan.shards())
     record = PlanRecord(
         schema=shards.SCHEMA,

@@ -38,8 +38,8 @@ def split_kinds(
 def _sides(
     clips: Sequence[Clip], earlier: Sequence[Clip], key: str, val_ratio: float
 ) -> dict[str, Split]:
-    settled = {_name(clip, key): clip.split for clip in earlier if clip.split is not None}
-    return split_names((_name(clip, key) for clip in clips), val_ratio, settled)
+    sides_before = {_name(clip, key): clip.split for clip in earlier if clip.split is not None}
+    return split_names((_name(clip, key) for clip in clips), val_ratio, sides_before)
 
 
 def _side(clip: Clip, kinds: dict[str, Split], sources: dict[str, Split]) -> Split | None:

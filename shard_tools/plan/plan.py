@@ -98,15 +98,15 @@ class Plan(NamedTuple):
 
 
 def split_names(
-    names: Iterable[str], val_ratio: float, settled: Mapping[str, Split] | None = None
+    names: Iterable[str], val_ratio: float, sides_before: Mapping[str, Split] | None = None
 ) -> dict[str, Split]:
     """Return the split of every name, by a hash of the name alone: a new name moves no other.
 
     Only where few names fall badly by chance are the nearest ones put on the other side: neither is
     left without any, and validation gets at most twice its share. Names that are already
-    ``settled`` stay where they are.
+    ``sides_before`` stay where they are.
     """
-    split_of = dict(settled or {})
+    split_of = dict(sides_before or {})
     fresh = sorted(set(names) - split_of.keys(), key=name_hash)
     most = math.ceil(MOST_VALIDATION * val_ratio * len(fresh))
     for rank, name in enumerate(fresh):
@@ -166,7 +166,7 @@ def make_plan(
     takes = {}
     longest = max(math.ceil(TAKE_SECONDS * SAMPLE_RATE / size.segment), 1)
     for split in SPLITS:
-        listed = [
+        entries = [
             (i, first, min(longest, count - first))
             for i, clip in enumerate(clips)
             if clip.split == split
@@ -174,7 +174,7 @@ def make_plan(
             for first in range(0, count, longest)
         ]
         rng = np.random.default_rng([size.seed, SPLITS.index(split), edition])
-        table = np.array(listed, np.int64).reshape(-1, 3)[rng.permutation(len(listed))]
+        table = np.array(entries, np.int64).reshape(-1, 3)[rng.permutation(len(entries))]
         ends = np.cumsum(table[:, 2] * size.variants)
         takes[split] = Takes(table[:, 0], table[:, 1], table[:, 2], ends)
     return Plan(tuple(clips), takes, {split: first_shard.get(split, 0) for split in SPLITS}, size)

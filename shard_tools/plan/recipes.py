@@ -75,7 +75,7 @@ def draw_recipes(plan: Plan, shard: Shard, pools: Pools, settings: Settings) -> 
         _draw(rng, piece, pools, settings.mix, settings.rooms) for piece in plan.shard(*shard)
     ]
     return [
-        _varied(np.random.default_rng([*seed, STREAM, number]), recipe, pools, settings)
+        _with_variety(np.random.default_rng([*seed, STREAM, number]), recipe, pools, settings)
         for number, recipe in enumerate(recipes)
     ]
 
@@ -115,7 +115,9 @@ def _near_clean_db(mix: MixConfig, chance: float) -> float:
     return mix.near_clean_snr_db + chance / mix.near_clean_share * (high - mix.near_clean_snr_db)
 
 
-def _varied(rng: np.random.Generator, recipe: Recipe, pools: Pools, settings: Settings) -> Recipe:
+def _with_variety(
+    rng: np.random.Generator, recipe: Recipe, pools: Pools, settings: Settings
+) -> Recipe:
     """Return a recipe with its variety; by default it is as it was."""
     variety = settings.variety
     speech = draw_speech(rng, variety, settings.target)
@@ -139,9 +141,9 @@ def _room(
     if reverberant >= rooms.reverberant:
         return None
     kinds = [pools.simulated_rooms, pools.measured_rooms]
-    chosen = kinds[0] if simulated < rooms.simulated else kinds[1]
-    chosen = chosen or kinds[0] or kinds[1]
-    return int(_pick(chosen, pick)) if chosen else None
+    room = kinds[0] if simulated < rooms.simulated else kinds[1]
+    room = room or kinds[0] or kinds[1]
+    return int(_pick(room, pick)) if room else None
 
 
 def _pick(options: Sequence[int], chance: float) -> int:

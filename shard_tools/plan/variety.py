@@ -50,8 +50,8 @@ class Change(NamedTuple):
     """Another noise that takes over at ``start``, a share of the piece; one of the two is None."""
 
     start: float
-    recorded: NoiseDraw | None
-    made: MadeNoise | None
+    noise_draw: NoiseDraw | None
+    made_noise: MadeNoise | None
 
 
 class Hiss(NamedTuple):
@@ -65,7 +65,7 @@ class Variety(NamedTuple):
     """What makes a pair differ from its recordings; by default nothing does."""
 
     speech: SpeechDraw = SpeechDraw()
-    made: tuple[MadeNoise, ...] = ()
+    made_noise: tuple[MadeNoise, ...] = ()
     noise_colour: Colour = PLAIN
     change: Change | None = None
     hiss: Hiss | None = None
@@ -80,7 +80,7 @@ def describe(variety: Variety) -> dict[str, float]:
         "gap_seconds": speech.gap.seconds if speech.gap else None,
         "low_pass_hz": speech.colour.low_pass_hz,
         "equaliser": float(bool(speech.colour.gains_db)) or None,
-        "made_noises": float(len(variety.made)) or None,
+        "made_noises": float(len(variety.made_noise)) or None,
         "noise_low_pass_hz": variety.noise_colour.low_pass_hz,
         "noise_change_share": change.start if change else None,
         "hiss_below_db": hiss.below_db if hiss else None,
@@ -111,8 +111,8 @@ def draw_noises(
     """Return the recorded noises of a pair, altered, and the made-up ones that replace the others."""
     recordings, inventions = [], []
     for noise in noises:
-        invention = _draw_made(rng, variety, noise.gain_db)
-        recording = _altered(rng, noise, variety)
+        invention = _draw_made_noise(rng, variety, noise.gain_db)
+        recording = _alter_noise(rng, noise, variety)
         if invention is None:
             recordings.append(recording)
         else:
@@ -127,8 +127,8 @@ def draw_change(
     chance, pick, start = rng.random(3)
     gain_db = _between(rng, variety.noise_change_db)
     place = round(float(rng.uniform(*CHANGE_BETWEEN)), 6)
-    invention = _draw_made(rng, variety, gain_db)
-    recording = _altered(
+    invention = _draw_made_noise(rng, variety, gain_db)
+    recording = _alter_noise(
         rng, NoiseDraw(pool[int(pick * len(pool))], float(start), gain_db), variety
     )
     if chance >= variety.noise_change_share:
@@ -149,14 +149,14 @@ def draw_hiss(rng: np.random.Generator, variety: VarietyConfig) -> Hiss | None:
     return Hiss(noise, below_db) if chance < variety.hiss_share else None
 
 
-def _draw_made(
+def _draw_made_noise(
     rng: np.random.Generator, variety: VarietyConfig, gain_db: float
 ) -> MadeNoise | None:
     chance, kind, seed = rng.random(), KINDS[int(rng.integers(len(KINDS)))], rng.integers(MOST_SEED)
     return MadeNoise(kind, int(seed), gain_db) if chance < variety.made_noise_share else None
 
 
-def _altered(rng: np.random.Generator, noise: NoiseDraw, variety: VarietyConfig) -> NoiseDraw:
+def _alter_noise(rng: np.random.Generator, noise: NoiseDraw, variety: VarietyConfig) -> NoiseDraw:
     """Return a recorded noise faster or slower, or backwards."""
     chance = rng.random(2)
     low, high = np.log(variety.noise_speeds)
@@ -168,15 +168,15 @@ def _altered(rng: np.random.Generator, noise: NoiseDraw, variety: VarietyConfig)
 
 
 def _draw_colour(
-    rng: np.random.Generator, variety: VarietyConfig, low_passed: float, equalised: float
+    rng: np.random.Generator, variety: VarietyConfig, low_pass_share: float, equaliser_share: float
 ) -> Colour:
     chance, pick = rng.random(2), rng.random()
     gains = rng.uniform(-variety.equaliser_db, variety.equaliser_db, len(CORNERS_HZ))
     return Colour(
         variety.low_pass_hz[int(pick * len(variety.low_pass_hz))]
-        if chance[0] < low_passed
+        if chance[0] < low_pass_share
         else None,
-        tuple(np.round(gains, 3).tolist()) if chance[1] < equalised else (),
+        tuple(np.round(gains, 3).tolist()) if chance[1] < equaliser_share else (),
     )
 
 

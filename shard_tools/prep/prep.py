@@ -18,7 +18,7 @@ from shard_tools.make.manifest import (
     planned_shards,
     publish_latest,
     publish_version,
-    read_made,
+    read_made_shards,
     version_url,
 )
 from shard_tools.make.shard import ShardTask, make_shard
@@ -51,24 +51,28 @@ def prep(config: PrepConfig, executor: str = "local", share: Share = ALL) -> Man
     run = EXECUTORS[executor]
     denoiser_sha256 = weights_hash(config.denoiser)
     editions = load_editions(config, denoiser_sha256)
-    finished = [_is_finished(config, edition) for edition in editions]
-    if all(finished):
-        begun = begin_edition(config, editions, denoiser_sha256, run, share)
-        if begun is None:
+    are_finished = [_is_complete(config, edition) for edition in editions]
+    if all(are_finished):
+        new_edition = begin_edition(config, editions, denoiser_sha256, run, share)
+        if new_edition is None:
             say(f"{config.output}: complete, and the sources hold no new clips")
             return shards.load_manifest(config.output)
-        editions.append(begun)
-    elif any(finished):
+        editions.append(new_edition)
+    elif any(are_finished):
         say("finishing what an earlier run began; run again to add clips that are new since")
     job = None
     for edition in editions:
         job = make_shards(config, edition, run, share)
-    if left := sum(len(missing_shards(config.output, edition)) for edition in editions):
+    if open_shards := sum(len(missing_shards(config.output, edition)) for edition in editions):
         if share == ALL:
-            raise WorkError(f"{config.output}: {left} shards disappeared while others were made")
-        say(f"share {share.index} of {share.count} is done; {left} shards of others are missing")
+            raise WorkError(
+                f"{config.output}: {open_shards} shards disappeared while others were made"
+            )
+        say(
+            f"share {share.index} of {share.count} is done; {open_shards} shards of others are missing"
+        )
         return None
-    by_edition = [read_made(config.output, edition) for edition in editions]
+    by_edition = [read_made_shards(config.output, edition) for edition in editions]
     manifest = publish_latest(config, editions, [shard for one in by_edition for shard in one])
     page = write_report(config, editions[-1], job or open_job(config, editions[-1]), by_edition[-1])
     say(f"what was left out, and examples to listen to: {page}")
@@ -79,9 +83,9 @@ def prep(config: PrepConfig, executor: str = "local", share: Share = ALL) -> Man
 
 def make_shards(config: PrepConfig, edition: Edition, run: Run, share: Share) -> Job | None:
     """Make the shards of an edition that are missing and are this share's; return the job, if any."""
-    missing = set(missing_shards(config.output, edition))
-    planned = planned_shards(edition)
-    mine = [shard for shard in planned[share.index :: share.count] if shard in missing]
+    absent = set(missing_shards(config.output, edition))
+    numbers = planned_shards(edition)
+    mine = [shard for shard in numbers[share.index :: share.count] if shard in absent]
     if not mine:
         return None
     job = open_job(config, edition)
@@ -116,6 +120,6 @@ class ShardTasks(Sequence[ShardTask]):
         return shard_task(self._config, self._job, self._numbers[at])
 
 
-def _is_finished(config: PrepConfig, edition: Edition) -> bool:
+def _is_complete(config: PrepConfig, edition: Edition) -> bool:
     version = version_url(config.output, edition.record.edition)
     return storage.exists(version) and not missing_shards(config.output, edition)

@@ -85,10 +85,10 @@ def _strong_levels(levels: Floats) -> Floats:
     )
     below = power[:, BANDS_BELOW:-1] - power[:, : -BANDS_BELOW - 1]
     frames = np.argsort(below, axis=0)[-count:]
-    passed = np.median(np.take_along_axis(levels, frames, axis=0), axis=0)
+    through_db = np.median(np.take_along_axis(levels, frames, axis=0), axis=0)
     # A codec may also drop a band in just those frames and pass it in others.
-    often = np.quantile(levels, 1 - STRONG_SHARE, axis=0) - OFTEN_MARGIN_DB
-    return np.asarray(np.maximum(passed, often), np.float32)
+    often_db = np.quantile(levels, 1 - STRONG_SHARE, axis=0) - OFTEN_MARGIN_DB
+    return np.asarray(np.maximum(through_db, often_db), np.float32)
 
 
 def _first_gap(present: NDArray[np.bool_]) -> int:

@@ -48,15 +48,15 @@ def measure(file: File, with_bandwidth: bool = True) -> Clip:
     """
     blank = Clip(file.path, file.bytes, "")
     try:
-        with _open(file) as opened:
-            blank = replace(blank, sha256=_hash(opened))
-            header = audio.header(opened, file.url)
+        with _open(file) as handle:
+            blank = replace(blank, sha256=_hash(handle))
+            header = audio.header(handle, file.url)
             if header.sample_rate < FRAMES_PER_SECOND:
                 raise AudioError(f"{file.url}: a sample rate of {header.sample_rate} Hz")
-            levels = _levels(opened, file.url, header, with_bandwidth)
+            levels = _levels(handle, file.url, header, with_bandwidth)
     except AudioError as error:
         return replace(blank, refused="unreadable", detail=str(error))
-    described = replace(
+    clip = replace(
         blank,
         samples=-(-header.samples * SAMPLE_RATE // header.sample_rate),
         seconds=round(header.samples / header.sample_rate, 3),
@@ -66,21 +66,21 @@ def measure(file: File, with_bandwidth: bool = True) -> Clip:
     )
     if levels.power < CANCELLED_SHARE * levels.channels_power:
         detail = "its channels are of opposite phase and cancel each other; store one of them"
-        return replace(described, refused="cancelled", detail=detail)
+        return replace(clip, refused="cancelled", detail=detail)
     frames = levels.frames
     active = np.flatnonzero(frames > frames.max(initial=0.0) * 10 ** (-SPEECH_RANGE_DB / 10))
     if not len(active):
-        return replace(described, refused="silent")
+        return replace(clip, refused="silent")
     level_db = 10 * float(np.log10(frames[active].mean()))
     frame = header.sample_rate // FRAMES_PER_SECOND * SAMPLE_RATE / header.sample_rate
     has_offset = levels.offset**2 > OFFSET_SHARE * levels.power
     return replace(
-        described,
+        clip,
         level_db=round(level_db, 2),
         # Bandwidth is judged at the level at which the clip will be used.
         bandwidth_hz=bandwidth_of_levels(levels.bands + np.float32(WORKING_LEVEL_DB - level_db)),
         speech_start=int(active[0] * frame),
-        speech_stop=min(int((active[-1] + 1) * frame), described.samples),
+        speech_stop=min(int((active[-1] + 1) * frame), clip.samples),
         offset=round(levels.offset, 6) if has_offset else None,
     )
 
@@ -96,20 +96,20 @@ def _open(file: File) -> BinaryIO:
         raise AudioError(f"{file.url}: cannot be read: {error.strerror}") from None
 
 
-def _hash(opened: BinaryIO) -> str:
+def _hash(handle: BinaryIO) -> str:
     digest = hashlib.sha256()
-    while data := opened.read(1 << 20):
+    while data := handle.read(1 << 20):
         digest.update(data)
     return digest.hexdigest()
 
 
-def _levels(opened: BinaryIO, name: str, header: AudioInfo, with_bandwidth: bool) -> _Levels:
+def _levels(handle: BinaryIO, name: str, header: AudioInfo, with_bandwidth: bool) -> _Levels:
     bands, powers = [np.empty((0, 0), np.float32)], [np.empty(0)]
     total = power = channels_power = 0.0
     frame = header.sample_rate // FRAMES_PER_SECOND
     count = -(-header.samples // round(BLOCK_SECONDS * header.sample_rate))
     every = -(-count // BANDWIDTH_BLOCKS)
-    for number, (block, energy) in enumerate(_blocks(opened, name, header)):
+    for number, (block, energy) in enumerate(_blocks(handle, name, header)):
         if number == 0:  # whether it can be, for those too that need no bandwidth
             audio.resample(block[:frame], header.sample_rate, SAMPLE_RATE)
         padded = np.pad(block - block.mean(), (0, -len(block) % frame))
@@ -129,10 +129,10 @@ def _levels(opened: BinaryIO, name: str, header: AudioInfo, with_bandwidth: bool
     )
 
 
-def _blocks(opened: BinaryIO, name: str, header: AudioInfo) -> Iterator[tuple[Wave, float]]:
+def _blocks(handle: BinaryIO, name: str, header: AudioInfo) -> Iterator[tuple[Wave, float]]:
     """Yield the mean of the channels in blocks, and the energy of a channel in each."""
     samples = round(BLOCK_SECONDS * header.sample_rate)
-    for channels in channel_blocks(opened, name, samples):
+    for channels in channel_blocks(handle, name, samples):
         energy = float(np.square(channels, dtype=np.float64).sum()) / len(channels)
         mono: Wave = channels[0] if len(channels) == 1 else channels.mean(axis=0)
         yield mono, energy

@@ -33,7 +33,7 @@ Run = Callable[..., Iterator[tuple[Any, Any]]]
 
 PARTS = "catalogue/parts"
 READ_THREADS = 16
-MAX_SHOWN = 5
+MAX_PRINTED = 5
 # A tenth of a second: what is shorter and goes round is a buzz.
 SHORTEST_NOISE = 4800
 SPLITS: tuple[Split, Split] = ("train", "val")
@@ -59,14 +59,14 @@ def scan(config: PrepConfig, run: Run, share: Share) -> dict[str, list[Clip]]:
     total = sum(len(part.files) for part in parts)
     with tqdm(total=total, desc="scan", unit="clip", disable=None) as progress:
         order = [*parts[first:], *parts[:first]]
-        done = set(storage.find_below(folder)) if storage.is_folder(folder) else set()
-        left = [part for part in order if part.name not in done]
-        progress.update(total - sum(len(part.files) for part in left))
-        for part, _ in run(partial(scan_part, folder), left, config.workers, gpu=False):
+        parts_there = set(storage.find_below(folder)) if storage.is_folder(folder) else set()
+        parts_to_do = [part for part in order if part.name not in parts_there]
+        progress.update(total - sum(len(part.files) for part in parts_to_do))
+        for part, _ in run(partial(scan_part, folder), parts_to_do, config.workers, gpu=False):
             progress.update(len(part.files))
     with ThreadPoolExecutor(READ_THREADS) as pool:
         urls = [storage.join(folder, part.name) for part in parts]
-        measured = [
+        clips = [
             clip
             for url, data in zip(urls, pool.map(storage.read, urls), strict=True)
             for clip in load_rows(data, url)
@@ -74,18 +74,18 @@ def scan(config: PrepConfig, run: Run, share: Share) -> dict[str, list[Clip]]:
     rows: dict[str, list[Clip]] = {}
     for role in ROLES:
         count = len(files[role])
-        rows[role] = _judge(measured[:count], files[role], role, config)
-        measured = measured[count:]
+        rows[role] = _judge(clips[:count], files[role], role, config)
+        clips = clips[count:]
         _refuse_too_many_unreadable(rows[role], role, config.max_bad_fraction)
     return rows
 
 
-def print_refused(scanned: Mapping[str, Sequence[Clip]], known: set[str]) -> None:
+def print_refusals(rows: Mapping[str, Sequence[Clip]], known_hashes: set[str]) -> None:
     """Print a line for each role and reason with the clips that are left out and not yet known."""
-    for role, clips in scanned.items():
+    for role, clips in rows.items():
         reasons: dict[str, list[str]] = {}
         for clip in clips:
-            if clip.refused and clip.sha256 not in known:
+            if clip.refused and clip.sha256 not in known_hashes:
                 line = clip.path if clip.detail is None else f"{clip.path} ({clip.detail})"
                 reasons.setdefault(clip.refused, []).append(line)
         for reason, lines in sorted(reasons.items()):
@@ -96,19 +96,19 @@ def _judge(
     clips: Sequence[Clip], files: Sequence[File], role: str, config: PrepConfig
 ) -> list[Clip]:
     """Return the clips with what their source says of them, and with why they are refused."""
-    judged, seen = [], set()
+    results, hashes = [], set()
     for clip, file in zip(clips, files, strict=True):
-        refused, detail = clip.refused, clip.detail
-        if refused is None and clip.sha256 in seen:
-            refused = "duplicate"
-        elif refused is None:
-            refused, detail = _reason(clip, file, role, config)
-        seen.add(clip.sha256)
-        described = replace(
-            clip, speaker=file.speaker, licence=file.licence, refused=refused, detail=detail
+        reason, detail = clip.refused, clip.detail
+        if reason is None and clip.sha256 in hashes:
+            reason = "duplicate"
+        elif reason is None:
+            reason, detail = _reason(clip, file, role, config)
+        hashes.add(clip.sha256)
+        clip_of_source = replace(
+            clip, speaker=file.speaker, licence=file.licence, refused=reason, detail=detail
         )
-        judged.append(_with_side(described, file.row, role, config.split_by))
-    return judged
+        results.append(_with_side(clip_of_source, file.row, role, config.split_by))
+    return results
 
 
 def _reason(clip: Clip, file: File, role: str, config: PrepConfig) -> tuple[str | None, str | None]:
@@ -140,13 +140,13 @@ def _with_side(clip: Clip, row: ManifestRow | None, role: str, split_by: SplitRu
 
 
 def _refuse_too_many_unreadable(clips: Sequence[Clip], role: str, most: float) -> None:
-    broken = [str(clip.detail) for clip in clips if clip.refused == "unreadable"]
-    if len(broken) > most * len(clips):
+    messages = [str(clip.detail) for clip in clips if clip.refused == "unreadable"]
+    if len(messages) > most * len(clips):
         raise AudioError(
-            f"{role}: {len(broken)} of {len(clips)} clips are unreadable, more than "
-            f"max_bad_fraction {most}: {_shorten(broken)}"
+            f"{role}: {len(messages)} of {len(clips)} clips are unreadable, more than "
+            f"max_bad_fraction {most}: {_shorten(messages)}"
         )
 
 
 def _shorten(messages: Sequence[str]) -> str:
-    return "; ".join(messages[:MAX_SHOWN]) + ("; …" if len(messages) > MAX_SHOWN else "")
+    return "; ".join(messages[:MAX_PRINTED]) + ("; …" if len(messages) > MAX_PRINTED else "")

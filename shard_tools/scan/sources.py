@@ -23,7 +23,7 @@ from timbre.shards import OPEN
 
 MANIFEST = "manifest.jsonl"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-MAX_SHOWN = 5
+MAX_PRINTED = 5
 ROLES = ("speech", "noise", "rir")
 
 
@@ -123,7 +123,7 @@ def list_files(source: Source, role: str, rule: SpeakerRule) -> list[File]:
                 f"for example {files[0].path}"
             )
     else:
-        files = _listed(source, role, _speaker_rule(rule))
+        files = _list_by_manifest(source, role, _speaker_rule(rule))
     if odd := [file.path for file in files if not _is_text(file.path)]:
         say(f"{role}: left out for a name that is not UTF-8: {len(odd)} files, such as {odd[0]!r}")
         files = [file for file in files if _is_text(file.path)]
@@ -133,7 +133,9 @@ def list_files(source: Source, role: str, rule: SpeakerRule) -> list[File]:
     return sorted(files, key=lambda file: file.path)
 
 
-def _listed(source: Source, role: str, speaker_of: Callable[[str], str | None]) -> list[File]:
+def _list_by_manifest(
+    source: Source, role: str, speaker_of: Callable[[str], str | None]
+) -> list[File]:
     """Return the files of a manifest's rows; one listing of the folder finds every missing one."""
     rows = {row.file: row for row in source.rows}
     tops = {path.partition("/")[0] for path in rows if "/" in path}
@@ -144,12 +146,12 @@ def _listed(source: Source, role: str, speaker_of: Callable[[str], str | None]) 
         f"{below}/{file.path}" if below else file.path: file
         for file in storage.find_files(folder, {})  # through links to folders, too
     }
-    if missing := [path for path in rows if path not in present]:
-        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        raise ConfigError(f"{role}: {source.manifest}: {len(missing)} rows name no file: {shown}")
-    unlisted = [path for path in present if path not in rows and audio.is_audio_name(path)]
-    if below and unlisted:
-        say(f"{role}: {len(unlisted)} files in {folder} are not in {source.manifest}: left out")
+    if absent := [path for path in rows if path not in present]:
+        text = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
+        raise ConfigError(f"{role}: {source.manifest}: {len(absent)} rows name no file: {text}")
+    others = [path for path in present if path not in rows and audio.is_audio_name(path)]
+    if below and others:
+        say(f"{role}: {len(others)} files in {folder} are not in {source.manifest}: left out")
     return [
         File(
             path,
@@ -168,8 +170,8 @@ def _say_left_out(role: str, folder: AudioFolder) -> None:
     """Print what may hold sound and is not used: other formats, pipes, folders that may not be read."""
     for lines, what in [(folder.left_out, "files"), (folder.unreadable, "folders")]:
         if lines:
-            more = "; …" if len(lines) > MAX_SHOWN else ""
-            say(f"{role}: left out: {len(lines)} {what}: {'; '.join(lines[:MAX_SHOWN])}{more}")
+            more = "; …" if len(lines) > MAX_PRINTED else ""
+            say(f"{role}: left out: {len(lines)} {what}: {'; '.join(lines[:MAX_PRINTED])}{more}")
 
 
 def _read_manifest(url: str, role: str) -> list[ManifestRow]:

@@ -45,8 +45,8 @@ def copy_at_speeds(source: str, target: str, speeds: Sequence[float], workers: i
     tasks = [(file, speed) for file in files for speed in speeds]
     work = partial(_copy, target)
     rows = []
-    done = run_local(work, tasks, workers, gpu=False)
-    for (file, _), path in tqdm(done, "speed", len(tasks), unit="file", disable=None):
+    results = run_local(work, tasks, workers, gpu=False)
+    for (file, _), path in tqdm(results, "speed", len(tasks), unit="file", disable=None):
         rows.append({"file": path, "speaker": file.speaker, "licence": file.licence})
     text = "".join(json.dumps(row) + "\n" for row in sorted(rows, key=lambda row: str(row["file"])))
     storage.publish(storage.join(target, MANIFEST), text.encode())

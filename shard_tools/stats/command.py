@@ -42,6 +42,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     tree = {"manifest": shards.manifest_url(options.manifest), **describe(manifest, metas)}
     say(json.dumps(tree) if options.json else to_text(tree))
     if options.plots:
-        written = plots.draw(options.plots, manifest, metas)
+        paths = plots.draw(options.plots, manifest, metas)
         if not options.json:
-            say("\n".join(["", *(f"written: {url}" for url in written)]))
+            say("\n".join(["", *(f"written: {url}" for url in paths)]))

@@ -30,7 +30,7 @@ PANEL_INCHES = (6.4, 4.0)
 LONGEST_BAR = 1.25
 MAX_POINTS = 5000
 FEW_BINS = 5
-NAME_SHOWN = 24
+NAME_LETTERS = 24
 
 # File name -> the figures side by side in it, each with its title.
 HISTOGRAMS = {
@@ -63,7 +63,7 @@ def draw(folder: str, manifest: Manifest, metas: Metas) -> list[str]:
     pictures = {name: _histograms(name, parts) for name in HISTOGRAMS}
     pictures["snr_reached_by_asked"] = _snr_scatter(parts)
     pictures["speakers"] = _speakers(parts)
-    pictures["refused_pairs"] = _refused(manifest)
+    pictures["refused_pairs"] = _refusals(manifest)
     return [
         _save(storage.join(folder, f"{name}.png"), canvas)
         for name, canvas in pictures.items()
@@ -89,9 +89,9 @@ def _histograms(name: str, metas: Metas) -> Canvas | None:
 
 def _histogram(panel: Axes, values: Mapping[str, Sequence[float]]) -> None:
     """Draw each split as a share of itself, over common bins: validation is small."""
-    everything = [value for part in values.values() for value in part]
-    edges = np.asarray(bin_edges(everything))
-    for split, colour in _coloured(values):
+    all_values = [value for part in values.values() for value in part]
+    edges = np.asarray(bin_edges(all_values))
+    for split, colour in _with_colours(values):
         part = values[split]
         if not part:
             continue
@@ -112,29 +112,29 @@ def _snr_scatter(metas: Metas) -> Canvas | None:
     """Draw what the mixture reached against what was asked, and what the quality gate measured."""
     if not metas:
         return None
-    canvas, (panel, measured) = _canvas(2)
-    for split, colour in _coloured(metas):
+    canvas, (panel, stored_panel) = _canvas(2)
+    for split, colour in _with_colours(metas):
         part = metas[split]
         rows = part[:: -(-len(part) // MAX_POINTS)]
         snrs_db = [meta.snr_db for meta in rows]
-        reached = [meta.snr_reached_db for meta in rows]
-        _points(panel, snrs_db, reached, colour, split)
-        known = [meta for meta in rows if "snr_db" in meta.quality]
+        snrs_reached_db = [meta.snr_reached_db for meta in rows]
+        _points(panel, snrs_db, snrs_reached_db, colour, split)
+        checked_metas = [meta for meta in rows if "snr_db" in meta.quality]
         _points(
-            measured,
-            [meta.snr_db for meta in known],
-            [meta.quality["snr_db"] for meta in known],
+            stored_panel,
+            [meta.snr_db for meta in checked_metas],
+            [meta.quality["snr_db"] for meta in checked_metas],
             colour,
             split,
         )
     _label(panel, "SNR of the mixture", "asked for (dB)", "reached (dB)")
     _label(
-        measured,
+        stored_panel,
         "SNR against the stored clean side",
         "asked for (dB)",
         "measured, rooms count (dB)",
     )
-    for one in (panel, measured):
+    for one in (panel, stored_panel):
         one.axline((0, 0), slope=1, color=REST_COLOUR, linewidth=0.8, zorder=0)
         one.legend(frameon=False, loc="upper left", markerscale=2)
     return canvas
@@ -148,7 +148,7 @@ def _points(panel: Axes, x: Sequence[float], y: Sequence[float], colour: str, sp
 
 def _speakers(metas: Metas) -> Canvas | None:
     hours = {split: speaker_hours(part) for split, part in metas.items()}
-    colours = dict(_coloured(hours))
+    colours = dict(_with_colours(hours))
     bars = [
         (name, value, colours[split]) for split, c in hours.items() for name, value in c.items()
     ]
@@ -180,22 +180,22 @@ def _speakers(metas: Metas) -> Canvas | None:
     return canvas
 
 
-def _refused(manifest: Manifest) -> Canvas | None:
+def _refusals(manifest: Manifest) -> Canvas | None:
     if not manifest.rejected:
         return None
-    ranked = sorted(manifest.rejected.items(), key=lambda item: -item[1])
-    passed = sum(shard.pairs for entries in manifest.splits.values() for shard in entries)
-    planned = passed + sum(manifest.rejected.values())
-    canvas, (panel,) = _canvas(1, height=1.6 + 0.35 * len(ranked))
-    places = np.arange(len(ranked))
-    panel.barh(places, [pairs for _, pairs in ranked], color=COLOURS[0], height=0.7)
-    for place, (_, pairs) in zip(places, ranked, strict=True):
-        panel.text(pairs, place, f" {pairs} ({100 * pairs / planned:.2g} %)", va="center")
-    panel.set_yticks(places, [reason for reason, _ in ranked])
+    reasons = sorted(manifest.rejected.items(), key=lambda item: -item[1])
+    good_pairs = sum(shard.pairs for entries in manifest.splits.values() for shard in entries)
+    pairs_in_plan = good_pairs + sum(manifest.rejected.values())
+    canvas, (panel,) = _canvas(1, height=1.6 + 0.35 * len(reasons))
+    places = np.arange(len(reasons))
+    panel.barh(places, [pairs for _, pairs in reasons], color=COLOURS[0], height=0.7)
+    for place, (_, pairs) in zip(places, reasons, strict=True):
+        panel.text(pairs, place, f" {pairs} ({100 * pairs / pairs_in_plan:.2g} %)", va="center")
+    panel.set_yticks(places, [reason for reason, _ in reasons])
     panel.invert_yaxis()
-    panel.set_xlim(0, LONGEST_BAR * ranked[0][1])
+    panel.set_xlim(0, LONGEST_BAR * reasons[0][1])
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _label(panel, f"Refused pairs, by reason, of {planned} planned", "pairs", "")
+    _label(panel, f"Refused pairs, by reason, of {pairs_in_plan} planned", "pairs", "")
     return canvas
 
 
@@ -214,7 +214,7 @@ def _label(panel: Axes, title: str, x: str, y: str) -> None:
     panel.set_axisbelow(True)
 
 
-def _coloured(splits: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _with_colours(splits: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield every split with its colour, the same in all pictures."""
     return zip(splits, cycle(COLOURS), strict=False)
 
@@ -224,7 +224,7 @@ def _pairs(count: int) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= NAME_SHOWN else "…" + name[1 - NAME_SHOWN :]
+    return name if len(name) <= NAME_LETTERS else "…" + name[1 - NAME_LETTERS :]
 
 
 def _save(url: str, canvas: Canvas) -> str:

@@ -13,7 +13,7 @@ from timbre.shards import Manifest, PairMeta
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 BINS = 40
 TOP_SPEAKERS = 30
-UNNAMED = "(no name)"
+NO_NAME = "(no name)"
 
 Metas = Mapping[str, Sequence[PairMeta]]
 
@@ -88,7 +88,7 @@ def speaker_hours(metas: Sequence[PairMeta]) -> Counter[str]:
     hours: Counter[str] = Counter()
     for meta in metas:
         # A counter of floats is what one needs here, whatever its type says.
-        hours[meta.speaker or UNNAMED] += meta.samples / SAMPLE_RATE / 3600  # type: ignore[assignment]
+        hours[meta.speaker or NO_NAME] += meta.samples / SAMPLE_RATE / 3600  # type: ignore[assignment]
     return hours
 
 
@@ -99,7 +99,7 @@ def _describe_split(
     top = dict(hours.most_common(TOP_SPEAKERS))
     return {
         "pairs_looked_at": len(metas),
-        "speakers": len(hours.keys() - {UNNAMED}),
+        "speakers": len(hours.keys() - {NO_NAME}),
         "recordings": len({meta.clean.path for meta in metas}),
         "pairs_in_a_room": sum(meta.rir is not None for meta in metas),
         "rooms": len({meta.rir for meta in metas} - {None}),
@@ -137,7 +137,7 @@ def _summary(
 
 def _shares(manifest: Manifest) -> dict[str, dict[str, float]]:
     """Return the refused pairs by reason, most frequent first, and their share of all planned."""
-    passed = sum(shard.pairs for entries in manifest.splits.values() for shard in entries)
-    planned = passed + sum(manifest.rejected.values())
-    ranked = sorted(manifest.rejected.items(), key=lambda item: -item[1])
-    return {reason: {"pairs": n, "share": round(n / planned, 6)} for reason, n in ranked}
+    good_pairs = sum(shard.pairs for entries in manifest.splits.values() for shard in entries)
+    pairs_in_plan = good_pairs + sum(manifest.rejected.values())
+    reasons = sorted(manifest.rejected.items(), key=lambda item: -item[1])
+    return {reason: {"pairs": n, "share": round(n / pairs_in_plan, 6)} for reason, n in reasons}

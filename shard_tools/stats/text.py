@@ -5,7 +5,7 @@ from typing import Any
 
 from timbre.command import table
 
-HASH_SHOWN = 12
+HASH_LETTERS = 12
 COUNTS = {
     "pairs": "pairs",
     "shards": "shards",
@@ -45,13 +45,13 @@ def to_text(tree: Mapping[str, Any]) -> str:
     ]
     blocks.append(table([["of a pair", "split", *QUANTILE_NAMES], *rows], text_columns=2))
     blocks.append(table([["denoiser", "split", "pairs"], *_denoisers(splits)], text_columns=2))
-    refused = [
+    refusals = [
         [reason, str(d["pairs"]), f"{100 * d['share']:.2f} %"]
         for reason, d in tree["refused_pairs"].items()
     ]
     blocks.append(
-        table([["refused pairs", "pairs", "share"], *refused], text_columns=1)
-        if refused
+        table([["refused pairs", "pairs", "share"], *refusals], text_columns=1)
+        if refusals
         else "refused pairs: none"
     )
     clips = [
@@ -68,7 +68,7 @@ def _denoisers(splits: Mapping[str, Any]) -> Iterator[list[str]]:
     for split, figures in splits.items():
         for denoiser, pairs in figures["denoisers"].items():
             name, _, sha256 = denoiser.partition(" ")
-            yield [f"{name} {sha256[:HASH_SHOWN]}".strip(), split, str(pairs)]
+            yield [f"{name} {sha256[:HASH_LETTERS]}".strip(), split, str(pairs)]
 
 
 def _number(value: float) -> str:

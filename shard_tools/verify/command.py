@@ -10,7 +10,7 @@ from shard_tools.verify.manifest import Report, check_manifest
 from timbre.command import at_least, command, say
 from timbre.errors import WorkError
 
-MAX_SHOWN = 50
+MAX_PRINTED = 50
 
 
 @command
@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = check_manifest(options.manifest, options.workers, options.offsets)
     say(json.dumps(_to_tree(report)) if options.json else _to_text(report))
     if report.faults:
-        shown = [] if options.json else [str(fault) for fault in report.faults[:MAX_SHOWN]]
-        if len(report.faults) > MAX_SHOWN and shown:
-            shown.append(f"… and {len(report.faults) - MAX_SHOWN} more: --json names them all")
-        raise WorkError(f"{len(report.faults)} faults in {report.manifest}", *shown)
+        lines = [] if options.json else [str(fault) for fault in report.faults[:MAX_PRINTED]]
+        if len(report.faults) > MAX_PRINTED and lines:
+            lines.append(f"… and {len(report.faults) - MAX_PRINTED} more: --json names them all")
+        raise WorkError(f"{len(report.faults)} faults in {report.manifest}", *lines)
 
 
 def _to_tree(report: Report) -> dict[str, Any]:

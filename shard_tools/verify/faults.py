@@ -34,7 +34,7 @@ class Fault(NamedTuple):
 
 
 class ShardCheck(NamedTuple):
-    """A shard to check; the offsets of the pairs numbered in ``measured`` are measured again.
+    """A shard to check; of the pairs numbered in ``offsets`` the offset is measured again.
 
     ``ours``: the manifest names a plan, so that ``timbre prep`` made its shards.
     """
@@ -42,7 +42,7 @@ class ShardCheck(NamedTuple):
     folder: str
     split: str
     shard: ShardEntry
-    measured: tuple[int, ...]
+    offsets: tuple[int, ...]
     max_offset: int
     ours: bool
 
@@ -62,10 +62,10 @@ class IndexSummary(NamedTuple):
     """What one index says of its shard as a whole: its plan, and the pairs refused by reason."""
 
     plan: str
-    rejected: Counter[str]
+    refusals: Counter[str]
 
 
-class Checked(NamedTuple):
+class ShardResult(NamedTuple):
     """The result of checking one shard; ``summary`` is None where the index cannot be read."""
 
     check: ShardCheck
@@ -73,12 +73,12 @@ class Checked(NamedTuple):
     summary: IndexSummary | None
     pairs: tuple[Pair, ...]
     samples: int
-    measured: int
+    offsets: int
 
 
-def count_rejected(index: ShardIndex) -> Counter[str]:
+def count_refusals(index: ShardIndex) -> Counter[str]:
     """Return how many pairs of a shard were refused for each reason."""
-    return Counter({reason: len(refused) for reason, refused in index.rejected.items()})
+    return Counter({reason: len(pieces) for reason, pieces in index.rejected.items()})
 
 
 def member_bytes(data: bytes, entry: PairEntry, member: str) -> bytes:

@@ -62,9 +62,9 @@ class Ledger:
         if pair.meta is None:
             return
         for origin, names in _count(self._tallies[split], pair.meta).items():
-            known = self._by_plan[plan, origin]
-            if len(known) < 2:  # two are enough to know that it was not alone
-                known |= names
+            names_of_plan = self._by_plan[plan, origin]
+            if len(names_of_plan) < 2:  # two are enough to know that it was not alone
+                names_of_plan |= names
 
     def leaks(self) -> Findings:
         """Return what is on both sides of each two splits, each name once."""
@@ -150,12 +150,12 @@ def _shared_voices(sides: Mapping[str, Tally]) -> Iterator[Fault]:
         (other_split, other, one_split, one),
     ]:
         for voice in sorted(tally.voices):
-            spoken = target.names["recording"][voice]
-            if spoken:
+            pair_count = target.names["recording"][voice]
+            if pair_count:
                 yield Fault(
                     "leakage",
                     f"voice {voice!r} is in the babble of {_pairs(split, tally.voices[voice])} and "
-                    f"speaks in {_pairs(target_split, spoken)}",
+                    f"speaks in {_pairs(target_split, pair_count)}",
                 )
     for voice in sorted(one.voices.keys() & other.voices.keys()):
         counts = {split: tally.voices[voice] for split, tally in sides.items()}

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from shard_tools.metas import choose, open_manifest
-from shard_tools.verify.faults import Checked, Fault, IndexSummary, ShardCheck, count_rejected
+from shard_tools.verify.faults import Fault, IndexSummary, ShardCheck, ShardResult, count_refusals
 from shard_tools.verify.leakage import Ledger
 from shard_tools.verify.shard import check_shard
 from timbre import shards, storage
@@ -68,30 +68,30 @@ def check_manifest(
     faults = list(_list_faults(manifest))
     ledger = Ledger()
     indexes: list[IndexSummary | None] = []
-    pairs = samples = measured = bare = 0
-    for checked in _check_all(checks, workers or granted_cores()):
-        faults += checked.faults
-        indexes.append(checked.summary)
-        pairs, samples = pairs + len(checked.pairs), samples + checked.samples
-        measured += checked.measured
-        bare += sum(pair.meta is None for pair in checked.pairs)
-        plan = checked.summary.plan if checked.summary else ""
-        for pair in checked.pairs:
-            faults += ledger.add(checked.check.split, checked.check.shard.path, plan, pair)
+    pairs = samples = checked_offsets = bare = 0
+    for result in _check_all(checks, workers or granted_cores()):
+        faults += result.faults
+        indexes.append(result.summary)
+        pairs, samples = pairs + len(result.pairs), samples + result.samples
+        checked_offsets += result.offsets
+        bare += sum(pair.meta is None for pair in result.pairs)
+        plan = result.summary.plan if result.summary else ""
+        for pair in result.pairs:
+            faults += ledger.add(result.check.split, result.check.shard.path, plan, pair)
     faults += _plan_faults(checks, indexes)
     faults += _rejected_faults(manifest, folder, indexes)
     leaks = ledger.leaks()
     notes = [*leaks.notes, *_stray_shards(manifest, folder)]
     if bare:
         notes.append(f"{bare} pairs say only how they are aligned: nobody knows what they share")
-    if unsure := sum(len(check.measured) for check in checks) - measured:
+    if unsure := sum(len(check.offsets) for check in checks) - checked_offsets:
         notes.append(f"{unsure} offsets could not be measured again with confidence")
     return Report(
         shards.manifest_url(manifest_url),
         pairs,
         len(checks),
         round(samples / SAMPLE_RATE, 3),
-        measured,
+        checked_offsets,
         (*faults, *leaks.faults),
         tuple(notes),
     )
@@ -99,7 +99,7 @@ def check_manifest(
 
 def _checks(manifest: Manifest, folder: str, offsets: int | None) -> list[ShardCheck]:
     # A path that is listed twice is a fault of the manifest, not of everything in the shard.
-    entries = {shard.path: (split, shard) for split, shard in _listed(manifest)}
+    entries = {shard.path: (split, shard) for split, shard in _entries(manifest)}
     counts = [shard.pairs for _, shard in entries.values()]
     if offsets is None:
         share = round(OFFSETS_SHARE * sum(counts))
@@ -107,12 +107,12 @@ def _checks(manifest: Manifest, folder: str, offsets: int | None) -> list[ShardC
     seconds = float(manifest.config.get("max_offset_seconds", MAX_OFFSET_SECONDS))
     max_offset = round(seconds * SAMPLE_RATE)
     return [
-        ShardCheck(folder, split, shard, measured, max_offset, "plan" in manifest.hashes)
-        for (split, shard), measured in zip(entries.values(), choose(counts, offsets), strict=True)
+        ShardCheck(folder, split, shard, numbers, max_offset, "plan" in manifest.hashes)
+        for (split, shard), numbers in zip(entries.values(), choose(counts, offsets), strict=True)
     ]
 
 
-def _check_all(checks: Sequence[ShardCheck], workers: int) -> Iterator[Checked]:
+def _check_all(checks: Sequence[ShardCheck], workers: int) -> Iterator[ShardResult]:
     """Yield every shard's result in the order of the checks."""
     with ThreadPoolExecutor(workers) as pool:
         results = pool.map(check_shard, checks)
@@ -120,7 +120,7 @@ def _check_all(checks: Sequence[ShardCheck], workers: int) -> Iterator[Checked]:
 
 
 def _list_faults(manifest: Manifest) -> Iterator[Fault]:
-    paths = Counter(shard.path for _, shard in _listed(manifest))
+    paths = Counter(shard.path for _, shard in _entries(manifest))
     if not paths:
         yield Fault("manifest", "the manifest lists no shards")
     for path, times in paths.items():
@@ -132,9 +132,9 @@ def _plan_faults(
     checks: Sequence[ShardCheck], indexes: Sequence[IndexSummary | None]
 ) -> Iterator[Fault]:
     """Yield a fault for each index that names no plan, if any other does."""
-    planned = any(index is not None and index.plan for index in indexes)
+    has_plan = any(index is not None and index.plan for index in indexes)
     for check, index in zip(checks, indexes, strict=True):
-        if planned and index is not None and not index.plan:
+        if has_plan and index is not None and not index.plan:
             where = shards.index_path(check.shard.path)
             yield Fault("plan", "it names no plan, unlike other indexes", where)
 
@@ -142,34 +142,34 @@ def _plan_faults(
 def _rejected_faults(
     manifest: Manifest, folder: str, indexes: Sequence[IndexSummary | None]
 ) -> Iterator[Fault]:
-    refused: Counter[str] = Counter()
+    refusals: Counter[str] = Counter()
     for index in indexes:
         if index is None:  # a fault already
             return
-        refused += index.rejected
-    if refused == manifest.rejected:
+        refusals += index.refusals
+    if refusals == manifest.rejected:
         return
     # A shard all of whose pairs were refused has an index, but no place in the manifest.
-    for unlisted in _unlisted(manifest, folder):
-        if isinstance(unlisted, Fault):
-            yield unlisted
-        elif not unlisted.pairs:
-            refused += count_rejected(unlisted)
-    for reason in sorted(refused.keys() | manifest.rejected.keys()):
-        counted = manifest.rejected.get(reason, 0)
-        if refused[reason] != counted:
-            message = f"the manifest counts {counted} pairs refused as {reason}, the indexes "
-            yield Fault("manifest", message + str(refused[reason]))
+    for stray_index in _unlisted_indexes(manifest, folder):
+        if isinstance(stray_index, Fault):
+            yield stray_index
+        elif not stray_index.pairs:
+            refusals += count_refusals(stray_index)
+    for reason in sorted(refusals.keys() | manifest.rejected.keys()):
+        entry_count = manifest.rejected.get(reason, 0)
+        if refusals[reason] != entry_count:
+            message = f"the manifest counts {entry_count} pairs refused as {reason}, the indexes "
+            yield Fault("manifest", message + str(refusals[reason]))
 
 
-def _unlisted(manifest: Manifest, folder: str) -> Iterator[ShardIndex | Fault]:
+def _unlisted_indexes(manifest: Manifest, folder: str) -> Iterator[ShardIndex | Fault]:
     """Yield the indexes of planned shards that the manifest leaves out; damage as a fault."""
-    planned = _planned_shards(manifest, folder)
+    counts = _planned_shards(manifest, folder)
     for split, entries in manifest.splits.items():
-        listed = {shard.path for shard in entries}
-        count = planned.get(split, len(listed) + FEW)
+        entry_paths = {shard.path for shard in entries}
+        count = counts.get(split, len(entry_paths) + FEW)
         paths = (shards.shard_path(split, number) for number in range(min(count, NUMBERS)))
-        for path in (path for path in paths if path not in listed):
+        for path in (path for path in paths if path not in entry_paths):
             try:
                 index = _index_at(folder, path)
             except ShardError as error:
@@ -222,12 +222,12 @@ def _stray_shards(manifest: Manifest, folder: str) -> Iterator[str]:
             versions.append(shards.load_manifest(storage.join(folder, name)))
         except (ShardError, OSError) as error:
             yield str(error)
-    listed = {shard.path for version in versions for _, shard in _listed(version)}
+    paths = {shard.path for version in versions for _, shard in _entries(version)}
     stray = []
     for split in manifest.splits:
         below = storage.find_below(storage.join(folder, split))
         tars = {storage.join(split, path) for path in below if path.endswith(".tar")}
-        for path in sorted(tars - listed):
+        for path in sorted(tars - paths):
             try:
                 index = _index_at(folder, path)
             except (ShardError, OSError) as error:
@@ -236,9 +236,9 @@ def _stray_shards(manifest: Manifest, folder: str) -> Iterator[str]:
             if index is None or index.pairs:
                 stray.append(path)
     if stray:
-        shown = ", ".join(stray[:MAX_STRAY]) + (", …" if len(stray) > MAX_STRAY else "")
-        yield f"{len(stray)} tars are in no manifest: {shown}"
+        text = ", ".join(stray[:MAX_STRAY]) + (", …" if len(stray) > MAX_STRAY else "")
+        yield f"{len(stray)} tars are in no manifest: {text}"
 
 
-def _listed(manifest: Manifest) -> Iterator[tuple[str, ShardEntry]]:
+def _entries(manifest: Manifest) -> Iterator[tuple[str, ShardEntry]]:
     return ((split, shard) for split, entries in manifest.splits.items() for shard in entries)

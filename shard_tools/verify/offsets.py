@@ -16,33 +16,33 @@ def check_offsets(
     check: ShardCheck, data: bytes, entries: Sequence[PairEntry], pairs: Sequence[Pair | None]
 ) -> Iterator[Fault | None]:
     """Yield what is wrong with each chosen pair whose offset could be measured again."""
-    for number in (row for row in check.measured if row < len(entries)):
+    for number in (row for row in check.offsets if row < len(entries)):
         try:
             clean, degraded = (_wave(data, entries[number], s) for s in ("clean", "degraded"))
         except ShardError:  # _audio_faults of shard.py names it
             continue
-        measured = estimate_offset(clean, degraded, check.max_offset)
+        alignment = estimate_offset(clean, degraded, check.max_offset)
         pair = pairs[number]
-        message = _contradiction(pair, measured, check.max_offset) if pair else ""
+        message = _contradiction(pair, alignment, check.max_offset) if pair else ""
         if message:
             yield Fault("offset", message, check.shard.path, entries[number].key)
-        elif measured.confidence >= MIN_CONFIDENCE:
+        elif alignment.confidence >= MIN_CONFIDENCE:
             yield None
 
 
-def _contradiction(pair: Pair, measured: Alignment, max_offset: int) -> str:
+def _contradiction(pair: Pair, alignment: Alignment, max_offset: int) -> str:
     """Return what a measurement has against the stored alignment; empty if it proves nothing."""
     offset = pair.entry.alignment_offset
     confidence = pair.meta.alignment_confidence if pair.meta else 0.0
-    if measured.confidence >= MIN_CONFIDENCE:
-        says = f"{measured.offset} is measured, with confidence {measured.confidence:.2f}"
-        agrees = abs(measured.offset - offset) <= OFFSET_TOLERANCE
+    if alignment.confidence >= MIN_CONFIDENCE:
+        says = f"{alignment.offset} is measured, with confidence {alignment.confidence:.2f}"
+        agrees = abs(alignment.offset - offset) <= OFFSET_TOLERANCE
         return "" if agrees else f"alignment_offset {offset}, but {says}"
     # Another edition may have looked farther, or into shorter pairs.
     in_reach = abs(offset) < max_offset <= pair.entry.samples // 2
-    if not in_reach or confidence < MIN_CONFIDENCE or measured.confidence >= confidence / 2:
+    if not in_reach or confidence < MIN_CONFIDENCE or alignment.confidence >= confidence / 2:
         return ""
-    says = f"{measured.confidence:.2f} is measured: its sides do not belong together"
+    says = f"{alignment.confidence:.2f} is measured: its sides do not belong together"
     return f"alignment_confidence {confidence:.2f}, but {says}"
 
 

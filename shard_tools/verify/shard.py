@@ -6,13 +6,13 @@ from dataclasses import fields
 from zlib_ng import zlib_ng
 
 from shard_tools.verify.faults import (
-    Checked,
     Fault,
     IndexSummary,
     Kind,
     Pair,
     ShardCheck,
-    count_rejected,
+    ShardResult,
+    count_refusals,
     cut_member,
     member_bytes,
 )
@@ -25,43 +25,43 @@ from timbre.shards import Member, PairEntry, PairMeta, ShardEntry, ShardIndex
 AUDIO_ENDINGS = (".flac", ".wav")
 # The manifest has seconds to the millisecond.
 SECONDS_TOLERANCE = 1e-3
-MAX_NAMED = 5
+MAX_PRINTED = 5
 
 
-def check_shard(check: ShardCheck) -> Checked:
+def check_shard(check: ShardCheck) -> ShardResult:
     """Return everything wrong with a shard, reading it whole and decoding every pair."""
     shard = check.shard
     index, faults = _read_index(check)
-    summary = IndexSummary(index.plan, count_rejected(index)) if index else None
+    summary = IndexSummary(index.plan, count_refusals(index)) if index else None
     try:
         data = storage.read(storage.join(check.folder, shard.path))
     except OSError as error:
-        return Checked(check, (*faults, _unreadable(error, shard.path)), summary, (), 0, 0)
+        return ShardResult(check, (*faults, _unreadable(error, shard.path)), summary, (), 0, 0)
     faults += _manifest_faults(check, data)
     try:
-        derived = shards.index_tar(data, shard.path)
+        index_of_tar = shards.index_tar(data, shard.path)
     except ShardError as error:
-        faults.append(_broken("tar", error, shard.path))
-        faults += _damaged(data, index, shard.path)
-        return Checked(check, tuple(faults), summary, (), 0, 0)
+        faults.append(_fault_of("tar", error, shard.path))
+        faults += _damage(data, index, shard.path)
+        return ShardResult(check, tuple(faults), summary, (), 0, 0)
     ours = check.ours or bool(index and index.plan)
     if ours:
-        faults += _stowaways(data, derived, shard.path)
+        faults += _stowaways(data, index_of_tar, shard.path)
     if index is not None:
-        faults += _index_faults(index, derived, shard.path)
+        faults += _index_faults(index, index_of_tar, shard.path)
     pairs = []
-    for entry in derived.pairs:
+    for entry in index_of_tar.pairs:
         pair, wrong = _read_meta(data, entry, shard.path, ours)
         pairs.append(pair)
         faults += wrong
         samples = pair.meta.samples if pair and pair.meta else entry.samples
         faults += _audio_faults(data, entry, samples, shard.path, ours)
-    samples = sum(entry.samples for entry in derived.pairs)
-    faults += _count_faults(shard, len(derived.pairs), samples)
-    offsets = list(check_offsets(check, data, derived.pairs, pairs))
+    samples = sum(entry.samples for entry in index_of_tar.pairs)
+    faults += _count_faults(shard, len(index_of_tar.pairs), samples)
+    offsets = list(check_offsets(check, data, index_of_tar.pairs, pairs))
     faults += filter(None, offsets)
-    known = tuple(pair for pair in pairs if pair is not None)
-    return Checked(check, tuple(faults), summary, known, samples, len(offsets))
+    with_meta = tuple(pair for pair in pairs if pair is not None)
+    return ShardResult(check, tuple(faults), summary, with_meta, samples, len(offsets))
 
 
 def _read_index(check: ShardCheck) -> tuple[ShardIndex | None, list[Fault]]:
@@ -77,7 +77,7 @@ def _read_index(check: ShardCheck) -> tuple[ShardIndex | None, list[Fault]]:
     try:
         return shards.from_json(ShardIndex, data, path), faults
     except ShardError as error:
-        return None, [*faults, _broken("index", error, path)]
+        return None, [*faults, _fault_of("index", error, path)]
 
 
 def _manifest_faults(check: ShardCheck, data: bytes) -> Iterator[Fault]:
@@ -99,48 +99,48 @@ def _count_faults(shard: ShardEntry, pairs: int, samples: int) -> Iterator[Fault
         yield Fault("manifest", message, shard.path)
 
 
-def _damaged(data: bytes, index: ShardIndex | None, path: str) -> Iterator[Fault]:
+def _damage(data: bytes, index: ShardIndex | None, path: str) -> Iterator[Fault]:
     """Yield one fault with the pairs that the index knows and a damaged tar no longer holds."""
-    lost = [
+    names = [
         entry.key
         for entry in (index.pairs if index else ())
         if any(zlib_ng.crc32(cut_member(data, at)) != at.crc32 for at in entry.members.values())
     ]
-    if lost:
-        shown = ", ".join(lost[:MAX_NAMED]) + (", …" if len(lost) > MAX_NAMED else "")
-        yield Fault("tar", f"{len(lost)} of its pairs are cut off or damaged: {shown}", path)
+    if names:
+        text = ", ".join(names[:MAX_PRINTED]) + (", …" if len(names) > MAX_PRINTED else "")
+        yield Fault("tar", f"{len(names)} of its pairs are cut off or damaged: {text}", path)
 
 
-def _stowaways(data: bytes, derived: ShardIndex, path: str) -> Iterator[Fault]:
+def _stowaways(data: bytes, index_of_tar: ShardIndex, path: str) -> Iterator[Fault]:
     """Yield a fault if the tar holds more than its pairs: a key twice in a row, say.
 
     Our tars hold nothing but one header a member, the members, and zeros.
     """
     block = shards.TAR_BLOCK
-    members = [at for entry in derived.pairs for at in entry.members.values()]
+    members = [at for entry in index_of_tar.pairs for at in entry.members.values()]
     end = sum(block + -(-at.length // block) * block for at in members)
     if any(data[end:]):
         yield Fault("tar", "it holds members beside those of its pairs, or some twice", path)
 
 
-def _index_faults(index: ShardIndex, derived: ShardIndex, path: str) -> Iterator[Fault]:
+def _index_faults(index: ShardIndex, index_of_tar: ShardIndex, path: str) -> Iterator[Fault]:
     where = shards.index_path(path)
     for name in ("schema", "tar_bytes", "tar_sha256"):
-        says, value = getattr(index, name), getattr(derived, name)
+        says, value = getattr(index, name), getattr(index_of_tar, name)
         if says != value:
             yield Fault("index", f"{name} {says}, but that of the tar is {value}", where)
-    known = {entry.key: entry for entry in index.pairs}
-    present = {entry.key: entry for entry in derived.pairs}
-    for key in sorted(known.keys() - present.keys()):
+    with_meta = {entry.key: entry for entry in index.pairs}
+    present = {entry.key: entry for entry in index_of_tar.pairs}
+    for key in sorted(with_meta.keys() - present.keys()):
         yield Fault("index", "it is in the index, but not in the tar", where, key)
-    for key in sorted(present.keys() - known.keys()):
+    for key in sorted(present.keys() - with_meta.keys()):
         yield Fault("index", "it is in the tar, but not in the index", where, key)
-    for key in sorted(present.keys() & known.keys()):
-        for message in _differences(known[key], present[key]):
+    for key in sorted(present.keys() & with_meta.keys()):
+        for message in _differences(with_meta[key], present[key]):
             yield Fault("index", message, where, key)
-    if known.keys() == present.keys() and list(known) != list(present):
+    if with_meta.keys() == present.keys() and list(with_meta) != list(present):
         yield Fault("index", "its pairs are in another order than in the tar", where)
-    if len(known) != len(index.pairs):
+    if len(with_meta) != len(index.pairs):
         yield Fault("index", "it has the same key twice", where)
 
 
@@ -215,6 +215,6 @@ def _unreadable(error: OSError, path: str) -> Fault:
     return Fault("unreadable", str(error), path)
 
 
-def _broken(kind: Kind, error: ShardError, path: str) -> Fault:
+def _fault_of(kind: Kind, error: ShardError, path: str) -> Fault:
     """Return an error of the contract as a fault; its message begins with the name it was given."""
     return Fault(kind, str(error).removeprefix(f"{path}: "), path)

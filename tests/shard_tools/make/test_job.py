@@ -16,8 +16,8 @@ from shard_tools.degrade.degrade import DenoiserConfig, degrade
 from shard_tools.make import shard as make
 from shard_tools.make.job import BABBLES, Job, open_job, shard_task
 from shard_tools.make.left_out import write_report
-from shard_tools.make.manifest import read_made
-from shard_tools.make.shard import Judged, judge_pairs, make_shard
+from shard_tools.make.manifest import read_made_shards
+from shard_tools.make.shard import JudgedPair, judge_pairs, make_shard
 from shard_tools.metas import read_metas
 from shard_tools.mix import mixture as mix
 from shard_tools.mix.bank import fill_bank
@@ -64,7 +64,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> PrepConfig:
 def test_babbles_are_of_other_speakers_of_the_same_side(config: PrepConfig) -> None:
     (edition,) = load_editions(config, "")
     job = open_job(config, edition)
-    side = {clip.path: clip.split for clip in edition.used("speech")}
+    side = {clip.path: clip.split for clip in edition.usable_clips("speech")}
     for split, pools in job.pools.items():
         assert len(pools.babbles) >= BABBLES[split]
         for entry in pools.babbles:
@@ -109,7 +109,7 @@ def test_a_job_that_is_opened_again_makes_the_same_pairs(config: PrepConfig) -> 
         judge_pairs(other.settings, shard_task(config, other, shard), [5]),
         strict=True,
     ):
-        assert isinstance(a, Judged) and isinstance(b, Judged)
+        assert isinstance(a, JudgedPair) and isinstance(b, JudgedPair)
         assert np.array_equal(a.noisy, b.noisy) and np.array_equal(a.clean, b.clean)
 
 
@@ -183,8 +183,8 @@ def test_a_noise_that_hardly_sounds_is_heard_in_every_pair(
     drawn, used = set(), set()
     for number, pair in judge_pairs(job.settings, task, range(len(task.pieces))):
         assert pair != "silent_noise"
-        if isinstance(pair, Judged):
-            (source,) = pair.prepared.noises
+        if isinstance(pair, JudgedPair):
+            (source,) = pair.mixed_pair.noises
             heard = mix.loop(noise, source.start, source.samples)[lead_in:]
             added = pair.noisy - pair.clean
             factor = np.dot(added, heard) / np.dot(heard, heard)
@@ -222,16 +222,16 @@ def test_a_take_is_read_once_and_its_pieces_are_what_single_readings_give(
         for number in range(0, len(task.pieces), 5):
             ((_, alone),) = judge_pairs(job.settings, task, [number])
             pair = together[number]
-            if isinstance(alone, Judged) and isinstance(pair, Judged):
+            if isinstance(alone, JudgedPair) and isinstance(pair, JudgedPair):
                 error = np.abs(alone.noisy - pair.noisy).max()
                 assert error == 0 if rate == 48_000 else error < 1e-6
             else:
                 assert alone == pair
         numbers = [7, 3, 4, 20]  # neither in order nor all in one stretch
         for number, pair in judge_pairs(job.settings, task, numbers):
-            if isinstance(pair, Judged):
+            if isinstance(pair, JudgedPair):
                 other = together[number]
-                assert isinstance(other, Judged)
+                assert isinstance(other, JudgedPair)
                 assert np.abs(pair.noisy - other.noisy).max() < 1e-6
 
 
@@ -252,7 +252,7 @@ def test_the_page_plays_a_pair_whose_degraded_side_is_not_finite(
         return degraded
 
     monkeypatch.setattr(make, "degrade", broken)
-    made = read_made(config.output, edition)
+    made = read_made_shards(config.output, edition)
     page = Path(write_report(config, edition, open_job(config, edition), made)).read_text()
     assert page.count("<audio") >= 9 and "finite_share 0.9" in page
     for player in page.split("base64,")[1:]:

@@ -115,7 +115,7 @@ def test_a_noise_backwards_is_the_same_sound_turned(bank: Bank) -> None:
 
 def test_made_noises_are_heard_and_named(bank: Bank) -> None:
     made = MadeNoise("pink", 3)
-    noise = noise_side(bank, recipe(Variety(made=(made,))), SAMPLES, LEAD_IN)
+    noise = noise_side(bank, recipe(Variety(made_noise=(made,))), SAMPLES, LEAD_IN)
     expected = make_noise(made, SAMPLES)
     assert np.corrcoef(noise.wave, expected)[0, 1] > 0.9999
     assert [source.path for source in noise.sources] == [made.name]
@@ -136,7 +136,7 @@ def test_another_noise_takes_over_at_once(bank: Bank, made: MadeNoise | None) ->
 
 
 def test_noise_has_a_bandwidth_of_its_own(bank: Bank) -> None:
-    variety = Variety(made=(MadeNoise("white", 2),), noise_colour=Colour(8000.0))
+    variety = Variety(made_noise=(MadeNoise("white", 2),), noise_colour=Colour(8000.0))
     wave = noise_side(bank, recipe(variety), SAMPLES, LEAD_IN).wave
     power = np.abs(np.fft.rfft(wave)) ** 2
     assert power[len(power) * 9 // 24 :].sum() < 1e-3 * power.sum()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shard_tools.mix.colour import CORNERS_HZ, PLAIN, Colour, coloured
+from shard_tools.mix.colour import CORNERS_HZ, PLAIN, Colour, colour_wave
 from timbre.audio import SAMPLE_RATE, Wave
 
 SAMPLES = 48_000
@@ -22,13 +22,13 @@ def band_db(wave: Wave, low_hz: float, high_hz: float) -> float:
 
 def test_no_colour_changes_no_bit() -> None:
     wave = white()
-    np.testing.assert_array_equal(coloured(wave, PLAIN), wave)
+    np.testing.assert_array_equal(colour_wave(wave, PLAIN), wave)
 
 
 @pytest.mark.parametrize("cut_hz", [6000.0, 11000.0, 22000.0])
 def test_a_low_pass_leaves_what_is_below_and_nothing_above(cut_hz: float) -> None:
     wave = white()
-    low = coloured(wave, Colour(cut_hz))
+    low = colour_wave(wave, Colour(cut_hz))
     assert low.shape == wave.shape and low.dtype == np.float32
     below = (100.0, cut_hz - 600)
     assert abs(band_db(low, *below) - band_db(wave, *below)) < 0.1
@@ -38,7 +38,7 @@ def test_a_low_pass_leaves_what_is_below_and_nothing_above(cut_hz: float) -> Non
 
 def test_an_equaliser_has_its_gains_at_its_corners() -> None:
     wave = white()
-    bent = coloured(wave, Colour(None, CURVE))
+    bent = colour_wave(wave, Colour(None, CURVE))
     for corner, gain_db in list(zip(CORNERS_HZ, CURVE, strict=True))[1:-1]:
         near = (corner * 0.97, corner * 1.03)
         assert abs(band_db(bent, *near) - band_db(wave, *near) - gain_db) < 0.6
@@ -49,7 +49,7 @@ def test_a_colour_delays_nothing_and_is_linear(colour: Colour) -> None:
     one, other = white(1), white(2)
     click = np.zeros(SAMPLES, np.float32)
     click[20_000] = 1.0
-    assert np.argmax(np.abs(coloured(click, colour))) == 20_000
-    both = coloured(one + other, colour)
-    apart = coloured(one, colour) + coloured(other, colour)
+    assert np.argmax(np.abs(colour_wave(click, colour))) == 20_000
+    both = colour_wave(one + other, colour)
+    apart = colour_wave(one, colour) + colour_wave(other, colour)
     np.testing.assert_allclose(both, apart, atol=1e-4)

@@ -210,10 +210,12 @@ def test_a_single_speaker_is_split_by_recording_now_and_later(
     add_clips(tmp_path / "speech", "only", 30)
     made(config)
     known, later = load_editions(config, "")
-    sides = {clip.path: clip.split for clip in known.used("speech")}
+    sides = {clip.path: clip.split for clip in known.usable_clips("speech")}
     assert set(sides.values()) == {"train", "val"}
-    assert {clip.split for clip in later.used("speech")} == {"train", "val"}
-    assert all(sides.get(clip.path, clip.split) == clip.split for clip in later.used("speech"))
+    assert {clip.split for clip in later.usable_clips("speech")} == {"train", "val"}
+    assert all(
+        sides.get(clip.path, clip.split) == clip.split for clip in later.usable_clips("speech")
+    )
     add_clips(tmp_path / "speech", "another", 9)
     made(config)
     assert verify(f"{config.output}/manifest.json") == []
@@ -234,20 +236,22 @@ def test_a_kill_between_the_two_manifests_loses_no_edition(
 
 def test_noises_keep_their_side_under_another_name(config: PrepConfig, tmp_path: Path) -> None:
     made(config)
-    before = {clip.sha256: clip.split for clip in load_editions(config, "")[0].used("noise")}
+    before = {
+        clip.sha256: clip.split for clip in load_editions(config, "")[0].usable_clips("noise")
+    }
     for path in sorted((tmp_path / "noise").iterdir()):
         path.rename(path.with_name(f"renamed-{path.name}"))
     shutil.copy(tmp_path / "noise/renamed-0.wav", tmp_path / "noise/a-copy.wav")
     add_clips(tmp_path / "speech", "late", 4)
     made(config)
-    after = {clip.sha256: clip.split for clip in load_editions(config, "")[1].used("noise")}
+    after = {clip.sha256: clip.split for clip in load_editions(config, "")[1].usable_clips("noise")}
     assert after == before
     assert verify(f"{config.output}/manifest.json") == []
 
 
 def test_a_side_without_noises_is_refused(config: PrepConfig, tmp_path: Path) -> None:
     made(config)
-    noises = load_editions(config, "")[0].used("noise")
+    noises = load_editions(config, "")[0].usable_clips("noise")
     for clip in noises:
         if clip.split == "val":
             (tmp_path / "noise" / clip.path).unlink()
@@ -270,7 +274,7 @@ def test_a_speaker_pattern_is_for_speech_alone(config: PrepConfig) -> None:
     tree["clips"] |= {"speaker_pattern": r"^s(\d)/"}
     made(configs.from_tree(PrepConfig, tree, "test"))
     (edition,) = load_editions(configs.from_tree(PrepConfig, tree, "test"), "")
-    assert {clip.speaker for clip in edition.used("speech")} == set("0123456789")
+    assert {clip.speaker for clip in edition.usable_clips("speech")} == set("0123456789")
 
 
 def test_an_error_while_a_shard_is_drawn_is_no_end_of_the_shards(

@@ -33,4 +33,4 @@ def test_where_nobody_is_named_no_recording_is_on_both_sides(prepared: Prepared)
     for split, number in plan.shards():
         recordings[split] |= {piece.clip.path for piece in plan.shard(split, number)}
     assert all(recordings.values()) and not recordings["train"] & recordings["val"]
-    assert all(clip.owner == clip.path for clip in prepared.edition.used("speech"))
+    assert all(clip.owner == clip.path for clip in prepared.edition.usable_clips("speech"))

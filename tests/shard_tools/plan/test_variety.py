@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shard_tools.config import PrepConfig, recorded, settings
+from shard_tools.config import PrepConfig, settings, to_record
 from shard_tools.mix.mixture import MixConfig
 from shard_tools.mix.variety import TargetConfig, VarietyConfig
 from shard_tools.plan.plan import PlanSize, make_plan
@@ -68,7 +68,7 @@ def test_variety_moves_no_other_choice() -> None:
         before = {draw.number: (draw.start, draw.gain_db) for draw in plain.noises}
         for draw in varied.noises:
             assert before[draw.number] == (draw.start, draw.gain_db)
-        assert len(varied.noises) + len(varied.variety.made) == len(plain.noises)
+        assert len(varied.noises) + len(varied.variety.made_noise) == len(plain.noises)
 
 
 def test_a_higher_share_adds_pairs_and_changes_none() -> None:
@@ -100,12 +100,12 @@ def test_every_kind_of_variety_has_its_share() -> None:
     for name, count in counts.items():
         share = 0.5 if name == "quiet_input" else getattr(EVERYTHING, f"{name}_share")
         assert abs(count / PAIRS - share) < 4 * np.sqrt(share * (1 - share) / PAIRS), name
-    made = sum(len(recipe.variety.made) for recipe in drawn)
+    made = sum(len(recipe.variety.made_noise) for recipe in drawn)
     recorded_noises = [draw for recipe in drawn for draw in recipe.noises]
     assert abs(made / (made + len(recorded_noises)) - 0.45) < 0.08
     assert abs(np.mean([draw.speed != 1.0 for draw in recorded_noises]) - 0.5) < 0.1
     assert all(0.7 <= draw.speed <= 1.4 for draw in recorded_noises)
-    assert len({noise.seed for recipe in drawn for noise in recipe.variety.made}) == made
+    assert len({noise.seed for recipe in drawn for noise in recipe.variety.made_noise}) == made
 
 
 def test_near_clean_pairs_lie_between_both_ratios() -> None:
@@ -135,7 +135,7 @@ def test_newer_keys_at_their_defaults_are_not_part_of_a_plan() -> None:
         "test",
     )
     assert settings(plain) == settings(said)
-    for record in (settings(plain), recorded(plain)):
+    for record in (settings(plain), to_record(plain)):
         assert not {"variety", "target", "split_by"} & record.keys()
         assert "near_clean_snr_db_high" not in record["mix"]
         assert "max_pause_db" not in record["clips"]

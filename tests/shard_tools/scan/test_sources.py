@@ -151,10 +151,10 @@ def test_noises_are_split_by_kind_and_source(tmp_path: Path) -> None:
     )
     assert edition is not None
     sides = {
-        side: {value for clip in edition.used("noise") if clip.split == side
+        side: {value for clip in edition.usable_clips("noise") if clip.split == side
                for value in (clip.kind, clip.source)}
         for side in ("train", "val")
     }  # fmt: skip
     assert sides["train"] and sides["val"] and not sides["train"] & sides["val"]
     spare = [clip for clip in edition.clips["noise"] if clip.refused == "spare"]
-    assert len(spare) + len(edition.used("noise")) == 12
+    assert len(spare) + len(edition.usable_clips("noise")) == 12
