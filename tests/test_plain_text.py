@@ -2,7 +2,7 @@
 
 import pytest
 
-from timbre.command import command, say, table
+from timbre.command import command, print_result, table
 from timbre.errors import ShardError
 from timbre.plain_text import escaped, printable, redacted, redacted_tree
 
@@ -61,7 +61,7 @@ def test_an_error_has_the_lines_that_it_was_made_of_and_no_other() -> None:
 def test_a_command_prints_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
     @command
     def run(_: object = None) -> None:
-        say(table([["key", "n"], ["x\n\x1b[31m", "1"]], 1))
+        print_result(table([["key", "n"], ["x\n\x1b[31m", "1"]], 1))
         raise OSError("a\nFORGED\x1b[31m")
 
     assert run() == 1

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from timbre.command import start
 
 # What a bug report should name beside timbre itself.
-NAMED = ("torch", "torchaudio", "accelerate", "numpy")
+PACKAGES = ("torch", "torchaudio", "accelerate", "numpy")
 
 
 class Command(NamedTuple):
@@ -51,13 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=versions())
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
-    chosen = parser.parse_args(arguments[:1]).command
-    return start(COMMANDS[chosen].module, arguments[1:])
+    name_of_command = parser.parse_args(arguments[:1]).command
+    return start(COMMANDS[name_of_command].module, arguments[1:])
 
 
 def versions() -> str:
     """Return the versions that a bug report should name."""
-    packages = [f"{name} {_version(name)}" for name in NAMED]
+    packages = [f"{name} {_version(name)}" for name in PACKAGES]
     return f"timbre {_version('timbre')} (Python {python_version()}, {', '.join(packages)})"
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Protocol
 
 from timbre.environment import is_first_of_node, settle_threads
-from timbre.errors import ConfigError, TimbreError, ToldError
+from timbre.errors import ConfigError, PrintedError, TimbreError
 from timbre.plain_text import printable, printable_lines
 from timbre.torch_builds import check_torch
 
@@ -38,19 +38,19 @@ def restartable_command(run: Run) -> Main:
     return _command(run, "interrupted; run the same command again to continue")
 
 
-def _command(run: Run, interrupted: str) -> Main:
+def _command(run: Run, message: str) -> Main:
     @wraps(run)
     def main(argv: Sequence[str] | None = None) -> int:
         try:
             run(argv)
         except ConfigError as error:
-            return tell(error, USAGE)
-        except ToldError as error:
+            return print_error(error, USAGE)
+        except PrintedError as error:
             return USAGE if isinstance(error.__cause__, ConfigError) else FAILED
         except (TimbreError, OSError) as error:
-            return tell(error, FAILED)
+            return print_error(error, FAILED)
         except KeyboardInterrupt:
-            return tell(interrupted, FAILED)
+            return print_error(message, FAILED)
         return OK
 
     return main
@@ -66,7 +66,7 @@ def start(module: str, argv: Sequence[str] | None = None) -> int:
     try:
         check_torch()
     except ConfigError as error:
-        return tell(error, USAGE) if is_first_of_node() else USAGE
+        return print_error(error, USAGE) if is_first_of_node() else USAGE
     main: Main = import_module(module).main
     return main(argv)
 
@@ -122,23 +122,23 @@ def table(rows: Sequence[Sequence[str]], text_columns: int) -> str:
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
-def say(message: str) -> None:
+def print_result(message: str) -> None:
     """Print a line of a command's result."""
     print(printable_lines(message))  # noqa: T201 - results go to standard output
 
 
-def tell_warning(message: object) -> None:
+def print_warning(message: object) -> None:
     """Print what a user should know though the work went on."""
-    say_aside(f"timbre: warning: {_text(message)}")
+    print_note(f"timbre: warning: {_text(message)}")
 
 
-def tell(error: object, code: int) -> int:
+def print_error(error: object, code: int) -> int:
     """Print what went wrong as every command does; return the exit code."""
-    say_aside(f"timbre: error: {_text(error)}")
+    print_note(f"timbre: error: {_text(error)}")
     return code
 
 
-def say_aside(message: str) -> None:
+def print_note(message: str) -> None:
     """Print a line that is no result."""
     print(printable_lines(message), file=sys.stderr)  # noqa: T201 - errors go to standard error
 

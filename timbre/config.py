@@ -63,11 +63,11 @@ def from_tree(schema: type[T], tree: dict[str, Any], source: str) -> T:
         ConfigError: one line per mistake.
     """
     adapter: TypeAdapter[T] = TypeAdapter(schema)
-    pending = json.loads(json.dumps(tree, default=str))
+    rest = json.loads(json.dumps(tree, default=str))
     lines: list[str] = []
     while True:
         try:
-            config = adapter.validate_json(json.dumps(pending))
+            config = adapter.validate_json(json.dumps(rest))
         except ValidationError as error:
             details = error.errors(include_url=False)
         else:
@@ -78,8 +78,8 @@ def from_tree(schema: type[T], tree: dict[str, Any], source: str) -> T:
             details = [detail for detail in details if detail["type"] != "missing"]
         fresh = [line for e in details if (line := _explain(schema, e)) not in lines]
         lines += fresh
-        removed = [_remove(pending, detail["loc"]) for detail in details]
-        if not fresh or not any(removed):
+        removals = [_remove(rest, detail["loc"]) for detail in details]
+        if not fresh or not any(removals):
             break
     raise ConfigError(f"{source}:", *(f"  {line}" for line in lines))
 
@@ -101,10 +101,10 @@ def dump_tree(tree: dict[str, Any]) -> str:
 
 
 def _override(tree: dict[str, Any], item: str) -> None:
-    dotted, separator, text = item.partition("=")
-    if not separator or not all(dotted.split(".")):
+    path, separator, text = item.partition("=")
+    if not separator or not all(path.split(".")):
         raise ConfigError(f"override {item!r}: expected section.key=value")
-    *parents, leaf = dotted.split(".")
+    *parents, leaf = path.split(".")
     node: Any = tree
     for depth, part in enumerate(parents):
         if isinstance(node, dict) and node.get(part) is None:
@@ -114,7 +114,7 @@ def _override(tree: dict[str, Any], item: str) -> None:
     if isinstance(node, dict):
         node[leaf] = value
     else:
-        _child(node, leaf, f"override {item!r}: {dotted}")
+        _child(node, leaf, f"override {item!r}: {path}")
         node[int(leaf)] = value
 
 
@@ -150,8 +150,8 @@ def _explain(schema: Any, error: ErrorDetails) -> str:
         message = str(error["ctx"]["error"])
         return f"{name}: {message}" if name else message
     if error["type"] != "unexpected_keyword_argument":
-        expected = error["msg"].replace("Input should be", "expected")
-        return f"{name}: {expected}, got {plain_yaml.shown(error['input'])}"
+        expectation = error["msg"].replace("Input should be", "expected")
+        return f"{name}: {expectation}, got {plain_yaml.shown(error['input'])}"
     fields = _fields_at(schema, location[:-1])
     close = difflib.get_close_matches(str(location[-1]), fields, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(fields)}"

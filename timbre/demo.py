@@ -18,7 +18,7 @@ from timbre.audio.synthetic.corpus import write_corpus
 from timbre.audio.synthetic.noise import NoiseKind, noise
 from timbre.audio.synthetic.voice import speaker, voice
 from timbre.cli import COMMANDS
-from timbre.command import restartable_command, say, start
+from timbre.command import print_result, restartable_command, start
 from timbre.errors import WorkError
 
 SEED = 0
@@ -98,7 +98,7 @@ STEPS = (
 )
 CORPUS_SECONDS = 6
 # The commands that are finished, one a line: a demo that was cut goes on after them.
-FINISHED = "finished.txt"
+DIARY = "finished.txt"
 
 
 def demo(folder: Path) -> None:
@@ -110,9 +110,9 @@ def demo(folder: Path) -> None:
         WorkError: one of them failed.
         OSError: the folder cannot be written.
     """
-    begun = time.monotonic()
+    start_time = time.monotonic()
     seconds = CORPUS_SECONDS + sum(step.seconds for step in STEPS)
-    say(
+    print_result(
         f"Everything happens in {folder}/, in about {seconds} s on two idle cores. "
         "Cut it and run it again, and it goes on."
     )
@@ -124,8 +124,8 @@ def demo(folder: Path) -> None:
         for step in STEPS:
             title = f"{step.purpose} (about {step.seconds} s):\n$ timbre {step.words}"
             _run_once(step.words, title, partial(_run_command, step.words))
-    say(
-        f"\nDone in {time.monotonic() - begun:.0f} s. A minute of training shows the way, "
+    print_result(
+        f"\nDone in {time.monotonic() - start_time:.0f} s. A minute of training shows the way, "
         "not the quality,\nand the voices here are made up.\n"
         f"Listen:  {folder}/unheard/noisy, restored, shipped, clean\n"
         f"Report:  {folder}/report/report.html\n"
@@ -135,14 +135,14 @@ def demo(folder: Path) -> None:
 
 def _run_once(name: str, title: str, run: Callable[[], None]) -> None:
     """Say what comes and do it, unless an earlier demo in this folder has finished it."""
-    finished = Path(FINISHED)
-    names = finished.read_text().splitlines() if finished.exists() else []
+    diary = Path(DIARY)
+    names = diary.read_text().splitlines() if diary.exists() else []
     if name in names:
-        say(f"\nFinished before: {name}")
+        print_result(f"\nFinished before: {name}")
         return
-    say(f"\n{title}")
+    print_result(f"\n{title}")
     run()
-    storage.publish(FINISHED, "".join(f"{line}\n" for line in [*names, name]).encode())
+    storage.publish(DIARY, "".join(f"{line}\n" for line in [*names, name]).encode())
 
 
 def _run_command(words: str) -> None:
@@ -175,9 +175,9 @@ def write_unheard(folder: Path) -> None:
     for number, (kind, snr_db) in enumerate(UNHEARD):
         rng = np.random.default_rng([UNHEARD_SEED, number])
         clean = voice(SECONDS, rng, who=speaker(rng))
-        unwanted = noise(kind, SECONDS, rng)
-        factor = audio.gain(audio.level_db(clean) - audio.level_db(unwanted) - snr_db)
-        noisy = clean + np.float32(factor) * unwanted
+        interference = noise(kind, SECONDS, rng)
+        factor = audio.gain(audio.level_db(clean) - audio.level_db(interference) - snr_db)
+        noisy = clean + np.float32(factor) * interference
         for side, wave in [("noisy", noisy), ("clean", clean)]:
             audio.write(folder / side / f"{kind}_{snr_db:.0f}db.wav", wave, SAMPLE_RATE)
 

@@ -12,9 +12,9 @@ THREADS = "OMP_NUM_THREADS"
 SAYS_THREADS = (THREADS, "MKL_NUM_THREADS")
 # Threads of OpenMP spin while they wait, unless told otherwise. Beside other work, or under a
 # cgroup's quota, that made training seven times slower: docs/install.md.
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+PASSIVE_WAIT = {"OMP_WAIT_POLICY": "PASSIVE"}
 # torchrun sets the first, `accelerate launch` the second.
-LAUNCHED = ("TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_MODE")
+LAUNCHER_VARIABLES = ("TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_MODE")
 # The option of `accelerate launch` that says how many threads a rank takes.
 LAUNCHERS_OPTION = b"--num_cpu_threads_per_process"
 
@@ -25,7 +25,7 @@ def settle_threads() -> None:
     OpenMP reads its variables once, as torch loads it: call this before torch is imported. What the
     user has set stays. The ranks of one launcher share the cores of their node.
     """
-    os.environ.update(_missing(WAITING))
+    os.environ.update(_without_set(PASSIVE_WAIT))
     if not any(_is_set_by_user(name) for name in SAYS_THREADS):
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         os.environ[THREADS] = str(max(granted_cores() // ranks, 1))
@@ -47,18 +47,18 @@ def is_first_of_node() -> bool:
 
 
 @contextmanager
-def inherited(variables: Mapping[str, str]) -> Iterator[None]:
+def inherit(variables: Mapping[str, str]) -> Iterator[None]:
     """Set variables for the processes that are started meanwhile; what the user set stays."""
-    added = _missing(variables)
-    os.environ.update(added)
+    names = _without_set(variables)
+    os.environ.update(names)
     try:
         yield
     finally:
-        for name in added:
+        for name in names:
             del os.environ[name]
 
 
-def _missing(variables: Mapping[str, str]) -> dict[str, str]:
+def _without_set(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if name not in os.environ}
 
 
@@ -68,7 +68,7 @@ def _is_set_by_user(name: str) -> bool:
     torchrun and `accelerate launch` set OMP_NUM_THREADS where the user has not, to 1 or to all cores
     that the machine has. The launcher's own environment shows which.
     """
-    if name not in os.environ or not any(launched in os.environ for launched in LAUNCHED):
+    if name not in os.environ or not any(variable in os.environ for variable in LAUNCHER_VARIABLES):
         return name in os.environ
     launcher = Path("/proc", str(os.getppid()))
     try:
@@ -76,5 +76,5 @@ def _is_set_by_user(name: str) -> bool:
         options = (launcher / "cmdline").read_bytes()
     except OSError:  # not Linux: nobody can say
         return True
-    was_set = any(setting.startswith(f"{name}=".encode()) for setting in settings)
-    return was_set or LAUNCHERS_OPTION in options
+    is_set = any(setting.startswith(f"{name}=".encode()) for setting in settings)
+    return is_set or LAUNCHERS_OPTION in options

@@ -47,5 +47,5 @@ class LostWorkerError(WorkError):
     """Work that could not go on, for a reading process was killed, or does not answer any more."""
 
 
-class ToldError(TimbreError):
+class PrintedError(TimbreError):
     """Work that failed on several ranks together; the main one has told why."""

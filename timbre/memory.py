@@ -18,10 +18,10 @@ def granted_memory(root: Path = ROOT) -> int:
         root: where ``proc`` and ``sys`` lie.
     """
     free: int = psutil.virtual_memory().available
-    return max(min([free, *_left(root)]), 0)
+    return max(min([free, *_room_in_limits(root)]), 0)
 
 
-def _left(root: Path) -> Iterator[int]:
+def _room_in_limits(root: Path) -> Iterator[int]:
     """Yield what each limit of the cgroups of this process, and of those around them, leaves."""
     for folder in cgroup_folders(root, "memory"):
         for limit_name, usage_name, cache_name in [
@@ -30,7 +30,7 @@ def _left(root: Path) -> Iterator[int]:
         ]:
             limit, usage = (_number(folder / name) for name in (limit_name, usage_name))
             if limit is not None and usage is not None:
-                yield limit - usage + _cached(folder, cache_name)
+                yield limit - usage + _cache_bytes(folder, cache_name)
 
 
 def _number(path: Path) -> int | None:
@@ -41,7 +41,7 @@ def _number(path: Path) -> int | None:
     return int(text) if text.isdecimal() else None  # "max" is no limit
 
 
-def _cached(folder: Path, name: str) -> int:
+def _cache_bytes(folder: Path, name: str) -> int:
     try:
         lines = (folder / "memory.stat").read_text().splitlines()
     except OSError:

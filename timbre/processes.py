@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from timbre.environment import inherited
+from timbre.environment import inherit
 from timbre.errors import WorkError
 from timbre.torch_settings import one_thread
 
@@ -138,7 +138,7 @@ def _processes(
     context = multiprocessing.get_context("spawn")
     pool: Pool = {}
     try:
-        with inherited(environment), _interrupts_held():
+        with inherit(environment), _interrupts_held():
             for number in range(count):
                 ours, theirs = context.Pipe()
                 arguments = theirs, work, number if gpu else None, telling

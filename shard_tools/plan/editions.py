@@ -20,7 +20,7 @@ from shard_tools.scan.catalogue import Clip, dump_rows, load_rows
 from shard_tools.scan.scan import Run, print_refusals, scan
 from shard_tools.scan.sources import ROLES
 from timbre import shards, storage
-from timbre.command import say
+from timbre.command import print_result
 from timbre.config import STRICT
 from timbre.errors import ConfigError, ShardError
 from timbre.shards import Split
@@ -171,7 +171,7 @@ def _split_pool(
     if config.split_by == "kind" and role == "noise":
         return _split_noises(clips, config, [c for e in earlier for c in e.usable_clips("noise")])
     if len(usable) == 1 and not sides_before:
-        say(f"{role}: a single recording: training and validation share it")
+        print_result(f"{role}: a single recording: training and validation share it")
         return tuple(clips)
     split_of = split_names((clip.path for clip in usable), config.val_ratio, sides_before)
     if usable and (absent := {*SPLITS} - {*split_of.values()}):
@@ -207,7 +207,7 @@ def _split_noises(
         )
     spare = sum(split is None for split in split_of.values())
     if spare:
-        say(
+        print_result(
             f"noise: left out as spare: {spare} of {len(usable)}: kind and source on different sides"
         )
     return tuple(

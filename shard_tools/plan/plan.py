@@ -103,7 +103,7 @@ def split_names(
     """Return the split of every name, by a hash of the name alone: a new name moves no other.
 
     Only where few names fall badly by chance are the nearest ones put on the other side: neither is
-    left without any, and validation gets at most twice its share. Names that are already
+    left without any, and validation gets at most twice its share. Names of
     ``sides_before`` stay where they are.
     """
     split_of = dict(sides_before or {})

@@ -7,7 +7,7 @@ from shard_tools.executors.share import find_share
 from shard_tools.prep.prep import ALL, EXECUTORS, prep
 from timbre import config as configs
 from timbre import shards, storage
-from timbre.command import config_parser, restartable_command, say
+from timbre.command import config_parser, print_result, restartable_command
 from timbre.errors import ConfigError
 
 
@@ -38,6 +38,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     for split, entries in manifest.splits.items():
         pairs, hours = sum(e.pairs for e in entries), sum(e.seconds for e in entries) / 3600
-        say(f"{split}: {pairs} pairs, {hours:.2f} h, {len(entries)} shards")
-    say(f"refused: {manifest.rejected or 'none'}")
-    say(f"written: {storage.join(config.output, shards.MANIFEST_NAME)}")
+        print_result(f"{split}: {pairs} pairs, {hours:.2f} h, {len(entries)} shards")
+    print_result(f"refused: {manifest.rejected or 'none'}")
+    print_result(f"written: {storage.join(config.output, shards.MANIFEST_NAME)}")

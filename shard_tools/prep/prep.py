@@ -26,7 +26,7 @@ from shard_tools.plan.editions import Edition, begin_edition, load_editions
 from shard_tools.plan.plan import Shard
 from shard_tools.scan.scan import Run
 from timbre import shards, storage
-from timbre.command import say
+from timbre.command import print_result
 from timbre.errors import WorkError
 from timbre.shards import Manifest
 
@@ -55,11 +55,13 @@ def prep(config: PrepConfig, executor: str = "local", share: Share = ALL) -> Man
     if all(are_finished):
         new_edition = begin_edition(config, editions, denoiser_sha256, run, share)
         if new_edition is None:
-            say(f"{config.output}: complete, and the sources hold no new clips")
+            print_result(f"{config.output}: complete, and the sources hold no new clips")
             return shards.load_manifest(config.output)
         editions.append(new_edition)
     elif any(are_finished):
-        say("finishing what an earlier run began; run again to add clips that are new since")
+        print_result(
+            "finishing what an earlier run began; run again to add clips that are new since"
+        )
     job = None
     for edition in editions:
         job = make_shards(config, edition, run, share)
@@ -68,14 +70,14 @@ def prep(config: PrepConfig, executor: str = "local", share: Share = ALL) -> Man
             raise WorkError(
                 f"{config.output}: {open_shards} shards disappeared while others were made"
             )
-        say(
+        print_result(
             f"share {share.index} of {share.count} is done; {open_shards} shards of others are missing"
         )
         return None
     by_edition = [read_made_shards(config.output, edition) for edition in editions]
     manifest = publish_latest(config, editions, [shard for one in by_edition for shard in one])
     page = write_report(config, editions[-1], job or open_job(config, editions[-1]), by_edition[-1])
-    say(f"what was left out, and examples to listen to: {page}")
+    print_result(f"what was left out, and examples to listen to: {page}")
     publish_version(config.output, manifest)
     storage.remove_stale_temporaries(config.output)
     return manifest

@@ -25,7 +25,7 @@ from shard_tools.scan.sources import (
     open_source,
 )
 from timbre import storage
-from timbre.command import say
+from timbre.command import print_result
 from timbre.errors import AudioError
 from timbre.shards import Split
 
@@ -89,7 +89,9 @@ def print_refusals(rows: Mapping[str, Sequence[Clip]], known_hashes: set[str]) -
                 line = clip.path if clip.detail is None else f"{clip.path} ({clip.detail})"
                 reasons.setdefault(clip.refused, []).append(line)
         for reason, lines in sorted(reasons.items()):
-            say(f"{role}: left out as {reason}: {len(lines)} of {len(clips)}: {_shorten(lines)}")
+            print_result(
+                f"{role}: left out as {reason}: {len(lines)} of {len(clips)}: {_shorten(lines)}"
+            )
 
 
 def _judge(

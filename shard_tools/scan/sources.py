@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from timbre import audio, storage
 from timbre.audio import AudioFolder, find_audio
-from timbre.command import say
+from timbre.command import print_result
 from timbre.errors import ConfigError
 from timbre.shards import OPEN
 
@@ -125,7 +125,9 @@ def list_files(source: Source, role: str, rule: SpeakerRule) -> list[File]:
     else:
         files = _list_by_manifest(source, role, _speaker_rule(rule))
     if odd := [file.path for file in files if not _is_text(file.path)]:
-        say(f"{role}: left out for a name that is not UTF-8: {len(odd)} files, such as {odd[0]!r}")
+        print_result(
+            f"{role}: left out for a name that is not UTF-8: {len(odd)} files, such as {odd[0]!r}"
+        )
         files = [file for file in files if _is_text(file.path)]
     if not files:
         endings = " ".join(sorted(audio.ENDINGS))
@@ -151,7 +153,9 @@ def _list_by_manifest(
         raise ConfigError(f"{role}: {source.manifest}: {len(absent)} rows name no file: {text}")
     others = [path for path in present if path not in rows and audio.is_audio_name(path)]
     if below and others:
-        say(f"{role}: {len(others)} files in {folder} are not in {source.manifest}: left out")
+        print_result(
+            f"{role}: {len(others)} files in {folder} are not in {source.manifest}: left out"
+        )
     return [
         File(
             path,
@@ -171,7 +175,9 @@ def _say_left_out(role: str, folder: AudioFolder) -> None:
     for lines, what in [(folder.left_out, "files"), (folder.unreadable, "folders")]:
         if lines:
             more = "; …" if len(lines) > MAX_PRINTED else ""
-            say(f"{role}: left out: {len(lines)} {what}: {'; '.join(lines[:MAX_PRINTED])}{more}")
+            print_result(
+                f"{role}: left out: {len(lines)} {what}: {'; '.join(lines[:MAX_PRINTED])}{more}"
+            )
 
 
 def _read_manifest(url: str, role: str) -> list[ManifestRow]:

@@ -19,7 +19,7 @@ from shard_tools.executors.local import run_local
 from shard_tools.scan.sources import MANIFEST, File, SpeakerRule, list_files, open_source
 from timbre import audio, storage
 from timbre.audio import SAMPLE_RATE
-from timbre.command import restartable_command, say
+from timbre.command import print_result, restartable_command
 from timbre.errors import ConfigError
 
 # Beyond these nobody speaks so.
@@ -82,4 +82,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
     options = parser.parse_args(argv)
     count = copy_at_speeds(options.source, options.target, options.speeds, options.workers)
-    say(f"{count} recordings below {options.target}")
+    print_result(f"{count} recordings below {options.target}")

@@ -8,7 +8,7 @@ from shard_tools.metas import open_manifest, read_metas
 from shard_tools.stats.quantities import Metas, describe
 from shard_tools.stats.text import to_text
 from timbre import shards
-from timbre.command import at_least, command, say
+from timbre.command import at_least, command, print_result
 from timbre.errors import ConfigError
 
 SAMPLE = 20_000
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for split in manifest.splits
     }
     tree = {"manifest": shards.manifest_url(options.manifest), **describe(manifest, metas)}
-    say(json.dumps(tree) if options.json else to_text(tree))
+    print_result(json.dumps(tree) if options.json else to_text(tree))
     if options.plots:
         paths = plots.draw(options.plots, manifest, metas)
         if not options.json:
-            say("\n".join(["", *(f"written: {url}" for url in paths)]))
+            print_result("\n".join(["", *(f"written: {url}" for url in paths)]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shard_tools.verify.manifest import Report, check_manifest
-from timbre.command import at_least, command, say
+from timbre.command import at_least, command, print_result
 from timbre.errors import WorkError
 
 MAX_PRINTED = 50
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     options = parser.parse_args(argv)
     report = check_manifest(options.manifest, options.workers, options.offsets)
-    say(json.dumps(_to_tree(report)) if options.json else _to_text(report))
+    print_result(json.dumps(_to_tree(report)) if options.json else _to_text(report))
     if report.faults:
         lines = [] if options.json else [str(fault) for fault in report.faults[:MAX_PRINTED]]
         if len(report.faults) > MAX_PRINTED and lines:

@@ -37,7 +37,7 @@ def test_an_interval_is_as_wide_as_that_of_the_t_distribution(speakers: int) -> 
     low, high = stats.t.interval(CONFIDENCE, speakers - 1, means.mean(), stats.sem(means))
     assert found.mean == pytest.approx(means.mean())
     assert found.low is not None and found.high is not None
-    exact = speakers < intervals.FEWEST_DRAWN
+    exact = speakers < intervals.FEWEST_SPEAKERS_FOR_RESAMPLES
     assert found.high - found.low == pytest.approx(high - low, rel=1e-6 if exact else 0.12)
 
 

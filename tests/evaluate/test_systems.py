@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.help.moved_generators import build, noise
 from timbre.errors import ConfigError
-from timbre.evaluate.cases import Labels, Loaded
+from timbre.evaluate.cases import Labels, LoadedPair
 from timbre.evaluate.systems import Chains, System, parse_systems, with_references
 from timbre.models.checkpoint import save_generator
 from timbre.models.generator import GeneratorConfig
@@ -30,8 +30,8 @@ def wave(seed: int) -> Tensor:
     return 0.1 * noise(SAMPLES, seed=seed)
 
 
-def stored(noisy: bool = True) -> Loaded:
-    return Loaded(wave(0), wave(1), wave(2) if noisy else None, 24_000.0, LABELS)
+def stored(noisy: bool = True) -> LoadedPair:
+    return LoadedPair(wave(0), wave(1), wave(2) if noisy else None, 24_000.0, LABELS)
 
 
 def test_systems_come_in_one_order_and_df3_is_always_there() -> None:

@@ -102,14 +102,14 @@ def layout_of(file: BinaryIO, name: str) -> Layout | None:
 
 def _check_end(head: bytes, end: int, length: int, name: str) -> None:
     """Raise AudioError where a file is shorter than its header or its chunks before the samples say."""
-    declared = end
+    length_by_header = end
     if head[:4] == b"FORM":
-        stated = 8 + int.from_bytes(head[4:8], "big")
-        declared = max(declared, stated if stated < UNKNOWN_BYTES else 0)
+        size = 8 + int.from_bytes(head[4:8], "big")
+        length_by_header = max(length_by_header, size if size < UNKNOWN_BYTES else 0)
     elif head[:4] == b"riff":
-        declared = max(declared, int.from_bytes(head[16:24], "little"))
-    if length < declared:
-        raise AudioError(f"{name}: breaks off after {length} of {declared} bytes")
+        length_by_header = max(length_by_header, int.from_bytes(head[16:24], "little"))
+    if length < length_by_header:
+        raise AudioError(f"{name}: breaks off after {length} of {length_by_header} bytes")
 
 
 def _chunks(window: Window, dialect: Dialect) -> tuple[dict[bytes, Chunk], int]:
@@ -250,7 +250,7 @@ def _stated_samples(window: Window, chunks: dict[bytes, Chunk], dialect: Dialect
     (samples_per_block,) = struct.unpack(f"{order}H", head[18:20])
     if tag not in PADDED_FORMATS or not block or not samples_per_block:
         return None
-    (stated,) = struct.unpack(f"{order}I", window.at(fact.start, 4))
+    (count,) = struct.unpack(f"{order}I", window.at(fact.start, 4))
     padded = -(-data.bytes // block) * samples_per_block
     # A fact that explains more than the padding of the last block is wrong itself.
-    return int(stated) if padded - samples_per_block < stated <= padded else None
+    return int(count) if padded - samples_per_block < count <= padded else None

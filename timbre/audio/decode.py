@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from timbre import storage
-from timbre.audio.joined import Joined, check_single
+from timbre.audio.joined import WholeSound, check_single
 from timbre.audio.libsndfile import Sequential
 from timbre.audio.resample import RESAMPLER_REACH, resample
 from timbre.audio.waveform import SAMPLE_RATE, Wave
@@ -55,14 +55,14 @@ def info(url: str | Path) -> AudioInfo:
 def header(file: BinaryIO, name: str) -> AudioInfo:
     """Return what an open audio file holds; AudioError like :func:`info`, and where it breaks off."""
     check_single(file, name)
-    with Joined(file, name) as opened:
+    with WholeSound(file, name) as sound:
         return AudioInfo(
-            opened.frames,
-            opened.samplerate,
-            opened.channels,
-            opened.format,
-            opened.subtype,
-            opened.note,
+            sound.frames,
+            sound.samplerate,
+            sound.channels,
+            sound.format,
+            sound.subtype,
+            sound.note,
         )
 
 
@@ -85,11 +85,11 @@ def read_mono(url: str | Path) -> Wave:
 
 def decode_bytes(data: bytes, name: str) -> tuple[Wave, int]:
     """Return ``(channels, samples)`` and the sample rate of an encoded file; ``name`` is for errors."""
-    with Joined(io.BytesIO(data), name) as file:
-        expected, rate = file.frames, file.samplerate
-        wave = file.read(expected)
-    if len(wave) != expected:
-        raise AudioError(f"{name}: breaks off after {len(wave)} of {expected} samples")
+    with WholeSound(io.BytesIO(data), name) as file:
+        frames, rate = file.frames, file.samplerate
+        wave = file.read(frames)
+    if len(wave) != frames:
+        raise AudioError(f"{name}: breaks off after {len(wave)} of {frames} samples")
     _check_finite(wave, name)
     return np.ascontiguousarray(wave.T), rate
 
@@ -103,17 +103,17 @@ def read_stretch(file: BinaryIO, name: str, start: int, samples: int) -> Wave:
     Raises:
         AudioError: as :func:`read`.
     """
-    with Joined(file, name) as opened:
-        common = math.gcd(opened.samplerate, SAMPLE_RATE)
-        down, up = opened.samplerate // common, SAMPLE_RATE // common
+    with WholeSound(file, name) as sound:
+        common = math.gcd(sound.samplerate, SAMPLE_RATE)
+        down, up = sound.samplerate // common, SAMPLE_RATE // common
         # The stretch begins on a sample that both rates share, so that the filter's phase is the same.
         reach = -(-RESAMPLER_REACH * max(down, up) // up)
         first = max(start * down // up - reach, 0) // down * down
-        last = min(-(-(start + samples) * down // up) + reach, opened.frames)
+        last = min(-(-(start + samples) * down // up) + reach, sound.frames)
         if first >= last:
             return np.zeros(samples, np.float32)
-        wave = _read_mono(opened, name, first, last - first)
-    at_48 = resample(wave, opened.samplerate, SAMPLE_RATE)
+        wave = _read_mono(sound, name, first, last - first)
+    at_48 = resample(wave, sound.samplerate, SAMPLE_RATE)
     skip = start - first // down * up
     inside = at_48[max(skip, 0) : max(skip + samples, 0)]
     before = min(max(-skip, 0), samples)
@@ -126,10 +126,10 @@ def mono_blocks(file: BinaryIO, name: str, seconds: float) -> Iterator[Wave]:
     Raises:
         AudioError: as :func:`read`.
     """
-    with Joined(file, name) as opened:
-        size = round(seconds * opened.samplerate)
-        for first in range(0, opened.frames, size):
-            yield _read_mono(opened, name, first, min(size, opened.frames - first))
+    with WholeSound(file, name) as sound:
+        size = round(seconds * sound.samplerate)
+        for first in range(0, sound.frames, size):
+            yield _read_mono(sound, name, first, min(size, sound.frames - first))
 
 
 def channel_blocks(file: BinaryIO, name: str, samples: int) -> Iterator[Wave]:
@@ -140,23 +140,23 @@ def channel_blocks(file: BinaryIO, name: str, samples: int) -> Iterator[Wave]:
     Raises:
         AudioError: as :func:`read`.
     """
-    with Joined(file, name, Sequential) as opened:
-        read = 0
-        while len(block := opened.read(samples)):
+    with WholeSound(file, name, Sequential) as sound:
+        position = 0
+        while len(block := sound.read(samples)):
             _check_finite(block, name)
-            read += len(block)
+            position += len(block)
             yield np.ascontiguousarray(block.T)
-        if read != opened.frames:
-            raise AudioError(f"{name}: breaks off after {read} of {opened.frames} samples")
+        if position != sound.frames:
+            raise AudioError(f"{name}: breaks off after {position} of {sound.frames} samples")
 
 
-def _read_mono(opened: Joined, name: str, first: int, samples: int) -> Wave:
+def _read_mono(sound: WholeSound, name: str, first: int, samples: int) -> Wave:
     # Whatever soundfile reads, it seeks afterwards, so even the next block comes after a jump.
-    before = min(PREROLL if opened.format in ("MP3", "OGG") else 0, first)
-    opened.seek(first - before)
-    wave = opened.read(before + samples)[before:]
+    before = min(PREROLL if sound.format in ("MP3", "OGG") else 0, first)
+    sound.seek(first - before)
+    wave = sound.read(before + samples)[before:]
     if len(wave) != samples:
-        raise AudioError(f"{name}: breaks off after {first + len(wave)} of {opened.frames} samples")
+        raise AudioError(f"{name}: breaks off after {first + len(wave)} of {sound.frames} samples")
     _check_finite(wave, name)
     mono: Wave = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1)
     return mono

@@ -64,8 +64,10 @@ def output_format(url: str | Path) -> tuple[str, str]:
     Raises:
         AudioError: the ending names no format that can be written.
     """
-    ending = Path(str(url)).suffix.lstrip(".").upper()
-    format = FORMATS.get(ending, ending)
+    extension = Path(str(url)).suffix.lstrip(".").upper()
+    format = FORMATS.get(extension, extension)
     if format not in soundfile.available_formats():
-        raise AudioError(f"{url}: cannot write {ending or 'without an ending'}; use .wav or .flac")
-    return format, "OPUS" if ending == "OPUS" else soundfile.default_subtype(format)
+        raise AudioError(
+            f"{url}: cannot write {extension or 'without an ending'}; use .wav or .flac"
+        )
+    return format, "OPUS" if extension == "OPUS" else soundfile.default_subtype(format)

@@ -127,13 +127,11 @@ def is_audio_name(path: str) -> bool:
 def _reason_to_leave(path: str) -> str | None:
     """Return why a file that may hold sound is left out; None for audio, and for all other files."""
     pure = PurePosixPath(path)
-    ending = pure.suffix.lower()
-    if ending not in ENDINGS | OTHER_ENDINGS:
+    extension = pure.suffix.lower()
+    if extension not in ENDINGS | OTHER_ENDINGS:
         return None
     if pure.name.startswith(NOTES_PREFIX) or NOTES_FOLDER in pure.parts:
         return "macOS's notes on a file, not the file"
-    if ending in OTHER_ENDINGS:
-        return (
-            f"timbre does not read {ending}; convert it, for example: ffmpeg -i IN{ending} OUT.wav"
-        )
+    if extension in OTHER_ENDINGS:
+        return f"timbre does not read {extension}; convert it, for example: ffmpeg -i IN{extension} OUT.wav"
     return None

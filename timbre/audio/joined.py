@@ -53,7 +53,7 @@ def check_single(file: BinaryIO, name: str) -> None:
         rest = rest[-7:] + more if more else b""
 
 
-class Joined:
+class WholeSound:
     """The sound of a file as one signal, for a ``with`` statement.
 
     Attributes:
@@ -88,7 +88,7 @@ class Joined:
         self._edges = [0, *accumulate(lengths)]
         self.frames = self._edges[-1]
 
-    def __enter__(self) -> "Joined":
+    def __enter__(self) -> "WholeSound":
         return self
 
     def __exit__(
@@ -105,7 +105,7 @@ class Joined:
         while frames > 0 and self._place < self.frames:
             self._open(bisect_right(self._edges, self._place) - 1)
             take = min(frames, self._edges[self._number + 1] - self._place)
-            block = self._opened.read(take, dtype="float32", always_2d=True)
+            block = self._sound.read(take, dtype="float32", always_2d=True)
             blocks.append(block)
             self._place += len(block)
             frames -= len(block)
@@ -118,20 +118,20 @@ class Joined:
     def seek(self, frame: int) -> None:
         """Go on reading at a frame."""
         self._open(min(bisect_right(self._edges, frame), len(self._links)) - 1)
-        self._opened.seek(frame - self._edges[self._number])
+        self._sound.seek(frame - self._edges[self._number])
         self._place = frame
 
     def _header(self, number: int) -> tuple[int, int, int, str, str]:
         self._open(number)
-        opened = self._opened
-        return opened.frames, opened.samplerate, opened.channels, opened.format, opened.subtype
+        sound = self._sound
+        return sound.frames, sound.samplerate, sound.channels, sound.format, sound.subtype
 
     def _open(self, number: int) -> None:
         """Make a stream the open one, at its beginning; nothing if it is open."""
         if number == self._number:
             return
         self._stack.close()
-        self._opened = self._stack.enter_context(
+        self._sound = self._stack.enter_context(
             opened_audio(self._links[number], self._name, self._kind)
         )
         self._number = number

@@ -49,7 +49,7 @@ def gain(decibel: float) -> float:
     return float(10 ** (decibel / 20))
 
 
-class Working(NamedTuple):
+class LevelPlan(NamedTuple):
     """How a signal is brought to the working level: less ``offsets``, times ``gains``.
 
     Attributes:
@@ -64,11 +64,11 @@ class Working(NamedTuple):
     offsets: Tensor
 
 
-def working_level(blocks: Iterable[Wave], sample_rate: int) -> Working:
+def working_level(blocks: Iterable[Wave], sample_rate: int) -> LevelPlan:
     """Return how to bring each row of a signal in blocks to the working level."""
     samples, sums = 0, np.zeros(1)
 
-    def counted() -> Iterator[Wave]:
+    def count_blocks() -> Iterator[Wave]:
         nonlocal samples, sums
         for block in blocks:
             samples += block.shape[1]
@@ -76,7 +76,7 @@ def working_level(blocks: Iterable[Wave], sample_rate: int) -> Working:
             yield block
 
     meter = ActiveLevel()
-    for block in resample_blocks(counted(), sample_rate, SAMPLE_RATE):
+    for block in resample_blocks(count_blocks(), sample_rate, SAMPLE_RATE):
         meter.add(block)
     means = sums / max(samples, 1)
     without = meter.level_db(means)
@@ -86,7 +86,7 @@ def working_level(blocks: Iterable[Wave], sample_rate: int) -> Working:
     levels = np.where(counts, without, meter.level_db())
     gains = [gain(min(WORKING_LEVEL_DB - float(level), MAX_GAIN_DB)) for level in levels]
     offsets = torch.from_numpy(np.where(counts, means, 0.0)).float()
-    return Working(samples, torch.tensor(gains)[:, None], offsets[:, None])
+    return LevelPlan(samples, torch.tensor(gains)[:, None], offsets[:, None])
 
 
 class ActiveLevel:
@@ -102,12 +102,12 @@ class ActiveLevel:
 
     def add(self, block: Wave) -> None:
         """Add the next ``(rows, samples)``."""
-        joined = block if self._rest is None else np.concatenate([self._rest, block], axis=1)
-        whole = joined.shape[1] // LEVEL_FRAME * LEVEL_FRAME
-        frames = joined[:, :whole].reshape(len(joined), -1, LEVEL_FRAME)
+        signal = block if self._rest is None else np.concatenate([self._rest, block], axis=1)
+        whole = signal.shape[1] // LEVEL_FRAME * LEVEL_FRAME
+        frames = signal[:, :whole].reshape(len(signal), -1, LEVEL_FRAME)
         self._powers.append(np.square(frames, dtype=np.float64).mean(axis=2))
         self._means.append(frames.mean(axis=2, dtype=np.float64))
-        self._rest = joined[:, whole:].copy()
+        self._rest = signal[:, whole:].copy()
 
     def mean_errors(self) -> NDArray[np.float64]:
         """Return the standard error of every row's mean ``(rows,)``; infinite for a frame or less."""

@@ -38,12 +38,12 @@ def opened_audio(
     source = KeptErrors(file)
     source.seek(0)
     try:
-        with kind(source) as opened:
-            if opened.frames == 0 or opened.channels == 0:
+        with kind(source) as stream:
+            if stream.frames == 0 or stream.channels == 0:
                 raise AudioError(f"{name}: holds no samples")
-            if opened.frames >= UNKNOWN_LENGTH:
+            if stream.frames >= UNKNOWN_LENGTH:
                 raise AudioError(f"{name}: does not tell its length; write it again as a file")
-            yield opened
+            yield stream
     except (soundfile.LibsndfileError, AudioError) as error:
         if source.error:
             raise source.error from None
@@ -72,19 +72,19 @@ class KeptErrors:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move and return the new place; -1 where the file fails."""
-        return self._kept(lambda: self._seek(offset, whence), -1)
+        return self._keep_error(lambda: self._seek(offset, whence), -1)
 
     def tell(self) -> int:
         """Return the place; -1 where the file fails."""
-        return self._kept(lambda: int(self._file.tell()), -1)
+        return self._keep_error(lambda: int(self._file.tell()), -1)
 
     def read(self, size: int = -1) -> bytes:
         """Return up to ``size`` bytes; none where the file fails."""
-        return self._kept(lambda: bytes(self._file.read(size)), b"")
+        return self._keep_error(lambda: bytes(self._file.read(size)), b"")
 
     def write(self, data: bytes) -> int:
         """Write all of ``data`` and return its length; 0 where the file fails."""
-        return self._kept(lambda: self._write(data), 0)
+        return self._keep_error(lambda: self._write(data), 0)
 
     def _seek(self, offset: int, whence: int) -> int:
         try:
@@ -98,7 +98,7 @@ class KeptErrors:
             rest = rest[self._file.write(rest) :]
         return len(data)
 
-    def _kept(self, call: Callable[[], T], otherwise: T) -> T:
+    def _keep_error(self, call: Callable[[], T], otherwise: T) -> T:
         try:
             return call()
         except Exception as error:

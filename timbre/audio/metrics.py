@@ -69,9 +69,9 @@ def compare(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -
     """
     stft = _stft(N_FFT, STFT_HOP, reference.device)
     power, reference_power = (bin_power(stft(_rows(x))) for x in (estimate, reference))
-    counted = stft.counted(_bandwidths(bandwidth_hz, reference))
-    peak = (reference_power * counted).amax(dim=(1, 2), keepdim=True)
-    active = active_bins(reference_power, counted)
+    bins = stft.counted(_bandwidths(bandwidth_hz, reference))
+    peak = (reference_power * bins).amax(dim=(1, 2), keepdim=True)
+    active = active_bins(reference_power, bins)
     power = power.maximum(peak * 10 ** (-ESTIMATE_FLOOR_DB / 10))
     ratio = torch.where(active, power / reference_power, 1.0)
     return Comparison(10 * torch.log10(ratio), active, stft.frequencies_hz, reference.shape[:-1])
@@ -94,8 +94,8 @@ def lost_share_in(
     Lost is what is more than ``drop_db`` under the reference.
     """
     active = comparison.in_band(low_hz, high_hz)
-    lost = ((comparison.ratio_db < -drop_db) & active).sum(dim=(1, 2))
-    return (lost.double() / active.sum(dim=(1, 2))).reshape(comparison.shape)
+    lost_bins = ((comparison.ratio_db < -drop_db) & active).sum(dim=(1, 2))
+    return (lost_bins.double() / active.sum(dim=(1, 2))).reshape(comparison.shape)
 
 
 def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
@@ -147,9 +147,9 @@ def mel_distance(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tens
         first, second = (
             log_mel(bin_power(stft(_rows(x) * gain)).sqrt()) for x in (estimate, reference)
         )
-        counted = log_mel.counted(bandwidths)
-        difference = ((first - second).abs() * counted).sum(dim=(1, 2))
-        distances.append(difference / (counted.sum(dim=(1, 2)) * first.shape[2]))
+        bins = log_mel.counted(bandwidths)
+        difference = ((first - second).abs() * bins).sum(dim=(1, 2))
+        distances.append(difference / (bins.sum(dim=(1, 2)) * first.shape[2]))
     decibels = torch.stack(distances).mean(dim=0) * (20 / torch.tensor(10.0).log())
     audible = _rows(reference).any(dim=1)
     return torch.where(audible, decibels, torch.nan).reshape(reference.shape[:-1])
@@ -163,17 +163,19 @@ def leak_db(estimate: Tensor, reference: Tensor, bandwidth_hz: float | Tensor) -
     """
     stft = _stft(N_FFT, STFT_HOP, reference.device)
     power, reference_power = (bin_power(stft(_rows(x))) for x in (estimate, reference))
-    counted = stft.counted(_bandwidths(bandwidth_hz, reference))
-    active = active_bins(reference_power, counted)
-    added = ((power - reference_power).relu() * (counted & ~active)).sum(dim=1)
-    meant = (reference_power * counted).sum(dim=1)
+    bins = stft.counted(_bandwidths(bandwidth_hz, reference))
+    active = active_bins(reference_power, bins)
+    added_power = ((power - reference_power).relu() * (bins & ~active)).sum(dim=1)
+    meant_power = (reference_power * bins).sum(dim=1)
 
     pause = ~active.any(dim=1)
     pauses, others = pause.sum(dim=1), (~pause).sum(dim=1)
-    in_pauses = (added * pause).sum(dim=1) / pauses.clamp(min=1)
-    in_others = (meant * ~pause).sum(dim=1) / others.clamp(min=1)
-    audible = meant.any(dim=1)
-    overall = torch.where(audible, _decibels(added.sum(dim=1), meant.sum(dim=1)), torch.nan)
+    in_pauses = (added_power * pause).sum(dim=1) / pauses.clamp(min=1)
+    in_others = (meant_power * ~pause).sum(dim=1) / others.clamp(min=1)
+    audible = meant_power.any(dim=1)
+    overall = torch.where(
+        audible, _decibels(added_power.sum(dim=1), meant_power.sum(dim=1)), torch.nan
+    )
     level = torch.where(audible & (pauses > 0), _decibels(in_pauses, in_others), torch.nan)
     shape = reference.shape[:-1]
     return Leak(overall.reshape(shape), level.reshape(shape))

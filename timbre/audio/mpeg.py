@@ -48,7 +48,7 @@ class Header(NamedTuple):
 class Link:
     """Frames that one encoder wrote, from byte ``start`` on; with its own Xing or Info frame or none.
 
-    ``stated`` is how many frames the Xing or Info frame says that follow it, ``count_at`` where it
+    ``frame_count`` is how many frames the Xing or Info frame says that follow it, ``count_at`` where it
     says so; 0 where it does not.
     """
 
@@ -56,7 +56,7 @@ class Link:
     header: Header
     first: bytes
     has_info: bool = False
-    stated: int = 0
+    frame_count: int = 0
     stated_bytes: int = 0
     count_at: int = 0
     frames: int = 0
@@ -79,7 +79,12 @@ def links_of(file: BinaryIO, name: str) -> list[Splice] | None:
     for link in links:
         _check_whole(link, name)
     first = links[0]
-    if len(links) == 1 and first.start == 0 and first.has_info and first.stated == first.frames:
+    if (
+        len(links) == 1
+        and first.start == 0
+        and first.has_info
+        and first.frame_count == first.frames
+    ):
         return [Splice(file, [Stretch(0, window.length)])]
     return [_with_length(file, link) for link in links]
 
@@ -119,9 +124,9 @@ def _next_frame(window: Window, start: int, stream: object, within: int) -> int 
     while 0 <= place < within:
         header = parse_header(data[place : place + 4])
         if header and (stream is None or header.stream == stream):
-            following = start + place + header.bytes
-            other = parse_header(window.at(following, 4))
-            if (other and other.stream == header.stream) or following == window.length:
+            place_after = start + place + header.bytes
+            other = parse_header(window.at(place_after, 4))
+            if (other and other.stream == header.stream) or place_after == window.length:
                 return start + place
         place = data.find(b"\xff", place + 1)
     return None
@@ -164,10 +169,10 @@ def _walk(window: Window, place: int, name: str) -> Iterator[Link]:
                 link.stop = place
                 yield link
                 link = None
-            following = _resume(window, place, header, name)
-            if following is None:
+            place_after = _resume(window, place, header, name)
+            if place_after is None:
                 return
-            place = following
+            place = place_after
             continue
         if place + header.bytes > window.length:
             raise AudioError(f"{name}: breaks off within its last frame, at byte {window.length}")
@@ -214,7 +219,7 @@ def _info_frame(window: Window, place: int, header: Header) -> Link | None:
         flags = int.from_bytes(frame[at + 4 : at + 8], "big")
         if flags & 1:
             link.count_at = at + 8
-            link.stated = int.from_bytes(frame[at + 8 : at + 12], "big")
+            link.frame_count = int.from_bytes(frame[at + 8 : at + 12], "big")
         if flags & 2:
             first = at + 8 + (4 if flags & 1 else 0)
             link.stated_bytes = int.from_bytes(frame[first : first + 4], "big")
@@ -227,9 +232,13 @@ def _info_frame(window: Window, place: int, header: Header) -> Link | None:
 
 def _check_whole(link: Link, name: str) -> None:
     # Some encoders count the Info frame, too; then the bytes say that nothing is missing.
-    is_short = link.frames < link.stated and link.stop - link.start < (link.stated_bytes or 1 << 62)
+    is_short = link.frames < link.frame_count and link.stop - link.start < (
+        link.stated_bytes or 1 << 62
+    )
     if is_short:
-        raise AudioError(f"{name}: breaks off after {link.frames} of {link.stated} MPEG frames")
+        raise AudioError(
+            f"{name}: breaks off after {link.frames} of {link.frame_count} MPEG frames"
+        )
     if link.frames == 0:
         raise AudioError(f"{name}: holds no samples")
     if link.header.stream[1] != 3:
@@ -241,14 +250,14 @@ def _check_whole(link: Link, name: str) -> None:
 
 def _with_length(file: BinaryIO, link: Link) -> Splice:
     """Return a stream whose first frame says how many frames it has."""
-    if link.has_info and link.stated == link.frames:
+    if link.has_info and link.frame_count == link.frames:
         return Splice(file, [Stretch(link.start, link.stop)])
-    if link.has_info and link.stated:
+    if link.has_info and link.frame_count:
         at = link.start + link.count_at
         count = link.frames.to_bytes(4, "big")
         return Splice(file, [Stretch(link.start, at), count, Stretch(at + 4, link.stop)])
-    skipped = link.header.bytes if link.has_info else 0
-    return Splice(file, [_front(link), Stretch(link.start + skipped, link.stop)])
+    info_bytes = link.header.bytes if link.has_info else 0
+    return Splice(file, [_front(link), Stretch(link.start + info_bytes, link.stop)])
 
 
 def _front(link: Link) -> bytes:

@@ -32,7 +32,7 @@ def links_of(file: BinaryIO, name: str) -> list[Splice] | None:
         flags, serial, number, length = _page(window, place, name)
         if flags & BEGINS:
             if not in_head:
-                _check_ended(open_streams, name, place)
+                _check_ends(open_streams, name, place)
                 starts.append(place)
                 numbers.clear()
             open_streams.add(serial)
@@ -42,7 +42,7 @@ def links_of(file: BinaryIO, name: str) -> list[Splice] | None:
         if flags & ENDS:
             open_streams.discard(serial)
         place += length
-    _check_ended(open_streams, name, place)
+    _check_ends(open_streams, name, place)
     stops = [*starts[1:], place]
     return [Splice(file, [Stretch(start, stop)]) for start, stop in zip(starts, stops, strict=True)]
 
@@ -72,7 +72,7 @@ def _page(window: Window, place: int, name: str) -> tuple[int, int, int, int]:
     return head[5], serial, number, length
 
 
-def _check_ended(open_streams: set[int], name: str, place: int) -> None:
+def _check_ends(open_streams: set[int], name: str, place: int) -> None:
     if open_streams:
         raise AudioError(
             f"{name}: breaks off: the Ogg page that ends a stream is not there before byte {place}"

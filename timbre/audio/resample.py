@@ -58,17 +58,17 @@ def resample_blocks(blocks: Iterable[Wave], rate_in: int, rate_out: int) -> Iter
     # Both ends of the rest lie on samples that both rates share, so that the phase is the same.
     reach = -(-RESAMPLER_REACH * max(down, up) // (up * down)) * down
     rest: Wave | None = None
-    begun = 0  # samples at the front of the rest whose results are out
+    start = 0  # samples at the front of the rest whose results are out
     for block in blocks:
         rest = block if rest is None else np.concatenate([rest, block], axis=-1)
         ready = (rest.shape[-1] - reach) // down * down
-        if ready > begun:
+        if ready > start:
             result = resample(rest, rate_in, rate_out)
-            yield result[..., begun // down * up : ready // down * up]
-            dropped = max(ready - reach, 0)
-            rest, begun = rest[..., dropped:], ready - dropped
-    if rest is not None and rest.shape[-1] > begun:
-        yield resample(rest, rate_in, rate_out)[..., begun // down * up :]
+            yield result[..., start // down * up : ready // down * up]
+            surplus = max(ready - reach, 0)
+            rest, start = rest[..., surplus:], ready - surplus
+    if rest is not None and rest.shape[-1] > start:
+        yield resample(rest, rate_in, rate_out)[..., start // down * up :]
 
 
 @lru_cache(maxsize=8)

@@ -48,10 +48,10 @@ def open_sound(url: str) -> Iterator[Sound]:
 @contextmanager
 def _file(url: str) -> Iterator[BinaryIO]:
     if url == STANDARD:
-        with _copied(sys.stdin.buffer) as file:
+        with _copy(sys.stdin.buffer) as file:
             yield file
     elif storage.is_local(url) and storage.local_path(url).is_fifo():
-        with storage.local_path(url).open("rb") as pipe, _copied(pipe) as file:
+        with storage.local_path(url).open("rb") as pipe, _copy(pipe) as file:
             yield file
     else:
         with storage.open_ranged(url, storage.size(url)) as file:
@@ -59,7 +59,7 @@ def _file(url: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _copied(pipe: BinaryIO) -> Iterator[BinaryIO]:
+def _copy(pipe: BinaryIO) -> Iterator[BinaryIO]:
     """Copy a pipe, in which nobody can go back, to a temporary file."""
     with tempfile.TemporaryFile(prefix="timbre-") as file:
         shutil.copyfileobj(pipe, file)

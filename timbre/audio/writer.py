@@ -21,7 +21,7 @@ LONGEST_BYTES = 0xFFFF_0000
 # These have lengths of 64 bits, or none.
 LONG_FORMATS = ("RF64", "W64", "CAF", "FLAC", "OGG", "MP3")
 # Codecs that pad the end to a whole block: what is read again would be longer.
-PADDED = frozenset(
+PADDING_CODECS = frozenset(
     [
         "IMA_ADPCM",
         "MS_ADPCM",
@@ -48,7 +48,7 @@ class Writer:
 
     def __init__(self, file: soundfile.SoundFile) -> None:
         self._file = file
-        self.clipped = 0
+        self.clipped_samples = 0
 
     def write(self, block: Wave) -> None:
         """Append a block."""
@@ -56,7 +56,7 @@ class Writer:
             frames = np.ascontiguousarray(block[:, first : first + FRAMES_AT_ONCE].T)
             if self._file.subtype not in FLOATS:
                 # Some codecs wrap what is beyond full scale.
-                self.clipped += int(np.count_nonzero(np.abs(frames) > 1))
+                self.clipped_samples += int(np.count_nonzero(np.abs(frames) > 1))
                 frames = np.clip(frames, -1.0, 1.0)
             # libsndfile would scale by 32767, and reads back by 1/32768.
             self._file.write(to_int16(frames) if self._file.subtype == "PCM_16" else frames)
@@ -78,22 +78,22 @@ def create(url: str, like: AudioInfo) -> Iterator[Writer]:
     """
     format, subtype = file_format(url, like)
     with new_file(url) as file:
-        kept = KeptErrors(file)
+        guard = KeptErrors(file)
         try:
             with soundfile.SoundFile(
-                kept, "w", like.sample_rate, like.channels, subtype, format=format
-            ) as opened:
-                yield Writer(opened)
+                guard, "w", like.sample_rate, like.channels, subtype, format=format
+            ) as file_of_sound:
+                yield Writer(file_of_sound)
         except soundfile.LibsndfileError as error:
-            _raise_kept(kept, name_of(url))
+            _raise_error_of(guard, name_of(url))
             raise AudioError(
                 f"{name_of(url)}: {format} cannot hold {like.channels} channels at "
                 f"{like.sample_rate} Hz: {reason_of(error)}"
             ) from None
         except AssertionError:  # soundfile's, when less was written than was given
-            _raise_kept(kept, name_of(url))
+            _raise_error_of(guard, name_of(url))
             raise
-        _raise_kept(kept, name_of(url))
+        _raise_error_of(guard, name_of(url))
 
 
 def file_format(url: str, like: AudioInfo) -> tuple[str, str]:
@@ -102,7 +102,7 @@ def file_format(url: str, like: AudioInfo) -> tuple[str, str]:
     subtype = like.subtype
     # libsndfile takes MP3 inside WAV for writable, and fails later.
     foreign = subtype.startswith("MPEG") and format != "MP3"
-    if foreign or subtype in PADDED or not soundfile.check_format(format, subtype):
+    if foreign or subtype in PADDING_CODECS or not soundfile.check_format(format, subtype):
         subtype = usual
     length = like.samples * like.channels * SAMPLE_BYTES.get(subtype, 4)
     if format == "WAV":
@@ -123,10 +123,10 @@ def name_of(url: str) -> str:
     return "standard output" if url == STANDARD else url
 
 
-def _raise_kept(kept: KeptErrors, name: str) -> None:
-    if kept.error:
+def _raise_error_of(guard: KeptErrors, name: str) -> None:
+    if guard.error:
         with naming(name):
-            raise kept.error from None
+            raise guard.error from None
 
 
 def length_at(info: AudioInfo, sample_rate: int) -> AudioInfo:

@@ -101,7 +101,7 @@ class DenoiserByHop(nn.Module):
         spectrum = torch.fft.rfft(frames * self.frontend.window, norm="forward")
         levels, low, means = self.frontend.continued_features(spectrum, state.means)
 
-        all_levels, all_low, started = self.continued(levels, low, state)
+        all_levels, all_low, started = self.append_frames(levels, low, state)
         gains, coefficients, taps, recurrent = self.decode(all_levels, all_low, started, state)
 
         spectra = torch.cat((state.spectrum, torch.view_as_real(spectrum)), dim=1)
@@ -122,7 +122,7 @@ class DenoiserByHop(nn.Module):
             length=state.length,
         )
 
-    def continued(
+    def append_frames(
         self, levels: Tensor, low: Tensor, state: DenoiserState
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the levels and low bins behind the two frames before them, and which frames count.

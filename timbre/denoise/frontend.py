@@ -113,14 +113,14 @@ def erb_band_widths() -> list[int]:
     step = highest / np.float32(ERB_BANDS)
     bin_hz = np.float32(SAMPLE_RATE) / np.float32(N_FFT)
     widths: list[int] = []
-    previous_edge = borrowed = 0
+    previous_edge = loan = 0
     for band in range(1, ERB_BANDS + 1):
         edge_hz = corner * scale * (np.exp(np.float32(band) * step / scale) - one)
         edge = math.floor(float(edge_hz / bin_hz) + 0.5)
-        width = edge - previous_edge - borrowed
+        width = edge - previous_edge - loan
         # A band that is too narrow borrows bins from the next one.
-        borrowed = max(MIN_BINS_PER_BAND - width, 0)
-        widths.append(width + borrowed)
+        loan = max(MIN_BINS_PER_BAND - width, 0)
+        widths.append(width + loan)
         previous_edge = edge
     widths[-1] += BINS - sum(widths)  # the Nyquist bin belongs to the last band
     return widths

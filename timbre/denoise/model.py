@@ -76,8 +76,8 @@ class DeepFilterNet3(nn.Module):
         # Alone, a clip would have only so many frames, and zeros behind them as look-ahead. Silence
         # is not zero in the levels. Spectrum and low bins of silence are zero already.
         frame = torch.arange(levels.shape[1], device=levels.device)
-        ended = frame >= (lengths[:, None] + N_FFT) // HOP
-        levels = levels.masked_fill_(ended[..., None], 0.0)
+        is_beyond_end = frame >= (lengths[:, None] + N_FFT) // HOP
+        levels = levels.masked_fill_(is_beyond_end[..., None], 0.0)
         enhanced = self.network(spectrum, levels, low)
         delay = N_FFT - HOP
         return self.frontend.synthesise(enhanced)[:, delay : delay + noisy.shape[1]]
@@ -97,8 +97,8 @@ def check_batch(noisy: Tensor, lengths: Tensor | None) -> None:
             f"lengths is {lengths.dtype} of shape {tuple(lengths.shape)}; "
             f"expected integers of shape ({noisy.shape[0]},)"
         )
-    wrong = lengths[(lengths < 0) | (lengths > noisy.shape[1])]
-    if len(wrong):
+    wrong_lengths = lengths[(lengths < 0) | (lengths > noisy.shape[1])]
+    if len(wrong_lengths):
         raise ValueError(
-            f"lengths holds {wrong.tolist()}; expected 0 to {noisy.shape[1]}, the samples in noisy"
+            f"lengths holds {wrong_lengths.tolist()}; expected 0 to {noisy.shape[1]}, the samples in noisy"
         )

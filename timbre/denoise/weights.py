@@ -71,16 +71,16 @@ def load_weights(
         return read_converted(content, path)
     sha256 = hashlib.sha256(content).hexdigest()
     folder = Path(torch.hub.get_dir()) / "timbre" if cache_dir is None else Path(cache_dir)
-    cached = folder / f"deepfilternet3-{sha256[:16]}-{CACHE_FORMAT}.safetensors"
-    if cached.is_file():
+    cache_file = folder / f"deepfilternet3-{sha256[:16]}-{CACHE_FORMAT}.safetensors"
+    if cache_file.is_file():
         try:
-            return read_converted(cached.read_bytes(), cached)
+            return read_converted(cache_file.read_bytes(), cache_file)
         except (CheckpointError, OSError) as error:
             logger.warning("converting %s again: %s", path, error)
-    converted = to_converted(fold(read_checkpoint(content, path, sha256)), sha256)
-    state = read_converted(converted, path)
+    content_to_cache = to_converted(fold(read_checkpoint(content, path, sha256)), sha256)
+    state = read_converted(content_to_cache, path)
     try:
-        storage.publish(cached, converted)
+        storage.publish(cache_file, content_to_cache)
     except OSError as error:
         logger.warning("the weights of %s are converted again next time: %s", path, error)
     return state
@@ -116,12 +116,12 @@ def read_torch(content: bytes, path: Path) -> State:
     if not zipfile.is_zipfile(io.BytesIO(content)):  # as torch.save writes them since 1.6
         raise CheckpointError(refusal)
     try:
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # a damaged file makes torch's reader fail in any way
         raise CheckpointError(refusal) from None
-    if not isinstance(loaded, dict):
-        raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a state dict")
-    return loaded
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}; expected a state dict")
+    return state
 
 
 def checkpoint_in_zip(content: bytes, path: Path) -> bytes:

@@ -47,7 +47,7 @@ class Case(NamedTuple):
     speaker: str | None = None
 
 
-class Loaded(NamedTuple):
+class LoadedPair(NamedTuple):
     """Waveforms ``(samples,)`` at 48 kHz, and how far up the clean one counts.
 
     ``degraded`` None is still to be denoised; ``noisy`` None is not stored.
@@ -106,7 +106,7 @@ def open_data(url: str, split: str, speaker_pattern: str | None = None) -> Data:
     )
 
 
-def load(case: Case) -> Loaded:
+def load(case: Case) -> LoadedPair:
     """Return a pair's waveforms.
 
     Raises:
@@ -125,10 +125,10 @@ def noise_kind(path: str) -> str:
     return re.sub(r"[\d_.-]+$", "", parts.stem) or parts.stem
 
 
-def _load_place(place: PairPlace) -> Loaded:
+def _load_place(place: PairPlace) -> LoadedPair:
     pair = load_pair(place, torch.device("cpu"), noisy=True)
     bandwidth = place.entry.bandwidth_hz
-    return Loaded(
+    return LoadedPair(
         pair.degraded[0, 0],
         pair.clean[0, 0],
         None if pair.noisy is None else pair.noisy[0, 0],
@@ -163,7 +163,7 @@ def _labels(meta: Mapping[str, Any], bandwidth_hz: float) -> Labels:
     )
 
 
-def _load_files(case: Case) -> Loaded:
+def _load_files(case: Case) -> LoadedPair:
     noisy, clean = (
         torch.from_numpy(audio.read_mono(url)) for url in (case.noisy_url, case.clean_url)
     )
@@ -173,10 +173,10 @@ def _load_files(case: Case) -> Loaded:
             f"{case.clean_url}; expected equal lengths"
         )
     # Above half of its own rate a file holds nothing that could be lost.
-    counted = min(FULL_HZ, audio.info(case.clean_url).sample_rate / 2)
+    highest_hz = min(FULL_HZ, audio.info(case.clean_url).sample_rate / 2)
     snr = float(metrics.si_sdr(noisy, clean))
     labels = Labels(case.speaker, snr if math.isfinite(snr) else None, None, None, None)
-    return Loaded(None, clean, noisy, counted, labels)
+    return LoadedPair(None, clean, noisy, highest_hz, labels)
 
 
 def _open_folder(url: str, speaker_pattern: str | None) -> Data:

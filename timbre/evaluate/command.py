@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 
 from timbre import storage
-from timbre.command import at_least, restartable_command, say
+from timbre.command import at_least, print_result, restartable_command
 from timbre.cores import granted_cores
 from timbre.errors import ConfigError
 from timbre.evaluate import cases, figures, results
-from timbre.evaluate import measure as measuring
+from timbre.evaluate import measure as measure
 from timbre.evaluate.cases import Data
 from timbre.evaluate.figures import FIGURES
 from timbre.evaluate.measure import UNFINISHED_STRESS, Setup, Store
@@ -101,27 +101,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.stress:
         stress = _measure_stress(systems, options)
     results.publish(options.out, evaluation, stress)
-    for name in (measuring.UNFINISHED, UNFINISHED_STRESS):
+    for name in (measure.UNFINISHED, UNFINISHED_STRESS):
         Store.remove_from(options.out, name)
-    say(f"written: {options.out}")
+    print_result(f"written: {options.out}")
     if evaluation is not None:
         results.raise_unreadable(evaluation.rows)
 
 
-def _measure_pairs(parsed: Sequence[System], options: argparse.Namespace) -> Evaluation:
+def _measure_pairs(own_systems: Sequence[System], options: argparse.Namespace) -> Evaluation:
     """Return the rows of all pairs, what is known of the run, and examples."""
     data = cases.open_data(options.data, options.split, options.speaker_pattern)
-    systems = with_references(parsed, data.noisy, str(data.facts["data"]))
-    chains = measuring.loaded_chains(tuple(systems), data.denoise)
+    systems = with_references(own_systems, data.noisy, str(data.facts["data"]))
+    chains = measure.loaded_chains(tuple(systems), data.denoise)
     descriptions = list(describe(systems, chains, data.noisy))
     names = _usable_figures(options.figures)
     _check_writable(options.out)
     some = _some(data, options.max_pairs)
     setup = Setup(tuple(systems), data.denoise, tuple(names))
     version = f"{data.version} {descriptions} {setup.figures} {options.speaker_pattern}"
-    harmed = frozenset(some[n].key for n in spread(len(some), options.harm_pairs))
-    rows = measuring.measure_all(
-        setup, some, harmed, _workers(options), Store(options.out, version)
+    harm_keys = frozenset(some[n].key for n in spread(len(some), options.harm_pairs))
+    rows = measure.measure_all(
+        setup, some, harm_keys, _workers(options), Store(options.out, version)
     )
     facts = {**data.facts, "systems_measured": descriptions, **results.count(rows)}
     ranked_by = next((system.name for system in systems if system.url), BASELINE)
@@ -129,17 +129,17 @@ def _measure_pairs(parsed: Sequence[System], options: argparse.Namespace) -> Eva
     return Evaluation(facts, rows, examples, ranked_by)
 
 
-def _measure_stress(parsed: Sequence[System], options: argparse.Namespace) -> list[StressRow]:
-    systems = with_references(parsed, True, "")
+def _measure_stress(own_systems: Sequence[System], options: argparse.Namespace) -> list[StressRow]:
+    systems = with_references(own_systems, True, "")
     some = probes.list_probes(options.speech)
     if options.max_probes is not None:
         some = [some[n] for n in spread(len(some), options.max_probes)]
     setup = Setup(tuple(systems), True, ())
-    chains = measuring.loaded_chains(setup.systems, True)
+    chains = measure.loaded_chains(setup.systems, True)
     _check_writable(options.out)
     version = f"{list(describe(systems, chains, True))} {options.speech}"
     store = Store(options.out, version, UNFINISHED_STRESS)
-    rows = measuring.measure_all(setup, some, frozenset(), _workers(options), store)
+    rows = measure.measure_all(setup, some, frozenset(), _workers(options), store)
     results.raise_unreadable(rows)
     return harm.to_rows(some, rows)
 
@@ -154,15 +154,15 @@ def _usable_figures(names: str | None) -> list[str]:
     Raises:
         ConfigError: one is asked for that there is not, or whose package is missing.
     """
-    chosen = list(FIGURES) if names is None else names.split(",")
-    if unknown := [name for name in chosen if name not in FIGURES]:
+    names_to_use = list(FIGURES) if names is None else names.split(",")
+    if unknown := [name for name in names_to_use if name not in FIGURES]:
         raise ConfigError(f"--figures {unknown[0]}: expected some of {', '.join(FIGURES)}")
-    missing = figures.gaps()
-    if names is not None and (lacking := [name for name in chosen if name in missing]):
-        raise ConfigError(f"--figures {lacking[0]}: {missing[lacking[0]]}")
-    for gap in dict.fromkeys(missing.values()):
-        say(f"left out: {gap}")
-    return [name for name in FIGURES if name in chosen and name not in missing]
+    gaps = figures.gaps()
+    if names is not None and (unusable := [name for name in names_to_use if name in gaps]):
+        raise ConfigError(f"--figures {unusable[0]}: {gaps[unusable[0]]}")
+    for gap in dict.fromkeys(gaps.values()):
+        print_result(f"left out: {gap}")
+    return [name for name in FIGURES if name in names_to_use and name not in gaps]
 
 
 def _some(data: Data, most: int | None) -> list[cases.Case]:

@@ -187,10 +187,12 @@ def _metrics_for(names: Sequence[str]) -> Iterator[Metric]:
 
 
 def _spectral(estimate: Tensor, clean: Tensor, counted_hz: float) -> list[float]:
-    compared = metrics.compare(estimate, clean, counted_hz)
+    comparison = metrics.compare(estimate, clean, counted_hz)
     distances = [
-        metrics.distance_in(compared, 0, 8000),
-        metrics.distance_in(compared, 8000, TOP_HZ),
+        metrics.distance_in(comparison, 0, 8000),
+        metrics.distance_in(comparison, 8000, TOP_HZ),
     ]
-    distances += [metrics.lost_share_in(compared, *band) for band in ((0, TOP_HZ), *BANDS.values())]
+    distances += [
+        metrics.lost_share_in(comparison, *band) for band in ((0, TOP_HZ), *BANDS.values())
+    ]
     return [float(value) for value in distances]

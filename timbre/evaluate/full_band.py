@@ -26,7 +26,7 @@ def zimtohrli(estimate: Tensor, reference: Tensor) -> float:
     packages.require("zimtohrli", "Zimtohrli")
     from zimtohrli import mos_from_signals
 
-    sides = _levelled(estimate, reference)
+    sides = _to_level(estimate, reference)
     return np.nan if sides is None else float(mos_from_signals(sides[1], sides[0]))
 
 
@@ -37,14 +37,14 @@ def visqol(estimate: Tensor, reference: Tensor) -> float:
         MissingPackageError: ``visqol-python`` is not installed.
     """
     packages.require("visqol", "ViSQOL")
-    sides = _levelled(estimate, reference)
+    sides = _to_level(estimate, reference)
     if sides is None:
         return np.nan
     first, second = (side.astype(np.float64) for side in sides)
     return float(_visqol().measure_from_arrays(second, first, SAMPLE_RATE).moslqo)
 
 
-def _levelled(estimate: Tensor, reference: Tensor) -> tuple[Signal, Signal] | None:
+def _to_level(estimate: Tensor, reference: Tensor) -> tuple[Signal, Signal] | None:
     """Return both sides at one gain, the reference at the working level; None if one is silent."""
     first, second = (side.float().cpu().numpy() for side in (estimate, reference))
     level_db = active_level_db(second)

@@ -25,15 +25,15 @@ def checkpoints(findings: Sequence[Finding]) -> list[str]:
 
 def headline(findings: Sequence[Finding], system: str) -> str:
     """Return in words what a checkpoint does to DeepFilterNet3's output."""
-    judged = [finding for finding in _sorted(findings) if system in finding.verdicts]
-    changes = [finding.differences[system] for finding in judged]
+    rated = [finding for finding in _in_order(findings) if system in finding.verdicts]
+    changes = [finding.differences[system] for finding in rated]
     speakers = max((change.speakers for change in changes), default=0)
     pairs = max((change.pairs for change in changes), default=0)
     base = f"{pairs} pairs of {speakers} speakers"
     if speakers < FEWEST_SPEAKERS:
         return f"{system}: no verdict over {base}; it needs {FEWEST_SPEAKERS} speakers"
     by_verdict = {
-        word: [_change(finding, system) for finding in judged if finding.verdicts[system] == word]
+        word: [_change(finding, system) for finding in rated if finding.verdicts[system] == word]
         for word in ("better", "worse", "fooled", "undecided")
     }
     better, worse = by_verdict["better"], by_verdict["worse"]
@@ -58,7 +58,7 @@ def key_table(findings: Sequence[Finding], system: str) -> list[list[str]]:
     tenth = any(TENTH in finding.systems for finding in findings)
     head = ["figure", "better if", BASELINE, *([TENTH] if tenth else []), name, "change", "is"]
     table = [head]
-    for finding in _sorted(findings)[:MOST_ROWS]:
+    for finding in _in_order(findings)[:MOST_ROWS]:
         figure, change = FIGURES[finding.name], finding.differences.get(system)
         sides = [BASELINE, *([TENTH] if tenth else []), system]
         means = [_mean(finding.systems.get(side)) for side in sides]
@@ -68,7 +68,7 @@ def key_table(findings: Sequence[Finding], system: str) -> list[list[str]]:
     return table
 
 
-def _sorted(findings: Sequence[Finding]) -> list[Finding]:
+def _in_order(findings: Sequence[Finding]) -> list[Finding]:
     by_name = {finding.name: finding for finding in findings}
     first = [by_name[name] for name in KEY_FIGURES if name in by_name]
     return first or list(findings)

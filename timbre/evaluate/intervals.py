@@ -24,7 +24,7 @@ SEED = 0
 # Fewer give intervals, but no verdict.
 FEWEST_SPEAKERS = 4
 # Fewer are not drawn from: of five, a draw of nothing but the lowest has p = 1 / 2**5 and not 2.5 %.
-FEWEST_DRAWN = 6
+FEWEST_SPEAKERS_FOR_RESAMPLES = 6
 # Nor is a difference that the table shows as zero, however sure it is: rounding does that.
 NEGLIGIBLE = 5e-4
 
@@ -121,7 +121,7 @@ def _student_below(t: float, degrees: int) -> float:
 
 
 def _interval(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> tuple[float, float]:
-    if len(sums) < FEWEST_DRAWN:
+    if len(sums) < FEWEST_SPEAKERS_FOR_RESAMPLES:
         return _student_interval(sums, counts)
     draws = _draws(len(sums))
     means = (draws @ sums) / (draws @ counts)

@@ -70,14 +70,14 @@ class Store:
         self.url = storage.join(folder, name)
         self.version = hashlib.sha256(f"{SCHEMA} {version}".encode()).hexdigest()
         self.rows: dict[str, Row] = {}
-        self._saved = time.monotonic()
+        self._save_time = time.monotonic()
         if storage.exists(self.url):
             self._load()
 
     def add(self, name: str, row: Row) -> None:
         """Keep a row, and from time to time save all."""
         self.rows[name] = row
-        if time.monotonic() - self._saved > SAVE_SECONDS:
+        if time.monotonic() - self._save_time > SAVE_SECONDS:
             self.save()
 
     def save(self) -> None:
@@ -85,7 +85,7 @@ class Store:
         rows = {name: row._asdict() for name, row in self.rows.items() if row.error is None}
         text = json.dumps({"version": self.version, "rows": rows})
         storage.publish(self.url, text.encode())
-        self._saved = time.monotonic()
+        self._save_time = time.monotonic()
 
     @staticmethod
     def remove_from(folder: str, name: str) -> None:
@@ -107,7 +107,7 @@ class Store:
 def measure_all(
     setup: Setup,
     some: Sequence[Case] | Sequence[Probe],
-    harmed: frozenset[str],
+    harm_keys: frozenset[str],
     workers: int,
     store: Store,
 ) -> list[Row]:
@@ -123,9 +123,9 @@ def measure_all(
     Raises:
         WorkError: a process died, or no pair could be measured.
     """
-    names = {case.key: f"{case.key}{' and harm' if case.key in harmed else ''}" for case in some}
+    names = {case.key: f"{case.key}{' and harm' if case.key in harm_keys else ''}" for case in some}
     tasks = [
-        (setup, case, case.key in harmed) for case in some if names[case.key] not in store.rows
+        (setup, case, case.key in harm_keys) for case in some if names[case.key] not in store.rows
     ]
     bar = tqdm(
         total=len(some), initial=len(some) - len(tasks), desc="evaluate", unit="pair",
@@ -180,8 +180,8 @@ def _measure(setup: Setup, case: Case, harm: bool) -> Row:
         names = [n for n in setup.figures if condition == MAIN or n in figures.HARM_FIGURES]
         values[condition] = {}
         for system, wave in outputs.items():
-            measured, bad = figures.measure(wave, pair.clean, pair.counted_hz, names)
-            values[condition][system] = measured
+            figures_of_it, bad = figures.measure(wave, pair.clean, pair.counted_hz, names)
+            values[condition][system] = figures_of_it
             troubles += [f"{case.key}: {system} ({condition}): {trouble}" for trouble in bad]
     if highest := figures.measure_alone(pair.clean, setup.figures):
         values[MAIN][CLEAN] = highest

@@ -58,8 +58,8 @@ def _edits(first: Sequence[str], second: Sequence[str]) -> int:
     """Return how many insertions, deletions and changes lead from one to the other (Levenshtein)."""
     row = np.arange(len(second) + 1)
     for number, phone in enumerate(first, start=1):
-        changed = row[:-1] + (np.array(list(second), dtype=object) != phone)
-        best = np.minimum(np.concatenate([[number], changed]), np.append([number], row[1:] + 1))
+        is_new = row[:-1] + (np.array(list(second), dtype=object) != phone)
+        best = np.minimum(np.concatenate([[number], is_new]), np.append([number], row[1:] + 1))
         # An insertion costs one more than the place before: a running minimum of best - place.
         places = np.arange(len(best))
         row = np.minimum.accumulate(best - places) + places

@@ -14,7 +14,7 @@ MOST_IN_MESSAGES = 2000
 FOLDERS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:/)?/(?:[^\s/,:;'\"]+/)+")
 
 
-def shown(text: str, most: int = MOST_CHARACTERS) -> str:
+def shorten(text: str, most: int = MOST_CHARACTERS) -> str:
     """Return a text on one line of bounded length, without secrets or control characters."""
     if len(text) > most:
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
@@ -23,21 +23,21 @@ def shown(text: str, most: int = MOST_CHARACTERS) -> str:
 
 
 def plain_row(row: Row) -> Row:
-    """Return a row whose texts are as :func:`shown` gives them."""
+    """Return a row whose texts are as :func:`shorten` gives them."""
     speaker, noise, room = (
-        None if value is None else shown(value)
+        None if value is None else shorten(value)
         for value in (row.labels.speaker, row.labels.noise, row.labels.room)
     )
     labels = row.labels._replace(speaker=speaker, noise=noise, room=room)
-    troubles = [shown(trouble, MOST_IN_MESSAGES) for trouble in row.troubles]
-    error = None if row.error is None else shown(row.error, MOST_IN_MESSAGES)
-    return row._replace(key=shown(row.key), labels=labels, troubles=troubles, error=error)
+    troubles = [shorten(trouble, MOST_IN_MESSAGES) for trouble in row.troubles]
+    error = None if row.error is None else shorten(row.error, MOST_IN_MESSAGES)
+    return row._replace(key=shorten(row.key), labels=labels, troubles=troubles, error=error)
 
 
 def plain_tree(tree: Any) -> Any:
-    """Return what JSON can hold with every text in it as :func:`shown` gives it."""
+    """Return what JSON can hold with every text in it as :func:`shorten` gives it."""
     if isinstance(tree, str):
-        return shown(tree, MOST_IN_MESSAGES)
+        return shorten(tree, MOST_IN_MESSAGES)
     if isinstance(tree, dict):
         return {key: plain_tree(value) for key, value in tree.items()}
     return [plain_tree(value) for value in tree] if isinstance(tree, list | tuple) else tree

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from timbre import storage
-from timbre.command import say, table
+from timbre.command import print_result, table
 from timbre.errors import WorkError
 from timbre.evaluate import cases, headline, intervals, summary, tables
 from timbre.evaluate.cases import Case, Labels
 from timbre.evaluate.intervals import FEWEST_SPEAKERS
 from timbre.evaluate.measure import HARM, HARM_ALONE, MAIN, Row, Setup, loaded_chains
-from timbre.evaluate.plain import plain_row, plain_tree, shown, without_folders
+from timbre.evaluate.plain import plain_row, plain_tree, shorten, without_folders
 from timbre.evaluate.report.example import Example
 from timbre.evaluate.report.page import Content, to_html
 from timbre.evaluate.stress import tables as stress_tables
@@ -24,7 +24,7 @@ TITLES = {
     HARM_ALONE: "Do no harm: clean speech through the checkpoint alone, without the denoiser",
 }
 # Pairs that the report shows from either end of the ranking, and sides of each beside the clean one.
-SHOWN, MOST_SIDES = 3, 6
+EXAMPLES_AT_EACH_END, MOST_SIDES = 3, 6
 # Print at most this many errors in full.
 MAX_PRINTED = 10
 
@@ -45,7 +45,7 @@ class Evaluation(NamedTuple):
     ranked_by: str
 
 
-NOTHING = Evaluation({}, [], [], BASELINE)
+NO_PAIRS = Evaluation({}, [], [], BASELINE)
 
 
 class Summary(NamedTuple):
@@ -58,22 +58,22 @@ class Summary(NamedTuple):
 
 def publish(folder: str, evaluation: Evaluation | None, stress: Sequence[StressRow] | None) -> None:
     """Write all results, metrics.json last, and print the most important ones."""
-    pairs = evaluation or NOTHING
+    pairs = evaluation or NO_PAIRS
     facts = plain_tree(pairs.facts)
-    summed = _summarise([plain_row(row) for row in pairs.rows if row.error is None])
-    texts = {"report.html": to_html(_content(pairs, facts, summed, stress or []))}
+    totals = _summarise([plain_row(row) for row in pairs.rows if row.error is None])
+    texts = {"report.html": to_html(_content(pairs, facts, totals, stress or []))}
     if evaluation is not None:
-        texts["pairs.csv"] = tables.pairs_csv(summed.rows)
-        texts["groups.csv"] = tables.groups_csv(summed.groups)
+        texts["pairs.csv"] = tables.pairs_csv(totals.rows)
+        texts["groups.csv"] = tables.groups_csv(totals.groups)
     if stress:
         texts["stress.csv"] = stress_tables.to_csv(stress)
     for name, text in texts.items():
         storage.publish(storage.join(folder, name), text.encode())
     more = {"stress": stress_tables.to_tree(stress)} if stress else {}
-    tree = tables.to_json({**facts, **more}, summed.conditions, summed.groups)
+    tree = tables.to_json({**facts, **more}, totals.conditions, totals.groups)
     storage.publish(storage.join(folder, "metrics.json"), tree)
     if evaluation is not None:
-        _print_pairs(facts, summed)
+        _print_pairs(facts, totals)
     if stress:
         _print_stress(stress)
 
@@ -88,16 +88,16 @@ def _summarise(rows: Sequence[Row]) -> Summary:
 
 
 def _content(
-    pairs: Evaluation, facts: Mapping[str, Any], summed: Summary, stress: Sequence[StressRow]
+    pairs: Evaluation, facts: Mapping[str, Any], totals: Summary, stress: Sequence[StressRow]
 ) -> Content:
-    main = summed.conditions.get(MAIN, [])
+    main = totals.conditions.get(MAIN, [])
     verdicts = [*headline.headlines(main), *_stress_verdicts(stress)]
     return Content(
         verdicts,
         [without_folders(line) for line in _lines(facts)],
-        {TITLES[name]: findings for name, findings in summed.conditions.items()},
-        summed.groups,
-        summed.rows,
+        {TITLES[name]: findings for name, findings in totals.conditions.items()},
+        totals.groups,
+        totals.rows,
         pairs.examples,
         pairs.ranked_by,
         stress,
@@ -107,30 +107,34 @@ def _content(
 def _stress_verdicts(rows: Sequence[StressRow]) -> Iterator[str]:
     """Yield the sentences about checkpoints; the mix with noise is only there to compare with."""
     if rows:
-        judged = zip(stress_tables.headlines(rows), stress_tables.judged(rows), strict=True)
-        yield from (line for line, system in judged if not MIX.fullmatch(system))
+        systems = zip(
+            stress_tables.headlines(rows), stress_tables.compared_systems(rows), strict=True
+        )
+        yield from (line for line, system in systems if not MIX.fullmatch(system))
 
 
-def _print_pairs(facts: Mapping[str, Any], summed: Summary) -> None:
+def _print_pairs(facts: Mapping[str, Any], totals: Summary) -> None:
     """Print the verdict and the key figures of every checkpoint; all else is in the files."""
-    say("\n".join(_lines(facts)))
-    main = summed.conditions.get(MAIN, [])
+    print_result("\n".join(_lines(facts)))
+    main = totals.conditions.get(MAIN, [])
     for system in headline.checkpoints(main) or [BASELINE]:
-        say("")
+        print_result("")
         if system != BASELINE:
-            say(headline.headline(main, system))
-        say(table(headline.key_table(main, system), text_columns=2))
-    few, fewest = len({summary.speaker_of(row) for row in summed.rows}), FEWEST_SPEAKERS
+            print_result(headline.headline(main, system))
+        print_result(table(headline.key_table(main, system), text_columns=2))
+    few, fewest = len({summary.speaker_of(row) for row in totals.rows}), FEWEST_SPEAKERS
     if few < fewest:
-        say(f"no verdicts: {few} speakers, and they need {fewest}; prep's val_ratio sets how many")
+        print_result(
+            f"no verdicts: {few} speakers, and they need {fewest}; prep's val_ratio sets how many"
+        )
 
 
 def _print_stress(rows: Sequence[StressRow]) -> None:
-    lines = zip(stress_tables.headlines(rows), stress_tables.judged(rows), strict=True)
+    lines = zip(stress_tables.headlines(rows), stress_tables.compared_systems(rows), strict=True)
     for line, system in lines:
-        say(f"\n{line}")
+        print_result(f"\n{line}")
         if not MIX.fullmatch(system):
-            say(table(stress_tables.to_table(rows, system), text_columns=1))
+            print_result(table(stress_tables.to_table(rows, system), text_columns=1))
 
 
 def choose_examples(
@@ -139,33 +143,36 @@ def choose_examples(
     """Yield the pairs that gained least and most, run once more."""
     by_key = {case.key: case for case in some}
     chains = loaded_chains(setup.systems, setup.denoise)
-    ranked = summary.rank((row for row in rows if row.error is None), ranked_by)
-    worst, best = ranked[:SHOWN], ranked[max(SHOWN, len(ranked) - SHOWN) :][::-1]
+    gains = summary.rank((row for row in rows if row.error is None), ranked_by)
+    worst, best = (
+        gains[:EXAMPLES_AT_EACH_END],
+        gains[max(EXAMPLES_AT_EACH_END, len(gains) - EXAMPLES_AT_EACH_END) :][::-1],
+    )
     what = "minus mel distance" if ranked_by == BASELINE else f"mel distance gained by {ranked_by}"
     for end, (gain, row) in [*(("worst", w) for w in worst), *(("best", b) for b in best)]:
         pair = cases.load(by_key[row.key])
         outputs = {name: wave.numpy() for name, wave in chains.outputs(pair).items()}
         # All checkpoints of a long list would make a page of hundreds of megabytes.
         sides = dict(list(outputs.items())[:MOST_SIDES])
-        title = f"{shown(row.key)}: among the {end}, {what} {gain:.3f} dB"
-        known = ", ".join(_known(plain_row(row).labels))
-        yield Example(title, known, {**sides, CLEAN: pair.clean.numpy()})
+        title = f"{shorten(row.key)}: among the {end}, {what} {gain:.3f} dB"
+        label = ", ".join(_label_texts(plain_row(row).labels))
+        yield Example(title, label, {**sides, CLEAN: pair.clean.numpy()})
 
 
 def count(rows: Sequence[Row]) -> dict[str, Any]:
     """Return what the intervals rest on, and what went wrong."""
-    measured = [row for row in rows if row.error is None]
-    unknown = sum(row.labels.speaker is None for row in measured)
+    good_rows = [row for row in rows if row.error is None]
+    unknown = sum(row.labels.speaker is None for row in good_rows)
     return {
-        "pairs": len(measured),
-        "seconds": sum(row.seconds for row in measured),
-        "speakers": len({row.labels.speaker for row in measured} - {None}),
+        "pairs": len(good_rows),
+        "seconds": sum(row.seconds for row in good_rows),
+        "speakers": len({row.labels.speaker for row in good_rows} - {None}),
         "pairs_of_unknown_speakers": unknown,
-        "pairs_with_clean_input": sum(HARM in row.values for row in measured),
+        "pairs_with_clean_input": sum(HARM in row.values for row in good_rows),
         "confidence": intervals.CONFIDENCE,
         "resamples": intervals.RESAMPLES,
         "fewest_speakers_for_a_verdict": intervals.FEWEST_SPEAKERS,
-        "troubles": [trouble for row in measured for trouble in row.troubles],
+        "troubles": [trouble for row in good_rows for trouble in row.troubles],
         "unreadable": [row.error for row in rows if row.error is not None],
     }
 
@@ -199,7 +206,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}: {value}"
 
 
-def _known(labels: Labels) -> Iterator[str]:
+def _label_texts(labels: Labels) -> Iterator[str]:
     for name, value in labels._asdict().items():
         if value is not None:
             yield f"{name} {value:.1f}" if isinstance(value, float) else f"{name} {value}"

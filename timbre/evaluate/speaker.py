@@ -64,8 +64,8 @@ class SpeakerEncoder(nn.Module):
     def embed(self, wave: Tensor) -> Tensor:
         """Return the voice of ``(samples,)`` at 16 kHz: the mean over its stretches, ``(256,)``."""
         starts = _starts(len(wave))
-        missing = (starts[-1] + STRETCH) * MEL_HOP - len(wave)
-        mel = self.mel(F.pad(wave, (0, max(missing, 0))))
+        shortfall = (starts[-1] + STRETCH) * MEL_HOP - len(wave)
+        mel = self.mel(F.pad(wave, (0, max(shortfall, 0))))
         stretches = torch.stack([mel[start : start + STRETCH] for start in starts])
         return F.normalize(self(stretches).mean(dim=0), dim=0)
 
@@ -83,12 +83,12 @@ def similarity(estimate: Tensor, reference: Tensor) -> float:
     if not all(side.any() and side.isfinite().all() for side in (estimate, reference)):
         return np.nan
     sides = [resample(x.float().cpu(), SAMPLE_RATE, RATE) for x in (estimate, reference)]
-    spoken = voiced(sides[1])
-    first, second = (encoder.embed(_levelled(side[spoken])) for side in sides)
+    is_voice = voice_mask(sides[1])
+    first, second = (encoder.embed(_to_level(side[is_voice])) for side in sides)
     return float(first @ second)
 
 
-def voiced(wave: Tensor) -> Tensor:
+def voice_mask(wave: Tensor) -> Tensor:
     """Return which samples of ``(samples,)`` at 16 kHz lie in or near a voice: bool ``(samples,)``."""
     frames = F.pad(wave, (0, -len(wave) % MEL_HOP)).reshape(-1, MEL_HOP)
     power = frames.double().square().mean(dim=1)
@@ -97,7 +97,7 @@ def voiced(wave: Tensor) -> Tensor:
     return near[0, 0].bool().repeat_interleave(MEL_HOP)[: len(wave)]
 
 
-def _levelled(wave: Tensor) -> Tensor:
+def _to_level(wave: Tensor) -> Tensor:
     level = wave.double().square().mean().sqrt().clamp(min=1e-9)
     return wave * (10 ** (LEVEL_DB / 20) / level).float()
 

@@ -49,9 +49,9 @@ def summarise(rows: Sequence[Row], condition: str) -> list[Finding]:
         if not columns:
             continue
         means = {s: intervals.estimate(column, speakers) for s, column in columns.items()}
-        compared = [s for s in columns if s not in (BASELINE, CLEAN) and BASELINE in columns]
+        candidates = [s for s in columns if s not in (BASELINE, CLEAN) and BASELINE in columns]
         differences = {
-            s: intervals.estimate(columns[s] - columns[BASELINE], speakers) for s in compared
+            s: intervals.estimate(columns[s] - columns[BASELINE], speakers) for s in candidates
         }
         better = FIGURES[name].better
         verdicts = {s: intervals.verdict(change, better) for s, change in differences.items()}
@@ -72,16 +72,16 @@ def groups(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
 
     Only what parts them into several, and rows of which it is known.
     """
-    parted: dict[str, dict[str, list[Row]]] = {}
+    groups_by_value: dict[str, dict[str, list[Row]]] = {}
     for name, value_of in GROUPS.items():
         values = [(value_of(row), row) for row in rows]
-        known = sorted({value for value, _ in values if value is not None})
-        if len(known) > 1:
-            parted[name] = {
+        values_in_order = sorted({value for value, _ in values if value is not None})
+        if len(values_in_order) > 1:
+            groups_by_value[name] = {
                 text: [row for value, row in values if value == (place, text)]
-                for place, text in known
+                for place, text in values_in_order
             }
-    return parted
+    return groups_by_value
 
 
 def rank(rows: Iterable[Row], system: str) -> list[tuple[float, Row]]:
@@ -126,7 +126,7 @@ def _figure(row: Row, system: str, name: str) -> float:
     return row.values.get(MAIN, {}).get(system, {}).get(name, math.nan)
 
 
-def _named(text: str | None) -> Value:
+def _name_value(text: str | None) -> Value:
     return None if text is None else (0, text)
 
 
@@ -137,9 +137,9 @@ GROUPS: Mapping[str, Callable[[Row], Value]] = {
     "noisy si_sdr": lambda row: _class_of(_figure(row, NOISY, "si_sdr"), SNR_EDGES, "dB"),
     # How good DF3 is already: where it is good there is most to lose.
     "df3 pesq": lambda row: _class_of(_figure(row, BASELINE, "pesq"), PESQ_EDGES, "MOS"),
-    "noise": lambda row: _named(row.labels.noise),
-    "speaker": lambda row: _named(row.labels.speaker),
-    "room": lambda row: _named(row.labels.room),
+    "noise": lambda row: _name_value(row.labels.noise),
+    "speaker": lambda row: _name_value(row.labels.speaker),
+    "room": lambda row: _name_value(row.labels.room),
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from timbre import storage
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import ConfigError
-from timbre.evaluate.cases import Loaded
+from timbre.evaluate.cases import LoadedPair
 from timbre.models import SHIPPED, load_generator, resolve
 from timbre.restore.restorer import Restorer
 
@@ -20,7 +20,7 @@ NO_CHECKPOINT = "none"
 # What mixing noise back in gives: a checkpoint must beat it, too.
 TENTH = "df3+10%"
 MIX = re.compile(r"df3\+(\d+(?:\.\d+)?)%")
-NAMED = re.compile(r"([\w.+-]+)=(.+)")
+NAME_AND_URL = re.compile(r"([\w.+-]+)=(.+)")
 
 
 class System(NamedTuple):
@@ -51,16 +51,16 @@ def parse_systems(words: Sequence[str], max_lift_db: float | None = None) -> lis
     Raises:
         ConfigError: two have one name, or a share is not between 0 and 100 %.
     """
-    fixed, urls = [], []
+    references, urls = [], []
     for word in words:
         if word == NOISY:
-            fixed.append(System(NOISY, noisy_share=1.0))
+            references.append(System(NOISY, noisy_share=1.0))
         elif mix := MIX.fullmatch(word):
-            fixed.append(System(word, noisy_share=_share(word, mix[1])))
+            references.append(System(word, noisy_share=_share(word, mix[1])))
         elif word not in (BASELINE, NO_CHECKPOINT):
             urls.append(word)
     checkpoints = [system._replace(max_lift_db=max_lift_db) for system in _checkpoints(urls)]
-    systems = _sorted([*fixed, System(BASELINE), *checkpoints])
+    systems = _in_order([*references, System(BASELINE), *checkpoints])
     names = [system.name for system in systems]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"systems: {twice[0]} is named twice; give them names: NAME=CHECKPOINT")
@@ -78,16 +78,16 @@ def with_references(systems: Sequence[System], noisy: bool, data: str) -> list[S
     Raises:
         ConfigError: a system needs the noisy input, and the data does not hold it.
     """
-    needing = [system.name for system in systems if system.needs_noisy]
+    needy = [system.name for system in systems if system.needs_noisy]
     if not noisy:
-        if needing:
+        if needy:
             raise ConfigError(
-                f"{data}: holds no noisy side, which {' and '.join(needing)} need; leave them out, "
+                f"{data}: holds no noisy side, which {' and '.join(needy)} need; leave them out, "
                 "or make the shards with store_noisy: true"
             )
         return list(systems)
     references = [System(NOISY, noisy_share=1.0), System(TENTH, noisy_share=0.1)]
-    return _sorted([*(system for system in references if system.name not in needing), *systems])
+    return _in_order([*(system for system in references if system.name not in needy), *systems])
 
 
 class Chains:
@@ -110,7 +110,7 @@ class Chains:
                 self.whole[system.name] = Restorer(generator, denoiser, noisy_input=noisy)
                 self.repairs[system.name] = Restorer(generator, None, noisy_input=noisy)
 
-    def outputs(self, pair: Loaded) -> dict[str, Tensor]:
+    def outputs(self, pair: LoadedPair) -> dict[str, Tensor]:
         """Return what each system makes of a pair, ``(samples,)``; none where its noisy side lacks."""
         if self.denoise:
             assert pair.noisy is not None
@@ -181,7 +181,7 @@ def describe(systems: Sequence[System], chains: Chains, noisy: bool) -> Iterator
         yield facts
 
 
-def _sorted(systems: Sequence[System]) -> list[System]:
+def _in_order(systems: Sequence[System]) -> list[System]:
     """Return noisy, DeepFilterNet3, mixes, checkpoints."""
     return sorted(systems, key=lambda s: (s.url is not None, s.name != NOISY, s.noisy_share))
 
@@ -200,8 +200,8 @@ def _checkpoints(words: Sequence[str]) -> list[System]:
     """
     systems = []
     for word in words:
-        named = NAMED.fullmatch(word)
-        name, url = (named[1], named[2]) if named else ("", word)
+        match = NAME_AND_URL.fullmatch(word)
+        name, url = (match[1], match[2]) if match else ("", word)
         if not name and len(words) == 1:
             name = RESTORED
         elif not name:

@@ -40,11 +40,11 @@ def columns(findings: Sequence[Finding]) -> tuple[list[str], list[Pick]]:
     is there to compare with, the noisy input and clean speech.
     """
     systems = list(dict.fromkeys(s for finding in findings for s in finding.systems))
-    judged = [s for s in systems if s not in (BASELINE, NOISY, CLEAN)]
-    judged.sort(key=lambda name: bool(MIX.fullmatch(name)))
+    candidates = [s for s in systems if s not in (BASELINE, NOISY, CLEAN)]
+    candidates.sort(key=lambda name: bool(MIX.fullmatch(name)))
     head: list[str] = []
     picks: list[Pick] = []
-    for name in [*(s for s in systems if s == BASELINE), *judged]:
+    for name in [*(s for s in systems if s == BASELINE), *candidates]:
         head.append(name)
         picks.append(partial(_mean, name))
         if name != BASELINE and any(name in finding.differences for finding in findings):
@@ -59,7 +59,7 @@ def columns(findings: Sequence[Finding]) -> tuple[list[str], list[Pick]]:
 
 def pairs_csv(rows: Sequence[Row]) -> str:
     """Return one line a pair, condition and system; a figure that it does not have is empty."""
-    names = [n for n in FIGURES if any(n in values for _, values in _measured(rows))]
+    names = [n for n in FIGURES if any(n in values for _, values in _figures_of(rows))]
     lines = [
         [
             "pair", "speaker", "snr_db", "noise", "room", "bandwidth_hz", "seconds", "condition",
@@ -68,9 +68,15 @@ def pairs_csv(rows: Sequence[Row]) -> str:
     ]  # fmt: skip
     for row in rows:
         labels = row.labels
-        known = [labels.speaker, labels.snr_db, labels.noise, labels.room, labels.bandwidth_hz]
-        start = [row.key, *("" if x is None else str(x) for x in known), str(row.seconds)]
-        for (condition, system), figures in _measured([row]):
+        label_values = [
+            labels.speaker,
+            labels.snr_db,
+            labels.noise,
+            labels.room,
+            labels.bandwidth_hz,
+        ]
+        start = [row.key, *("" if x is None else str(x) for x in label_values), str(row.seconds)]
+        for (condition, system), figures in _figures_of([row]):
             values = (figures.get(name, math.nan) for name in names)
             cells = ["" if math.isnan(value) else str(value) for value in values]
             lines.append([*start, condition, system, *cells])
@@ -124,7 +130,7 @@ def _tree(findings: Sequence[Finding]) -> dict[str, Any]:
     return {"systems": systems, f"minus_{BASELINE}": differences}
 
 
-def _measured(rows: Iterable[Row]) -> Iterable[tuple[tuple[str, str], dict[str, float]]]:
+def _figures_of(rows: Iterable[Row]) -> Iterable[tuple[tuple[str, str], dict[str, float]]]:
     for row in rows:
         for condition, systems in row.values.items():
             for system, figures in systems.items():

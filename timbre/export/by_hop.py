@@ -72,13 +72,13 @@ class GeneratorHop(nn.Module):
         super().__init__()
         self.step = step
         self.first = step.initial_state(1)
-        self.initial = _named("generator", self.first)
+        self.initial = _with_prefix("generator", self.first)
 
     def forward(self, signals: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
         """Return the restored ``(batch, 480)`` and the next state, of degraded and maybe noisy hops."""
         degraded, *noisy = signals
-        restored, following = self.step(degraded, _with_empty(self.first, state), *noisy)
-        return [restored], _without_empty(following)
+        restored, next_state = self.step(degraded, _with_empty(self.first, state), *noisy)
+        return [restored], _without_empty(next_state)
 
 
 class ChainHop(nn.Module):
@@ -89,11 +89,11 @@ class ChainHop(nn.Module):
         self.denoiser, self.step, self.noisy_input = denoiser, step, noisy_input
         self.first = denoiser.step.initial_state(1), step.initial_state(1, LATENCY_HOPS)
         # What came in and what was denoised, until the outputs that belong to it.
-        waiting = {"noisy": LATENCY_SAMPLES, "denoised": step.latency_samples}
+        delays = {"noisy": LATENCY_SAMPLES, "denoised": step.latency_samples}
         self.initial = {
-            **_named("denoiser", self.first[0]),
-            **_named("generator", self.first[1]),
-            **{f"waiting_{name}": torch.zeros(1, late) for name, late in waiting.items() if late},
+            **_with_prefix("denoiser", self.first[0]),
+            **_with_prefix("generator", self.first[1]),
+            **{f"waiting_{name}": torch.zeros(1, late) for name, late in delays.items() if late},
         }
 
     def forward(self, signals: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
@@ -107,13 +107,13 @@ class ChainHop(nn.Module):
         denoised = late * ((sample >= 0) & (sample < before.length[:, None]))
         noisy = torch.cat((state[middle], signals[0]), dim=1)
         delayed = noisy[:, :HOP] if self.noisy_input else None
-        carried = _with_empty(self.first[1], state[last:middle])
-        restored, following = self.step(denoised, carried, delayed)
-        waiting = torch.cat((*state[middle + 1 :], denoised), dim=1)
-        rest = [waiting[:, HOP:]] if self.step.latency_samples else []
+        inner_state = _with_empty(self.first[1], state[last:middle])
+        restored, next_state = self.step(denoised, inner_state, delayed)
+        queue = torch.cat((*state[middle + 1 :], denoised), dim=1)
+        rest = [queue[:, HOP:]] if self.step.latency_samples else []
         return (
-            [restored, waiting[:, :HOP]],
-            [*after, *_without_empty(following), noisy[:, HOP:], *rest],
+            [restored, queue[:, :HOP]],
+            [*after, *_without_empty(next_state), noisy[:, HOP:], *rest],
         )
 
 
@@ -135,21 +135,21 @@ class ZeroStart(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs ``(batch, 1, 480)`` and the next state, of signals and the state."""
         signals = [signal[:, 0] for signal in tensors[: self.signals]]
-        started, *carried = tensors[self.signals :]
+        started, *state_tensors = tensors[self.signals :]
         state = [
-            tensor if first is None else _begun(started, tensor, first)
-            for tensor, first in zip(carried, self.first, strict=True)
+            tensor if first is None else _or_first(started, tensor, first)
+            for tensor, first in zip(state_tensors, self.first, strict=True)
         ]
-        outputs, following = self.module(signals, state)
-        return (*(o[:, None] for o in outputs), torch.ones_like(started), *following)
+        outputs, next_state = self.module(signals, state)
+        return (*(o[:, None] for o in outputs), torch.ones_like(started), *next_state)
 
 
-def _begun(started: Tensor, tensor: Tensor, first: Tensor) -> Tensor:
+def _or_first(started: Tensor, tensor: Tensor, first: Tensor) -> Tensor:
     rows = started.reshape(-1, *[1] * (tensor.dim() - 1))
     return torch.where(rows > 0, tensor, first)
 
 
-def _named(prefix: str, state: State) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, state: State) -> dict[str, Tensor]:
     pairs = zip(state._fields, state, strict=True)
     return {f"{prefix}_{name}": tensor for name, tensor in pairs if tensor.numel()}
 
@@ -161,5 +161,5 @@ def _without_empty(state: State) -> Tensors:
 
 def _with_empty(first: State, tensors: Tensors) -> Any:
     """Return a state of the kind of ``first`` from what :func:`_without_empty` left of one."""
-    carried = iter(tensors)
-    return type(first)(*(next(carried) if tensor.numel() else tensor for tensor in first))
+    rest = iter(tensors)
+    return type(first)(*(next(rest) if tensor.numel() else tensor for tensor in first))

@@ -10,7 +10,7 @@ from importlib import import_module
 from timbre import config as configs
 from timbre import storage
 from timbre.audio import HOP, SAMPLE_RATE
-from timbre.command import command, say
+from timbre.command import command, print_result
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import ConfigError, WorkError
 from timbre.export.by_hop import chain_by_hop, generator_by_hop
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     generator, config = load_generator(options.checkpoint, options.max_lift_db)
     if as_tensors:
         save_generator(options.out, generator, config, {"exported_from": options.checkpoint})
-        say(f"written: {options.out}")
+        print_result(f"written: {options.out}")
         return
     # It warns that torchvision, which nothing here needs, is missing.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = to_onnx(part, {"generator": json.dumps(configs.to_tree(config))})
     storage.publish(options.out, data)
     late = f", late by {part.latency_samples} samples" if options.stream else ""
-    say(
+    print_result(
         f"written: {options.out}, {len(data) / 1e6:.1f} MB, opset {OPSET}{late}, "
         f"within {TOLERANCE} of PyTorch"
     )

@@ -53,7 +53,7 @@ class PortableDenoiser(nn.Module):
         spectrum = torch.stack(self.fourier.spectra(frames), dim=3)
         levels, low, means = self.features(spectrum, state.means)
 
-        all_levels, all_low, started = self.step.continued(levels, low, state)
+        all_levels, all_low, started = self.step.append_frames(levels, low, state)
         gains, coefficients, taps, recurrent = self.step.decode(all_levels, all_low, started, state)
 
         spectra = torch.cat((state.spectrum, spectrum), dim=1)

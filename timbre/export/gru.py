@@ -26,7 +26,7 @@ class OnnxGru(nn.Module):
                 "hidden": ("weight_hh",),
                 "bias": ("bias_ih", "bias_hh"),
             }.items():
-                tensors = [_reordered(gru.get_parameter(f"{part}_l{layer}")) for part in parts]
+                tensors = [_reorder(gru.get_parameter(f"{part}_l{layer}")) for part in parts]
                 self.register_buffer(f"{name}_{layer}", torch.cat(tensors)[None])
 
     def forward(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,6 +52,6 @@ class OnnxGru(nn.Module):
         return x.transpose(0, 1), torch.cat(states)
 
 
-def _reordered(parameter: Tensor) -> Tensor:
+def _reorder(parameter: Tensor) -> Tensor:
     reset, update, new = parameter.detach().chunk(3)
     return torch.cat((update, reset, new))

@@ -52,7 +52,7 @@ def convert(part: Part, facts: dict[str, str]) -> bytes:
         for value in (*program.model.graph.inputs, *program.model.graph.outputs):
             assert value.shape is not None
             value.shape[2] = "samples"
-    program.model.doc_string = _described(part)
+    program.model.doc_string = _description(part)
     program.model.metadata_props.update(
         facts,
         opset=str(program.model.opset_imports[""]),
@@ -119,7 +119,7 @@ def _state(part: Part, batch: int) -> dict[str, Tensor]:
     }
 
 
-def _described(part: Part) -> str:
+def _description(part: Part) -> str:
     unit = f"a hop of {HOP} samples" if part.state else "any number of samples"
     start = "; state: zeros to begin with, then what the call before gave" if part.state else ""
     return f"timbre's {part.about}; (batch, 1, samples) float32 at 48 kHz, {unit}; {LEVEL}{start}"

@@ -25,8 +25,8 @@ def parity(data: bytes, part: Part) -> float:
         degraded, noisy = _signals(batch, samples)
         inputs = [degraded if name == "degraded" else noisy for name in part.signals]
         with torch.inference_mode():
-            expected = part.whole(*inputs)
-        for ours, theirs in zip(onnx_part(*inputs), expected, strict=True):
+            reference = part.whole(*inputs)
+        for ours, theirs in zip(onnx_part(*inputs), reference, strict=True):
             differences.append((ours - theirs).abs().max())
     return float(torch.stack(differences).max())
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from timbre import shards
-from timbre.command import at_least, command, say
+from timbre.command import at_least, command, print_result
 from timbre.errors import ConfigError
 from timbre.plain_text import printable
 from timbre.shards import Corpus, DataSource, ShardEntry, ShardIndex, open_corpus
@@ -84,9 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         low = sample + options.rank * size
         batch = batch_at(corpus, order.rows(options.epoch, low, low + size), step, sample)
         if options.json:
-            say(json.dumps(batch._asdict()))
+            print_result(json.dumps(batch._asdict()))
         else:
-            say(f"{options.epoch}:{sample} " + " ".join(map(printable, batch.keys)))
+            print_result(f"{options.epoch}:{sample} " + " ".join(map(printable, batch.keys)))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

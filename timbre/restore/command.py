@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from timbre import storage
-from timbre.command import at_least, restartable_command, say, tell_warning
+from timbre.command import at_least, print_result, print_warning, restartable_command
 from timbre.errors import AudioError, ConfigError, WorkError
 from timbre.models import OFFLINE
 from timbre.restore.files import (
@@ -90,9 +90,9 @@ def restore_folder(
 def _warn(task: FileTask, done: Done) -> None:
     """Print what a user should know of a file that was restored."""
     for note in done.notes:
-        tell_warning(f"{task.source}: {note}")
+        print_warning(f"{task.source}: {note}")
     if done.clipped:
-        tell_warning(
+        print_warning(
             f"{task.target}: {done.clipped} samples were beyond full scale and are clipped"
         )
 
@@ -116,18 +116,18 @@ def _bar(tasks: Sequence[FileTask]) -> Iterator[TaskProgress]:
 def _folder(options: argparse.Namespace, settings: RestorerSettings, output: Output) -> None:
     work = folder_work(options.input, options.output, options.rate)
     for line in work.left_out:
-        tell_warning(f"left out: {line}")
+        print_warning(f"left out: {line}")
     if work.skipped:
-        say(f"skipped {work.skipped} files that exist in {options.output}")
+        print_result(f"skipped {work.skipped} files that exist in {options.output}")
     result = restore_folder(settings, work, output, options.workers)
     if result.restored:
         length = timedelta(seconds=round(result.seconds))
         speed = result.seconds / result.took_seconds
-        say(f"{result.restored} files, {length} of sound: {speed:.1f} x real time")
+        print_result(f"{result.restored} files, {length} of sound: {speed:.1f} x real time")
     if result.failures:
         count = f"{len(result.failures)} of {result.files} files failed"
         raise WorkError(f"{count}:", *result.failures)
-    say(f"written: {options.output}")
+    print_result(f"written: {options.output}")
 
 
 def _file(options: argparse.Namespace, settings: RestorerSettings, output: Output) -> None:
@@ -142,7 +142,7 @@ def _file(options: argparse.Namespace, settings: RestorerSettings, output: Outpu
             raise WorkError(f"{options.input}: {first_line(error)}") from None
     _warn(task, done)
     if options.output != STANDARD:
-        say(f"written: {options.output}")
+        print_result(f"written: {options.output}")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

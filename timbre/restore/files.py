@@ -79,7 +79,7 @@ def restore_file(restorer: Restorer, task: FileTask, output: Output, progress: P
                     raise
                 raise AudioError(f"{sound.name}: {error}") from None
         notes = (sound.info.note,) if sound.info.note else ()
-        return Done(sound.info.samples / rate, writer.clipped, notes)
+        return Done(sound.info.samples / rate, writer.clipped_samples, notes)
 
 
 def folder_work(source: str, target: str, rate: int | None = None) -> FolderWork:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from timbre import storage
 from timbre.audio import SAMPLE_RATE
-from timbre.command import tell_warning
+from timbre.command import print_warning
 from timbre.errors import ShardError
 from timbre.shards.foreign_home import home_of
 from timbre.shards.manifest import (
@@ -152,7 +152,7 @@ def _check_enough(folder: str, tars: list[FileStat], usable: int, unreadable: li
     if not usable or len(unreadable) > most:
         raise ShardError(f"{message}; expected at most {most:.0f}")
     if unreadable:
-        tell_warning(f"{message}; left out, and named in the indexes")
+        print_warning(f"{message}; left out, and named in the indexes")
 
 
 def _manifest_at(url: str) -> Manifest | None:
@@ -181,7 +181,7 @@ def _is_current(manifest: Manifest, home: str, folder: str, tars: list[FileStat]
     fresh = [path for path in there if listed.get(path) != there[path]]
     if all(_is_known_as_empty(home, path, there[path]) for path in fresh):
         return True
-    tell_warning(
+    print_warning(
         f"{folder}: {len(fresh)} tars were added or changed since {MANIFEST_NAME} was made: "
         f"{_named(fresh)}; it is made again, the old one is {version_name(manifest.version)}"
     )

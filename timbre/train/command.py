@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from timbre import config as configs
-from timbre.command import at_least, config_parser, restartable_command, say
-from timbre.errors import ToldError
+from timbre.command import at_least, config_parser, print_result, restartable_command
+from timbre.errors import PrintedError
 from timbre.train.config import TrainConfig
 from timbre.train.dry_run.describe import describe_run
 from timbre.train.loop import train
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 return
             finished = train(config)
     if options.fail_if_interrupted and not finished:
-        raise ToldError("interrupted")
+        raise PrintedError("interrupted")
 
 
 def show(config: TrainConfig, ranks: int | None) -> None:
@@ -52,4 +52,4 @@ def show(config: TrainConfig, ranks: int | None) -> None:
     with open_run(config, writing=False) as run:
         description = describe_run(run, ranks or run.accelerator.num_processes)
         if run.accelerator.is_main_process:
-            say(description)
+            print_result(description)

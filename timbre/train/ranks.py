@@ -22,9 +22,9 @@ from torch.distributed import DistError, is_torchelastic_launched
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from timbre.command import say_aside
+from timbre.command import print_note
 from timbre.config import STRICT, Positive
-from timbre.errors import ConfigError, LostRankError, TimbreError, ToldError, WorkError
+from timbre.errors import ConfigError, LostRankError, PrintedError, TimbreError, WorkError
 
 HOOKS = {
     "fp32": DDPCommunicationHookType.NO,
@@ -203,33 +203,33 @@ def failing_together(accelerator: Accelerator) -> Iterator[None]:
 def printed_once() -> Iterator[None]:
     """Print an error of the body once.
 
-    The first rank that has it prints it, the others raise :class:`ToldError`. The launcher's store
+    The first rank that has it prints it, the others raise :class:`PrintedError`. The launcher's store
     says who is first, so no rank waits, and it works before the process group is up.
 
     Raises:
-        ToldError: in place of an error that another rank has printed. A fault of timbre's own has
+        PrintedError: in place of an error that another rank has printed. A fault of timbre's own has
             other words on each rank: one line is printed. A lost rank that came of it: nothing is.
     """
     try:
         yield
-    except ToldError:
+    except PrintedError:
         raise
     except LostRankError as error:
         if not turn(FAULT).first:
-            raise ToldError(str(error)) from error
+            raise PrintedError(str(error)) from error
         raise
     except (TimbreError, OSError) as error:
         turn(FAULT)  # if others end by it, that need not be printed
         if not turn(str(error)).first:
-            raise ToldError(str(error)) from error
+            raise PrintedError(str(error)) from error
         raise
     except Exception as error:
         first, rank = turn(FAULT)
         if first:
             raise
         words = f"{type(error).__name__}: {error}".splitlines()[0]
-        say_aside(f"timbre: error: rank {rank}, after another: {words}; its log may say more")
-        raise ToldError(words) from error
+        print_note(f"timbre: error: rank {rank}, after another: {words}; its log may say more")
+        raise PrintedError(words) from error
 
 
 def turn(words: str) -> Turn:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from torch.distributed.rendezvous import rendezvous
 
-from timbre.command import say
+from timbre.command import print_result
 from timbre.errors import LostRankError
 from timbre.train.ranks import RanksConfig, naming_lost_ranks, open_accelerator
 
@@ -24,7 +24,7 @@ def main(timeout_seconds: float) -> None:
         with naming_lost_ranks(config):
             accelerator.wait_for_everyone()
     except LostRankError as error:
-        say(str(error))
+        print_result(str(error))
     store.set("told", "")
 
 

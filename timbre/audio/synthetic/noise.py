@@ -38,7 +38,7 @@ def within(low_hz: float, high_hz: float) -> Callable[[Floats], Floats]:
     return lambda hz: np.where((hz >= low_hz) & (hz < high_hz), 1.0, 0.0)
 
 
-def shaped(wave: Floats, response: Callable[[Floats], Floats]) -> Floats:
+def shape_noise(wave: Floats, response: Callable[[Floats], Floats]) -> Floats:
     """Return the wave ``(samples,)`` with ``response(hz)`` on its spectrum."""
     hz = np.fft.rfftfreq(len(wave), 1 / SAMPLE_RATE)
     result: Floats = np.fft.irfft(np.fft.rfft(wave) * response(hz), len(wave))
@@ -50,7 +50,7 @@ def _white(samples: int, rng: np.random.Generator) -> Floats:
 
 
 def _pink(samples: int, rng: np.random.Generator) -> Floats:
-    return shaped(rng.standard_normal(samples), lambda hz: 1.0 / np.sqrt(np.maximum(hz, 40.0)))
+    return shape_noise(rng.standard_normal(samples), lambda hz: 1.0 / np.sqrt(np.maximum(hz, 40.0)))
 
 
 def _hum(samples: int, rng: np.random.Generator) -> Floats:
@@ -69,8 +69,8 @@ def _hum(samples: int, rng: np.random.Generator) -> Floats:
 
 def _wind(samples: int, rng: np.random.Generator) -> Floats:
     """Return rumble that swells and drops within seconds."""
-    rumble = shaped(rng.standard_normal(samples), lambda hz: 1.0 / (1.0 + (hz / 150.0) ** 1.5))
-    swell = shaped(rng.standard_normal(samples), within(0.0, 1.5))
+    rumble = shape_noise(rng.standard_normal(samples), lambda hz: 1.0 / (1.0 + (hz / 150.0) ** 1.5))
+    swell = shape_noise(rng.standard_normal(samples), within(0.0, 1.5))
     swell /= max(float(np.abs(swell).max()), 1e-12)
     gusts: Floats = rumble * np.exp(1.5 * swell)
     return gusts

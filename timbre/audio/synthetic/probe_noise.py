@@ -30,21 +30,21 @@ def probe_noise(kind: str, samples: int, rng: np.random.Generator) -> Wave:
     return unit
 
 
-def _coloured(decibel_per_octave: float) -> Callable[[int, np.random.Generator], Floats]:
+def _colour(decibel_per_octave: float) -> Callable[[int, np.random.Generator], Floats]:
     """Return what makes noise whose power rises by so much an octave, flat below 20 Hz."""
     slope = decibel_per_octave / (20 * np.log10(2))
-    return lambda samples, rng: _shaped(samples, rng, lambda hz: np.maximum(hz, LOWEST_HZ) ** slope)
+    return lambda samples, rng: _shape(samples, rng, lambda hz: np.maximum(hz, LOWEST_HZ) ** slope)
 
 
 def _band(low_hz: float, high_hz: float) -> Callable[[int, np.random.Generator], Floats]:
-    return lambda samples, rng: _shaped(
+    return lambda samples, rng: _shape(
         samples, rng, lambda hz: ((hz >= low_hz) & (hz <= high_hz)).astype(float)
     )
 
 
 def _hiss(samples: int, rng: np.random.Generator) -> Floats:
     """Return what amplifiers and tapes add: rising up to 6 kHz, flat above."""
-    return _shaped(samples, rng, lambda hz: np.minimum(hz / 6000.0, 1.0))
+    return _shape(samples, rng, lambda hz: np.minimum(hz / 6000.0, 1.0))
 
 
 def _hum(samples: int, rng: np.random.Generator) -> Floats:
@@ -82,7 +82,7 @@ def _crackle(samples: int, rng: np.random.Generator) -> Floats:
     return crackle + 0.02 * rng.standard_normal(samples)
 
 
-def _modulated(samples: int, rng: np.random.Generator) -> Floats:
+def _modulate(samples: int, rng: np.random.Generator) -> Floats:
     """Return white noise that swells and fades by 30 dB, up to eight times a second."""
     turns = np.arange(samples) / SAMPLE_RATE * rng.uniform(*MODULATION_HZ) + rng.uniform()
     decibel = MODULATION_DB / 2 * (np.cos(2 * np.pi * turns) - 1)
@@ -93,23 +93,23 @@ def _modulated(samples: int, rng: np.random.Generator) -> Floats:
 def _abrupt(samples: int, rng: np.random.Generator) -> Floats:
     """Return pink noise that turns into louder white noise in the middle."""
     half = samples // 2
-    before, after = (_coloured(slope)(samples, rng) for slope in (-3.0, 0.0))
+    before, after = (_colour(slope)(samples, rng) for slope in (-3.0, 0.0))
     before, after = (wave / np.sqrt(np.mean(wave**2)) for wave in (before, after))
     return np.concatenate([before[:half], after[half:] * 10 ** (STEP_DB / 20)])
 
 
 PROBE_KINDS: dict[str, Callable[[int, np.random.Generator], Floats]] = {
-    "white": _coloured(0.0),
-    "pink": _coloured(-3.0),
-    "brown": _coloured(-6.0),
-    "blue": _coloured(3.0),
+    "white": _colour(0.0),
+    "pink": _colour(-3.0),
+    "brown": _colour(-6.0),
+    "blue": _colour(3.0),
     "hiss": _hiss,
     "hum": _hum,
     "tones": _tones,
     "sweep": _sweep,
     "clicks": _clicks,
     "crackle": _crackle,
-    "modulated": _modulated,
+    "modulated": _modulate,
     "abrupt": _abrupt,
     **{f"up to {high // 1000} kHz": _band(LOWEST_HZ, high) for high in BANDS_HZ},
     # The noise that ends at 24 kHz is the white one; this has nothing below what most noises reach.
@@ -117,9 +117,7 @@ PROBE_KINDS: dict[str, Callable[[int, np.random.Generator], Floats]] = {
 }
 
 
-def _shaped(
-    samples: int, rng: np.random.Generator, magnitude: Callable[[Floats], Floats]
-) -> Floats:
+def _shape(samples: int, rng: np.random.Generator, magnitude: Callable[[Floats], Floats]) -> Floats:
     """Return normal noise ``(samples,)`` with ``magnitude(hz)`` on its spectrum, without an offset."""
     hz = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
     spectrum = np.fft.rfft(rng.standard_normal(samples)) * magnitude(hz)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from timbre.audio.synthetic.noise import shaped, within
+from timbre.audio.synthetic.noise import shape_noise, within
 from timbre.audio.waveform import SAMPLE_RATE, Wave
 
 EARLY_REFLECTIONS = 8
@@ -22,11 +22,11 @@ def room_response(
     """
     tail = round(rt60_seconds * SAMPLE_RATE)
     seconds = np.arange(tail) / SAMPLE_RATE
-    colour = shaped(rng.standard_normal(tail), lambda hz: 1.0 / (1.0 + hz / 1500.0))
+    colour = shape_noise(rng.standard_normal(tail), lambda hz: 1.0 / (1.0 + hz / 1500.0))
     edges = (0.0, *HIGH_BANDS_HZ)
     diffuse = np.zeros(tail)
     for low, high, share in zip(edges, HIGH_BANDS_HZ, (1.0, *HIGH_DECAYS), strict=False):
-        band = shaped(colour, within(low, high))
+        band = shape_noise(colour, within(low, high))
         diffuse += band * 10.0 ** (-3.0 * seconds / (rt60_seconds * share))
     gap = round(rng.uniform(0.004, 0.012) * SAMPLE_RATE)
     diffuse[:gap] *= np.linspace(0.0, 1.0, gap)

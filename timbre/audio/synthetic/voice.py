@@ -124,7 +124,7 @@ def voice(
     voiced, breath = _glottis(tracks, who, rng)
     hiss = rng.standard_normal(len(breath)) * _at_samples(tracks.noise)
     responses = np.stack([*_tract(tracks, who), _mouth(tracks)])
-    return _levelled(_filter(np.stack([voiced, breath, hiss]), responses)[:samples])
+    return _to_level(_filter(np.stack([voiced, breath, hiss]), responses)[:samples])
 
 
 def _speak(frames: int, who: Speaker, pitch_hz: float, rng: np.random.Generator) -> _Tracks:
@@ -271,7 +271,7 @@ def _filter(sources: Floats, responses: NDArray[np.complex128]) -> Floats:
     return total[CONTROL_HOP:]
 
 
-def _levelled(sound: Floats) -> Wave:
+def _to_level(sound: Floats) -> Wave:
     """Return the sound with its active parts at ``WORKING_LEVEL_DB``, or lower where it would clip."""
     whole = sound[: len(sound) // CONTROL_HOP * CONTROL_HOP].reshape(-1, CONTROL_HOP)
     power = np.mean(whole**2, axis=1)

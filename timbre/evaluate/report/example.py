@@ -43,11 +43,13 @@ class View(NamedTuple):
 def loudest_stretch(waves: Mapping[str, Wave]) -> dict[str, Wave]:
     """Return the same few seconds of all waveforms: where the last one is loudest."""
     reference = list(waves.values())[-1]
-    shown = SHOWN_SECONDS * SAMPLE_RATE
-    starts = range(0, max(len(reference) - shown, 0) + 1, round(SEARCH_SECONDS * SAMPLE_RATE))
+    samples = SHOWN_SECONDS * SAMPLE_RATE
+    starts = range(0, max(len(reference) - samples, 0) + 1, round(SEARCH_SECONDS * SAMPLE_RATE))
     energy = np.concatenate([[0.0], np.cumsum(np.square(reference, dtype=np.float64))])
-    best = max(starts, key=lambda start: energy[min(start + shown, len(reference))] - energy[start])
-    return {name: wave[best : best + shown] for name, wave in waves.items()}
+    best = max(
+        starts, key=lambda start: energy[min(start + samples, len(reference))] - energy[start]
+    )
+    return {name: wave[best : best + samples] for name, wave in waves.items()}
 
 
 def to_view(example: Example) -> View:

@@ -79,7 +79,7 @@ def to_html(content: Content) -> str:
         for kind in ("js", "css")
     )
     main = next(iter(content.conditions.values()), [])
-    drawn = plots.all_plots(main, content.groups.get("snr", {}), content.rows)
+    plots_html = plots.all_plots(main, content.groups.get("snr", {}), content.rows)
     values = {
         # Our own files: not escaped.
         "script": Markup(script),
@@ -93,7 +93,7 @@ def to_html(content: Content) -> str:
         "confidence": f"{CONFIDENCE:.0%}",
         "fewest": FEWEST_SPEAKERS,
         # Drawn with every name escaped.
-        "plots": Markup(drawn),
+        "plots": Markup(plots_html),
         "group_data": _data_block(_group_tree(content.groups)),
         "stress": list(_stress(content.stress)),
         "bounds": [(name, f"{f.bound:g} {f.unit}") for name, f in STRESS_FIGURES.items()],
@@ -126,8 +126,10 @@ def _kind(verdict: str) -> str:
 def _stress(rows: Sequence[StressRow]) -> Iterator[tuple[str, Any]]:
     """Yield a headline and a table of all probes for each system that is judged."""
     if rows:
-        judged = zip(stress_tables.headlines(rows), stress_tables.judged(rows), strict=True)
-        yield from ((line, stress_table(rows, system)) for line, system in judged)
+        systems_of_lines = zip(
+            stress_tables.headlines(rows), stress_tables.compared_systems(rows), strict=True
+        )
+        yield from ((line, stress_table(rows, system)) for line, system in systems_of_lines)
 
 
 def _group_tree(groups: Mapping[str, Findings]) -> dict[str, Any]:

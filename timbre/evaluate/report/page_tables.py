@@ -88,11 +88,11 @@ def pairs_table(rows: Sequence[Row], ranked_by: str) -> Table:
     head += [f"{name} {system}" for name, system in sides]
     meanings = {f"{name} {system}": FIGURES[name].meaning for name, system in sides}
     lines = []
-    for gained, row in _ranked(rows, ranked_by):
+    for gain_db, row in _rank(rows, ranked_by):
         labels = row.labels
         bandwidth = None if labels.bandwidth_hz is None else labels.bandwidth_hz / 1000
         values: list[Value] = [row.key, labels.speaker, labels.snr_db, labels.noise]
-        values += [bandwidth, gained]
+        values += [bandwidth, gain_db]
         main = row.values[MAIN]
         values += [main.get(system, {}).get(name, math.nan) for name, system in sides]
         lines.append(Line(_cells(values)))
@@ -101,15 +101,15 @@ def pairs_table(rows: Sequence[Row], ranked_by: str) -> Table:
 
 def pairs_note(rows: Sequence[Row], ranked_by: str) -> str:
     """Return which pairs the table holds."""
-    shown = len(_ranked(rows, ranked_by))
-    return f"{shown} of {len(rows)} pairs, the worst first; click on a head to sort."
+    count = len(_rank(rows, ranked_by))
+    return f"{count} of {len(rows)} pairs, the worst first; click on a head to sort."
 
 
-def _ranked(rows: Sequence[Row], ranked_by: str) -> list[tuple[float, Row]]:
-    ranked = rank(rows, ranked_by)
-    if len(ranked) > MOST_ROWS:
-        ranked = ranked[: MOST_ROWS // 2] + ranked[-MOST_ROWS // 2 :]
-    return ranked
+def _rank(rows: Sequence[Row], ranked_by: str) -> list[tuple[float, Row]]:
+    gains = rank(rows, ranked_by)
+    if len(gains) > MOST_ROWS:
+        gains = gains[: MOST_ROWS // 2] + gains[-MOST_ROWS // 2 :]
+    return gains
 
 
 def _cells(values: Sequence[Value]) -> list[Cell]:
@@ -124,5 +124,5 @@ def _text(value: Value) -> str:
 
 def _key(value: Value) -> str:
     """Return what a cell is sorted by; what is missing comes last."""
-    missing = value is None or (isinstance(value, float) and not math.isfinite(value))
-    return "" if missing else str(value)
+    is_missing = value is None or (isinstance(value, float) and not math.isfinite(value))
+    return "" if is_missing else str(value)

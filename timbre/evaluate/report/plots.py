@@ -12,7 +12,7 @@ from timbre.evaluate.systems import BASELINE, CLEAN, NOISY
 from timbre.evaluate.tables import Findings
 
 # Figures that are drawn by noise level and pair by pair.
-DRAWN = ("pesq", "estoi", "lsd_0_8k", "lsd_8_24k", "over_suppressed", "dnsmos_sig")
+PLOT_FIGURES = ("pesq", "estoi", "lsd_0_8k", "lsd_8_24k", "over_suppressed", "dnsmos_sig")
 WIDTH, HEIGHT = 300, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 22, 40
 FOREST_WIDTH, FOREST_LEFT, LINE = 640, 190, 22
@@ -30,14 +30,14 @@ def all_plots(main: Sequence[Finding], by_snr: Findings, rows: Sequence[Row]) ->
     parts = [f'<p class="legend">{legend}</p>']
     for name in dict.fromkeys(s for finding in main for s in finding.differences if s != NOISY):
         parts.append(_section(f"{name} against {BASELINE}", [forest(main, name)]))
-    drawn = [finding.name for finding in main if finding.name in DRAWN]
+    names = [finding.name for finding in main if finding.name in PLOT_FIGURES]
     if by_snr:
         parts.append(
-            _section("By signal-to-noise ratio", [by_class(by_snr, n, systems) for n in drawn])
+            _section("By signal-to-noise ratio", [by_class(by_snr, n, systems) for n in names])
         )
     for system in systems:
         if system not in (BASELINE, NOISY, CLEAN):
-            plots = [scatter(rows, n, system, systems.index(system)) for n in drawn]
+            plots = [scatter(rows, n, system, systems.index(system)) for n in names]
             parts.append(_section(f"Pair by pair: {BASELINE} across, {system} up", plots))
     return "\n".join(parts)
 
@@ -194,8 +194,8 @@ def _mark(x: float, frame: _Frame, estimate: Estimate, label: str, number: int) 
 
 def _ends(estimate: Estimate) -> list[float]:
     """Return an estimate's interval, or its mean where it has none, in order."""
-    known = [x for x in (estimate.low, estimate.mean, estimate.high) if x is not None]
-    return sorted(known)
+    ends = [x for x in (estimate.low, estimate.mean, estimate.high) if x is not None]
+    return sorted(ends)
 
 
 def _scaled_by(estimate: Estimate) -> list[float]:
@@ -218,8 +218,8 @@ def _anchor(value: float) -> str:
 
 
 def _section(title: str, plots: Sequence[str]) -> str:
-    drawn = "\n".join(plot for plot in plots if plot)
-    return f'<h3>{escape(title)}</h3>\n<div class="plots">{drawn}</div>' if drawn else ""
+    content = "\n".join(plot for plot in plots if plot)
+    return f'<h3>{escape(title)}</h3>\n<div class="plots">{content}</div>' if content else ""
 
 
 def _svg(width: int, height: int, label: str, marks: Sequence[str]) -> str:

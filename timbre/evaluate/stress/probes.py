@@ -13,7 +13,7 @@ from timbre.audio import SAMPLE_RATE, Wave
 from timbre.audio.synthetic.probe_noise import PROBE_KINDS, probe_noise
 from timbre.audio.synthetic.voice import voice
 from timbre.errors import ConfigError
-from timbre.evaluate.cases import FULL_HZ, Labels, Loaded
+from timbre.evaluate.cases import FULL_HZ, Labels, LoadedPair
 from timbre.shards import spread
 
 ALONE, SPEECH, CLEAN, LEVEL = "noise alone", "speech in noise", "clean speech", "level"
@@ -88,7 +88,7 @@ def list_probes(speech: str | None) -> list[Probe]:
     ]
 
 
-def load(probe: Probe) -> Loaded:
+def load(probe: Probe) -> LoadedPair:
     """Return the probe's noisy side, and its clean side: all zeros where nobody speaks.
 
     Raises:
@@ -96,7 +96,7 @@ def load(probe: Probe) -> Loaded:
     """
     noisy, clean = _make(probe)
     labels = Labels(None, None, probe.noise or None, None, None)
-    return Loaded(None, torch.from_numpy(clean), torch.from_numpy(noisy), FULL_HZ, labels)
+    return LoadedPair(None, torch.from_numpy(clean), torch.from_numpy(noisy), FULL_HZ, labels)
 
 
 def _rows() -> Iterator[Probe]:
@@ -144,21 +144,21 @@ def _noise(probe: Probe, samples: int, level_db: float) -> Wave:
 
 def _speech(probe: Probe) -> Wave:
     """Return speech at ``SPEECH_DB`` with what is silent around it and in it."""
-    spoken = _spoken(probe)
+    speech = _speak(probe)
     before, after = (
         np.zeros(round(seconds * SAMPLE_RATE), np.float32)
         for seconds in (BEFORE_SECONDS, AFTER_SECONDS)
     )
     if probe.part == START:
-        return np.concatenate([spoken[_first_sound(spoken) :], after])
+        return np.concatenate([speech[_first_sound(speech) :], after])
     if probe.part == GAP:
         gap = np.zeros(round(probe.value * SAMPLE_RATE), np.float32)
-        half = len(spoken) // 2
-        return np.concatenate([before, spoken[:half], gap, spoken[half:], after])
-    return np.concatenate([before, spoken, after])
+        half = len(speech) // 2
+        return np.concatenate([before, speech[:half], gap, speech[half:], after])
+    return np.concatenate([before, speech, after])
 
 
-def _spoken(probe: Probe) -> Wave:
+def _speak(probe: Probe) -> Wave:
     if probe.recording:
         wave = _loudest(audio.read_mono(probe.recording), round(SPEECH_SECONDS * SAMPLE_RATE))
     else:

@@ -11,17 +11,17 @@ from timbre.evaluate.stress.harm import StressRow
 from timbre.evaluate.systems import BASELINE, MIX
 
 
-def judged(rows: Sequence[StressRow]) -> list[str]:
+def compared_systems(rows: Sequence[StressRow]) -> list[str]:
     """Return the systems that are compared with DeepFilterNet3, checkpoints first."""
     return sorted(rows[0].harms, key=lambda name: bool(MIX.fullmatch(name)))
 
 
 def headlines(rows: Sequence[StressRow]) -> Iterator[str]:
     """Yield a sentence for each system: in how many rows it does harm."""
-    for system in judged(rows):
-        harmed = [row for row in rows if row.harms[system]]
-        if harmed:
-            yield f"Stress: HARM, {system} is worse than {BASELINE} in {len(harmed)} of {len(rows)} rows"
+    for system in compared_systems(rows):
+        harm_rows = [row for row in rows if row.harms[system]]
+        if harm_rows:
+            yield f"Stress: HARM, {system} is worse than {BASELINE} in {len(harm_rows)} of {len(rows)} rows"
         else:
             yield f"Stress: no harm, {system} is nowhere worse than {BASELINE} in {len(rows)} rows"
 
@@ -31,10 +31,10 @@ def to_table(rows: Sequence[StressRow], system: str) -> list[list[str]]:
     table = [["part", "rows", "harm", "worst row", "figure", BASELINE, system]]
     for part in dict.fromkeys(row.part for row in rows):
         some = [row for row in rows if row.part == part]
-        harmed = [row for row in some if row.harms[system]]
-        line = [part, str(len(some)), str(len(harmed))]
-        if harmed:
-            worst = max(harmed, key=lambda row: max(row.harms[system].values()))
+        harm_rows = [row for row in some if row.harms[system]]
+        line = [part, str(len(some)), str(len(harm_rows))]
+        if harm_rows:
+            worst = max(harm_rows, key=lambda row: max(row.harms[system].values()))
             figure = max(worst.harms[system], key=lambda name: worst.harms[system][name])
             sides = (worst.values[name][figure] for name in (BASELINE, system))
             line += [worst.name, figure, *(_text(value) for value in sides)]
@@ -74,7 +74,7 @@ def to_tree(rows: Sequence[StressRow]) -> dict[str, Any]:
         },
         "harm": {
             system: {row.name: list(row.harms[system]) for row in rows if row.harms[system]}
-            for system in judged(rows)
+            for system in compared_systems(rows)
         },
         "rows": [
             {

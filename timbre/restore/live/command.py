@@ -10,7 +10,7 @@ import torch
 
 from timbre import storage
 from timbre.audio import SAMPLE_RATE, check_rates, create, open_sound
-from timbre.command import at_least, tell_warning
+from timbre.command import at_least, print_warning
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import AudioError, ConfigError
 from timbre.models import CAUSAL
@@ -76,9 +76,9 @@ def _file(options: argparse.Namespace, mix: Mix) -> None:
         with create(options.output, sound.info) as writer:
             for block in restore_blocks(restorer, sound.blocks(rate), rate):
                 writer.write(block)
-    if writer.clipped:
-        tell_warning(
-            f"{options.output}: {writer.clipped} samples were beyond full scale and are clipped"
+    if writer.clipped_samples:
+        print_warning(
+            f"{options.output}: {writer.clipped_samples} samples were beyond full scale and are clipped"
         )
 
 
