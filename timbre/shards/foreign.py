@@ -84,7 +84,7 @@ def open_or_adopt(url: str) -> tuple[Manifest, str]:
     cached = _manifest_at(home)
     if cached and _is_current(cached, home, folder, tars):
         return cached, home
-    tell_warning(f"{folder}: cannot be written to; the indexes of its tars go to {home}")
+    print_warning(f"{folder}: cannot be written to; the indexes of its tars go to {home}")
     return adopt(folder, home, tars, cached), home
 
 
@@ -212,7 +212,7 @@ def _find_tars(folder: str) -> list[FileStat]:
     files = storage.find_files(folder, passed_over)
     for path, (reason, is_folder) in passed_over.items():
         if (is_folder and path in SPLITS) or path.endswith(".tar"):
-            tell_warning(f"{storage.join(folder, path)}: {reason}; left out")
+            print_warning(f"{storage.join(folder, path)}: {reason}; left out")
     return [file for file in files if _is_tar(file.path)]
 
 
