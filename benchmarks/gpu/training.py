@@ -105,7 +105,7 @@ def loader_without_a_sync(setting: Setting, tell: Tell) -> None:
     config = phased(setting, run_dir=str(setting.folder / "loader"))
     run = open_run(config)
     stream = run.data.stream
-    expected = list(islice(PairStream(stream.corpora, stream.config), 6))
+    expected = list(islice(PairStream(stream.order.corpora, stream.config), 6))
     batches = run.batches()
     got = [next(batches)]
     with forbidden_syncs(setting):

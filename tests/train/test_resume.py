@@ -28,6 +28,7 @@ def test_an_interrupted_run_ends_exactly_like_an_uninterrupted_one(
         "steps=26",
         "save_every=23",
         "validate_every=23",
+        f"data_changes=[{{from_step: 25, data: [{{manifest: {noise_url}}}]}}]",
     ]
     train(config(noise_url, tmp_path / "whole", *given))
     whole = checkpoint.load(str(tmp_path / "whole/checkpoints/step-00000026.pt"))

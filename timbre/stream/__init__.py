@@ -3,6 +3,7 @@
 from timbre.shards.corpus import DataSource, open_corpus
 from timbre.stream.batches import PairBatch
 from timbre.stream.device_loader import DeviceLoader
+from timbre.stream.mixes import Mix
 from timbre.stream.order import Order, SampleOrder
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 from timbre.stream.reader import Counters, ReadingConfig
@@ -12,6 +13,7 @@ __all__ = [
     "Counters",
     "DataSource",
     "DeviceLoader",
+    "Mix",
     "Order",
     "PairBatch",
     "PairStream",

@@ -15,7 +15,7 @@ from timbre.audio import Int16Wave
 from timbre.errors import ShardError
 from timbre.shards import Corpus, PairBytes, PairEntry, cut_segment
 from timbre.storage import StoreError
-from timbre.stream.order import SampleOrder
+from timbre.stream.mixes import MixedOrder
 from timbre.stream.reader import BadPair, Counters, PairReader, PairRequest
 from timbre.stream.shared_batches import Loan, RowPool, Shape
 from timbre.stream.straight import Aim, Landed
@@ -117,7 +117,7 @@ class BatchMaker:
     def __init__(
         self,
         corpora: Sequence[Corpus],
-        order: SampleOrder,
+        order: MixedOrder,
         reader: PairReader,
         shape: Shape,
         seed: int,

@@ -7,6 +7,7 @@ of it is had without what lies before, so going on at the end of an epoch costs 
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,17 @@ class EpochOrder:
         return np.stack([self._shards[first + within], places - starts[within]], axis=1)
 
 
+class Beginning(NamedTuple):
+    """Where the order of a mix begins: its first epoch; of each corpus, its number and what was served.
+
+    By its number a corpus is named in the rows, and its permutations are drawn.
+    """
+
+    epoch: int
+    numbers: tuple[int, ...]
+    served: tuple[int, ...]
+
+
 class SampleOrder:
     """The order over several corpora.
 
@@ -82,8 +94,16 @@ class SampleOrder:
         ConfigError: a corpus is empty, or its weight too small for a single pair of it in an epoch.
     """
 
-    def __init__(self, corpora: Sequence[Corpus], seed: int, window: int) -> None:
+    def __init__(
+        self,
+        corpora: Sequence[Corpus],
+        seed: int,
+        window: int,
+        beginning: Beginning | None = None,
+    ) -> None:
         self._seed, self._window = seed, window
+        count = len(corpora)
+        self._beginning = beginning or Beginning(0, tuple(range(count)), (0,) * count)
         self._counts = [
             np.array([shard.pairs for shard in corpus.shards], np.int64) for corpus in corpora
         ]
@@ -117,22 +137,42 @@ class SampleOrder:
         ]
         return np.concatenate([np.empty((0, 3), np.int64), *parts])
 
+    def served(self, epoch: int, sample: int) -> dict[int, int]:
+        """Return how many pairs of each corpus, by its number, come before a place in the order."""
+        block, low = divmod(sample, MIXED_TOGETHER)
+        before, whose = self._block(epoch, block)
+        each = np.bincount(whose[:low], minlength=len(before))
+        counts = [begun + int(own) for begun, own in zip(before, each, strict=True)]
+        return dict(zip(self._beginning.numbers, counts, strict=True))
+
     def _mixed(self, epoch: int, block: int, low: int, high: int) -> Order:
         """Return the rows ``low`` to ``high``, counted from its beginning, of a block."""
-        before = self._quotas(block * MIXED_TOGETHER)
-        after = self._quotas(min((block + 1) * MIXED_TOGETHER, self.pairs))
-        whole = self._quotas(self.pairs)
-        numbers = np.arange(len(whole))
-        whose = np.repeat(numbers, [b - a for a, b in zip(before, after, strict=True)])
+        before, whose = self._block(epoch, block)
+        mine = whose[low:high]
+        rows = np.empty((high - low, 3), np.int64)
+        rows[:, 0] = np.array(self._beginning.numbers)[mine]
+        for which in np.unique(mine):
+            first = before[which] + int((whose[:low] == which).sum())
+            here = mine == which
+            rows[here, 1:] = self._own_rows(int(which), first, int(here.sum()))
+        return rows
+
+    def _block(self, epoch: int, block: int) -> tuple[list[int], Order]:
+        """Return how many pairs of each corpus come before a block, and whose each of its rows is."""
+        start, end = self._quotas(block * MIXED_TOGETHER), self._quotas(self._end_of(block))
+        whole, beginning = self._quotas(self.pairs), self._beginning
+        whose = np.repeat(np.arange(len(whole)), np.subtract(end, start))
         if len(whole) > 1:
             whose = whose[_permutation(len(whose), self._seed, epoch, block, CORPORA)]
-        rows = np.empty((high - low, 3), np.int64)
-        rows[:, 0] = whose[low:high]
-        for number in np.unique(rows[:, 0]):
-            mine = rows[:, 0] == number
-            first = epoch * whole[number] + before[number] + int((whose[:low] == number).sum())
-            rows[mine, 1:] = self._own_rows(int(number), first, int(mine.sum()))
-        return rows
+        epochs = epoch - beginning.epoch
+        before = [
+            served + epochs * own + first
+            for served, own, first in zip(beginning.served, whole, start, strict=True)
+        ]
+        return before, whose
+
+    def _end_of(self, block: int) -> int:
+        return min((block + 1) * MIXED_TOGETHER, self.pairs)
 
     def _own_rows(self, number: int, first: int, count: int) -> Order:
         """Return ``count`` rows of a corpus from its ``first`` on, counted through its epochs."""
@@ -146,7 +186,8 @@ class SampleOrder:
         return np.concatenate(parts)
 
     def _open_epoch(self, number: int, turn: int) -> EpochOrder:
-        return EpochOrder(self._counts[number], self._seed + number, turn, self._window)
+        seed = self._seed + self._beginning.numbers[number]
+        return EpochOrder(self._counts[number], seed, turn, self._window)
 
     def _quotas(self, places: int) -> list[int]:
         """Return how many of an epoch's first ``places`` belong to each corpus.

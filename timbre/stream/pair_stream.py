@@ -19,7 +19,7 @@ from timbre.shards import NOISY_SIDES, SIDES, Corpus
 from timbre.storage import StoreError
 from timbre.stream import order
 from timbre.stream.batches import AHEAD, BatchMaker, FilledBatch, OrderPlace, PairBatch, ReadFailure
-from timbre.stream.order import SampleOrder
+from timbre.stream.mixes import Mix, MixedOrder
 from timbre.stream.reader import BadPair, Counters, PairReader, ReadingConfig
 from timbre.stream.reading_processes import (
     SLICE_SECONDS,
@@ -35,7 +35,9 @@ OPEN_WINDOWS = 3
 # What helps where a resume is refused.
 HINTS = {
     "manifests": ": the data was added to or changed; to go on with the old data, name "
-    "manifest-NNNNNN.json, which lies beside manifest.json",
+    "manifest-NNNNNN.json, which lies beside manifest.json; to take what is new from here on, too, "
+    "name that file in data, and the new one in data_changes",
+    "weights": "; to change them from a step on, leave data as it was and use data_changes",
 }
 
 
@@ -68,6 +70,7 @@ class PairStream:
         corpora: what to serve; all ranks must be given the same.
         config: what a batch is.
         place: whose share of each global batch to serve.
+        changes: what to serve instead from a step on, by rising steps.
 
     Raises:
         ConfigError: the global batch does not divide over the ranks, an epoch is smaller than one
@@ -75,31 +78,42 @@ class PairStream:
     """
 
     def __init__(
-        self, corpora: Sequence[Corpus], config: StreamConfig, place: Place | None = None
+        self,
+        corpora: Sequence[Corpus],
+        config: StreamConfig,
+        place: Place | None = None,
+        changes: Sequence[Mix] = (),
     ) -> None:
-        self.corpora, self.config, self.place = tuple(corpora), config, place or Place()
-        self.order = SampleOrder(self.corpora, config.seed, config.window)
+        self.config, self.place = config, place or Place()
+        self.mixes = (Mix(0, tuple(corpora)), *changes)
+        self._check_ranks()
+        self.order = _open_order(self.mixes, config)
         self.epoch, self.sample_in_epoch = 0, 0
         self.served, self.replaced = 0, 0
         self.last_replaced: BadPair | None = None
         self.took = Counters()
-        self._check()
+        self._check_lengths()
 
     @property
     def pairs(self) -> int:
-        """How many pairs an epoch has."""
-        return self.order.pairs
+        """How many pairs the epoch has that the stream is in, if no change of the mix ends it before."""
+        return self.order.pairs(self.epoch)
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many global batches an epoch has; the tail that is left differs each epoch."""
+        """How many global batches such an epoch has; the tail that is left differs each epoch."""
         return self.pairs // self.config.global_batch
+
+    @property
+    def step(self) -> int:
+        """How many global batches of the run lie behind the stream."""
+        return self.order.step(self.epoch, self.sample_in_epoch)
 
     @property
     def steps_left(self) -> int:
         """How many of them are left of the epoch that the next batch is from."""
-        done = self.sample_in_epoch // self.config.global_batch
-        return self.steps_per_epoch - done % self.steps_per_epoch
+        left = self.order.steps(self.epoch) - self.sample_in_epoch // self.config.global_batch
+        return left or self.order.steps(self.epoch + 1)
 
     def __iter__(self) -> Iterator[PairBatch]:
         """Yield batches from where the stream is, for ever; the state follows what was yielded."""
@@ -128,8 +142,8 @@ class PairStream:
         processes = ReadingProcesses(config.workers)
         atexit.register(processes.end)
         pipeline = wds.DataPipeline(
-            partial(_own_places, self.pairs, config.global_batch, self.place, first),
-            partial(_batches, self.corpora, config, shape, pool, processes.is_ending),
+            partial(_own_places, self.mixes, config, self.place, first),
+            partial(_batches, self.mixes, config, shape, pool, processes.is_ending),
         )
         # Each worker makes every n-th batch, and the loader takes them in turn: order is kept.
         loader: DataLoader[Any] = DataLoader(
@@ -163,27 +177,36 @@ class PairStream:
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the stream is and what its order depends on."""
-        return {"epoch": self.epoch, "sample_in_epoch": self.sample_in_epoch, **self._identity()}
+        place = {"epoch": self.epoch, "sample_in_epoch": self.sample_in_epoch, "step": self.step}
+        return place | self._identity()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go where ``state`` was taken; the next iteration starts there, at any number of ranks.
+
+        A change of the mix from the state's step on, or later, may be another one than it was.
 
         Raises:
             ConfigError: the data or what its order depends on has changed since.
             CheckpointError: the state names no place in the data.
         """
         for name, now in self._identity().items():
-            if state.get(name) != now:
+            if name != "changes" and state.get(name) != now:
                 raise ConfigError(
                     f"cannot resume the data: {name} was {state.get(name)!r} at the checkpoint "
                     f"and is {now!r} now" + HINTS.get(name, "")
                 )
         epoch, sample = state.get("epoch"), state.get("sample_in_epoch")
-        whole = self.steps_per_epoch * self.config.global_batch
-        if not _is_count(epoch) or not _is_count(sample) or sample > whole:
+        if not _is_count(epoch) or not _is_count(sample):
             raise CheckpointError(
                 f"cannot resume the data: epoch {epoch!r}, sample_in_epoch {sample!r}: expected whole "
-                f"numbers, the second of at most {whole}"
+                "numbers"
+            )
+        self._refuse_other_changes(state, epoch, sample)
+        whole = self.order.steps(epoch) * self.config.global_batch
+        if sample > whole:
+            raise CheckpointError(
+                f"cannot resume the data: epoch {epoch}, sample_in_epoch {sample!r}: expected at most "
+                f"{whole}"
             )
         if sample % self.config.global_batch:
             raise CheckpointError(
@@ -192,17 +215,32 @@ class PairStream:
             )
         self.epoch, self.sample_in_epoch = epoch, sample
 
+    def _refuse_other_changes(self, state: dict[str, Any], epoch: int, sample: int) -> None:
+        """Raise ConfigError unless all changes before the state's step are those that were made."""
+        step = state.get("step", self.order.step(epoch, sample))
+        then, now = (
+            [change for change in changes if change["from_step"] < step]
+            for changes in (state.get("changes", []), self._identity()["changes"])
+        )
+        if then != now:
+            raise ConfigError(
+                f"cannot resume the data: the changes before step {step}, at which the checkpoint was "
+                f"written, were {then} and are {now} now; leave them as they were, and give a new one a "
+                f"from_step of at least {step}"
+            )
+
     def _identity(self) -> dict[str, Any]:
+        first, *changes = self.mixes
         return {
             "order": order.VERSION,
             "seed": self.config.seed,
             "window": self.config.window,
             "global_batch": self.config.global_batch,
-            "manifests": [corpus.manifest_sha256 for corpus in self.corpora],
-            "weights": [corpus.weight for corpus in self.corpora],
+            **_identity_of(first),
+            "changes": [{"from_step": mix.from_step, **_identity_of(mix)} for mix in changes],
         }
 
-    def _check(self) -> None:
+    def _check_ranks(self) -> None:
         batch, world = self.config.global_batch, self.place.world
         if batch % world:
             near = sorted({max(batch // world, 1) * world, (batch // world + 1) * world})
@@ -210,10 +248,10 @@ class PairStream:
                 f"global_batch {batch} does not divide over {world} ranks; near it are "
                 + " and ".join(map(str, near))
             )
-        if self.steps_per_epoch == 0:
-            raise ConfigError(f"global_batch {batch} is larger than an epoch of {self.pairs} pairs")
+
+    def _check_lengths(self) -> None:
         seconds = self.config.segment / SAMPLE_RATE
-        for corpus in self.corpora:
+        for corpus in self.order.corpora:
             if corpus.save_segment_seconds < seconds:
                 raise ConfigError(
                     f"segment_seconds {seconds:g} is longer than the stored pairs of "
@@ -221,17 +259,29 @@ class PairStream:
                 )
 
 
+def _open_order(mixes: Sequence[Mix], config: StreamConfig) -> MixedOrder:
+    return MixedOrder(mixes, config.seed, config.window, config.global_batch)
+
+
+def _identity_of(mix: Mix) -> dict[str, Any]:
+    return {
+        "manifests": [corpus.manifest_sha256 for corpus in mix.corpora],
+        "weights": [corpus.weight for corpus in mix.corpora],
+    }
+
+
 def _own_places(
-    pairs: int, global_batch: int, place: Place, first: OrderPlace
+    mixes: Sequence[Mix], config: StreamConfig, place: Place, first: OrderPlace
 ) -> Iterator[OrderPlace]:
     """The pipeline's source: this worker's share of this rank's batches, from ``first`` on."""
     info = get_worker_info()
     worker, workers = (info.id, info.num_workers) if info else (0, 1)
+    order, global_batch = _open_order(mixes, config), config.global_batch
     size = global_batch // place.world
     epoch, begin = first
     number = 0
     while True:
-        for start in range(begin, pairs - global_batch + 1, global_batch):
+        for start in range(begin, order.steps(epoch) * global_batch, global_batch):
             if number % workers == worker:
                 yield OrderPlace(epoch, start + place.rank * size)
             number += 1
@@ -239,7 +289,7 @@ def _own_places(
 
 
 def _batches(
-    corpora: tuple[Corpus, ...],
+    mixes: Sequence[Mix],
     config: StreamConfig,
     shape: Shape,
     pool: RowPool | None,
@@ -247,10 +297,11 @@ def _batches(
     steps: Iterator[OrderPlace],
 ) -> Iterator[FilledBatch | ReadFailure]:
     """The pipeline's second stage: a batch of decoded segments a step."""
+    sample_order = _open_order(mixes, config)
+    corpora = sample_order.corpora
     local = all(storage.is_local(corpus.folder) for corpus in corpora)
     sides = NOISY_SIDES if config.noisy else SIDES
     reader = PairReader(config.reading, sides, OPEN_WINDOWS * config.window * len(corpora))
-    sample_order = SampleOrder(corpora, config.seed, config.window)
     maker = BatchMaker(corpora, sample_order, reader, shape, config.seed, pool)
     return maker.batches(steps, 0 if local else AHEAD, is_ending)
 

@@ -21,12 +21,22 @@ from timbre.train.validation.validation import ValidationConfig
 
 
 @dataclass(config=STRICT)
+class DataChange:
+    """What is trained on from a step on, in place of what was before."""
+
+    from_step: Count
+    data: tuple[DataSource, ...]
+
+
+@dataclass(config=STRICT)
 class TrainConfig:
     """Everything about a training run."""
 
     data: tuple[DataSource, ...]
     run_dir: Name
     steps: Count
+    # Other mixes of data from stated steps on, also of a run that is under way.
+    data_changes: tuple[DataChange, ...] = ()
     # A training state (.pt) or a generator (.safetensors) that a new run starts from.
     init_from: Name | None = None
     # Pairs a step over all ranks; the number of ranks must divide it.
@@ -68,6 +78,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("data []: expected at least one {manifest, weight}")
+        steps = [change.from_step for change in self.data_changes]
+        if steps != sorted(set(steps)):
+            raise ValueError(
+                f"data_changes: from_step {steps}: expected each later than the one before"
+            )
+        if not all(change.data for change in self.data_changes):
+            raise ValueError("data_changes: data []: expected at least one {manifest, weight}")
         if self.ranks.timeout_seconds <= self.reading.deadline_seconds:
             raise ValueError(
                 f"ranks.timeout_seconds {self.ranks.timeout_seconds:g} must be more than "

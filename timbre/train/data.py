@@ -14,7 +14,7 @@ from timbre.audio import SAMPLE_RATE
 from timbre.errors import ConfigError, LostWorkerError, ShardError, TimbreError, WorkError
 from timbre.shards import Corpus, holds_noisy, open_corpus
 from timbre.storage import StoreError
-from timbre.stream import Counters, DeviceLoader, PairBatch, PairStream, Place, StreamConfig
+from timbre.stream import Counters, DeviceLoader, Mix, PairBatch, PairStream, Place, StreamConfig
 from timbre.train.config import TrainConfig
 from timbre.train.interruption import (
     Interruption,
@@ -55,14 +55,14 @@ class TrainingData:
         if accelerator.is_main_process:
             # Foreign tars are indexed by one rank, if at all; what is wrong, each says for itself.
             with suppress(TimbreError, OSError):
-                for source in config.data:
-                    open_corpus(source, "train")
+                _open_mixes(config)
         accelerator.wait_for_everyone()
-        corpora = [open_corpus(source, "train") for source in config.data]
+        mix, *changes = _open_mixes(config)
+        corpora = [corpus for one in (mix, *changes) for corpus in one.corpora]
         _check_cache(config, corpora)
         _check_noisy(config, corpora)
         self.stream = PairStream(
-            corpora,
+            mix.corpora,
             StreamConfig(
                 segment=round(config.segment_seconds * SAMPLE_RATE),
                 global_batch=config.global_batch,
@@ -73,6 +73,7 @@ class TrainingData:
                 reading=config.reading,
             ),
             Place(accelerator.process_index, accelerator.num_processes),
+            changes,
         )
         _refuse_different(self.stream)
         self.loader = DeviceLoader(self.stream, accelerator)
@@ -193,6 +194,13 @@ class TrainingData:
         return silence.change(lambda tensor: tensor.to(self._accelerator.device))
 
 
+def _open_mixes(config: TrainConfig) -> list[Mix]:
+    """Return what is trained on from which step on."""
+    phases = [(0, config.data), *((one.from_step, one.data) for one in config.data_changes)]
+    opened = {source: open_corpus(source, "train") for _, sources in phases for source in sources}
+    return [Mix(step, tuple(opened[source] for source in sources)) for step, sources in phases]
+
+
 def _refuse_different(stream: PairStream) -> None:
     """Raise ConfigError on every rank if they see different data; a collective."""
     seen = gather_object([stream.state_dict()])
@@ -219,10 +227,10 @@ def _check_noisy(config: TrainConfig, corpora: list[Corpus]) -> None:
     """Refuse shards without the side that the generator is to hear: all are like the first."""
     if not config.generator.noisy_input:
         return
-    for source, corpus in zip(config.data, corpora, strict=True):
+    for corpus in corpora:
         index = shards.load_index(corpus.index_folder, corpus.shards[0])
         if not holds_noisy(index.pairs[0]):
             raise ConfigError(
-                f"generator.noisy_input true: {shards.manifest_url(source.manifest)}: its shards hold "
+                f"generator.noisy_input true: {shards.manifest_url(corpus.folder)}: its shards hold "
                 "no noisy side; expected shards made by prep with store_noisy: true"
             )

@@ -46,7 +46,9 @@ def describe_run(run: Run, ranks: int) -> str:
         ConfigError: the global batch does not divide over them.
     """
     stream, config = run.data.stream, run.config
-    PairStream(stream.corpora, stream.config, Place(0, ranks))  # refuses what cannot be divided
+    PairStream(
+        stream.mixes[0].corpora, stream.config, Place(0, ranks)
+    )  # refuses what cannot be divided
     batch = config.global_batch // ranks
     volume = find_volume(run)
     rows = [
@@ -63,7 +65,7 @@ def describe_run(run: Run, ranks: int) -> str:
 def find_volume(run: Run) -> Volume:
     """Return what the run reads and leaves behind."""
     config, stream = run.config, run.data.stream
-    shares = zip(stream.corpora, stream.order.pairs_of_each, strict=True)
+    shares = zip(stream.mixes[0].corpora, stream.order.pairs_of_each(0), strict=True)
     sides = NOISY_SIDES if config.generator.noisy_input else SIDES
     pair = sum(_pair_bytes(corpus, sides) * pairs for corpus, pairs in shares) / stream.pairs
     epoch = pair * stream.steps_per_epoch * config.global_batch
@@ -128,6 +130,11 @@ def _course(run: Run, ranks: int, batch: int) -> list[tuple[str, str]]:
          f"{ranks} rank{'s' * (ranks > 1)} of {batch}"),
         ("epoch", f"{stream.pairs} pairs, {stream.steps_per_epoch} steps; the {left} left over "
          "differ each time"),
+        *(
+            ("change", f"from step {mix.from_step}: {sum(one.pairs for one in mix.corpora)} pairs of "
+             f"{len(mix.corpora)} sources")
+            for mix in stream.mixes[1:]
+        ),
         ("generator", f"{config.generator.name} {config.generator.size}, learns from step 0; its "
          f"rate rises for {config.optimizer.warmup_steps} steps, then {config.optimizer.schedule}"),
         ("adversary", "never: it would start at step " + str(start) if start >= config.steps else
@@ -153,7 +160,7 @@ def _volumes(run: Run, volume: Volume) -> list[tuple[str, str]]:
          f"about {size(volume.pictures)} of sound and pictures"),
     ]  # fmt: skip
     if config.reading.cache_dir and not all(
-        storage.is_local(c.folder) for c in run.data.stream.corpora
+        storage.is_local(c.folder) for c in run.data.stream.order.corpora
     ):
         rows.append(("cache", f"up to {size(config.reading.cache_bytes)} a machine in "
                      f"{config.reading.cache_dir}; shards come whole"))  # fmt: skip
