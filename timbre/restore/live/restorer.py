@@ -17,6 +17,7 @@ from timbre.models.spectral import SpectralGenerator
 from timbre.models.wave_by_hop import WaveByHop
 from timbre.restore.hop_runner import HopRunner
 from timbre.restore.live.denoiser import LiveDenoiser
+from timbre.restore.live.offset import OffsetRemover
 from timbre.restore.live.spectral import LiveSpectral
 from timbre.restore.live.wave import LiveWave
 from timbre.restore.output import Output, check_finite
@@ -50,8 +51,8 @@ class LiveRestorer:
     """Restores one live signal at 48 kHz; what comes out lines up with what went in.
 
     All that comes out, one piece behind the other, is as long as all that went in, and equals what
-    both networks give of the whole signal at that gain, to rounding, however it is cut. It runs on
-    the CPU.
+    both networks give of the whole signal at that gain, to rounding, however it is cut. Of a signal
+    with a constant offset it is what they give without it. It runs on the CPU.
 
     Args:
         generator: a causal one; None repairs nothing.
@@ -86,6 +87,7 @@ class LiveRestorer:
         self._repair = HopRunner(repair, channels) if repair else None
         late = [step.latency_samples for step in (denoise, repair) if step is not None]
         self.latency_samples = sum(late) + HOP - 1 if late else 0
+        self._centre = OffsetRemover(channels) if late else None
         self._ended = False
         # What went in and what was denoised, until what they belong to comes out.
         self._noisy_queue = self._input_queue = self._denoised_queue = torch.zeros(channels, 0)
@@ -157,6 +159,10 @@ class LiveRestorer:
     def _advance(self, piece: Tensor, ended: bool) -> Wave:
         # Most hops come with nothing to raise and nothing to mix.
         raised = piece if self._gain == 1 else piece * self._gain
+        if self._centre is not None:
+            raised = torch.from_numpy(self._centre.push(raised.numpy()))
+            if ended:
+                raised = torch.cat((raised, torch.from_numpy(self._centre.flush())), dim=1)
         denoised = raised
         if self._denoise is not None:
             denoised = _through(self._denoise, [raised], ended)
