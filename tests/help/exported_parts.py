@@ -41,10 +41,10 @@ CASES = {
         GeneratorConfig("spectral", "tiny", causal=True, noisy_input=True), "chain", True
     ),
     "limited chain": Case(
-        GeneratorConfig("spectral", "tiny", False, True, 3.0, True), "chain", False
+        GeneratorConfig("spectral", "tiny", False, True, 6.0, True, True), "chain", False
     ),
     "limited chain stream": Case(
-        GeneratorConfig("spectral", "tiny", True, True, 3.0, True), "chain", True
+        GeneratorConfig("spectral", "tiny", True, True, 6.0, True, True), "chain", True
     ),
 }
 

@@ -22,7 +22,7 @@ def build(
 ) -> torch.nn.Module:
     """A generator, ``moved`` away from its identity start; ``limits`` that it reaches."""
     torch.manual_seed(0)
-    bounds = (3.0, noisy_input) if limits else (None, False)
+    bounds = (6.0, noisy_input, True) if limits else (None, False, False)
     generator = build_generator(GeneratorConfig(name, size, causal, noisy_input, *bounds))  # type: ignore[arg-type]
     if moved:
         for index, parameter in enumerate(generator.parameters()):

@@ -10,7 +10,15 @@ from tests.help.moved_generators import noise
 from timbre.config import from_tree
 from timbre.errors import ConfigError
 from timbre.models.generator import GeneratorConfig, build_generator
-from timbre.models.limits import Spectrum, limit_change, limit_lift
+from timbre.models.limits import (
+    PAUSE_FRAMES,
+    PAUSE_LIFT_DB,
+    Spectrum,
+    falling_lift,
+    lift_of,
+    limit_change,
+    limit_lift,
+)
 from timbre.models.spectral import SpectralGenerator
 
 CAUSAL = pytest.mark.parametrize("causal", [False, True])
@@ -26,10 +34,13 @@ def limited(
     max_lift_db: float | None = 12.0,
     limit_change: bool = True,
     scale: float | None = None,
+    limit_pauses: bool = False,
 ) -> SpectralGenerator:
     """A generator at its identity start, or with all weights moved by random ones of a scale."""
     torch.manual_seed(0)
-    config = GeneratorConfig("spectral", "tiny", causal, True, max_lift_db, limit_change)
+    config = GeneratorConfig(
+        "spectral", "tiny", causal, True, max_lift_db, limit_change, limit_pauses
+    )
     generator = build_generator(config)
     assert isinstance(generator, SpectralGenerator)
     for index, (name, parameter) in enumerate(generator.named_parameters()):
@@ -89,8 +100,8 @@ def denoised_voice() -> tuple[Tensor, Tensor]:
 def test_no_bin_rises_above_the_limit_whatever_the_weights(
     causal: bool, scale: float, max_lift_db: float
 ) -> None:
-    for limit_change_too in (False, True):
-        generator = limited(causal, max_lift_db, limit_change_too, scale)
+    for limit_change_too, limit_pauses in ((False, False), (True, False), (False, True)):
+        generator = limited(causal, max_lift_db, limit_change_too, scale, limit_pauses)
         denoised, restored, near, _ = record(generator, *denoised_voice())
         most = 10 ** (max_lift_db / 20) * torch.maximum(near, denoised.abs())
         assert (restored.abs() <= most * (1 + 1e-5) + 1e-7).all()
@@ -109,6 +120,33 @@ def test_no_bin_changes_by_more_than_what_was_removed_whatever_the_weights(
         generator = limited(causal, max_lift_db, True, scale)
         denoised, restored, _, removed = record(generator, *denoised_voice())
         assert ((restored - denoised).abs() <= removed * (1 + 1e-5) + 1e-6 * denoised.abs()).all()
+
+
+@CAUSAL
+@SCALES
+def test_in_pauses_no_bin_rises_by_more_than_a_decibel_whatever_the_weights(
+    causal: bool, scale: float
+) -> None:
+    speech, pause = 24_000, 24_000
+    envelope = torch.cat((torch.ones(speech), torch.full((pause,), 1e-2)))  # 40 dB down
+    degraded = 0.1 * noise(1, 1, speech + pause) * envelope
+    noisy = degraded + 0.3 * noise(1, 1, speech + pause, seed=1)
+    generator = limited(causal, 12.0, False, scale, limit_pauses=True)
+    denoised, restored, near, _ = record(generator, degraded, noisy)
+    rise = restored.abs() / torch.maximum(near, denoised.abs())
+    within = speech // 480 + PAUSE_FRAMES + 2, (speech + pause) // 480 - 2
+    assert rise[slice(*within)].max() <= 10 ** (PAUSE_LIFT_DB / 20) * (1 + 1e-5)
+    # Speech keeps the full lift up to its last frames, and these weights reach for it.
+    assert rise[: speech // 480 - PAUSE_FRAMES].max() > 10 ** (6 / 20)
+
+
+def test_the_lift_falls_evenly_from_speech_to_pause() -> None:
+    levels_db = torch.tensor([0.0, -18.0, -23.0, -28.0, -60.0, -torch.inf])
+    power = (10 ** (levels_db / 10))[None, :, None]
+    lift = falling_lift(13.0, power, torch.ones_like(power))
+    decibels = 20 * torch.log10(torch.as_tensor(lift.factor))[0, :, 0]
+    torch.testing.assert_close(decibels, torch.tensor([13.0, 13.0, 7.0, 1.0, 1.0, 1.0]))
+    assert (torch.as_tensor(lift.knee) * torch.as_tensor(lift.factor) > 1).all()
 
 
 @CAUSAL
@@ -144,11 +182,11 @@ def test_with_limits_every_generator_still_starts_as_the_identity_exactly(
     single = torch.zeros_like(degraded)
     single[..., 4000] = 1.0  # a click and a tone stand out of their neighbourhood
     tone = torch.sin(2 * torch.pi * 1000 * torch.arange(SAMPLES) / 48_000)[None, None]
-    generator = limited(causal, max_lift_db)
-    with torch.no_grad():
+    for generator in (limited(causal, max_lift_db, limit_pauses=fall) for fall in (False, True)):
         for wave in (degraded, single, tone, torch.zeros_like(degraded), 1e-12 * degraded):
             for second in (noisy, wave, torch.zeros_like(wave), None):
-                assert torch.equal(generator(wave, second), wave)
+                with torch.no_grad():
+                    assert torch.equal(generator(wave, second), wave)
 
 
 def test_a_change_well_within_the_limits_keeps_its_bits() -> None:
@@ -180,7 +218,7 @@ def test_gradients_are_finite_everywhere(causal: bool, scale: float) -> None:
     degraded, noisy = denoised_voice()
     silence, faint = torch.zeros_like(noisy), 1e-30 * noisy
     for max_lift_db in (1.0, 12.0):
-        generator = limited(causal, max_lift_db, True, scale)
+        generator = limited(causal, max_lift_db, True, scale, limit_pauses=True)
         for sides in ((degraded, noisy), (degraded, degraded), (silence, noisy), (noisy, silence)):
             for first, second in (sides, (sides[0], faint), (faint, sides[1])):
                 first, second = (wave.clone().requires_grad_() for wave in (first, second))
@@ -213,7 +251,7 @@ def test_a_bin_far_above_its_limit_is_still_pulled() -> None:
 def test_the_limit_of_the_lift_is_smooth_and_rises(max_lift_db: float) -> None:
     magnitudes = torch.linspace(0, 100, 200_001).double()[None, None]
     zeros, ones = torch.zeros_like(magnitudes), torch.ones_like(magnitudes)
-    change = limit_lift((magnitudes - 1, zeros), (ones, zeros), ones, max_lift_db)
+    change = limit_lift((magnitudes - 1, zeros), (ones, zeros), ones, lift_of(max_lift_db))
     restored = 1 + change[0][0, 0]
     slopes = restored.diff() / magnitudes[0, 0].diff()
     assert (slopes > 0).all()
@@ -227,7 +265,7 @@ def test_limits_reach_no_further_than_the_stated_latency_and_history(causal: boo
     bound, free = (limited(causal, lift, lift is not None) for lift in (None, 12.0))
     assert bound.latency_samples == free.latency_samples
     assert bound.history_samples == free.history_samples
-    generator = limited(causal, 6.0, True, scale=0.05).double()
+    generator = limited(causal, 6.0, True, scale=0.05, limit_pauses=True).double()
     first_changed = 24_000 + 479
     inputs = [0.1 * noise(1, 1, 48_000, seed=seed).double() for seed in (0, 1)]
     for side in (0, 1):
@@ -241,7 +279,7 @@ def test_limits_reach_no_further_than_the_stated_latency_and_history(causal: boo
 
 @CAUSAL
 def test_scaling_both_inputs_scales_the_output_under_limits(causal: bool) -> None:
-    generator = limited(causal, 6.0, True, scale=0.05)
+    generator = limited(causal, 6.0, True, scale=0.05, limit_pauses=True)
     degraded, noisy = denoised_voice()
     with torch.no_grad():
         loud, quiet = generator(degraded, noisy), generator(0.03 * degraded, 0.03 * noisy)
@@ -262,6 +300,7 @@ def test_limits_stay_float32_under_autocast() -> None:
         ({"name": "wave", "max_lift_db": 12}, "the wave generator adds samples; expected name: spectral"),
         ({"name": "wave", "limit_change": True, "noisy_input": True}, "the wave generator adds samples"),
         ({"limit_change": True}, "expected noisy_input: true, or limit_change: false"),
+        ({"limit_pauses": True}, "expected a number of dB as max_lift_db, or limit_pauses: false"),
         ({"max_lift_db": 0.5}, "max_lift_db: expected greater than or equal to 1, got 0.5"),
         ({"max_lift_db": "much"}, "max_lift_db: expected a valid number, got 'much'"),
     ],

@@ -14,7 +14,7 @@ Generator = SpectralGenerator | WaveGenerator
 
 # Keys that change what a generator does with its weights, but not the weights: any checkpoint may be
 # run, or trained on, with others.
-WITHOUT_WEIGHTS = frozenset({"max_lift_db", "limit_change"})
+WITHOUT_WEIGHTS = frozenset({"max_lift_db", "limit_change", "limit_pauses"})
 
 
 @dataclass(config=STRICT)
@@ -31,12 +31,19 @@ class GeneratorConfig:
     max_lift_db: Annotated[float, Field(ge=1, le=100)] | None = None
     # Whether a bin may change by no more than what the denoiser removed around it.
     limit_change: bool = False
+    # Whether max_lift_db holds in speech alone, and falls to 1 dB in pauses.
+    limit_pauses: bool = False
 
     def __post_init__(self) -> None:
         if self.name == "wave" and (self.max_lift_db is not None or self.limit_change):
             raise ValueError(
                 "name wave with max_lift_db or limit_change: the limits hold for the bins of a "
                 "spectrum, and the wave generator adds samples; expected name: spectral, or neither"
+            )
+        if self.limit_pauses and self.max_lift_db is None:
+            raise ValueError(
+                "limit_pauses: true with max_lift_db: null: there is no limit that could fall in "
+                "pauses; expected a number of dB as max_lift_db, or limit_pauses: false"
             )
         if self.limit_change and not self.noisy_input:
             raise ValueError(
@@ -56,5 +63,10 @@ def build_generator(config: GeneratorConfig) -> Generator:
     if config.name == "wave":
         return WaveGenerator(config.size, config.causal, config.noisy_input)
     return SpectralGenerator(
-        config.size, config.causal, config.noisy_input, config.max_lift_db, config.limit_change
+        config.size,
+        config.causal,
+        config.noisy_input,
+        config.max_lift_db,
+        config.limit_change,
+        config.limit_pauses,
     )

@@ -5,6 +5,9 @@ what the denoiser removed around it. From clean speech the denoiser removes litt
 stays as it is. The limit of the lift: a bin rises above the denoiser's own level around it by no
 more than some decibels. Where the denoiser left silence, noise cannot come back.
 
+The lift may fall in pauses. There its limit is 1 dB, and in speech it is the full one: noise between
+words stays as quiet as the denoiser made it, and weak consonants beside vowels are still restored.
+
 The change is limited first. The lift's limit then never enlarges the change: it takes a bin back
 towards a magnitude that is still above the denoised bin's.
 """
@@ -21,21 +24,45 @@ Spectrum = tuple[Tensor, Tensor]
 KNEE = 0.5
 # Rounding stays below the limit, too.
 TOP = 1 - 1e-6
+# The lift's limit in a pause.
+PAUSE_LIFT_DB = 1.0
+# A frame's level is the mean power over so many frames, against that of the last two seconds. From the
+# lower level to the higher one, the lift's limit rises from that of a pause to the full one.
+PAUSE_FRAMES = 15
+PAUSE_LEVEL_DB, SPEECH_LEVEL_DB = -28.0, -18.0
 # In units of the limit: beyond, squares would leave float32.
 LARGEST = 1e9
 
 
 class Lift(NamedTuple):
-    """By what factor a bin may rise, and the share of the limit up to which it stays as it is."""
+    """By what factor a bin may rise, and the share of the limit up to which it stays as it is.
 
-    factor: float
-    knee: float
+    Numbers, or tensors ``(batch, frames, 1)`` where the lift falls in pauses.
+    """
+
+    factor: float | Tensor
+    knee: float | Tensor
 
 
 def lift_of(max_lift_db: float) -> Lift:
     """Return the limit of a lift in decibels; its knee lies above the denoised bin itself."""
     factor = 10 ** (max_lift_db / 20)
     return Lift(factor, max(KNEE, 1.001 / factor))
+
+
+def falling_lift(max_lift_db: float, power: Tensor, level: Tensor) -> Lift:
+    """Return the limit of a lift that falls to ``PAUSE_LIFT_DB`` in pauses.
+
+    Args:
+        max_lift_db: in speech.
+        power: ``(batch, frames, 1)``, each frame's mean power over ``PAUSE_FRAMES``.
+        level: likewise, the root of the mean power over the last two seconds; never 0.
+    """
+    level_db = 10 * torch.log10((power / level.square()).clamp(min=1e-10))
+    speech = (level_db - PAUSE_LEVEL_DB) / (SPEECH_LEVEL_DB - PAUSE_LEVEL_DB)
+    lift_db = PAUSE_LIFT_DB + (max_lift_db - PAUSE_LIFT_DB) * speech.clamp(0, 1)
+    factor = 10 ** (lift_db / 20)
+    return Lift(factor, (1.001 / factor).clamp(min=KNEE))
 
 
 def removed_power(spectrum: Spectrum, noisy: Spectrum) -> Tensor:
@@ -59,18 +86,17 @@ def limit_change(change: Spectrum, removed: Tensor, noisy: Spectrum) -> Spectrum
     return _choose(below | silent, change, bent)
 
 
-def limit_lift(change: Spectrum, spectrum: Spectrum, local: Tensor, max_lift_db: float) -> Spectrum:
-    """Return the change with which no bin rises above ``local`` by more than ``max_lift_db``.
+def limit_lift(change: Spectrum, spectrum: Spectrum, local: Tensor, lift: Lift) -> Spectrum:
+    """Return the change with which no bin rises above ``local`` by more than the lift.
 
     Args:
         change: of the spectrum.
         spectrum: the denoised one. What is up to here as loud as ``local`` or as itself stays
             exactly as it is.
         local: the level around each bin, ``(batch, frames, bins)``; a louder bin counts itself.
-        max_lift_db: at least 1.
+        lift: of at least 1 dB.
     """
     real, imaginary = spectrum
-    lift = lift_of(max_lift_db)
     # Not the root of the power alone, which has no gradient at zero.
     most = lift.factor * torch.sqrt(
         torch.maximum(local.square(), real.square() + imaginary.square())
@@ -84,7 +110,7 @@ def _choose(condition: Tensor, these: Spectrum, others: Spectrum) -> Spectrum:
     return torch.where(condition, these[0], others[0]), torch.where(condition, these[1], others[1])
 
 
-def _bend(spectrum: Spectrum, most: Tensor, knee: float) -> tuple[Tensor, Spectrum]:
+def _bend(spectrum: Spectrum, most: Tensor, knee: float | Tensor) -> tuple[Tensor, Spectrum]:
     """Return which bins are below the knee, and all bins with magnitudes below ``most``.
 
     A magnitude of r limits becomes knee + (1 - knee) x / sqrt(1 + x²), x = (r - knee) / (1 - knee):

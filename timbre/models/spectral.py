@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from timbre.audio import HOP
 from timbre.audio.spectra import FramedFourier, compression_factor
 from timbre.models.checks import Size, check_noisy
-from timbre.models.limits import Spectrum, limit_change, limit_lift, removed_power
+from timbre.models.limits import (
+    PAUSE_FRAMES,
+    Spectrum,
+    falling_lift,
+    lift_of,
+    limit_change,
+    limit_lift,
+    removed_power,
+)
 
 # Gains are bounded at ±5 nepers (43 dB): enough for all but 0.5 % of the bins that DF3 damaged.
 MAX_LOG_GAIN = 5.0
@@ -48,13 +56,28 @@ SIZES = {
 }
 
 
+class Levels(NamedTuple):
+    """What a generator's limits depend on.
+
+    near: ``(batch, frames, bins)``, the denoised signal's level around each bin.
+    speech: ``(batch, frames, 1)``, its mean power over ``PAUSE_FRAMES``.
+    trailing: likewise, :func:`trailing_level`.
+    removed: as ``near``, of what the denoiser removed; None where that is unknown.
+    """
+
+    near: Tensor
+    speech: Tensor
+    trailing: Tensor
+    removed: Tensor | None
+
+
 class SpectralGenerator(nn.Module):
     """Corrects every bin of a spectrum by a gain, a rotation and an additive term.
 
     With ``noisy_input`` it also adds a share of the noisy signal's bin, which has the phase of what
     the denoiser cut. With ``max_lift_db`` and ``limit_change`` no weights can raise or change a bin
-    beyond these limits (``timbre.models.limits``); they have no weights of their own, so that any
-    generator can be built with them.
+    beyond these limits (``timbre.models.limits``), and with ``limit_pauses`` the first falls in
+    pauses. They have no weights of their own, so that any generator can be built with them.
 
     Scaling the input scales the output equally: the network sees the spectra relative to the
     level of the degraded one's last two seconds. Spectra, head and correction are float32 under autocast, which
@@ -71,13 +94,16 @@ class SpectralGenerator(nn.Module):
         noisy_input: bool = False,
         max_lift_db: float | None = None,
         limit_change: bool = False,
+        limit_pauses: bool = False,
     ) -> None:
         super().__init__()
         shape = SIZES[size]
         self.max_lift_db, self.limits_change = max_lift_db, limit_change
+        self.limits_pauses = limit_pauses
         self.fourier = FramedFourier(HOP)
         self.near = LocalLevel(bins=17, frames=5, causal=causal)
         self.wide = LocalLevel(bins=129, frames=9, causal=causal)
+        self.speech = LocalPower(PAUSE_FRAMES, causal)
         self.embed = nn.Linear(3 * self.fourier.bins, shape.width)
         self.embed_norm = nn.LayerNorm(shape.width, eps=1e-6)
         self.blocks = nn.ModuleList(ConvNextBlock(shape, causal) for _ in range(shape.blocks))
@@ -106,7 +132,8 @@ class SpectralGenerator(nn.Module):
         check_noisy(degraded, noisy, self.noisy_path is not None)
         with torch.autocast(degraded.device.type, enabled=False):
             real, imaginary = self.fourier.analyse(degraded)
-            level = trailing_level(real.square() + imaginary.square())
+            power = real.square() + imaginary.square()
+            level = trailing_level(power)
             features = spectral_features(real, imaginary, level)
             noisy_spectrum = None if noisy is None else self.fourier.analyse(noisy)
         hidden = self.embed(features)
@@ -117,7 +144,6 @@ class SpectralGenerator(nn.Module):
             hidden = block(hidden)
         with torch.autocast(degraded.device.type, enabled=False):
             normed = self.head_norm(hidden.transpose(1, 2).to(degraded.dtype))
-            power = real.square() + imaginary.square()
             near = self.near(power)
             local = near + 0.3 * self.wide(power)
             change = spectral_change(real, imaginary, self.head(normed), local)
@@ -130,33 +156,31 @@ class SpectralGenerator(nn.Module):
             removed = None
             if self.limits_change and noisy_spectrum is not None:
                 removed = self.near(removed_power((real, imaginary), noisy_spectrum))
-            change = self.limited(change, (real, imaginary), near, noisy_spectrum, removed)
+            levels = Levels(near, self.speech(power.mean(dim=2)), level, removed)
+            change = self.limited(change, (real, imaginary), noisy_spectrum, levels)
             # Adding the change, not replacing the spectrum, leaves what is right untouched by
             # rounding in the transform (TF32 keeps 10 bits).
             return degraded + self.fourier.synthesise(*change, samples=degraded.shape[-1])
 
     def limited(
-        self,
-        change: Spectrum,
-        spectrum: Spectrum,
-        near: Tensor,
-        noisy: Spectrum | None,
-        removed: Tensor | None,
+        self, change: Spectrum, spectrum: Spectrum, noisy: Spectrum | None, levels: Levels
     ) -> Spectrum:
         """Return a change of the spectrum within this generator's limits.
 
         Args:
             change: real and imaginary, each ``(batch, frames, bins)``.
             spectrum: likewise, the denoised one.
-            near: its level around each bin.
-            noisy: likewise, what the denoiser was given.
-            removed: the level around each bin of what it took, with ``limits_change`` and noisy.
+            noisy: likewise, the denoiser's input.
+            levels: of all frames.
         """
-        if removed is not None and noisy is not None:
-            change = limit_change(change, removed, noisy)
-        if self.max_lift_db is not None:
-            change = limit_lift(change, spectrum, near, self.max_lift_db)
-        return change
+        if levels.removed is not None and noisy is not None:
+            change = limit_change(change, levels.removed, noisy)
+        if self.max_lift_db is None:
+            return change
+        lift = lift_of(self.max_lift_db)
+        if self.limits_pauses:
+            lift = falling_lift(self.max_lift_db, levels.speech, levels.trailing)
+        return limit_lift(change, spectrum, levels.near, lift)
 
 
 class NoisyPath(nn.Module):
@@ -220,6 +244,20 @@ class LocalLevel(nn.Module):
         mean: Tensor = self.over_frames(self.over_bins(padded))[:, 0]
         # Not zero, where the root has no gradient; clamped for the reason in compression_factor.
         return torch.sqrt(mean.clamp(min=1e-20))
+
+
+class LocalPower(nn.Module):
+    """Mean power of the frames around each; a causal one looks at past frames only."""
+
+    def __init__(self, frames: int, causal: bool) -> None:
+        super().__init__()
+        self.ahead = 0 if causal else frames // 2
+        self.padding = (frames - 1 - self.ahead, self.ahead)
+        self.frames = frames
+
+    def forward(self, power: Tensor) -> Tensor:
+        """Return ``(batch, frames, 1)`` of powers ``(batch, frames)``; silence is around the signal."""
+        return F.avg_pool1d(F.pad(power, self.padding), self.frames, 1)[:, :, None]
 
 
 def spectral_change(real: Tensor, imaginary: Tensor, head: Tensor, local: Tensor) -> Spectrum:

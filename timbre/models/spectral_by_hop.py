@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from timbre.audio import HOP
 from timbre.audio.spectra import sine_window
 from timbre.models.checks import check_causal
-from timbre.models.limits import removed_power
+from timbre.models.limits import PAUSE_FRAMES, removed_power
 from timbre.models.spectral import (
     KERNEL,
     LEVEL_FLOOR,
     LEVEL_FRAMES,
     ConvNextBlock,
+    Levels,
     LocalLevel,
     SpectralGenerator,
     spectral_change,
@@ -132,7 +133,9 @@ class SpectralByHop(nn.Module):
         if generator.limits_change and noisy_spectrum is not None:
             power = removed_power((real, imaginary), noisy_spectrum)
             removed, removed_past = local_level(generator.near, power, state.removed)
-        change = generator.limited(change, (real, imaginary), near, noisy_spectrum, removed)
+        speech = powers[:, -(count + PAUSE_FRAMES - 1) :].unfold(1, PAUSE_FRAMES, 1).mean(dim=2)
+        levels = Levels(near, speech[:, :, None], level, removed)
+        change = generator.limited(change, (real, imaginary), noisy_spectrum, levels)
         added, overlap = self.synthesise(*change, state.overlap)
         late = torch.cat((state.degraded, hops), dim=1)
         started = (state.seen + count > 0)[:, None, None, None]

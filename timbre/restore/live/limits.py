@@ -1,9 +1,21 @@
 """The limits of the spectral generator, a frame at a time."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from timbre.models.limits import KNEE, LARGEST, TOP, lift_of
+from timbre.models.limits import (
+    KNEE,
+    LARGEST,
+    PAUSE_LEVEL_DB,
+    PAUSE_LIFT_DB,
+    SPEECH_LEVEL_DB,
+    TOP,
+    Lift,
+    lift_of,
+)
+from timbre.models.spectral import SpectralGenerator
 from timbre.models.spectral_by_hop import BINS
 from timbre.restore.live.levels import LiveLevel, Spectrum, Spread, add_up, bin_power
 from timbre.restore.live.products import Array
@@ -15,26 +27,49 @@ class LiveLimits:
     Most bins lie below the knees and cost no more than the look at them.
     """
 
-    def __init__(self, near: Spread, max_lift_db: float | None, limits_change: bool) -> None:
-        self._limits_change = limits_change
-        self._lift = None if max_lift_db is None else lift_of(max_lift_db)
+    def __init__(self, near: Spread, generator: SpectralGenerator) -> None:
+        self._limits_change, self._limits_pauses = generator.limits_change, generator.limits_pauses
+        self._max_lift_db = generator.max_lift_db
         self._removed = LiveLevel(near)
         self._sums = np.zeros(BINS + 1)
 
     def __call__(
-        self, change: Spectrum, spectrum: Spectrum, near: Array, noisy: Spectrum | None
+        self,
+        change: Spectrum,
+        spectrum: Spectrum,
+        noisy: Spectrum | None,
+        near: Array,
+        speech_power: float,
     ) -> None:
-        """Bring the change of a spectrum ``(481,)`` within the limits, in place."""
+        """Bring the change of a spectrum ``(481,)`` within the limits, in place.
+
+        Args:
+            change: of the spectrum.
+            spectrum: the denoised one.
+            noisy: the denoiser's input.
+            near: the denoised signal's level around each bin.
+            speech_power: its mean power over ``PAUSE_FRAMES`` against that of the last two seconds.
+        """
         if self._limits_change and noisy is not None:
             add_up(bin_power(noisy - spectrum), self._sums)
             most = self._removed(self._sums)
             if bin_power(noisy).any():
                 bins, bent = _bend(change, most, KNEE)
                 change[bins] = bent
-        if self._lift is not None:
-            most = np.float32(self._lift.factor) * np.maximum(near, np.sqrt(bin_power(spectrum)))
-            bins, bent = _bend(spectrum + change, most, self._lift.knee)
+        if self._max_lift_db is not None:
+            lift = lift_of(self._max_lift_db)
+            if self._limits_pauses:
+                lift = _falling_lift(self._max_lift_db, speech_power)
+            most = np.float32(lift.factor) * np.maximum(near, np.sqrt(bin_power(spectrum)))
+            bins, bent = _bend(spectrum + change, most, float(lift.knee))
             change[bins] = bent - spectrum[bins]
+
+
+def _falling_lift(max_lift_db: float, speech_power: float) -> Lift:
+    """Return ``timbre.models.limits.falling_lift`` of one frame."""
+    level_db = 10 * math.log10(max(speech_power, 1e-10))
+    speech = (level_db - PAUSE_LEVEL_DB) / (SPEECH_LEVEL_DB - PAUSE_LEVEL_DB)
+    return lift_of(PAUSE_LIFT_DB + (max_lift_db - PAUSE_LIFT_DB) * min(max(speech, 0.0), 1.0))
 
 
 def _bend(spectrum: Spectrum, most: Array, knee: float) -> tuple[NDArray[np.intp], Spectrum]:

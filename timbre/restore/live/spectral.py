@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from timbre.audio import HOP
 from timbre.audio.spectra import COMPRESSION, sine_window
 from timbre.models.checks import check_causal
+from timbre.models.limits import PAUSE_FRAMES
 from timbre.models.spectral import (
     CENTRE,
     FEATURE_FLOOR,
@@ -93,7 +94,7 @@ class SpectralWeights:
         self.head = RowProduct(*folded(generator.head_norm, torch.cat(rows), torch.cat(biases)))
         self.blocks: list[BlockWeights] = [BlockWeights(block) for block in generator.blocks]  # type: ignore[arg-type]
         self.near, self.wide = Spread(generator.near), Spread(generator.wide)
-        self.max_lift_db, self.limits_change = generator.max_lift_db, generator.limits_change
+        self.limits = partial(LiveLimits, self.near, generator)
 
 
 class BlockWeights:
@@ -116,10 +117,10 @@ class SpectralHop:
     def __init__(self, weights: SpectralWeights) -> None:
         self._weights, self._seen = weights, 0
         self._degraded, self._noisy = Analysis(weights.analysis), Analysis(weights.analysis)
-        self._powers = np.zeros(LEVEL_FRAMES, np.float32)
+        self._powers, self._speech_power = np.zeros(LEVEL_FRAMES, np.float32), 0.0
         self._sums = np.zeros(BINS + 1)
         self._near, self._wide = LiveLevel(weights.near), LiveLevel(weights.wide)
-        self._limit = LiveLimits(weights.near, weights.max_lift_db, weights.limits_change)
+        self._limit = weights.limits()
         self._embed, self._head = weights.embed.bind(), weights.head.bind()
         self._blocks = [BoundBlock(block) for block in weights.blocks]
         self._past_weights = np.stack([block.past for block in weights.blocks])
@@ -148,7 +149,7 @@ class SpectralHop:
         add_up(power, self._sums)
         near = self._near(self._sums)
         self._correct(spectrum, near + np.float32(0.3) * self._wide(self._sums), noisy_spectrum)
-        self._limit(self._change, spectrum, near, noisy_spectrum)
+        self._limit(self._change, spectrum, noisy_spectrum, near, self._speech_power)
         torch.fft.irfft(self._to_wave, N_FFT, out=self._wave)
         wave = self._wave.numpy() * self._weights.synthesis
         restored: Array = wave[:HOP] + self._overlap
@@ -163,6 +164,7 @@ class SpectralHop:
         powers[-1] = np.add.reduce(power) / BINS
         self._seen = min(self._seen + 1, LEVEL_FRAMES)
         level = math.sqrt(max(float(np.add.reduce(powers)) / self._seen, LEVEL_FLOOR**2))
+        self._speech_power = float(np.add.reduce(powers[-PAUSE_FRAMES:])) / PAUSE_FRAMES / level**2
         logs = logs_of(power, level)
         factor = logs * np.float32((COMPRESSION - 1) / 2)
         np.exp(factor, out=factor)
