@@ -36,9 +36,10 @@ def step_of(
 
 
 def signals(samples: int, noisy: bool) -> tuple[Tensor, Tensor | None]:
-    """Two streams with a silence, and what the denoiser might have been given."""
+    """Two streams with a silence and a pause, and what the denoiser's input might have been."""
     degraded = 0.05 * noise(2, 1, samples)
     degraded[..., samples // 3 : samples // 2] = 0
+    degraded[..., 2 * samples // 3 : 4 * samples // 5] *= 0.03  # the lift falls there
     before = 0.05 * noise(2, 1, samples, seed=1)
     before[..., samples // 5 : samples // 4] = 0  # frames without a limit of the change
     return degraded, before if noisy else None
