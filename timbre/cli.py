@@ -25,6 +25,7 @@ COMMANDS = {
     "verify": Command("shard_tools.verify.command", "check every shard and pair of a manifest"),
     "stats": Command("shard_tools.stats.command", "show what a manifest holds"),
     "peek": Command("timbre.peek.command", "show the pairs that a rank will be served"),
+    "index": Command("timbre.index.command", "index a folder of other people's tars"),
     "train": Command("timbre.train.command", "train the restorer"),
     "evaluate": Command(
         "timbre.evaluate.command", "measure a checkpoint against DeepFilterNet3 alone"

@@ -87,7 +87,7 @@ def test_indexes_are_made_once_and_our_tools_read_the_folder(
     assert capsys.readouterr().out.count("talk/") == 9
     stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     assert sorted(path.name for path in stamps if path.suffix != ".tar") == [
-        "a.index", "b.index", "c.index", "manifest.json"
+        "a.index", "b.index", "c.index", "manifest.json", "tars.stamps"
     ]  # fmt: skip
     before = corpus(folder)
     (folder / "manifest.json").unlink()
@@ -210,8 +210,8 @@ def test_a_tar_that_is_added_or_changed_is_served_and_told(
         ("b.tar", 3), ("train/a.tar", 5), ("train/late.tar", 2)
     ]  # fmt: skip
     told = capsys.readouterr().err
-    assert "2 tars were added or changed" in told
-    assert "train/late.tar" in told and "b.tar" in told and "manifest-000001.json" in told
+    assert "1 tar was added: train/late.tar; 1 tar was changed: b.tar;" in told
+    assert "manifest-000001.json" in told and len(told.splitlines()) == 1
     kept = open_corpus(DataSource(f"{folder}/manifest-000001.json"), "train")
     assert kept.shards == before.shards and kept.manifest_sha256 == before.manifest_sha256
     assert corpus(folder) == after
@@ -226,12 +226,17 @@ def test_a_first_look_at_the_validation_split_alone_blocks_nothing(tmp_path: Pat
     assert corpus(tmp_path).pairs == 3
 
 
-def test_a_tar_that_is_gone_is_told_with_what_to_do(folder: Path) -> None:
-    corpus(folder)
+def test_without_a_tar_that_is_gone_the_others_are_served_and_it_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = corpus(folder)
     (folder / "b.tar").unlink()
-    with pytest.raises(
-        ShardError, match=r"manifest\.json: b\.tar: listed, but not there; .*delete"
-    ):
+    assert corpus(folder).shards == before.shards[1:]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 tar was removed: b.tar; it is made again" in line
+    shutil.rmtree(folder / "train")
+    (folder / "val/c.tar").unlink()
+    with pytest.raises(ShardError, match=r"manifest\.json: .*: listed, but no tar is there"):
         corpus(folder)
 
 

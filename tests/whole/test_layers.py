@@ -27,7 +27,7 @@ ROWS = [
     {"timbre.audio"},
     {"timbre.shards", "timbre.denoise", "timbre.models"},
     {"timbre.stream", "timbre.restore", "timbre.export"},
-    {"timbre.train", "timbre.evaluate", "timbre.peek"},
+    {"timbre.train", "timbre.evaluate", "timbre.peek", "timbre.index"},
     {"timbre.cli", "timbre"},
     {"timbre.demo"},
     {"timbre.__main__"},

@@ -2,7 +2,7 @@
 
 from timbre.shards.corpus import Corpus, DataSource, open_corpus
 from timbre.shards.decode import count_samples, decode_segment, pcm_place
-from timbre.shards.foreign import is_adopted
+from timbre.shards.foreign import is_adopted, open_or_adopt
 from timbre.shards.manifest import (
     MANIFEST_NAME,
     folder_of,
@@ -84,6 +84,7 @@ __all__ = [
     "load_pair",
     "manifest_url",
     "open_corpus",
+    "open_or_adopt",
     "parse_index",
     "pcm_place",
     "read_members",

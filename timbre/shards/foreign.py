@@ -6,24 +6,21 @@ itself to ``train``. Of each pair's ``pair.json`` only ``alignment_offset`` is n
 ``bandwidth_hz`` are taken where they are there.
 """
 
-import mmap
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from itertools import chain
-
-from tqdm import tqdm
 
 from timbre import storage
 from timbre.audio import SAMPLE_RATE
 from timbre.command import print_warning
 from timbre.errors import ShardError
+from timbre.shards.foreign_changes import Changes, find_changes, named, save_stamps
 from timbre.shards.foreign_home import home_of
+from timbre.shards.foreign_index import fitting_index, index_tars
 from timbre.shards.manifest import (
     MANIFEST_NAME,
-    check_index,
     folder_of,
     index_path,
     load_manifest,
@@ -36,32 +33,30 @@ from timbre.shards.records import (
     Manifest,
     ShardEntry,
     ShardIndex,
-    from_json,
     to_json,
 )
-from timbre.shards.tar import UNREADABLE, audio_member, index_tar
+from timbre.shards.tar import UNREADABLE, audio_member
 from timbre.storage import FileStat, PassedOver
 
 SPLITS = ("train", "val")
-# Each holds one tar, of a remote store in memory.
-TARS_AT_ONCE = 4
 # In the ``config`` of a manifest that was made here: the folder may change, and is looked at again.
 ADOPTED = {"adopted": "timbre made this manifest for a folder of tars"}
 # Stores without listings of their own: what a folder holds is read once, off a page.
 UNLISTED = ("http://", "https://")
-MAX_NAMED = 5
+NO_CHANGES = Changes([], [], [])
 # So many pairs that cannot be decoded are left out; more, and the folder is refused.
 UNREADABLE_FREE, MAX_UNREADABLE = 10, 0.1
 
 
-def open_or_adopt(url: str) -> tuple[Manifest, str]:
+def open_or_adopt(url: str, jobs: int = 0) -> tuple[Manifest, str]:
     """Return the manifest at ``url``, and the folder of the indexes; make them for a folder of tars.
 
-    A manifest that was made here is made again, as its next version, where tars were added or changed.
+    A manifest that was made here is made again, as its next version, where tars were added, changed
+    or removed. ``jobs`` processes index tars; 0 does it by threads of this one.
 
     Raises:
         FileNotFoundError: there is neither a manifest nor a tar.
-        ShardError: the manifest, or a tar, is damaged or holds something else; or a tar is gone.
+        ShardError: the manifest, or a tar, is damaged or holds something else; or all tars are gone.
         OSError: something cannot be read, or what was made cannot be written.
     """
     folder = folder_of(url)
@@ -76,27 +71,39 @@ def open_or_adopt(url: str) -> tuple[Manifest, str]:
         if not is_adopted(beside) or not latest or folder.startswith(UNLISTED):
             return beside, folder
         tars = _find_tars(folder)
-        if _is_current(beside, folder, folder, tars):
+        if not any(_find_changes(beside, folder, folder, tars)):
             return beside, folder
     home = home_of(folder, [tar.path for tar in tars])
-    if home == folder:
-        return adopt(folder, folder, tars, beside), folder
-    cached = _manifest_at(home)
-    if cached and _is_current(cached, home, folder, tars):
-        return cached, home
-    print_warning(f"{folder}: cannot be written to; the indexes of its tars go to {home}")
-    return adopt(folder, home, tars, cached), home
+    before = beside if home == folder else _manifest_at(home)
+    changes = _find_changes(before, home, folder, tars) if before else NO_CHANGES
+    if before and not any(changes):
+        return before, home
+    if before:
+        print_warning(
+            f"{folder}: since {MANIFEST_NAME} was made {changes}; it is made again, the old one is "
+            f"{version_name(before.version)}"
+        )
+    if home != folder:
+        print_warning(f"{folder}: cannot be written to; the indexes of its tars go to {home}")
+    return adopt(folder, home, tars, before, frozenset(changes.changed), jobs), home
 
 
-def adopt(folder: str, home: str, tars: list[FileStat], before: Manifest | None = None) -> Manifest:
+def adopt(
+    folder: str,
+    home: str,
+    tars: list[FileStat],
+    before: Manifest | None = None,
+    changed: Set[str] = frozenset(),
+    jobs: int = 0,
+) -> Manifest:
     """Index tars below a folder, publish indexes and manifest at their home, return the manifest.
 
-    An index that is there and fits its tar is taken as it is, so what was interrupted goes on. The
-    manifest of ``before`` is kept under the name of its version.
+    An index that is there and fits its tar is taken as it is, so what was interrupted goes on; but for
+    the tars that were ``changed``. The manifest of ``before`` is kept under the name of its version;
+    where nothing differs from it, it stays.
     """
-    with ThreadPoolExecutor(TARS_AT_ONCE) as pool:
-        indexed = pool.map(partial(_index, folder, home), tars)
-        entries = list(tqdm(indexed, "index", len(tars), unit="shard", disable=None))
+    entries = index_tars(folder, home, tars, changed, jobs)
+    save_stamps(home, tars)
     splits: dict[str, list[ShardEntry]] = defaultdict(list)
     formats, unreadable = set(), list[str]()
     lengths: dict[str, list[int]] = defaultdict(list)
@@ -121,6 +128,8 @@ def adopt(folder: str, home: str, tars: list[FileStat], before: Manifest | None 
         config=ADOPTED,
     )
     if before:
+        if replace(manifest, version=before.version) == before:  # only the times of files differ
+            return before
         storage.publish(storage.join(home, version_name(before.version)), to_json(before))
     storage.publish(manifest_url(home), to_json(manifest))
     return manifest
@@ -146,7 +155,7 @@ def _check_enough(folder: str, tars: list[FileStat], usable: int, unreadable: li
         raise ShardError(f"{folder}: {len(tars)} tars without a single pair")
     message = (
         f"{folder}: {len(unreadable)} of {usable + len(unreadable)} pairs cannot be decoded: "
-        f"{_named(unreadable)}"
+        f"{named(unreadable)}"
     )
     most = max(UNREADABLE_FREE, MAX_UNREADABLE * usable)
     if not usable or len(unreadable) > most:
@@ -162,36 +171,31 @@ def _manifest_at(url: str) -> Manifest | None:
         return None
 
 
-def _is_current(manifest: Manifest, home: str, folder: str, tars: list[FileStat]) -> bool:
-    """Return whether a manifest that was made here lists the tars as they are now; tell what is new.
+def _find_changes(manifest: Manifest, home: str, folder: str, tars: list[FileStat]) -> Changes:
+    """Return how the tars differ from those that a manifest lists that was made here.
 
     Raises:
-        ShardError: a tar is gone.
+        ShardError: all of them are gone.
     """
     if folder.startswith(UNLISTED):
-        return True
-    there = {tar.path: tar.bytes for tar in tars}
+        return NO_CHANGES
     listed = {shard.path: shard.bytes for shards in manifest.splits.values() for shard in shards}
-    if gone := sorted(listed.keys() - there.keys()):
+    changes = find_changes(listed, tars, home)
+    if not tars:
         raise ShardError(
-            f"{manifest_url(home)}: {_named(gone)}: listed, but not there; bring back what is gone, "
-            "or delete the manifest, to go on with the tars that are there"
+            f"{manifest_url(home)}: {named(changes.gone)}: listed, but no tar is there; bring them "
+            "back, or delete the manifest"
         )
     # A tar without pairs is in no manifest; its index says so.
-    fresh = [path for path in there if listed.get(path) != there[path]]
-    if all(_is_known_as_empty(home, path, there[path]) for path in fresh):
-        return True
-    print_warning(
-        f"{folder}: {len(fresh)} tars were added or changed since {MANIFEST_NAME} was made: "
-        f"{_named(fresh)}; it is made again, the old one is {version_name(manifest.version)}"
-    )
-    return False
+    sizes = {tar.path: tar.bytes for tar in tars}
+    added = [path for path in changes.added if not _is_known_as_empty(home, path, sizes[path])]
+    return changes._replace(added=added)
 
 
 def _is_known_as_empty(home: str, path: str, tar_bytes: int) -> bool:
     url = storage.join(home, index_path(path))
     try:
-        index = _fitting(storage.read(url), url, tar_bytes)
+        index = fitting_index(storage.read(url), url, tar_bytes)
     except FileNotFoundError:
         return False
     return index is not None and not index.pairs
@@ -199,11 +203,6 @@ def _is_known_as_empty(home: str, path: str, tar_bytes: int) -> bool:
 
 def _split_of(entry: ShardEntry) -> str:
     return entry.path.rpartition("/")[0] or SPLITS[0]
-
-
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if names[MAX_NAMED:] else ""
-    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _find_tars(folder: str) -> list[FileStat]:
@@ -220,49 +219,6 @@ def _is_tar(path: str) -> bool:
     """Whether this is the name of a tar of a split, and no companion of macOS."""
     place = path.rpartition("/")[0]
     return path.endswith(".tar") and place in ("", *SPLITS) and not storage.is_companion(path)
-
-
-def _index(folder: str, home: str, tar: FileStat) -> tuple[ShardEntry, ShardIndex]:
-    url = storage.join(folder, tar.path)
-    index_url = storage.join(home, index_path(tar.path))
-    try:
-        data = storage.read(index_url)
-    except FileNotFoundError:
-        data = b""
-    index = _fitting(data, index_url, tar.bytes)
-    if index is None:
-        index = _derive_index(url)
-        data = to_json(index)
-        storage.publish(index_url, data)
-    seconds = sum(pair.samples for pair in index.pairs) / SAMPLE_RATE
-    entry = ShardEntry(
-        path=tar.path,
-        pairs=len(index.pairs),
-        bytes=index.tar_bytes,
-        seconds=seconds,
-        sha256=index.tar_sha256,
-        index_sha256=storage.sha256(data),
-    )
-    return entry, index
-
-
-def _fitting(data: bytes, url: str, tar_bytes: int) -> ShardIndex | None:
-    """Return the index in ``data`` if it is one, and of a tar of this size."""
-    try:
-        index = check_index(from_json(ShardIndex, data, url), url)
-    except ShardError:  # another program's, another version's, or none: it is made anew
-        return None
-    return index if index.tar_bytes == tar_bytes else None
-
-
-def _derive_index(url: str) -> ShardIndex:
-    if not storage.is_local(url) or not storage.size(url):
-        return index_tar(storage.read(url), url)
-    with (
-        storage.local_path(url).open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        return index_tar(data, url)
 
 
 def _audio_format(index: ShardIndex, path: str) -> AudioFormat:
