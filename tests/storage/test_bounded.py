@@ -1,5 +1,6 @@
 """Requests that end in time, names that are only files, and stores that stay where they are."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,27 @@ def test_a_store_that_drips_ends_a_read_at_its_deadline(store: HttpStore) -> Non
         reader.read_many([Span(f"{store.url}/a", 0, 2000)])
     assert time.monotonic() - begun < 2000 * 0.2  # what its bytes would take
     reader.close()
+
+
+def test_a_closed_reader_leaves_no_request_waiting(store: HttpStore) -> None:
+    store.drips = True
+    reader = RemoteReader(1, deadline_seconds=600.0)
+    waiting = threading.Thread(
+        target=lambda: read_until_closed(reader, Span(f"{store.url}/a", 0, 2000)), daemon=True
+    )
+    waiting.start()
+    while not store.requests:
+        waiting.join(0.01)
+    reader.close()
+    waiting.join(60)
+    assert not waiting.is_alive()
+    with pytest.raises((StoreError, RuntimeError)):
+        reader.read_many([Span(f"{store.url}/a", 0, 2000)])
+
+
+def read_until_closed(reader: RemoteReader, span: Span) -> None:
+    with pytest.raises(StoreError, match="closed meanwhile"):
+        reader.read_many([span])
 
 
 def test_without_a_deadline_a_request_has_the_time_of_its_bytes(

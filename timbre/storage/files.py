@@ -314,6 +314,6 @@ def _retrying(
 ) -> T:
     def fresh(seconds: float | None) -> T:
         file_system.invalidate_cache()  # of listings: another process may have written
-        return attempt(BoundedStore(file_system, seconds))
+        return attempt(BoundedStore(file_system, seconds, patience.requests if patience else None))
 
     return retrying(url, fresh, remote=not is_a("file", file_system), patience=patience)

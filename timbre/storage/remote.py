@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from timbre.storage import files as storage
+from timbre.storage.bounded import OpenRequests
 from timbre.storage.errors import StoreError
 from timbre.storage.retries import Patience
 
@@ -38,7 +39,7 @@ class RemoteReader:
 
     def __init__(self, in_flight: int, deadline_seconds: float) -> None:
         self.requests, self.retries, self.bytes = 0, 0, 0
-        self.patience = Patience(deadline_seconds, self._pause)
+        self.patience = Patience(deadline_seconds, self._pause, OpenRequests())
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="get")
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -79,6 +80,7 @@ class RemoteReader:
         """Let go of what is still on its way."""
         self._closed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self.patience.requests.close()
 
     def _get(self, span: Span) -> bytes:
         data = storage.read_range(span.url, span.offset, span.length, self.patience)

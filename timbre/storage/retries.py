@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from timbre.storage import errors as store_errors
+from timbre.storage.bounded import OpenRequests
 from timbre.storage.errors import StoreError
 
 T = TypeVar("T")
@@ -27,10 +28,12 @@ class Patience(NamedTuple):
     """For how long a failing store is tried again, instead of ``ATTEMPTS`` times.
 
     ``pause`` waits so many seconds before each further try. What it raises ends the tries.
+    ``requests`` are those that are open.
     """
 
     seconds: float
     pause: Callable[[float], None]
+    requests: OpenRequests
 
 
 def retrying(
