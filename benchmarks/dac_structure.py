@@ -1,4 +1,5 @@
-"""A GAN step as the Descript Audio Codec's trainer takes it, built from timbre's own blocks.
+"""A GAN step as the Descript Audio Codec's trainer takes it, of
+plain blocks: each layer normalises its own weight, each loss goes through layers one by one.
 
 After its `scripts/train.py` and `dac/nn/loss.py` (Kumar et al. 2023): real and fake go through the
 discriminators in passes of their own, twice a step, and the discriminators stay unfrozen in the
@@ -8,9 +9,9 @@ generator's step, so that it computes gradients of their weights that nobody use
 import torch
 from torch import Tensor, nn
 
+from tests.help import plain_gan as plain
 from timbre.models.discriminators import Preset
 from timbre.train.gan.gan import DTYPES, Precision
-from timbre.train.losses import adversarial as losses
 from timbre.train.losses.reconstruction import LossConfig, ReconstructionLoss
 
 # The codec's own discriminators: full-width multi-period, and multi-band at three resolutions.
@@ -43,13 +44,13 @@ class DacTrainer:
         with self._autocast():
             fake = self.discriminator(restored.detach())
             real = self.discriminator(clean)
-        self._descend(self.discriminator, losses.discriminator_loss(real, fake), 10.0)
+        self._descend(self.discriminator, plain.discriminator_loss(real, fake), 10.0)
         terms = self.reconstruction(restored.float(), clean, bandwidth_hz)
         with self._autocast():
             fake = self.discriminator(restored)
             real = self.discriminator(clean)
-        terms["adversarial"] = losses.adversarial_loss(fake)
-        terms["feature_matching"] = losses.feature_matching_loss(real, fake)
+        terms["adversarial"] = plain.adversarial_loss(fake)
+        terms["feature_matching"] = plain.feature_matching_loss(real, fake)
         weighted = [getattr(self.weights, name) * term for name, term in terms.items()]
         loss = torch.stack(weighted).sum()
         self._descend(self.generator, loss, 1e3)

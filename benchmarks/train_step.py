@@ -1,11 +1,11 @@
 """What a training step costs, part by part, and against the structure of DAC's trainer.
 
 Run as `python -m benchmarks.train_step [--device cuda] [--quick]`. The sides take turns on the same
-batch, after unmeasured rounds; ratios are medians over rounds of the ratio within a round. `same_discriminators`
-gives both our `full` preset; `light` compares ours with `light` to DAC's structure with DAC's own
-discriminators. Parts are measured alone, forward and backward together. On a GPU a measurement is of
-several runs on end, as steps follow each other in training: the host waits for the device before and
-after them, not between.
+batch, after unmeasured rounds; ratios are medians over rounds of the ratio within a round.
+`same_discriminators` gives both our `full` preset; `light` compares ours with `light` to DAC's
+structure with DAC's own discriminators. Parts are measured alone, forward and backward together, and
+the operators that they call in a step are counted. On a GPU a measurement is of several runs on end, as
+steps follow each other in training: the host waits for the device before and after them, not between.
 """
 
 import argparse
@@ -19,17 +19,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.dac_structure import DAC_PRESET, DacTrainer
+from benchmarks.operators import OperatorCount, Operators, count_step
 from benchmarks.report import print_figure, print_machine, print_ratios
 from tests.help.made_shards import make_shards
+from tests.help.plain_gan import PlainDiscriminators
 from timbre import config as configs
 from timbre.models import GeneratorConfig, build_generator
-from timbre.models.discriminators import DiscriminatorConfig, Discriminators, build_discriminator
+from timbre.models.discriminators import PRESETS, Part
+from timbre.models.stacked_convolutions import Convolution
 from timbre.stream import PairBatch
 from timbre.train.config import TrainConfig
-from timbre.train.gan.gan import Precision, unwrap
+from timbre.train.gan.gan import Precision
 from timbre.train.loop import train_step
 from timbre.train.run import Run, open_run
 
@@ -82,6 +85,7 @@ def main() -> None:
         for name, rounds in seconds.items():
             print_figure(BENCH, name, "speed", audio / statistics.median(rounds), "x real time")
         for preset, run in runs.items():
+            print_operators(preset, count_step(run, batch))
             data = lambda preset=preset: next(loaders[preset])  # noqa: E731
             for name, spent in measure_parts(run, batch, data, size).items():
                 print_figure(BENCH, f"{preset}: {name}", "time", 1e3 * spent, "ms")
@@ -102,8 +106,8 @@ def build_sides(
         for preset, run in runs.items()
     }
     dacs = {
-        "full": build_discriminator(DiscriminatorConfig("full")),
-        "dac": Discriminators(DAC_PRESET),
+        "full": PlainDiscriminators(PRESETS["full"]),
+        "dac": PlainDiscriminators(DAC_PRESET),
     }
     given = to_waves(batch, device)
     generator = GeneratorConfig(size=size.generator)  # type: ignore[arg-type]
@@ -127,9 +131,9 @@ def ratios_of(seconds: dict[str, list[float]]) -> dict[str, float]:
 
 
 def open_adversarial_run(
-    url: str, run_dir: str, preset: str, size: Size, precision: str, workers: int = 1
+    url: str, run_dir: str, preset: str, size: Size, precision: str, **says: Any
 ) -> Run:
-    """Return a run whose next step has every term in it, and measures no shares."""
+    """Return a run whose next step has every term in it, and measures no shares; ``says`` are keys."""
     tree: dict[str, Any] = {
         "data": [{"manifest": url}],
         "run_dir": run_dir,
@@ -140,10 +144,10 @@ def open_adversarial_run(
         "generator": {"size": size.generator},
         "discriminator": {"preset": preset},
         "adversarial": {"discriminator_steps": 0, "ramp_steps": 0},
-        "workers": workers,
+        "workers": 1,
         "log_gradients_every": 10**9,
     }
-    run = open_run(configs.from_tree(TrainConfig, tree, BENCH))
+    run = open_run(configs.from_tree(TrainConfig, tree | says, BENCH))
     run.gan.step = 10**5
     return run
 
@@ -187,15 +191,17 @@ def measure_parts(run: Run, batch: PairBatch, data: Side, size: Size) -> dict[st
     """The median seconds of each part of a step, measured alone."""
     device = run.accelerator.device
     degraded, clean, bandwidth_hz = to_waves(batch, device)
-    network = unwrap(run.gan.discriminator)
-    assert isinstance(network, Discriminators)
+    critic = run.gan.critic
 
-    def through(module: nn.Module, waves: Tensor) -> None:
+    def restore() -> None:
         with run.gan.autocast(device):
-            found = module(waves)
-        torch.autograd.backward(
-            (found if isinstance(found, Tensor) else found.logits).float().sum()
-        )
+            restored = run.gan.generator(degraded)
+        torch.autograd.backward(restored.float().sum())
+
+    def judge(part: Part, convolutions: list[Convolution]) -> None:
+        with run.gan.autocast(device):
+            logits = part.judge(part(both).to(convolutions[0].weight.dtype), convolutions).logits
+        torch.autograd.backward(logits.float().sum(), retain_graph=True)
 
     def reconstruct() -> None:
         restored = degraded.clone().requires_grad_()
@@ -205,20 +211,30 @@ def measure_parts(run: Run, batch: PairBatch, data: Side, size: Size) -> dict[st
     both = torch.cat([clean, degraded])
     parts: dict[str, Side] = {
         "data wait": data,
-        "generator": lambda: through(run.gan.generator, degraded),
+        "generator": restore,
         "reconstruction losses": reconstruct,
     }
-    for period in network.periods:
-        parts[f"period {period.period}"] = lambda d=period: through(d, both)  # type: ignore[misc]
-    for spectral in network.spectra:
-        name = f"spectrum {spectral.stft.n_fft}"  # type: ignore[union-attr]
-        parts[name] = lambda d=spectral: through(d, both)  # type: ignore[misc]
+    with run.gan.autocast(device):
+        convolutions = critic.convolutions()
+    for part, count in zip(critic.parts, critic.counts, strict=True):
+        assert isinstance(part, Part)
+        own, convolutions = convolutions[:count], convolutions[count:]
+        parts[part.name] = lambda p=part, c=own: judge(p, c)  # type: ignore[misc]
     parts["optimizers"] = lambda: [
         descent.optimizer.step()
         for descent in (run.gan.generator_descent, run.gan.discriminator_descent)
     ]
     seconds = interleaved(parts, size, device)
     return {name: statistics.median(spent) for name, spent in seconds.items()}
+
+
+def print_operators(preset: str, count: OperatorCount) -> None:
+    """Print how many operators the whole step and each part calls, and how many of them do work."""
+    parts = count.parts()
+    kernels, views = (sum(own[place] for own in parts.values()) for place in (0, 1))
+    for name, own in {"whole step": Operators(kernels, views), **parts}.items():
+        print_figure(BENCH, f"{preset}: {name}", "operators", own.all, "a step")
+        print_figure(BENCH, f"{preset}: {name}", "kernels", own.kernels, "of the operators")
 
 
 def print_memory(sides: dict[str, Side], device: torch.device) -> None:

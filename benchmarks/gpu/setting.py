@@ -93,7 +93,7 @@ class Setting(NamedTuple):
         number = len(list(self.folder.glob("run-*")))
         run_dir = self.folder / f"run-{number}"
         run_dir.mkdir()
-        run = open_adversarial_run(url, str(run_dir), preset, size, told, workers)
+        run = open_adversarial_run(url, str(run_dir), preset, size, told, workers=workers)
         if run.accelerator.device.type != self.device.type:
             raise RuntimeError(f"accelerate chose {run.accelerator.device}, not {self.device}")
         allow_tf32(tf32)

@@ -9,7 +9,8 @@ import torch
 
 from benchmarks.dac_structure import DacTrainer
 from tests.conftest import ROOT
-from timbre.models.discriminators import DiscriminatorConfig, build_discriminator
+from tests.help.plain_gan import PlainDiscriminators
+from timbre.models.discriminators import PRESETS
 from timbre.models.generator import GeneratorConfig, build_generator
 
 
@@ -30,6 +31,8 @@ def test_every_part_and_both_ratios_are_told() -> None:
         "dac_structure_full",
         "dac_structure_dac",
     }
+    counts = {line["case"] for line in lines if line.get("metric") == "operators"}
+    assert {"light: whole step", "full: whole step", "light: generator"} <= counts
     ratios = lines[-1]["ratios"]
     assert ratios.keys() == {
         "dac_structure_to_ours/same_discriminators",
@@ -41,7 +44,7 @@ def test_every_part_and_both_ratios_are_told() -> None:
 
 def test_the_baseline_trains_both_networks_in_four_passes() -> None:
     torch.manual_seed(0)
-    discriminator = build_discriminator(DiscriminatorConfig(preset="light"))
+    discriminator = PlainDiscriminators(PRESETS["light"])
     passes: list[tuple[int, bool]] = []
     discriminator.register_forward_pre_hook(
         lambda module, given: passes.append(

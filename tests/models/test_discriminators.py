@@ -5,20 +5,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.help.plain_gan import PlainDiscriminators
 from timbre.audio import HOP
 from timbre.models.discriminators import (
     PRESETS,
     DiscriminatorConfig,
     Discriminators,
-    PeriodDiscriminator,
     build_discriminator,
 )
-from timbre.train.losses.adversarial import (
-    adversarial_loss,
-    discriminator_loss,
-    feature_matching_loss,
-)
-from timbre.train.losses.reconstruction import view
+from timbre.train.losses.adversarial import discriminator_loss, generator_losses
+from timbre.train.losses.reconstruction import view_of
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -32,7 +28,7 @@ def light() -> Discriminators:
 
 @pytest.mark.parametrize("preset", ["light", "full"])
 def test_one_judgement_per_period_and_per_resolution(preset: str) -> None:
-    judgements = build_discriminator(DiscriminatorConfig(preset))(noise(2, 1, 6000))  # type: ignore[arg-type]
+    judgements = build_discriminator(DiscriminatorConfig(preset)).judge(noise(2, 1, 6000))  # type: ignore[arg-type]
     sizes = PRESETS[preset]
     assert len(judgements) == len(sizes.periods) + len(sizes.n_ffts)
     for period, judgement in zip(sizes.periods, judgements, strict=False):
@@ -68,9 +64,9 @@ def test_all_sides_of_a_pair_share_one_gain() -> None:
     clean, restored = 0.1 * noise(1, 1, 6000), 0.1 * noise(1, 1, 6000, seed=1)
 
     def logits(clean: Tensor, restored: Tensor) -> list[Tensor]:
-        views = [view(side, clean, full) for side in (clean, restored)]
+        views = [*map(view_of(clean, full), (clean, restored))]
         with torch.no_grad():
-            return [j.logits for j in discriminators(torch.cat(views))]
+            return [j.logits for j in discriminators.judge(torch.cat(views))]
 
     plain = logits(clean, restored)
     for judged, common in zip(plain, logits(0.2 * clean, 0.2 * restored), strict=True):
@@ -82,15 +78,11 @@ def test_all_sides_of_a_pair_share_one_gain() -> None:
 
 def test_spectra_are_float32_under_autocast() -> None:
     discriminators, waves = light(), noise(1, 1, 6000)
-    planes: list[Tensor] = []
-    for spectral in discriminators.spectra:
-        spectral.bands[0].register_forward_pre_hook(lambda _, given: planes.append(given[0]))
     with torch.no_grad():
-        exact = discriminators(waves)
+        exact, plain = discriminators.judge(waves), discriminators.planes(waves)
         with torch.autocast("cpu", torch.bfloat16):
-            rounded = discriminators(waves)
-    count = len(discriminators.spectra)
-    for before, inside in zip(planes[:count], planes[count:], strict=True):
+            rounded, planes = discriminators.judge(waves), discriminators.planes(waves)
+    for before, inside in zip(plain, planes, strict=True):
         assert inside.dtype == torch.float32
         assert torch.equal(inside, before)
     for a, b in zip(exact, rounded, strict=True):
@@ -100,7 +92,7 @@ def test_spectra_are_float32_under_autocast() -> None:
 
 @pytest.mark.parametrize("samples", [1, 10, 2297])
 def test_any_length_is_judged(samples: int) -> None:
-    for judgement in light()(noise(1, 1, samples)):
+    for judgement in light().judge(noise(1, 1, samples)):
         assert judgement.logits.numel() > 0
         assert judgement.logits.isfinite().all()
 
@@ -108,9 +100,9 @@ def test_any_length_is_judged(samples: int) -> None:
 def test_a_joint_batch_equals_two_separate_ones() -> None:
     real, fake = noise(2, 1, 4800), noise(2, 1, 4800, seed=1)
     discriminators = light()
-    together = discriminators(torch.cat([real, fake]))
+    together = discriminators.judge(torch.cat([real, fake]))
     for joint, first, second in zip(
-        together, discriminators(real), discriminators(fake), strict=True
+        together, discriminators.judge(real), discriminators.judge(fake), strict=True
     ):
         torch.testing.assert_close(joint.logits, torch.cat([first.logits, second.logits]))
         for features, a, b in zip(joint.features, first.features, second.features, strict=True):
@@ -118,14 +110,12 @@ def test_a_joint_batch_equals_two_separate_ones() -> None:
 
 
 def test_a_period_discriminator_compares_samples_one_period_apart() -> None:
-    torch.manual_seed(0)
-    discriminator = PeriodDiscriminator(5, (4, 8))
     waves = noise(1, 1, 200).requires_grad_()
-    logits = discriminator(waves).logits
-    (gradient,) = torch.autograd.grad(logits[0, 0, 10, 3], waves)
+    logits = light().judge(waves)[3].logits  # of every seventh sample
+    (gradient,) = torch.autograd.grad(logits[0, 0, 0, 3], waves)
     reached = gradient[0, 0].nonzero().flatten()
     assert len(reached) > 3
-    assert set((reached % 5).tolist()) == {3}
+    assert set((reached % 7).tolist()) == {3}
 
 
 def test_quiet_highs_are_seen_beside_loud_lows() -> None:
@@ -134,8 +124,8 @@ def test_quiet_highs_are_seen_beside_loud_lows() -> None:
     lows = 1.4 * torch.sin(2 * torch.pi * 200 * time)[None, None]
     highs = 0.014 * torch.sin(2 * torch.pi * 10000 * time)[None, None]
     discriminators = light()
-    for spectral in discriminators.spectra:
-        with_highs, without = spectral(lows + highs), spectral(lows)
+    judged = [discriminators.judge(waves) for waves in (lows + highs, lows)]
+    for with_highs, without in [*zip(*judged, strict=True)][-3:]:
         relative = max(
             ((a - b).norm() / b.norm()).item()
             for a, b in zip(with_highs.features, without.features, strict=True)
@@ -149,13 +139,12 @@ def test_silence_gives_finite_gradients(restored_level: float, clean_level: floa
     discriminators = light()
     restored = (restored_level * noise(1, 1, 4800)).requires_grad_()
     clean = clean_level * noise(1, 1, 4800, seed=1)
-    full = torch.tensor([24000.0])
-    views = [view(side, clean, full) for side in (clean, restored)]
-    real, fake = (discriminators(view) for view in views)
-    (adversarial_loss(fake) + feature_matching_loss(real, fake)).backward()
+    view = view_of(clean, torch.tensor([24000.0]))
+    planes = discriminators.planes(torch.cat([view(clean), view(restored)]))
+    judgements = discriminators([plane.detach() for plane in planes])
+    torch.stack(generator_losses(discriminators, judgements, planes)).sum().backward()
     assert restored.grad is not None and restored.grad.isfinite().all()
-    discriminators.zero_grad()
-    discriminator_loss(*(discriminators(view.detach()) for view in views)).backward()
+    discriminator_loss(judgements)[0].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in discriminators.parameters())
 
 
@@ -166,14 +155,31 @@ def test_the_light_discriminator_learns_to_tell_noise_from_a_tone() -> None:
     real = torch.sin(2 * torch.pi * 440 * time).expand(2, 1, -1)
     for step in range(20):
         fake = noise(2, 1, 6000, seed=step)
-        loss = discriminator_loss(discriminators(real), discriminators(fake))
+        loss, _ = discriminator_loss(discriminators.judge(torch.cat([real, fake])))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.25
 
 
-def test_weight_norm_is_on_every_convolution() -> None:
-    for name, module in light().named_modules():
-        if isinstance(module, torch.nn.Conv2d):
-            assert hasattr(module, "parametrizations"), name
+@pytest.mark.parametrize("preset", ["light", "full"])
+def test_state_dicts_and_fresh_weights_are_those_of_single_convolutions(preset: str) -> None:
+    """What was saved before weights were stacked loads, and what is saved says nothing of stacks."""
+    torch.manual_seed(0)
+    plain = PlainDiscriminators(PRESETS[preset])
+    torch.manual_seed(0)
+    ours = build_discriminator(DiscriminatorConfig(preset))  # type: ignore[arg-type]
+    expected, state = plain.state_dict(), ours.state_dict()
+    assert (*state,) == (*expected,)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(state[name], tensor, rtol=0, atol=0)
+    moved = {name: tensor + 0.01 * noise(*tensor.shape) for name, tensor in expected.items()}
+    ours.load_state_dict(moved)
+    plain.load_state_dict(moved)
+    waves = noise(2, 1, 6000)
+    for one, other in zip(ours.judge(waves), plain(waves), strict=True):
+        torch.testing.assert_close(one.logits, other.logits, atol=1e-5, rtol=1e-4)
+        for a, b in zip(one.features, other.features, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        ours.load_state_dict({name: moved[name] for name in [*moved][1:]})

@@ -4,9 +4,12 @@ A gain of exactly 1 changes no bit: only the difference from 1 goes through a tr
 to the waveform. All of it is float32, in batch, and reads no value back from the device.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from timbre.audio.spectra import sine_window
 from timbre.audio.waveform import HOP, SAMPLE_RATE
@@ -34,7 +37,29 @@ def frequencies_hz(waves: Tensor) -> Tensor:
 
 
 def apply_response(waves: Tensor, response: Tensor) -> Tensor:
-    """Return ``(batch, side, samples)`` filtered without delay by ``(batch, bins)`` gains."""
+    """Return ``(batch, side, samples)`` filtered without delay by ``(batch, bins)`` gains.
+
+    Only the waves get a gradient.
+    """
+    filtered: Tensor = _Filter.apply(waves, response)
+    return filtered
+
+
+class _Filter(torch.autograd.Function):
+    """A filter whose gradient is filtered likewise: without delay it is its own adjoint."""
+
+    @staticmethod
+    def forward(context: Any, waves: Tensor, response: Tensor) -> Tensor:
+        context.save_for_backward(response)
+        return _filtered(waves, response)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, of_filtered: Tensor) -> tuple[Tensor, None]:
+        return _filtered(of_filtered, *context.saved_tensors), None
+
+
+def _filtered(waves: Tensor, response: Tensor) -> Tensor:
     length = _transform_length(waves)
     spectra = torch.fft.rfft(waves, length) * (response - 1)[:, None]
     change: Tensor = torch.fft.irfft(spectra, length)

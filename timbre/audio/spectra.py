@@ -4,9 +4,12 @@ Windows have unit energy, so that white noise of unit variance has a mean power 
 whatever the window's length: thresholds mean the same at every resolution.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torchaudio.functional import melscale_fbanks
 
 from timbre.audio.waveform import SAMPLE_RATE
@@ -58,6 +61,7 @@ class Stft(nn.Module):
     """
 
     window: Tensor
+    halves: Tensor
     frequencies_hz: Tensor
 
     def __init__(self, n_fft: int, hop: int) -> None:
@@ -65,26 +69,57 @@ class Stft(nn.Module):
         self.n_fft, self.hop = n_fft, hop
         window = torch.hann_window(n_fft, dtype=torch.float64)
         self.register_buffer("window", (window / window.norm()).float(), persistent=False)
+        # What a bin is of the full spectrum's: the inner ones stand there twice.
+        halves = torch.full((n_fft // 2 + 1,), 0.5)
+        halves[:: n_fft // 2 if n_fft % 2 == 0 else n_fft] = 1.0
+        self.register_buffer("halves", halves, persistent=False)
         frequencies_hz = torch.arange(n_fft // 2 + 1) * (SAMPLE_RATE / n_fft)
         self.register_buffer("frequencies_hz", frequencies_hz, persistent=False)
 
     def forward(self, waves: Tensor) -> Tensor:
         """Return ``(batch, n_fft // 2 + 1, samples // hop + 1)`` of ``(batch, samples)``."""
+        return self.by_frame(waves).transpose(1, 2)
+
+    def by_frame(self, waves: Tensor) -> Tensor:
+        """Return the same as the transform leaves it, ``(batch, frames, bins)`` in one block."""
         with torch.autocast(waves.device.type, enabled=False):
             waves = waves.to(torch.promote_types(waves.dtype, torch.float32))
-            return torch.stft(
-                waves,
-                self.n_fft,
-                self.hop,
-                window=self.window.to(waves.dtype),
-                center=True,
-                pad_mode="constant",
-                return_complex=True,
-            )
+            spectra: Tensor = _Analysis.apply(waves, self)
+            return spectra
+
+    def gradient(self, of_spectra: Tensor, samples: int) -> Tensor:
+        """Return the gradient ``(batch, samples)`` from that of what :meth:`by_frame` returns."""
+        parts = torch.view_as_real(of_spectra.resolve_conj())
+        weighted = torch.view_as_complex(parts * self.halves.to(parts.dtype)[:, None])
+        frames = torch.fft.irfft(weighted, self.n_fft, norm="forward") * self.window.to(parts.dtype)
+        before = self.n_fft // 2
+        shape = [len(frames), samples + 2 * before]
+        padded: Tensor = torch.ops.aten.unfold_backward(frames, shape, 1, self.n_fft, self.hop)
+        return padded[:, before : before + samples]
 
     def counted(self, bandwidth_hz: Tensor) -> Tensor:
         """Return the bins within ``(batch,)`` bandwidths: bool ``(batch, bins, 1)``."""
         return self.frequencies_hz[None, :, None] <= bandwidth_hz[:, None, None]
+
+
+class _Analysis(torch.autograd.Function):
+    """The transform of frames, whose gradient takes one real transform back.
+
+    PyTorch's own takes a complex one of twice the size, and a dozen operators around it.
+    """
+
+    @staticmethod
+    def forward(context: Any, waves: Tensor, stft: Stft) -> Tensor:
+        context.stft, context.samples = stft, waves.shape[1]
+        padded = F.pad(waves, (stft.n_fft // 2,) * 2)
+        frames = padded.unfold(-1, stft.n_fft, stft.hop) * stft.window.to(waves.dtype)
+        spectra: Tensor = torch.fft.rfft(frames)
+        return spectra
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, of_spectra: Tensor) -> tuple[Tensor, None]:
+        return context.stft.gradient(of_spectra, context.samples), None
 
 
 class FramedFourier(nn.Module):
@@ -181,6 +216,33 @@ def compression_factor(power: Tensor, floor: float) -> Tensor:
     """
     # Clamped, not added to: an ONNX optimizer drops added constants below 1e-8 as zeros.
     return power.clamp(min=floor**2) ** ((COMPRESSION - 1) / 2)
+
+
+def compressed(parts: Tensor, floor: float) -> Tensor:
+    """Return real and imaginary parts ``(…, 2)`` of a spectrum times its :func:`compression_factor`."""
+    found: Tensor = _Compression.apply(parts, floor)
+    return found
+
+
+class _Compression(torch.autograd.Function):
+    """A compressed spectrum, and its gradient by few operators."""
+
+    @staticmethod
+    def forward(context: Any, parts: Tensor, floor: float) -> Tensor:
+        real, imaginary = parts.unbind(-1)
+        power = torch.addcmul(real.square(), imaginary, imaginary)
+        factor = compression_factor(power, floor)
+        context.save_for_backward(parts, power, factor)
+        context.floor = floor
+        return parts * factor[..., None]
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, of_compressed: Tensor) -> tuple[Tensor, None]:
+        parts, power, factor = context.saved_tensors
+        slope = factor / power.clamp(min=context.floor**2) * (COMPRESSION - 1)
+        slope = slope * (power >= context.floor**2) * (parts * of_compressed).sum(-1)
+        return torch.addcmul(of_compressed * factor[..., None], parts, slope[..., None]), None
 
 
 def active_bins(power: Tensor, counted: Tensor) -> Tensor:

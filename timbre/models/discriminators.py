@@ -6,17 +6,18 @@ below the lows, are seen. They judge waveforms at the level they come in: give b
 the one gain of :func:`timbre.audio.spectra.pair_gain`, never each its own.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
-from timbre.audio.spectra import Stft, bin_power, compression_factor
+from timbre.audio.spectra import Stft, compressed
 from timbre.config import STRICT
+from timbre.models.stacked_convolutions import Convolution, StackedConvolutions
 
 SLOPE = 0.1
 # Bins below -40 dB of a voice at unit level are not raised further.
@@ -24,11 +25,16 @@ FLOOR = 1e-2
 BAND_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
+# A list of modules, for which PyTorch has no type.
+Parts = Sequence["Part"]
+
+
 class Judgement(NamedTuple):
-    """What one discriminator says of a batch, and the activations that led to it."""
+    """What one discriminator says of a batch, and the activations and convolutions that led to it."""
 
     logits: Tensor
     features: list[Tensor]
+    convolutions: list[Convolution]
 
 
 @dataclass(config=STRICT)
@@ -60,95 +66,191 @@ def build_discriminator(config: DiscriminatorConfig) -> "Discriminators":
     return Discriminators(PRESETS[config.preset])
 
 
-class Discriminators(nn.Module):
-    """All discriminators of a preset as one module."""
+class Discriminators(StackedConvolutions):
+    """All discriminators of a preset as one module.
+
+    Each makes planes of the waveforms, without any weights, and judges the planes by convolutions.
+    """
 
     def __init__(self, preset: Preset) -> None:
-        super().__init__()
-        self.periods = nn.ModuleList(
-            PeriodDiscriminator(period, preset.period_channels) for period in preset.periods
+        parts: dict[str, PeriodDiscriminator | SpectralDiscriminator] = {
+            f"periods.{number}": PeriodDiscriminator(period, preset.period_channels)
+            for number, period in enumerate(preset.periods)
+        }
+        for number, n_fft in enumerate(preset.n_ffts):
+            hop = n_fft // preset.frames_per_window
+            parts[f"spectra.{number}"] = SpectralDiscriminator(n_fft, hop, preset.spectral_channels)
+        plain = {name: part.initial() for name, part in parts.items()}
+        super().__init__(
+            {
+                f"{name}.{own}": layer
+                for name, layers in plain.items()
+                for own, layer in layers.items()
+            }
         )
-        self.spectra = nn.ModuleList(
-            SpectralDiscriminator(
-                n_fft, n_fft // preset.frames_per_window, preset.spectral_channels
-            )
-            for n_fft in preset.n_ffts
-        )
+        self.counts = [len(layers) for layers in plain.values()]
+        self.parts = cast(Parts, nn.ModuleList(parts.values()))
 
-    def forward(self, waves: Tensor) -> list[Judgement]:
+    def forward(self, planes: list[Tensor]) -> list[Judgement]:
+        """Return one judgement per discriminator of what :meth:`planes` gives."""
+        convolutions = self.convolutions()
+        judgements = []
+        for part, count, plane in zip(self.parts, self.counts, planes, strict=True):
+            own, convolutions = convolutions[:count], convolutions[count:]
+            judgements.append(part.judge(plane.to(own[0].weight.dtype), own))
+        return judgements
+
+    def planes(self, waves: Tensor) -> list[Tensor]:
+        """Return what each discriminator sees of ``(batch, 1, samples)``, samples ≥ 1, in float32.
+
+        ``(batch, channels, height, width)`` each; no weights take part.
+        """
+        with torch.autocast(waves.device.type, enabled=False):
+            return [part(waves.float()) for part in self.parts]
+
+    def judge(self, waves: Tensor) -> list[Judgement]:
         """Return one judgement per discriminator of ``(batch, 1, samples)``, samples ≥ 1."""
-        return [discriminator(waves) for discriminator in (*self.periods, *self.spectra)]
+        judgements: list[Judgement] = self(self.planes(waves))
+        return judgements
+
+    def gradients(
+        self,
+        planes: list[Tensor],
+        judgements: list[Judgement],
+        of_logits: list[Tensor],
+        of_features: list[Tensor] | None,
+    ) -> list[Tensor]:
+        """Return the gradients with respect to the planes; the weights get none.
+
+        By hand, so that activations of one pass serve the gradients of both networks.
+
+        Args:
+            planes: of each discriminator.
+            judgements: of these planes.
+            of_logits: the gradient with respect to each judgement's logits.
+            of_features: that with respect to all judgements' features, on end; None: zero.
+        """
+        found = []
+        for part, plane, judgement, of_logit in zip(
+            self.parts, planes, judgements, of_logits, strict=True
+        ):
+            count = len(judgement.features)
+            own = of_features[:count] if of_features else None
+            of_features = of_features[count:] if of_features else None
+            found.append(part.gradient(plane, judgement, of_logit, own))
+        return found
 
 
-class PeriodDiscriminator(nn.Module):
+class Part(nn.Module):
+    """A discriminator: branches of convolutions, and a last one over all of them.
+
+    Args:
+        name: what it looks at.
+        widths: of each branch in the plane; their tops lie beside each other again.
+    """
+
+    def __init__(self, name: str, widths: list[int]) -> None:
+        super().__init__()
+        self.name, self.widths = name, widths
+
+    def judge(self, plane: Tensor, convolutions: list[Convolution]) -> Judgement:
+        """Return logits ``(batch, 1, …)`` and activations of a plane."""
+        features: list[Tensor] = []
+        tops: list[Tensor] = []
+        depth = (len(convolutions) - 1) // len(self.widths)
+        for number, hidden in enumerate(self._branches(plane)):
+            for convolution in convolutions[depth * number : depth * (number + 1)]:
+                # In place: nobody needs what a convolution gives before.
+                hidden = F.leaky_relu_(convolution(hidden), SLOPE)
+                features.append(hidden)
+            tops.append(hidden)
+        top = tops[0] if len(tops) == 1 else torch.cat(tops, dim=3)
+        return Judgement(convolutions[-1](top), features, convolutions)
+
+    def gradient(
+        self,
+        plane: Tensor,
+        judgement: Judgement,
+        of_logits: Tensor,
+        of_features: list[Tensor] | None,
+    ) -> Tensor:
+        """Return the gradient with respect to the plane, in its precision."""
+        features, convolutions = judgement.features, judgement.convolutions
+        depth, leaky_relu_back = (
+            len(features) // len(self.widths),
+            torch.ops.aten.leaky_relu_backward,
+        )
+        tops = features[depth - 1 :: depth]
+        top = tops[0] if len(tops) == 1 else torch.cat(tops, dim=3)
+        of_top = convolutions[-1].input_gradient(of_logits, top)
+        parts = (
+            torch.split(of_top, [t.shape[3] for t in tops], dim=3) if len(tops) > 1 else [of_top]
+        )
+        found = []
+        for number, (gradient, hidden) in enumerate(zip(parts, self._branches(plane), strict=True)):
+            first = depth * number
+            inputs = [hidden.to(of_logits.dtype), *features[first : first + depth - 1]]
+            for layer in reversed(range(depth)):
+                output = features[first + layer]
+                if of_features is not None:
+                    gradient = gradient + of_features[first + layer]
+                gradient = leaky_relu_back(gradient, output, SLOPE, True)
+                gradient = convolutions[first + layer].input_gradient(gradient, inputs[layer])
+            found.append(gradient)
+        together = found[0] if len(found) == 1 else torch.cat(found, dim=3)
+        return together.to(plane.dtype)
+
+    def _branches(self, plane: Tensor) -> tuple[Tensor, ...]:
+        return (plane,) if len(self.widths) == 1 else torch.split(plane, self.widths, dim=3)
+
+
+class PeriodDiscriminator(Part):
     """Compares samples that lie one period apart."""
 
     def __init__(self, period: int, channels: tuple[int, ...]) -> None:
-        super().__init__()
-        self.period = period
-        strides = [3] * (len(channels) - 1) + [1]
-        self.layers = nn.ModuleList(
-            weight_norm(nn.Conv2d(before, after, (5, 1), (stride, 1), (2, 0)))
-            for (before, after), stride in zip(pairwise((1, *channels)), strides, strict=True)
-        )
-        self.last = weight_norm(nn.Conv2d(channels[-1], 1, (3, 1), padding=(1, 0)))
+        super().__init__(f"period {period}", [period])
+        self.period, self.channels = period, channels
 
-    def forward(self, waves: Tensor) -> Judgement:
-        """Return logits ``(batch, 1, time, period)`` of ``(batch, 1, samples)``."""
+    def initial(self) -> dict[str, nn.Conv2d]:
+        """Return fresh convolutions."""
+        strides = [3] * (len(self.channels) - 1) + [1]
+        sizes = zip(pairwise((1, *self.channels)), strides, strict=True)
+        layers = {
+            f"layers.{number}": nn.Conv2d(before, after, (5, 1), (stride, 1), (2, 0))
+            for number, ((before, after), stride) in enumerate(sizes)
+        }
+        return layers | {"last": nn.Conv2d(self.channels[-1], 1, (3, 1), padding=(1, 0))}
+
+    def forward(self, waves: Tensor) -> Tensor:
+        """Return the plane ``(batch, 1, time, period)`` of ``(batch, 1, samples)``."""
         padded = F.pad(waves, (0, -waves.shape[-1] % self.period))
-        hidden = padded.reshape(waves.shape[0], 1, -1, self.period)
-        features = []
-        for layer in self.layers:
-            hidden = F.leaky_relu(layer(hidden), SLOPE)
-            features.append(hidden)
-        return Judgement(self.last(hidden), features)
+        return padded.view(waves.shape[0], 1, -1, self.period)
 
 
-class SpectralDiscriminator(nn.Module):
-    """Looks at the complex spectrum in five bands, each with its own weights."""
+class SpectralDiscriminator(Part):
+    """Looks at the complex spectrum in five bands, each with its own weights.
+
+    Convolutions keep the frames of a band and divide its bins by eight.
+    """
 
     def __init__(self, n_fft: int, hop: int, channels: int) -> None:
-        super().__init__()
-        self.stft = Stft(n_fft, hop)
         bins = n_fft // 2 + 1
         edges = [round(edge * bins) for edge in BAND_EDGES]
-        self.widths = [high - low for low, high in pairwise(edges)]
-        self.bands = nn.ModuleList(BandLayers(channels) for _ in self.widths)
-        self.last = weight_norm(nn.Conv2d(channels, 1, (3, 3), padding=(1, 1)))
+        super().__init__(f"spectrum {n_fft}", [high - low for low, high in pairwise(edges)])
+        self.stft, self.channels = Stft(n_fft, hop), channels
 
-    def forward(self, waves: Tensor) -> Judgement:
-        """Return logits ``(batch, 1, frames, bins / 8)`` of ``(batch, 1, samples)``."""
-        with torch.autocast(waves.device.type, enabled=False):
-            spectrum = self.stft(waves[:, 0]).transpose(1, 2)
-            compressed = spectrum * compression_factor(bin_power(spectrum), FLOOR)
-            planes = torch.stack([compressed.real, compressed.imag], dim=1)
-        features: list[Tensor] = []
-        tops: list[Tensor] = []
-        for plane, band in zip(torch.split(planes, self.widths, dim=3), self.bands, strict=True):
-            activations: list[Tensor] = band(plane)
-            features += activations
-            tops.append(activations[-1])
-        return Judgement(self.last(torch.cat(tops, dim=3)), features)
+    def initial(self) -> dict[str, nn.Conv2d]:
+        """Return fresh convolutions."""
+        channels, layers = self.channels, {}
+        for band in range(len(self.widths)):
+            halving = [nn.Conv2d(channels, channels, (3, 9), (1, 2), (1, 4)) for _ in range(3)]
+            first = nn.Conv2d(2, channels, (3, 9), padding=(1, 4))
+            last = nn.Conv2d(channels, channels, (3, 3), padding=(1, 1))
+            for number, layer in enumerate((first, *halving, last)):
+                layers[f"bands.{band}.layers.{number}"] = layer
+        return layers | {"last": nn.Conv2d(channels, 1, (3, 3), padding=(1, 1))}
 
-
-class BandLayers(nn.Module):
-    """Convolutions that keep the frames of one band and divide its bins by eight."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        halving = [nn.Conv2d(channels, channels, (3, 9), (1, 2), (1, 4)) for _ in range(3)]
-        self.layers = nn.ModuleList(
-            weight_norm(layer)
-            for layer in (
-                nn.Conv2d(2, channels, (3, 9), padding=(1, 4)),
-                *halving,
-                nn.Conv2d(channels, channels, (3, 3), padding=(1, 1)),
-            )
-        )
-
-    def forward(self, plane: Tensor) -> list[Tensor]:
-        """Return every layer's activations of ``(batch, 2, frames, bins)``, the last at bins / 8."""
-        activations = [plane]
-        for layer in self.layers:
-            activations.append(F.leaky_relu(layer(activations[-1]), SLOPE))
-        return activations[1:]
+    def forward(self, waves: Tensor) -> Tensor:
+        """Return the plane ``(batch, 2, frames, bins)`` of ``(batch, 1, samples)``: compressed."""
+        parts = torch.view_as_real(self.stft.by_frame(waves[:, 0]))
+        return compressed(parts, FLOOR).permute(0, 3, 1, 2)

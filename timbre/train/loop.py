@@ -5,6 +5,7 @@ from timbre.stream import PairBatch
 from timbre.stream.augment import augmented
 from timbre.train.config import TrainConfig
 from timbre.train.interruption import Interruption
+from timbre.train.parts import AUGMENTATION, part
 from timbre.train.ranks import failing_together
 from timbre.train.run import Run, open_run
 from timbre.train.step import Metrics, descend
@@ -43,7 +44,8 @@ def train(config: TrainConfig) -> bool:
 
 def train_step(run: Run, batch: PairBatch) -> Metrics:
     """Take one step of each network whose turn it is; return the scalars to be logged."""
-    sides = augmented(batch, run.config.augment, run.config.seed)
+    with part(AUGMENTATION):
+        sides = augmented(batch, run.config.augment, run.config.seed)
     return descend(run.step_parts(), sides)
 
 

@@ -25,6 +25,7 @@ from timbre.train.gan.gan import Gan
 from timbre.train.gan.schedule import resolve_start
 from timbre.train.interruption import Interruption
 from timbre.train.losses.reconstruction import ReconstructionLoss
+from timbre.train.parts import WATCHING, part
 from timbre.train.ranks import (
     Looks,
     any_rank,
@@ -136,8 +137,9 @@ class Run:
 
     def watch(self, metrics: dict[str, Tensor]) -> None:
         """Take in a step's scalars, without waiting for the device."""
-        self.meter.add(metrics)
-        self.alarms.watch(metrics)
+        with part(WATCHING):
+            self.meter.add(metrics)
+            self.alarms.watch(metrics)
 
     def log(self) -> str:
         """Write the scalars since the last call; return the line that the progress bar shows.
@@ -150,9 +152,9 @@ class Run:
         alarms, lines = self.alarms.check(scalars, self.gan.step)
         for line in lines:
             self.telemetry.line(line)
-        gan = self.gan
-        for name, descent in [("g", gan.generator_descent), ("d", gan.discriminator_descent)]:
-            scalars[f"{name}/learning_rate"] = descent.optimizer.param_groups[0]["lr"]
+        descents = {"g": self.gan.generator_descent, "d": self.gan.discriminator_descent}
+        for name, descent in descents.items():
+            scalars[f"{name}/learning_rate"] = float(descent.learning_rate)
         scalars |= alarms
         self.telemetry.scalars(scalars, self.gan.step)
         self._log_own(scalars)

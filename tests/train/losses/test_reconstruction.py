@@ -9,8 +9,7 @@ from timbre.audio.spectra import RESOLUTIONS, Stft
 from timbre.train.losses.reconstruction import (
     LossConfig,
     ReconstructionLoss,
-    view,
-    weighted_sum,
+    view_of,
 )
 
 FULL = torch.tensor([24000.0])
@@ -100,25 +99,22 @@ def test_the_gradient_above_the_bandwidth_is_exactly_zero(
     bandwidth_hz: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spectra: list[tuple[Tensor, Tensor]] = []
-    plain = Stft.forward
+    plain = Stft.gradient
 
-    def keep(stft: Stft, waves: Tensor) -> Tensor:
-        spectrum = plain(stft, waves)
-        if spectrum.requires_grad:
-            spectrum.retain_grad()
-            spectra.append((stft.frequencies_hz, spectrum))
-        return spectrum
+    def keep(stft: Stft, of_spectra: Tensor, samples: int) -> Tensor:
+        spectra.append((stft.frequencies_hz, of_spectra))
+        return plain(stft, of_spectra, samples)
 
-    monkeypatch.setattr(Stft, "forward", keep)
+    monkeypatch.setattr(Stft, "gradient", keep)
     restored = (0.1 * noise(1, 1, 9600)).requires_grad_()
     clean = 0.1 * noise(1, 1, 9600, seed=1)
     terms = ReconstructionLoss()(restored, clean, torch.tensor([bandwidth_hz]))
     sum(terms[name] for name in SPECTRAL).backward()
     assert len(spectra) == len(RESOLUTIONS)
-    for frequencies_hz, spectrum in spectra:
-        assert (spectrum.grad[:, frequencies_hz > bandwidth_hz] == 0).all()
+    for frequencies_hz, gradient in spectra:
+        assert (gradient[:, :, frequencies_hz > bandwidth_hz] == 0).all()
         if bandwidth_hz:
-            assert (spectrum.grad[:, frequencies_hz <= bandwidth_hz - 500] != 0).any()
+            assert (gradient[:, :, frequencies_hz <= bandwidth_hz - 500] != 0).any()
 
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_pairs_losses() -> None:
@@ -222,20 +218,21 @@ def test_terms_are_float32_and_equal_under_autocast_and_for_half_precision_input
     assert loss(restored.bfloat16(), clean, FULL)["mel"].dtype == torch.float32
 
 
-def test_both_sides_are_transformed_once_a_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[int, bool]] = []
-    plain = torch.stft
+def test_both_sides_are_transformed_together_once_a_resolution(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[tuple[int, int]] = []
+    plain = Stft.by_frame
 
-    def count(waves: Tensor, n_fft: int, *rest: object, **named: object) -> Tensor:
-        calls.append((n_fft, waves.requires_grad))
-        return plain(waves, n_fft, *rest, **named)  # type: ignore[arg-type]
+    def count(stft: Stft, waves: Tensor) -> Tensor:
+        calls.append((stft.n_fft, len(waves)))
+        return plain(stft, waves)
 
     restored, clean = 0.1 * noise(2, 1, 9600).requires_grad_(), 0.1 * noise(2, 1, 9600, seed=1)
     loss = ReconstructionLoss()
-    monkeypatch.setattr(torch, "stft", count)
+    monkeypatch.setattr(Stft, "by_frame", count)
     sum(loss(restored, clean, FULL.expand(2)).values()).backward()
-    # The target's, which needs no gradient, and the restored side's: none is repeated by a term.
-    assert sorted(calls) == sorted((n, side) for n, _ in RESOLUTIONS for side in (False, True))
+    assert calls == [(n_fft, 4) for n_fft, _ in RESOLUTIONS]
 
 
 def test_windows_and_mel_filters_are_made_once_and_move_with_the_module(
@@ -256,21 +253,6 @@ def test_windows_and_mel_filters_are_made_once_and_move_with_the_module(
     loss(clean, clean, FULL)
 
 
-def test_the_sum_is_weighted_and_logs_every_term_beside_its_weight() -> None:
-    terms = {"mel": torch.tensor(0.5, requires_grad=True), "adversarial": torch.tensor(2.0)}
-    loss, logged = weighted_sum(terms, {"mel": 3.0, "adversarial": 0.25, "waveform": 9.0})
-    assert loss.item() == 3 * 0.5 + 0.25 * 2
-    assert {name: value.item() for name, value in logged.items()} == {
-        "mel": 0.5,
-        "mel_weight": 3.0,
-        "adversarial": 2.0,
-        "adversarial_weight": 0.25,
-    }
-    loss.backward()
-    assert terms["mel"].grad is not None and terms["mel"].grad.item() == 3
-    assert not logged["mel_weight"].requires_grad
-
-
 def test_weights_are_named_like_the_terms_and_frozen() -> None:
     clean = noise(1, 1, 480)
     weights = LossConfig()
@@ -284,7 +266,7 @@ def test_losses_and_discriminators_see_a_pair_at_one_gain_and_within_its_bandwid
     generator = torch.Generator().manual_seed(0)
     clean = torch.randn(2, 1, 24000, generator=generator) * torch.tensor([0.01, 0.2])[:, None, None]
     bandwidth_hz = torch.tensor([24000.0, 8000.0])
-    real, fake = (view(side, clean, bandwidth_hz) for side in (clean, 0.5 * clean))
+    real, fake = map(view_of(clean, bandwidth_hz), (clean, 0.5 * clean))
     torch.testing.assert_close(fake, 0.5 * real, atol=1e-5, rtol=1e-4)
     assert real[0].square().mean().sqrt().item() == pytest.approx(1.0, rel=1e-3)
     spectrum = torch.fft.rfft(real[1, 0]).abs()

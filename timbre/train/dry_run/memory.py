@@ -15,9 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from timbre.audio import SAMPLE_RATE
+from timbre.models.discriminators import Discriminators
 from timbre.stream.augment import Sides
 from timbre.train.gan.descent import Descent
 from timbre.train.gan.gan import unwrap
+from timbre.train.gan.numbers import Numbers
 from timbre.train.losses.reconstruction import ReconstructionLoss
 from timbre.train.run import Run
 from timbre.train.step import StepParts, descend
@@ -107,20 +109,24 @@ def _heaviest_step(run: Run) -> int:
 def _faked(parts: StepParts, mode: FakeTensorMode) -> StepParts:
     """Return the parts with networks that have no content, and descents of their own."""
     gan = copy.copy(parts.gan)
-    networks = [unwrap(gan.generator), gan.average, unwrap(gan.discriminator), parts.reconstruction]
+    networks = [unwrap(gan.generator), gan.average, gan.critic, parts.reconstruction]
     tensors = [t for n in networks for t in (*n.parameters(), *n.buffers())]
     memo: dict[int, Any] = {id(tensor): mode.from_tensor(tensor) for tensor in tensors}
-    generator, average, discriminator, reconstruction = (copy.deepcopy(n, memo) for n in networks)
-    gan.generator, gan.average, gan.discriminator = generator, average, discriminator
-    gan.generator_descent = _descent(generator, gan.generator_descent)
-    gan.discriminator_descent = _descent(discriminator, gan.discriminator_descent)
+    generator, average, critic, reconstruction = (copy.deepcopy(n, memo) for n in networks)
+    gan.generator, gan.average, gan.discriminator = generator, average, critic
+    gan.critic = cast(Discriminators, critic)
+    gan.numbers = Numbers(next(average.parameters()).device)
+    gan.generator_descent = _descent(generator, gan.numbers.generator_rate, gan.generator_descent)
+    gan.discriminator_descent = _descent(
+        critic, gan.numbers.discriminator_rate, gan.discriminator_descent
+    )
     return parts._replace(
         gan=gan, reconstruction=cast(ReconstructionLoss, reconstruction), balancer=None
     )
 
 
-def _descent(network: nn.Module, like: Descent) -> Descent:
-    return Descent(network, 1.0, like.max_grad_norm, like.scaled)
+def _descent(network: nn.Module, rate: Tensor, like: Descent) -> Descent:
+    return Descent(network, rate, like.max_grad_norm, like.scaled)
 
 
 class Living(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -1,8 +1,7 @@
 """The networks, their optimizers and the step counter: exactly what a checkpoint holds."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, Literal
 
 import torch
@@ -16,7 +15,9 @@ from timbre.errors import ConfigError
 from timbre.models import GeneratorConfig, build_generator
 from timbre.models.discriminators import DiscriminatorConfig, build_discriminator
 from timbre.train.gan.descent import Descent
+from timbre.train.gan.numbers import Numbers
 from timbre.train.gan.schedule import cosine_share, warm_restarts_share
+from timbre.train.parts import OPTIMIZERS, part
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -61,21 +62,25 @@ class Gan:
         self.config, self.steps, self.precision = optimizer, steps, precision
         self.step, self.compiled = 0, False
         device = accelerator.device
+        # What changes from step to step, where a captured step reads it.
+        self.numbers = Numbers(device)
         plain = build_generator(generator).to(device)
         self.average: nn.Module = copy.deepcopy(plain).requires_grad_(False).eval()
         # Wrapped for several ranks; the optimizers stay plain, because Accelerate's wrapper would
         # update one scaler for both of them.
         self.generator: nn.Module = accelerator.prepare_model(plain)
-        self.discriminator: nn.Module = accelerator.prepare_model(
-            build_discriminator(discriminator).to(device)
-        )
+        self.critic = build_discriminator(discriminator).to(device)
+        self.discriminator: nn.Module = accelerator.prepare_model(self.critic)
         scaled = precision == "fp16"
         self.generator_descent = Descent(
-            self.generator, optimizer.learning_rate, optimizer.generator_max_grad_norm, scaled
+            unwrap(self.generator),
+            self.numbers.generator_rate,
+            optimizer.generator_max_grad_norm,
+            scaled,
         )
         self.discriminator_descent = Descent(
-            self.discriminator,
-            optimizer.discriminator_learning_rate,
+            self.critic,
+            self.numbers.discriminator_rate,
             optimizer.discriminator_max_grad_norm,
             scaled,
         )
@@ -87,8 +92,6 @@ class Gan:
             ConfigError: nothing can be compiled here.
         """
         _check_compiler(next(self.average.parameters()).device)
-        # Each term's gradient goes back through a compiled discriminator of its own.
-        torch._functorch.config.donated_buffer = False
         for network in (self.generator, self.discriminator):
             unwrap(network).compile()
         self.compiled = True
@@ -102,8 +105,8 @@ class Gan:
         dtype = DTYPES.get(self.precision)
         return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
-    def set_learning_rates(self, adversarial_start: int) -> None:
-        """Set both optimizers' rates for this step.
+    def rates(self, adversarial_start: int) -> tuple[float, float]:
+        """Return the generator's and the discriminator's learning rate of this step.
 
         The discriminator goes through a schedule of its own from ``adversarial_start`` on: by the
         generator's it would begin when the rate has nearly run out, and learn nothing.
@@ -112,8 +115,11 @@ class Gan:
         own = max(self.step - adversarial_start, 0)
         share = self._rate_share(self.step, self.steps)
         own_share = self._rate_share(own, self.steps - adversarial_start)
-        self.generator_descent.set_learning_rate(c.learning_rate * share)
-        self.discriminator_descent.set_learning_rate(c.discriminator_learning_rate * own_share)
+        return c.learning_rate * share, c.discriminator_learning_rate * own_share
+
+    def renewal(self) -> float:
+        """Return how much of the average this step replaces; more in a run's first steps."""
+        return 1 - min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
 
     def _rate_share(self, step: int, steps: int) -> float:
         c = self.config
@@ -129,16 +135,13 @@ class Gan:
         ``output`` and ``gradient`` are those of :meth:`timbre.train.gan.descent.Descent.descend`.
         """
         norm = self.generator_descent.descend(output, gradient)
-        # The ramp lets a short run's average forget the start.
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
-        averaged, current = map(list, zip(*((a, p.detach()) for a, p in pairs), strict=True))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        with torch.no_grad(), part(OPTIMIZERS):
+            averaged: list[Tensor] = [*self.average.parameters()]
+            current: list[Tensor] = [*self.generator_descent.parameters]
+            change = torch._foreach_sub(current, averaged)
+            torch._foreach_mul_(change, self.numbers.renewal)
+            torch._foreach_add_(averaged, change)
         return norm
-
-    def descend_discriminator(self, loss: Tensor) -> Tensor:
-        """Take one discriminator step down ``loss``; return the gradient norm."""
-        return self.discriminator_descent.descend(loss)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that training goes on from; tensors, numbers and plain containers."""
@@ -149,18 +152,18 @@ class Gan:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, saved at any number of ranks."""
-        for name, part in self._parts().items():
+        for name, its in self._parts().items():
             if name in state:  # another precision had no scaler: a fresh one is right
-                part.load_state_dict(state[name])
+                its.load_state_dict(state[name])
         self.step = state["step"]
 
     def _parts(self) -> dict[str, Any]:
         parts = {
             "generator": unwrap(self.generator),
-            "discriminator": unwrap(self.discriminator),
+            "discriminator": self.critic,
             "average": self.average,
-            "generator_optimizer": self.generator_descent.optimizer,
-            "discriminator_optimizer": self.discriminator_descent.optimizer,
+            "generator_optimizer": self.generator_descent,
+            "discriminator_optimizer": self.discriminator_descent,
         }
         if self.precision == "fp16":
             parts["generator_scaler"] = self.generator_descent.scaler
@@ -183,14 +186,3 @@ def _check_compiler(device: torch.device) -> None:
 def unwrap(network: nn.Module) -> nn.Module:
     """Return the network inside what wraps it for several ranks."""
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[nn.Module]:
-    """Lend the network without gradients of its own, and so without an all-reduce."""
-    inner = unwrap(network)
-    inner.requires_grad_(False)
-    try:
-        yield inner
-    finally:
-        inner.requires_grad_(True)

@@ -1,6 +1,7 @@
 """Learning rate and adversarial weight as pure functions of the optimizer step."""
 
 import math
+from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
@@ -17,11 +18,16 @@ class AdversarialConfig:
     Up to ``start_step`` the generator only reconstructs; for ``discriminator_steps`` the
     discriminator learns alone; then its weight in the generator's loss rises over ``ramp_steps``.
     ``start_step`` None is five epochs, the least that is allowed.
+
+    ``order`` says by which activations the generator learns. ``joint``: by those that teach the
+    discriminator in the same step, so that it judges once. ``alternating``: it judges again after its
+    own step, which costs a pass more.
     """
 
     start_step: Natural | None = None
     discriminator_steps: Natural = 1000
     ramp_steps: Natural = 2000
+    order: Literal["joint", "alternating"] = "joint"
 
 
 def resolve_start(config: AdversarialConfig, steps_per_epoch: int, taught: bool = False) -> int:

@@ -1,33 +1,22 @@
 """How far restored speech is from clean speech: the terms that the generator makes small, in float32."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from timbre.audio import SAMPLE_RATE
-from timbre.audio.filters import low_pass
+from timbre.audio.filters import apply_response, frequencies_hz, low_pass, low_pass_response
 from timbre.audio.spectra import (
-    COMPRESSION,
-    RESOLUTIONS,
-    LogMel,
     Stft,
     active_bins,
     bin_power,
-    compression_factor,
     pair_gain,
 )
 from timbre.config import STRICT, NonNegative
 from timbre.train.losses.perceptual import PerceptualLoss
-
-# Relative to a voice at unit level: where compression ends, which bounds the gradients.
-SPECTRUM_FLOOR = 1e-3
-# Mel bands of each window length that ``resolutions`` may name.
-BANDS = dict(RESOLUTIONS)
-# Share of the complex part in the spectrum term: it holds the phase, but alone it mutes bins whose
-# phase cannot be known.
-COMPLEX_SHARE = 0.3
+from timbre.train.losses.spectral_terms import BANDS, SpectralTerms
 
 # Level differences count from here on, and in these units; beyond the range they count no more.
 FREE_DIFFERENCE_DB = 3.0
@@ -103,9 +92,15 @@ class ReconstructionLoss(nn.Module):
         super().__init__()
         config = config or LossConfig()
         self.above_bandwidth = config.above_bandwidth
-        self.resolutions = nn.ModuleList(_Resolution(n, BANDS[n]) for n in config.resolutions)
-        self.perceptual = PerceptualLoss() if config.perceptual > 0 else None
-        differences = config.over_attenuation > 0 or config.leak > 0
+        perceptual, differences = config.perceptual > 0, config.over_attenuation + config.leak > 0
+        # Of the terms, in their order.
+        self.names = (
+            *("mel", "spectrum", "silence", "waveform"),
+            *(("perceptual",) if perceptual else ()),
+            *(("over_attenuation", "leak") if differences else ()),
+        )
+        self.spectral = SpectralTerms(config.resolutions)
+        self.perceptual = PerceptualLoss() if perceptual else None
         self.level_difference = _LevelDifference() if differences else None
 
     def target(
@@ -138,18 +133,13 @@ class ReconstructionLoss(nn.Module):
             clean: ``(batch, 1, samples)``.
             bandwidth_hz: ``(batch,)``, of the clean side; nothing above it counts in any term.
         """
-        # Not both at once: the clean side's spectra would join the gradient's graph.
-        restored_view, clean_view = (view(side, clean, bandwidth_hz) for side in (restored, clean))
-        return self.terms(restored_view, clean_view, bandwidth_hz)
+        view = view_of(clean, bandwidth_hz)
+        return self.terms(view(restored), view(clean), bandwidth_hz)
 
     def terms(self, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> dict[str, Tensor]:
-        """Return the same of what :func:`view` gives of both sides."""
+        """Return the same of both sides as :class:`View` shows them."""
         with torch.autocast(clean.device.type, enabled=False):
-            spectral = [
-                resolution(restored[:, 0], clean[:, 0], bandwidth_hz)
-                for resolution in self.resolutions
-            ]
-            terms = {name: torch.stack([s[name] for s in spectral]).mean() for name in spectral[0]}
+            terms: dict[str, Tensor] = self.spectral(restored[:, 0], clean[:, 0], bandwidth_hz)
             terms["waveform"] = (restored - clean).abs().mean()
             if self.perceptual is not None:
                 terms["perceptual"] = self.perceptual(restored[:, 0], clean[:, 0]).mean()
@@ -158,45 +148,27 @@ class ReconstructionLoss(nn.Module):
             return terms
 
 
-def view(wave: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> Tensor:
-    """Return a side ``(batch, 1, samples)`` of a pair as losses and discriminators are to see it.
+class View(NamedTuple):
+    """How losses and discriminators see both sides of pairs.
 
     At the gain that brings the clean side to unit level, so that level says nothing but a difference
-    in level is still there; and without what lies above the clean side's bandwidth ``(batch,)``.
+    in level is still there; and without what lies above the clean side's bandwidth.
     """
-    with torch.autocast(wave.device.type, enabled=False):
-        return low_pass(wave.float() * pair_gain(clean.float()), bandwidth_hz)
+
+    gain: Tensor
+    response: Tensor
+
+    def __call__(self, wave: Tensor) -> Tensor:
+        """Return a side ``(batch, 1, samples)`` as it is seen."""
+        with torch.autocast(wave.device.type, enabled=False):
+            return apply_response(wave.float() * self.gain, self.response)
 
 
-class _Resolution(nn.Module):
-    """The spectral terms at one window length; each spectrum is computed once for all of them."""
-
-    def __init__(self, n_fft: int, bands: int) -> None:
-        super().__init__()
-        self.stft = Stft(n_fft, n_fft // 4)
-        self.mel = LogMel(n_fft, bands)
-
-    def forward(self, restored: Tensor, clean: Tensor, bandwidth_hz: Tensor) -> dict[str, Tensor]:
-        """Return the terms of ``(batch, samples)`` at unit level."""
-        restored_spectrum, clean_spectrum = self.stft(restored), self.stft(clean)
-        restored_power, clean_power = bin_power(restored_spectrum), bin_power(clean_spectrum)
-        counted = self.stft.counted(bandwidth_hz)
-        silent = counted & ~active_bins(clean_power, counted)
-
-        restored_magnitude = (restored_power + SPECTRUM_FLOOR**2).sqrt()
-        clean_magnitude = (clean_power + SPECTRUM_FLOOR**2).sqrt()
-        excess = restored_magnitude**COMPRESSION - clean_magnitude**COMPRESSION
-        restored_factor = compression_factor(restored_power, SPECTRUM_FLOOR)
-        clean_factor = compression_factor(clean_power, SPECTRUM_FLOOR)
-        difference = restored_spectrum * restored_factor - clean_spectrum * clean_factor
-        distance = (bin_power(difference) + SPECTRUM_FLOOR**2).sqrt() - SPECTRUM_FLOOR
-
-        log_ratio = self.mel(restored_magnitude) - self.mel(clean_magnitude)
-        return {
-            "mel": _mean_over(log_ratio.abs(), self.mel.counted(bandwidth_hz)),
-            "spectrum": _mean_over(excess.abs().lerp(distance, COMPLEX_SHARE), counted),
-            "silence": _mean_over(excess.relu(), silent),
-        }
+def view_of(clean: Tensor, bandwidth_hz: Tensor) -> View:
+    """Return the view of pairs with these clean sides ``(batch, 1, samples)`` and bandwidths."""
+    with torch.autocast(clean.device.type, enabled=False):
+        clean = clean.float()
+        return View(pair_gain(clean), low_pass_response(frequencies_hz(clean), bandwidth_hz))
 
 
 class _LevelDifference(nn.Module):
@@ -226,24 +198,6 @@ def _decibel(power: Tensor, floor: Tensor) -> Tensor:
     """Return levels of magnitudes with ``floor`` added to each; the gradient at zero is zero."""
     magnitude = power.clamp(min=torch.finfo(torch.float32).tiny).sqrt()
     return 20 * torch.log10(magnitude + floor)
-
-
-def weighted_sum(
-    terms: dict[str, Tensor], weights: dict[str, float]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the loss, and the scalars to log: each term as it is, and its weight.
-
-    Args:
-        terms: scalars by name.
-        weights: the factor of each term in this step, ramps included; others are not looked at.
-    """
-    loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-    logged = {
-        # Filled on the device: a copy from the host would wait for it.
-        f"{name}_weight": torch.full_like(term, weights[name])
-        for name, term in terms.items()
-    }
-    return loss, terms | logged
 
 
 def _mean_over(values: Tensor, counted: Tensor) -> Tensor:

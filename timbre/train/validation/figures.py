@@ -8,9 +8,9 @@ from torch import Tensor
 
 from timbre.audio import metrics
 from timbre.shards import AlignedPair
-from timbre.train.gan.gan import Gan, unwrap
-from timbre.train.losses.adversarial import adversarial_loss, feature_matching_loss
-from timbre.train.losses.reconstruction import ReconstructionLoss, view
+from timbre.train.gan.gan import Gan
+from timbre.train.losses.adversarial import generator_losses
+from timbre.train.losses.reconstruction import ReconstructionLoss, view_of
 
 QUALITY = ("mel_distance", "lsd_0_8k", "lsd_8_24k", "si_sdr")
 PERCEPTUAL = ("pesq", "estoi")
@@ -47,14 +47,14 @@ def losses(
 ) -> Columns:
     """Return the generator's loss terms, unweighted, by the discriminator as it stands."""
     target, bandwidth_hz = reconstruction.target(pair.clean, pair.degraded, pair.bandwidth_hz)
-    clean, fake_view = (view(side, target, bandwidth_hz) for side in (target, restored))
-    terms: Columns = reconstruction.terms(fake_view, clean, bandwidth_hz)
+    view = view_of(target, bandwidth_hz)
+    clean, restored_view = view(target), view(restored)
+    terms: Columns = reconstruction.terms(restored_view, clean, bandwidth_hz)
+    planes = gan.critic.planes(torch.cat([clean, restored_view]))
     with gan.autocast(restored.device):
-        real, fake = (unwrap(gan.discriminator)(side) for side in (clean, fake_view))
-    return terms | {
-        "adversarial": adversarial_loss(fake),
-        "feature_matching": feature_matching_loss(real, fake),
-    }
+        judgements = gan.critic(planes)
+    adversarial, matching = generator_losses(gan.critic, judgements, planes)
+    return terms | {"adversarial": adversarial, "feature_matching": matching}
 
 
 def quality(estimate: Tensor, pair: AlignedPair) -> Columns:

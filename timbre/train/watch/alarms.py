@@ -34,7 +34,7 @@ class Alarms:
         """Count a step's scalars, without waiting for the device."""
         for network, (total, streak, longest) in self.skipped.items():
             if f"{network}/grad_norm" in metrics:
-                skipped = (~metrics[f"{network}/grad_norm"].isfinite()).long()
+                skipped = metrics[f"{network}/grad_norm"].isfinite().logical_not_()
                 streak = (streak + 1) * skipped
                 counts = [total + skipped, streak, torch.maximum(longest, streak)]
                 self.skipped[network] = torch.stack(counts)

@@ -30,23 +30,28 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
+        # By the names of a step's scalars: their sums and how many there were, (2, names).
+        self.sums: dict[tuple[str, ...], Tensor] = {}
 
+    @torch.no_grad()
     def add(self, metrics: Mapping[str, Tensor]) -> None:
         """Add one step's scalars."""
-        for name, value in metrics.items():
-            detached = value.detach().float()
-            finite = detached.isfinite()
-            mine = torch.stack([detached.masked_fill(~finite, 0.0), finite.float()])
-            self.sums[name] = self.sums[name] + mine if name in self.sums else mine
+        values = torch.stack([*metrics.values()])
+        mine = torch.stack([values.nan_to_num(0.0, 0.0, 0.0), values.isfinite().float()])
+        names = (*metrics,)
+        self.sums[names] = self.sums[names] + mine if names in self.sums else mine
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
         """Return the means since the last call, over all ranks (a sync point).
 
         NaN where no step had a finite value.
         """
-        names = sorted(self.sums)
-        sums = accelerator.reduce(torch.stack([self.sums[name] for name in names]), "sum")
+        by_name: dict[str, Tensor] = {}
+        for own, sums in self.sums.items():
+            for name, one in zip(own, sums.unbind(1), strict=True):
+                by_name[name] = by_name[name] + one if name in by_name else one
+        names = sorted(by_name)
+        sums = accelerator.reduce(torch.stack([by_name[name] for name in names]), "sum")
         self.sums = {}
         return dict(zip(names, (sums[:, 0] / sums[:, 1]).tolist(), strict=True))
 
