@@ -10,7 +10,7 @@ COPY pyproject.toml setup.cfg README.md LICENSE ./
 COPY configs configs
 COPY shard_tools shard_tools
 COPY timbre timbre
-RUN python -m pip install --no-cache-dir build && python -m build --wheel --outdir /dist
+RUN python -m pip install --no-cache-dir "build==1.2.*" && python -m build --wheel --outdir /dist
 
 FROM python:${PYTHON}-slim
 ARG TORCH=cpu

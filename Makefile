@@ -54,6 +54,7 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/vulture timbre shard_tools benchmarks .ci tests
+	! test -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile
 
 bench: venv
 	$(BIN)/python -m benchmarks.denoise
