@@ -71,9 +71,15 @@ def load(url: str) -> dict[str, Any]:
 
 def save_generator(url: str, generator: nn.Module, config: GeneratorConfig, notes: Any) -> None:
     """Write a generator with its architecture; ``notes`` (JSON) travel along: step, figures."""
+    storage.publish(url, pack_generator(generator, config, notes))
+
+
+def pack_generator(generator: nn.Module, config: GeneratorConfig, notes: Any) -> bytes:
+    """Return the content of the file that :func:`save_generator` writes."""
     metadata = {"generator": json.dumps(configs.to_tree(config)), "notes": json.dumps(notes)}
     tensors = {name: t.detach().cpu().contiguous() for name, t in generator.state_dict().items()}
-    storage.publish(url, save_safetensors(tensors, metadata))
+    packed: bytes = save_safetensors(tensors, metadata)
+    return packed
 
 
 def load_generator(url: str, max_lift_db: float | None = None) -> tuple[Generator, GeneratorConfig]:

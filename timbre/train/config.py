@@ -70,7 +70,10 @@ class TrainConfig:
     # How often each term's share in the generator's gradient is measured.
     log_gradients_every: Count = 500
     validate_every: Count = 1000
+    # The state is copied, and written beside the next steps.
     save_every: Count = 1000
+    # So many saves that fail in a row end the run; a failed one is tried again at the next.
+    max_failed_saves: Count = 3
     keep_checkpoints: Count = 3
     # Also the one of the best validation, if one was saved at its step.
     keep_best_state: bool = True

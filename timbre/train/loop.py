@@ -88,13 +88,15 @@ def leave(run: Run) -> None:
     """Save what is not saved, and say why the run ends before its last step, if it does.
 
     Raises:
-        WorkError: a reading process was killed; the last step is saved.
+        WorkError: the last step cannot be saved; or a reading process was killed, and it is saved.
     """
     step, ended = run.gan.step, run.data.ended
-    if step >= run.config.steps and not run.owes_validation:
-        return
-    if run.saved_step != step:
+    finished = step >= run.config.steps and not run.owes_validation
+    if not finished and run.saved_step != step:
         run.save()
+    run.finish_saving()
+    if finished:
+        return
     saved = run.saved_step == step
     end = f"saved at step {step}" if saved else f"step {step} could not be saved"
     with failing_together(run.accelerator):

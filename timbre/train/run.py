@@ -29,11 +29,13 @@ from timbre.train.parts import WATCHING, part
 from timbre.train.ranks import (
     Looks,
     any_rank,
+    failing_together,
     ignored_answers,
     open_accelerator,
     refuse_split_start,
 )
 from timbre.train.run_folder import RunFolder
+from timbre.train.saver import Saver
 from timbre.train.step import StepParts
 from timbre.train.validation.figures import summary
 from timbre.train.validation.validation import Validation
@@ -93,6 +95,9 @@ class Run:
             self.folder = opened.enter_context(RunFolder(config, accelerator, writing, last))
             self.telemetry = self._open_telemetry(writing)
             opened.callback(self.telemetry.close)
+            self.saver: Saver | None = None
+            if writing and accelerator.is_main_process:
+                self.saver = opened.enter_context(Saver(config, self.telemetry.line))
             self._opened = opened.pop_all()
 
     def __enter__(self) -> "Run":
@@ -146,8 +151,11 @@ class Run:
 
         Raises:
             ShardError, StoreError: the data cannot be read, as ``TrainingData.settle`` says.
-            WorkError: too many steps in a row had no finite gradient.
+            WorkError: too many steps in a row had no finite gradient, or too many saves have failed.
         """
+        with failing_together(self.accelerator):
+            if self.saver:
+                self.saver.check()
         scalars = self.data.settle() | self.meter.read(self.accelerator)
         alarms, lines = self.alarms.check(scalars, self.gan.step)
         for line in lines:
@@ -174,16 +182,20 @@ class Run:
             self.telemetry.pair(key, {name: to_wave(side) for name, side in sides.items()}, step)
         if figures["val/score"] < self.best_score:  # the same numbers on every rank
             self.best_score, self.best_step = figures["val/score"], step
-            if self.accelerator.is_main_process:
-                url = storage.join(self.config.run_dir, checkpoints.BEST)
+            if self.saver:
                 notes = {"step": step, "figures": figures}
-                checkpoint.save_generator(url, self.gan.average, self.config.generator, notes)
+                generator = self.gan.average, self.config.generator
+                self.saver.save_best(checkpoint.pack_generator(*generator, notes))
 
     def save(self) -> bool:
-        """Write the training state, unless the last loss was not finite; return whether it was.
+        """Copy the training state, to be written beside the next steps; wait for the save before.
+
+        Returns:
+            Whether it will be written: not if the last loss was not finite.
 
         Raises:
-            WorkError: it was not finite at the last step, so that there is no end to save.
+            WorkError: it was not finite at the last step, so that there is no end to save; or too
+                many saves have failed.
         """
         step = self.gan.step
         if any_rank(not self.alarms.sound, self.accelerator):
@@ -192,15 +204,23 @@ class Run:
                 raise WorkError(f"{message}; the last checkpoint is whole")
             self.telemetry.line(message)
             return False
-        if self.accelerator.is_main_process:
-            self.telemetry.flush()  # a run that is killed keeps its curves up to here
-            best = self.best_step if self.config.keep_best_state else None
-            checkpoints.save(
-                self.config.run_dir, step, self.state_dict(), self.config.keep_checkpoints, best
-            )
-        self.accelerator.wait_for_everyone()
+        with failing_together(self.accelerator):
+            if self.saver:
+                self.telemetry.flush()  # a run that is killed keeps its curves up to here
+                best = self.best_step if self.config.keep_best_state else None
+                self.saver.save(step, self.state_dict(), best)
         self.saved_step = step
         return True
+
+    def finish_saving(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            WorkError: on every rank, if it cannot be written.
+        """
+        with failing_together(self.accelerator):
+            if self.saver:
+                self.saver.finish()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that another process, at another number of ranks, goes on from.
@@ -226,8 +246,15 @@ class Run:
         return self._looks.any(wish or self.data.ended is not None, self.gan.step)
 
     def close(self) -> None:
-        """Flush the logs and leave the process group, when all ranks have come here."""
-        self._opened.close()
+        """Finish saving and leave the process group, when all ranks have come here.
+
+        Raises:
+            WorkError: the last checkpoint cannot be written.
+        """
+        try:
+            self.finish_saving()
+        finally:
+            self._opened.close()
         self.accelerator.wait_for_everyone()  # nobody leaves while another still talks to it
         self.accelerator.end_training()
 

@@ -103,9 +103,9 @@ class Telemetry:
 
     def line(self, message: str) -> None:
         """Print a line above the bar on the main process, and log it on every rank that has it."""
-        self.log.write(message)
         if self.events:
             self.bar.write(printable(message), file=sys.stderr)
+        self.log.write(message)
 
     def advance(self, message: str | None = None) -> None:
         """Move the bar one step on."""
