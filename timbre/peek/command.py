@@ -1,30 +1,33 @@
-"""Show the pairs that a rank will be served by a run on one manifest, one batch a line."""
+"""Show the pairs that a rank will be served by a run, one batch a line, or on a page with their sound."""
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from timbre import shards
 from timbre.command import at_least, command, print_result
 from timbre.errors import ConfigError
+from timbre.peek.page import write_page
+from timbre.peek.settings import PeekConfig, is_config, load_settings, shortened
 from timbre.plain_text import printable
-from timbre.shards import Corpus, DataSource, ShardEntry, ShardIndex, open_corpus
-from timbre.stream import Order, SampleOrder
+from timbre.shards import Corpus, ShardEntry, ShardIndex
+from timbre.stream import Mix, MixedOrder, Order, Place, open_mixes
 
 OPEN_INDEXES = 64
-# Name, default, least value, meaning.
+STEPS, STEPS_OF_PAGE = 10, 1
+# Name, least value, meaning; the last three are a config's if there is one.
 OPTIONS = [
-    ("global-batch", 16, 1, "pairs a step over all ranks"),
-    ("world", 1, 1, "number of ranks"),
-    ("rank", 0, 0, "whose batches to show"),
-    ("epoch", 0, 0, "epoch, from 0"),
-    ("start", 0, 0, "pairs of the epoch that are consumed already"),
-    ("steps", 10, 1, "how many batches to show"),
-    ("seed", 0, 0, "the run's seed"),
-    ("window", 8, 1, "the run's shuffle_window"),
+    ("world", 1, "number of ranks (1)"),
+    ("rank", 0, "whose batches to show (0)"),
+    ("epoch", 0, "epoch, from 0 (0)"),
+    ("start", 0, "pairs of the epoch that are consumed already (0)"),
+    ("steps", 1, f"how many batches to show ({STEPS}, or {STEPS_OF_PAGE} on a page)"),
+    ("global-batch", 1, "pairs a step over all ranks (16)"),
+    ("seed", 0, "the run's seed (0)"),
+    ("window", 1, "the run's shuffle_window (8)"),
 ]
 
 
@@ -40,15 +43,19 @@ class Batch(NamedTuple):
     shards: tuple[str, ...]
 
 
-def batch_at(corpus: Corpus, rows: Order, step: int, sample: int) -> Batch:
-    """Return the batch of these rows of a ``SampleOrder``.
+def batch_at(corpora: Sequence[Corpus], rows: Order, step: int, sample: int) -> Batch:
+    """Return the batch of these rows of an order.
 
     Raises:
         OSError, ShardError: a shard or its index is missing, or not the manifest's.
     """
-    places = [(corpus.shards[shard], pair) for _, shard, pair in rows]
-    keys = tuple(_open_index(corpus.index_folder, shard).pairs[pair].key for shard, pair in places)
-    return Batch(step, sample, keys, tuple(shard.path for shard, _ in places))
+    places = [
+        (corpora[number], corpora[number].shards[shard], pair) for number, shard, pair in rows
+    ]
+    keys = tuple(
+        _open_index(corpus.index_folder, shard).pairs[pair].key for corpus, shard, pair in places
+    )
+    return Batch(step, sample, keys, tuple(shard.path for _, shard, _ in places))
 
 
 @lru_cache(maxsize=OPEN_INDEXES)
@@ -60,33 +67,61 @@ def _open_index(folder: str, shard: ShardEntry) -> ShardIndex:
 def main(argv: Sequence[str] | None = None) -> None:
     """Peek into ``MANIFEST``."""
     options = _parse(argv)
+    settings = load_settings(options.manifest, options.global_batch, options.seed, options.window)
+    _check(options, settings)
     try:
-        corpus = open_corpus(DataSource(options.manifest), options.split)
+        mixes = open_mixes(settings.data, settings.data_changes, options.split)
     except FileNotFoundError:
         raise ConfigError(
-            f"{options.manifest}: expected a manifest, or the folder that holds manifest.json or tars"
+            f"{options.manifest}: expected a manifest, or the folder that holds manifest.json or tars, "
+            "or the config of a run"
         ) from None
-    order = SampleOrder([corpus], options.seed, options.window)
-    steps = order.pairs // options.global_batch
-    first = options.start // options.global_batch
-    if steps == 0:
-        raise ConfigError(
-            f"--global-batch {options.global_batch}: larger than an epoch of {order.pairs} pairs"
-        )
-    if first >= steps:
-        raise ConfigError(
-            f"--start {options.start}: the last batch of an epoch of {order.pairs} pairs starts at "
-            f"{(steps - 1) * options.global_batch}"
-        )
-    size = options.global_batch // options.world
-    for step in range(first, min(first + options.steps, steps)):
-        sample = step * options.global_batch
-        low = sample + options.rank * size
-        batch = batch_at(corpus, order.rows(options.epoch, low, low + size), step, sample)
+    if not is_config(options.manifest):  # which says how long a segment is
+        settings = shortened(settings, mixes)
+    batches = list(_batches(options, settings, mixes))
+    if options.html is not None:
+        place = Place(options.rank, options.world)
+        write_page(options.html, settings, mixes, place, options.epoch, batches)
+        print_result(f"{options.html}: {sum(len(batch.keys) for batch in batches)} segments")
+        return
+    for batch in batches:
         if options.json:
             print_result(json.dumps(batch._asdict()))
         else:
-            print_result(f"{options.epoch}:{sample} " + " ".join(map(printable, batch.keys)))
+            print_result(f"{options.epoch}:{batch.sample} " + " ".join(map(printable, batch.keys)))
+
+
+def _batches(
+    options: argparse.Namespace, settings: PeekConfig, mixes: Sequence[Mix]
+) -> Iterator[Batch]:
+    """Yield the batches that were asked for."""
+    total = settings.global_batch
+    order = MixedOrder(mixes, settings.seed, settings.shuffle_window, total)
+    steps, first = order.steps(options.epoch), options.start // total
+    if first >= steps:
+        raise ConfigError(
+            f"--start {options.start}: the last batch of an epoch of {order.pairs(options.epoch)} pairs "
+            f"starts at {(steps - 1) * total}"
+        )
+    count = options.steps or (STEPS if options.html is None else STEPS_OF_PAGE)
+    size = total // options.world
+    for step in range(first, min(first + count, steps)):
+        low = step * total + options.rank * size
+        rows = order.rows(options.epoch, low, low + size)
+        yield batch_at(order.corpora, rows, step, step * total)
+
+
+def _check(options: argparse.Namespace, settings: PeekConfig) -> None:
+    if settings.global_batch % options.world:
+        raise ConfigError(
+            f"--global-batch {settings.global_batch}: expected a multiple of --world {options.world}"
+        )
+    if options.rank >= options.world:
+        raise ConfigError(f"--rank {options.rank}: expected 0 to {options.world - 1}")
+    if options.start % settings.global_batch:
+        raise ConfigError(
+            f"--start {options.start}: expected a multiple of --global-batch {settings.global_batch}"
+        )
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -96,31 +131,30 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="Each line begins with EPOCH:SAMPLE, how far the epoch is consumed before the batch. "
         "A pair that turns out damaged is replaced by the next in order; that is not shown.",
     )
-    parser.add_argument("manifest", metavar="MANIFEST", help="manifest.json, or its folder")
+    parser.add_argument(
+        "manifest",
+        metavar="MANIFEST",
+        help="manifest.json, or its folder; or the config of a run, with all of its data",
+    )
     parser.add_argument("--split", default="train", help="which split (%(default)s)")
-    for name, default, least, meaning in OPTIONS:
+    defaults = {"world": 1, "rank": 0, "epoch": 0, "start": 0}
+    for name, least, meaning in OPTIONS:
         parser.add_argument(
             f"--{name}",
             metavar="N",
             type=at_least(least),
-            default=default,
-            help=f"{meaning} (%(default)s)",
+            default=defaults.get(name),
+            help=meaning,
         )
+    parser.add_argument(
+        "--html",
+        metavar="FILE",
+        help="write one page that shows and plays the segments as training cuts and augments them",
+    )
     parser.add_argument(
         "--json", action="store_true", help="one object a line: step, sample, keys, shards"
     )
-    options = parser.parse_args(argv)
-    if options.global_batch % options.world:
-        raise ConfigError(
-            f"--global-batch {options.global_batch}: expected a multiple of --world {options.world}"
-        )
-    if options.rank >= options.world:
-        raise ConfigError(f"--rank {options.rank}: expected 0 to {options.world - 1}")
-    if options.start % options.global_batch:
-        raise ConfigError(
-            f"--start {options.start}: expected a multiple of --global-batch {options.global_batch}"
-        )
-    return options
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

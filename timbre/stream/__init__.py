@@ -3,7 +3,7 @@
 from timbre.shards.corpus import DataSource, open_corpus
 from timbre.stream.batches import PairBatch
 from timbre.stream.device_loader import DeviceLoader
-from timbre.stream.mixes import Mix
+from timbre.stream.mixes import DataChange, Mix, MixedOrder, open_mixes
 from timbre.stream.order import Order, SampleOrder
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 from timbre.stream.reader import Counters, ReadingConfig
@@ -11,9 +11,11 @@ from timbre.stream.reading_processes import Waiting
 
 __all__ = [
     "Counters",
+    "DataChange",
     "DataSource",
     "DeviceLoader",
     "Mix",
+    "MixedOrder",
     "Order",
     "PairBatch",
     "PairStream",
@@ -23,4 +25,5 @@ __all__ = [
     "StreamConfig",
     "Waiting",
     "open_corpus",
+    "open_mixes",
 ]

@@ -7,9 +7,20 @@ the order is still a pure function of the mixes, the seed and the step.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pydantic.dataclasses import dataclass
+
+from timbre.config import STRICT, Count
 from timbre.errors import ConfigError
-from timbre.shards import Corpus
+from timbre.shards import Corpus, DataSource, open_corpus
 from timbre.stream.order import Beginning, Order, SampleOrder
+
+
+@dataclass(config=STRICT)
+class DataChange:
+    """What is trained on from a step on, in place of what was before."""
+
+    from_step: Count
+    data: tuple[DataSource, ...]
 
 
 class Mix(NamedTuple):
@@ -17,6 +28,21 @@ class Mix(NamedTuple):
 
     from_step: int
     corpora: tuple[Corpus, ...]
+
+
+def open_mixes(
+    data: Sequence[DataSource], changes: Sequence[DataChange], split: str
+) -> tuple[Mix, ...]:
+    """Return the corpora that are served first, and from which steps on others are.
+
+    Raises:
+        FileNotFoundError, ShardError: as :func:`timbre.shards.open_corpus`.
+    """
+    phases = [(0, data), *((change.from_step, change.data) for change in changes)]
+    corpora = {source: open_corpus(source, split) for _, sources in phases for source in sources}
+    return tuple(
+        Mix(step, tuple(corpora[source] for source in sources)) for step, sources in phases
+    )
 
 
 class Phase(NamedTuple):

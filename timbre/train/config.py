@@ -10,7 +10,7 @@ from timbre.config import STRICT, Count, Fraction, Name, Natural, Seed
 from timbre.models import GeneratorConfig
 from timbre.models.discriminators import DiscriminatorConfig
 from timbre.shards import DataSource
-from timbre.stream import ReadingConfig
+from timbre.stream import DataChange, ReadingConfig
 from timbre.stream.augment import AugmentConfig
 from timbre.train.gan.balance import BalancerConfig
 from timbre.train.gan.gan import OptimizerConfig, Precision
@@ -18,14 +18,6 @@ from timbre.train.gan.schedule import AdversarialConfig
 from timbre.train.losses.reconstruction import LossConfig
 from timbre.train.ranks import RanksConfig
 from timbre.train.validation.validation import ValidationConfig
-
-
-@dataclass(config=STRICT)
-class DataChange:
-    """What is trained on from a step on, in place of what was before."""
-
-    from_step: Count
-    data: tuple[DataSource, ...]
 
 
 @dataclass(config=STRICT)

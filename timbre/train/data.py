@@ -12,9 +12,17 @@ from accelerate.utils import gather_object
 from timbre import shards, storage
 from timbre.audio import SAMPLE_RATE
 from timbre.errors import ConfigError, LostWorkerError, ShardError, TimbreError, WorkError
-from timbre.shards import Corpus, holds_noisy, open_corpus
+from timbre.shards import Corpus, holds_noisy
 from timbre.storage import StoreError
-from timbre.stream import Counters, DeviceLoader, Mix, PairBatch, PairStream, Place, StreamConfig
+from timbre.stream import (
+    Counters,
+    DeviceLoader,
+    PairBatch,
+    PairStream,
+    Place,
+    StreamConfig,
+    open_mixes,
+)
 from timbre.train.config import TrainConfig
 from timbre.train.interruption import (
     Interruption,
@@ -55,9 +63,9 @@ class TrainingData:
         if accelerator.is_main_process:
             # Foreign tars are indexed by one rank, if at all; what is wrong, each says for itself.
             with suppress(TimbreError, OSError):
-                _open_mixes(config)
+                open_mixes(config.data, config.data_changes, "train")
         accelerator.wait_for_everyone()
-        mix, *changes = _open_mixes(config)
+        mix, *changes = open_mixes(config.data, config.data_changes, "train")
         corpora = [corpus for one in (mix, *changes) for corpus in one.corpora]
         _check_cache(config, corpora)
         _check_noisy(config, corpora)
@@ -192,13 +200,6 @@ class TrainingData:
             took=Counters(),
         )
         return silence.change(lambda tensor: tensor.to(self._accelerator.device))
-
-
-def _open_mixes(config: TrainConfig) -> list[Mix]:
-    """Return what is trained on from which step on."""
-    phases = [(0, config.data), *((one.from_step, one.data) for one in config.data_changes)]
-    opened = {source: open_corpus(source, "train") for _, sources in phases for source in sources}
-    return [Mix(step, tuple(opened[source] for source in sources)) for step, sources in phases]
 
 
 def _refuse_different(stream: PairStream) -> None:
