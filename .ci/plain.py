@@ -37,8 +37,8 @@ def main(folder: Path) -> None:
     run([sys.executable, "-m", "venv", str(folder)])
     python = str(folder.absolute() / "bin/python")
     run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "."])
-    listed = run([python, "-c", IMPORT])
-    print("pip install . resolves to: " + ", ".join(listed.splitlines()), flush=True)
+    versions = run([python, "-c", IMPORT])
+    print("pip install . resolves to: " + ", ".join(versions.splitlines()), flush=True)
     with tempfile.TemporaryDirectory() as empty:
         for words in (["--help"], ["--version"], ["demo"]):
             run([python, "-m", "timbre", *words], empty)
@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
 def run(words: Sequence[str], folder: "str | None" = None) -> str:
     """Return what a program prints; where it fails, name the package and end."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(
+    process = subprocess.run(
         words,
         cwd=folder,
         env=environment,
@@ -56,12 +56,12 @@ def run(words: Sequence[str], folder: "str | None" = None) -> str:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    if done.returncode:
-        print(done.stdout[-6000:])
+    if process.returncode:
+        print(process.stdout[-6000:])
         sys.exit(
-            f"plain pip install: BROKEN by {culprit(done.stdout, words)}: {' '.join(words[:4])}"
+            f"plain pip install: BROKEN by {culprit(process.stdout, words)}: {' '.join(words[:4])}"
         )
-    return done.stdout
+    return process.stdout
 
 
 def culprit(output: str, words: Sequence[str]) -> str:
@@ -71,8 +71,8 @@ def culprit(output: str, words: Sequence[str]) -> str:
     if not packages:
         return lines[-1] if lines else "nothing that it names"
     show = f"import importlib.metadata as m; print(m.version({packages[-1]!r}))"
-    asked = subprocess.run([words[0], "-c", show], capture_output=True, text=True)
-    return f"{packages[-1]} {asked.stdout.strip()}".strip()
+    process = subprocess.run([words[0], "-c", show], capture_output=True, text=True)
+    return f"{packages[-1]} {process.stdout.strip()}".strip()
 
 
 if __name__ == "__main__":

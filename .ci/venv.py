@@ -14,7 +14,7 @@ LOWEST, HIGHEST = (3, 10), (3, 14)
 # Measured on Linux: 5.8 GB, most of it CUDA's libraries; and what is downloaded on its way.
 NEEDED_BYTES = 9_000_000_000
 # No wheels of them: they are compiled. What timbre then goes without.
-COMPILED = {"pesq": "PESQ is not measured", "webrtcvad": "nothing of timbre needs it"}
+SOURCE_ONLY = {"pesq": "PESQ is not measured", "webrtcvad": "nothing of timbre needs it"}
 # What pip, uv and the system call a network that is not there.
 OFFLINE = re.compile(
     r"NewConnectionError|NameResolution|ConnectTimeout|ProxyError|Failed to fetch|"
@@ -37,11 +37,11 @@ def main(folder: Path, lock: Path) -> None:
         run([sys.executable, "-m", "venv", str(folder)])
     install = installer(python)
     whole = lock.read_text()
-    compiled = {name: text for name in COMPILED if (text := entry(whole, name))}
+    sources = {name: text for name in SOURCE_ONLY if (text := entry(whole, name))}
     wheels = folder / "wheels.txt"
-    wheels.write_text(remove(whole, compiled))
+    wheels.write_text(remove(whole, sources))
     run([*install, "--require-hashes", "--requirement", str(wheels)])
-    for name, text in compiled.items():
+    for name, text in sources.items():
         wheels.write_text(text)
         try:
             run(
@@ -49,7 +49,7 @@ def main(folder: Path, lock: Path) -> None:
             )
         except InstallError:
             print(
-                f"left out: {name}, as it could not be compiled: {COMPILED[name]}. With a C compiler and "
+                f"left out: {name}, as it could not be compiled: {SOURCE_ONLY[name]}. With a C compiler and "
                 "Python's headers (Debian: gcc, python3-dev), remove .venv/.made and run this again",
                 flush=True,
             )
@@ -61,8 +61,8 @@ def check_python(version: "tuple[int, int]") -> None:
     """Refuse a Python that not all dependencies support."""
     if not LOWEST <= version <= HIGHEST:
         raise InstallError(
-            f"timbre needs Python {dotted(LOWEST)} to {dotted(HIGHEST)}, and this is {dotted(version)}: "
-            f"name another, as in `make demo PYTHON=python{dotted(HIGHEST)}`"
+            f"timbre needs Python {with_dots(LOWEST)} to {with_dots(HIGHEST)}, and this is {with_dots(version)}: "
+            f"name another, as in `make demo PYTHON=python{with_dots(HIGHEST)}`"
         )
 
 
@@ -105,15 +105,15 @@ def remove(lock: str, entries: "dict[str, str]") -> str:
 
 def run(words: "list[str]") -> None:
     """Run a program; where it fails, raise what it said last."""
-    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        if OFFLINE.search(done.stdout):
+    process = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if process.returncode:
+        if OFFLINE.search(process.stdout):
             raise InstallError("no network: the package index cannot be reached")
-        lines = done.stdout.strip().splitlines() or ["it said nothing"]
+        lines = process.stdout.strip().splitlines() or ["it said nothing"]
         raise InstallError(f"{' '.join(words)} failed: " + "\n".join(lines[-15:]))
 
 
-def dotted(version: "tuple[int, int]") -> str:
+def with_dots(version: "tuple[int, int]") -> str:
     """Return a version as it is written."""
     return ".".join(map(str, version))
 

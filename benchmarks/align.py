@@ -31,8 +31,8 @@ from timbre.audio.synthetic.noise import NoiseKind, noise
 from timbre.audio.synthetic.voice import voice
 
 BENCH = "align"
-MADE: tuple[NoiseKind, ...] = ("white", "pink", "babble", "clicks")
-RECORDED = "recorded"
+SYNTHETIC: tuple[NoiseKind, ...] = ("white", "pink", "babble", "clicks")
+RECORDINGS = "recorded"
 SNRS_DB = (-15.0, -10.0, -5.0, 0.0, 5.0, 10.0)
 QUICK_SNRS_DB = (-10.0, 5.0)
 SECONDS = (1, 4)
@@ -65,7 +65,7 @@ class Pair(NamedTuple):
     offset: int
 
 
-class Found(NamedTuple):
+class Judgement(NamedTuple):
     """What came of one pair, and of its clean side with the degraded side of another recording."""
 
     ours_right: bool
@@ -76,7 +76,7 @@ class Found(NamedTuple):
     dot_cpu: float
 
 
-Results = dict[Case, list[Found]]
+Results = dict[Case, list[Judgement]]
 
 
 def main() -> None:
@@ -91,16 +91,16 @@ def main() -> None:
     snrs_db = QUICK_SNRS_DB if options.quick else SNRS_DB
     print_machine(BENCH)
     speech = draw_speech(options.data, count)
-    found: Results = {}
+    results: Results = {}
     for kind, noises in draw_noises(options.data, count):
         for seconds in SECONDS:
             for snr_db in snrs_db:
                 pairs = make_pairs((speech, noises), seconds, snr_db)
                 for side in get_args(Side):
-                    found[Case(side, seconds, kind, snr_db)] = judge(pairs[side])
-    print_table(found)
-    print_figures(found)
-    print_ratios(BENCH, **sum_up(found))
+                    results[Case(side, seconds, kind, snr_db)] = judge(pairs[side])
+    print_table(results)
+    print_figures(results)
+    print_ratios(BENCH, **sum_up(results))
 
 
 def draw_speech(data: Path | None, count: int) -> list[Wave]:
@@ -115,12 +115,12 @@ def draw_speech(data: Path | None, count: int) -> list[Wave]:
 def draw_noises(data: Path | None, count: int) -> Iterator[tuple[str, list[Wave]]]:
     """Yield each kind of noise with recordings of it."""
     seconds = (LEAD_IN + 2 * MAX_OFFSET) / SAMPLE_RATE + max(SECONDS)
-    for kind in MADE:
+    for kind in SYNTHETIC:
         # Four voices each: the slowest to make by far.
         different = 4 if kind == "babble" else count
         yield kind, [noise(kind, seconds, np.random.default_rng([1, n])) for n in range(different)]
     if data is not None:
-        yield RECORDED, read_some(data / "noise", count, 1)
+        yield RECORDINGS, read_some(data / "noise", count, 1)
 
 
 def read_some(folder: Path, count: int, shortest: int) -> list[Wave]:
@@ -158,13 +158,13 @@ def make_pairs(draw: Draw, seconds: int, snr_db: float) -> dict[Side, list[Pair]
             offsets.append(int(rng.integers(-MAX_OFFSET + 1, MAX_OFFSET)))
     denoised = degrade(mixtures, DenoiserConfig(device="cpu"))
 
-    def moved(waves: Sequence[Wave]) -> list[Pair]:
+    def move(waves: Sequence[Wave]) -> list[Pair]:
         return [
             Pair(clean, wave[LEAD_IN - offset :][:samples], offset)
             for clean, wave, offset in zip(cleans, waves, offsets, strict=True)
         ]
 
-    return {"noisy": moved(mixtures), "denoised": moved(denoised)}
+    return {"noisy": move(mixtures), "denoised": move(denoised)}
 
 
 def loudest_stretch(wave: Wave, length: int, rng: np.random.Generator) -> Wave:
@@ -174,7 +174,7 @@ def loudest_stretch(wave: Wave, length: int, rng: np.random.Generator) -> Wave:
     return max(stretches, key=lambda stretch: audio.level_db(stretch[LEAD_IN:]))
 
 
-def judge(pairs: Sequence[Pair]) -> list[Found]:
+def judge(pairs: Sequence[Pair]) -> list[Judgement]:
     """Return what both methods make of the pairs, taking turns."""
     results = []
     for number, (clean, degraded, offset) in enumerate(pairs):
@@ -185,7 +185,7 @@ def judge(pairs: Sequence[Pair]) -> list[Found]:
         end = time.process_time()
         stranger = estimate_offset(clean, pairs[number - 1].degraded, MAX_OFFSET)
         results.append(
-            Found(
+            Judgement(
                 abs(ours.offset - offset) <= 1,
                 abs(dot - offset) <= 1,
                 ours.confidence < MIN_CONFIDENCE,
@@ -204,32 +204,32 @@ def dot_product_offset(clean: Wave, degraded: Wave) -> int:
     return int(products[zero - MAX_OFFSET : zero + MAX_OFFSET + 1].argmax()) - MAX_OFFSET
 
 
-def print_table(found: Results) -> None:
+def print_table(results_by_case: Results) -> None:
     """Write the shares that are right to standard error: one row for each kind of noise."""
-    snrs_db = sorted({case.snr_db for case in found})
-    fewest = min(len(results) for results in found.values())
+    snrs_db = sorted({case.snr_db for case in results_by_case})
+    fewest = min(len(results) for results in results_by_case.values())
     lines = [f"right within one sample, %: ours / dot product; {fewest} pairs or more in each cell"]
     lines.append(f"{'':26}" + "".join(f"{f'{snr_db:g} dB':>12}" for snr_db in snrs_db))
-    for row in sorted({case[:3] for case in found}):
-        cells = [found[Case(*row, snr_db)] for snr_db in snrs_db]
+    for row in sorted({case[:3] for case in results_by_case}):
+        cells = [results_by_case[Case(*row, snr_db)] for snr_db in snrs_db]
         shares = [(percent(cell, "ours_right"), percent(cell, "dot_right")) for cell in cells]
         label = f"{row[0]}, {row[1]} s, {row[2]}"
         lines.append(f"{label:26}" + "".join(f"{f'{a:.0f} / {b:.0f}':>12}" for a, b in shares))
     sys.stderr.write("\n".join(lines) + "\n")
 
 
-def print_figures(found: Results) -> None:
+def print_figures(results_by_case: Results) -> None:
     """Print the shares of each cell, and those that take many pairs over all cells."""
-    for (side, seconds, kind, snr_db), results in found.items():
+    for (side, seconds, kind, snr_db), results in results_by_case.items():
         name = f"{side}, {seconds} s, {kind}, {snr_db:g} dB"
         print_figure(BENCH, name, "right", percent(results, "ours_right"), PERCENT)
         print_figure(BENCH, name, "right by dot product", percent(results, "dot_right"), PERCENT)
         print_figure(BENCH, name, "refused", percent(results, "refused"), PERCENT)
     for side, seconds in product(get_args(Side), SECONDS):
-        results = gather(found, side, seconds)
+        results = gather(results_by_case, side, seconds)
         name = f"{side}, {seconds} s"
-        passed = [one for one in results if not one.refused]
-        wrong = len(passed) - sum(one.ours_right for one in passed)
+        kept_pairs = [one for one in results if not one.refused]
+        wrong = len(kept_pairs) - sum(one.ours_right for one in kept_pairs)
         print_figure(BENCH, name, "right", percent(results, "ours_right"), PERCENT)
         print_figure(BENCH, name, "right by dot product", percent(results, "dot_right"), PERCENT)
         print_figure(BENCH, name, "refused", percent(results, "refused"), PERCENT)
@@ -242,28 +242,32 @@ def print_figures(found: Results) -> None:
             print_figure(BENCH, name, f"CPU time, {method}", milliseconds, "ms/pair")
 
 
-def sum_up(found: Results) -> dict[str, float]:
+def sum_up(results_by_case: Results) -> dict[str, float]:
     """Return how ours relates to the dot product: shares right, in all and in most noise; CPU time."""
     ratios = {}
-    lowest = min(case.snr_db for case in found)
-    most_noise = {case: results for case, results in found.items() if case.snr_db == lowest}
+    lowest = min(case.snr_db for case in results_by_case)
+    most_noise = {
+        case: results for case, results in results_by_case.items() if case.snr_db == lowest
+    }
     for side, seconds in product(get_args(Side), SECONDS):
-        for name, cells in [("right", found), (f"right_at_{lowest:g}_dB", most_noise)]:
+        for name, cells in [("right", results_by_case), (f"right_at_{lowest:g}_dB", most_noise)]:
             results = gather(cells, side, seconds)
             right = sum(one.ours_right for one in results), sum(one.dot_right for one in results)
             ratios[f"{name}/{side}_{seconds}_s"] = right[0] / max(right[1], 1)
     for seconds in SECONDS:
-        results = gather(found, "denoised", seconds)
+        results = gather(results_by_case, "denoised", seconds)
         ratios[f"cpu_time/{seconds}_s"] = median(one.ours_cpu / one.dot_cpu for one in results)
     return ratios
 
 
-def gather(found: Results, side: Side, seconds: int) -> list[Found]:
+def gather(results_by_case: Results, side: Side, seconds: int) -> list[Judgement]:
     """Return what came of all pairs of a side and a length."""
-    return [one for case, cell in found.items() if case[:2] == (side, seconds) for one in cell]
+    return [
+        one for case, cell in results_by_case.items() if case[:2] == (side, seconds) for one in cell
+    ]
 
 
-def percent(results: Sequence[Found], field: str) -> float:
+def percent(results: Sequence[Judgement], field: str) -> float:
     """Return for how many pairs a field is true."""
     return 100 * sum(bool(getattr(one, field)) for one in results) / len(results)
 

@@ -51,8 +51,8 @@ class DacTrainer:
             real = self.discriminator(clean)
         terms["adversarial"] = plain.adversarial_loss(fake)
         terms["feature_matching"] = plain.feature_matching_loss(real, fake)
-        weighted = [getattr(self.weights, name) * term for name, term in terms.items()]
-        loss = torch.stack(weighted).sum()
+        weighted_losses = [getattr(self.weights, name) * term for name, term in terms.items()]
+        loss = torch.stack(weighted_losses).sum()
         self._descend(self.generator, loss, 1e3)
         return loss.detach()
 

@@ -101,10 +101,10 @@ def measure(case: str, rounds: int) -> None:
             1,
             lambda: official.enhance(clips[next(turn) % len(clips)]),
         )
-    print_line(speeds=interleaved(sides, rounds))
+    print_line(speeds=speeds_in_turns(sides, rounds))
 
 
-def interleaved(
+def speeds_in_turns(
     sides: dict[str, tuple[int, Callable[[], Tensor]]], rounds: int
 ) -> dict[str, float]:
     """Median speed of each side, x real time; the sides take turns, after one unmeasured round."""
@@ -133,7 +133,7 @@ def measure_gpu(rounds: int) -> None:
         f"gpu/ours_batch_{size}": (size, lambda size=size: run(size))  # type: ignore[misc]
         for size in GPU_BATCHES
     }
-    for name, speed in interleaved(sides, rounds).items():
+    for name, speed in speeds_in_turns(sides, rounds).items():
         print_figure(BENCH, name, "speed", speed, "x real time")
 
 

@@ -49,18 +49,18 @@ def measure(data: bytes, seconds: float = 10.0, threads: int = 1) -> Speed:
     wave = voice(seconds, rng)
     wave = wave + NOISE * rng.standard_normal(len(wave), dtype=np.float32)
     wave = wave[: len(wave) // HOP * HOP]
-    streamed = any(given.name == "started" for given in session.get_inputs())
-    run = _hop_times if streamed else _whole_time
+    by_hop = any(entry.name == "started" for entry in session.get_inputs())
+    run = _hop_times if by_hop else _whole_time
     times = min((run(session, wave) for _ in range(ROUNDS)), key=np.sum)
     hop_ms = (1e3 * float(times.mean()), 1e3 * float(np.quantile(times, 0.99)))
     real_time = len(wave) / SAMPLE_RATE / float(times.sum())
-    return Speed(len(data) / 1e6, load_seconds, real_time, hop_ms if streamed else None)
+    return Speed(len(data) / 1e6, load_seconds, real_time, hop_ms if by_hop else None)
 
 
 def _whole_time(
     session: onnxruntime.InferenceSession, wave: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    feed = {given.name: wave[None, None] for given in session.get_inputs()}
+    feed = {entry.name: wave[None, None] for entry in session.get_inputs()}
     start = time.perf_counter()
     session.run(["restored"], feed)
     return np.array([time.perf_counter() - start])
@@ -70,11 +70,11 @@ def _hop_times(
     session: onnxruntime.InferenceSession, wave: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    signals = [given.name for given in inputs if given.name in ("noisy", "degraded")]
+    signals = [entry.name for entry in inputs if entry.name in ("noisy", "degraded")]
     state = {
-        given.name: np.zeros([1, *given.shape[1:]], TYPES[given.type])
-        for given in inputs
-        if given.name not in signals
+        entry.name: np.zeros([1, *entry.shape[1:]], TYPES[entry.type])
+        for entry in inputs
+        if entry.name not in signals
     }
     times = []
     for hop in wave.reshape(-1, 1, 1, HOP):

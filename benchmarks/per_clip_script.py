@@ -35,13 +35,13 @@ def run_script(
     samples = 0
     for number, (piece, recipe) in enumerate(zip(task.pieces, task.recipes, strict=True)):
         clean = read_part(f"{speech_root}/{piece.clip.path}", piece.start, piece.samples)
-        heard = clean
+        speech = clean
         if recipe.rir is not None:
-            heard = in_room(clean, read_part(str(rng.choice(rooms)), 0, None))
+            speech = in_room(clean, read_part(str(rng.choice(rooms)), 0, None))
         path = str(rng.choice(noises))
         noise = read_part(path, int(rng.integers(soundfile.info(path).frames)), len(clean))
-        noise *= np.sqrt(np.mean(heard**2) / np.mean(noise**2)) * 10 ** (-recipe.snr_db / 20)
-        noisy = heard + noise
+        noise *= np.sqrt(np.mean(speech**2) / np.mean(noise**2)) * 10 ** (-recipe.snr_db / 20)
+        noisy = speech + noise
         gain = min(10 ** (recipe.level_db / 20) / clean.std(), 0.99 / np.abs(noisy).max())
         clean, degraded = clean * gain, enhance(noisy * gain)
         agreement = correlate(degraded, clean, method="fft")[len(clean) - 1 - REACH :][

@@ -68,7 +68,7 @@ class Turn(NamedTuple):
     wall: float
 
 
-class Opened(NamedTuple):
+class OpenEdition(NamedTuple):
     """An edition ready to be made; its clips cut as usual, into long pieces, into short ones."""
 
     job: ShardSettings
@@ -107,11 +107,11 @@ def main() -> None:
         # Long clips have long pieces among the usual ones; those made up are not long enough.
         long = config.save_segment_seconds if options.data else LONGEST_SECONDS
         with redirect_stdout(sys.stderr):
-            opened, costs = open_edition(config, long)
+            work, costs = open_edition(config, long)
         for case, value, unit in costs:
             print_figure(BENCH, case, "speed" if case == "scan" else "once", value, unit)
-        ratios = compare(opened, data, rounds)
-        ratios |= measure_memory(opened, options.shards or count)
+        ratios = compare(work, data, rounds)
+        ratios |= measure_memory(work, options.shards or count)
     print_ratios(BENCH, **ratios)
 
 
@@ -124,9 +124,9 @@ def make_corpus(folder: Path, quick: bool) -> Path:
     return folder
 
 
-def open_edition(config: PrepConfig, long_seconds: float) -> tuple[Opened, list[Cost]]:
+def open_edition(config: PrepConfig, long_seconds: float) -> tuple[OpenEdition, list[Cost]]:
     """Scan, plan and open a job; return it, and what that took."""
-    with stage_clocks(SCAN) as spent:
+    with stage_clocks(SCAN) as seconds:
         edition = editions.begin_edition(
             config, [], weights_hash(config.denoiser), run_local, Share(0, 1)
         )
@@ -135,58 +135,60 @@ def open_edition(config: PrepConfig, long_seconds: float) -> tuple[Opened, list[
     job = open_job(config, edition)
     opening = time.process_time() - start
 
-    def tasks(cut: PrepConfig) -> list[ShardTask]:
+    def tasks(cutting: PrepConfig) -> list[ShardTask]:
         """Return the fullest shards of the same clips, cut as another config says."""
-        planned = job._replace(
-            plan=plan.make_plan(edition.usable_clips("speech"), plan.plan_size(cut))
+        new_job = job._replace(
+            plan=plan.make_plan(edition.usable_clips("speech"), plan.plan_size(cutting))
         )
-        found = [shard_task(cut, planned, shard) for shard in planned.plan.shards()]
-        most = max(len(task.pieces) for task in found)
-        return [task for task in found if len(task.pieces) == most]
+        all_tasks = [shard_task(cutting, new_job, shard) for shard in new_job.plan.shards()]
+        most = max(len(task.pieces) for task in all_tasks)
+        return [task for task in all_tasks if len(task.pieces) == most]
 
-    scanned = {role: sum(clip.seconds for clip in clips) for role, clips in edition.clips.items()}
-    opened = Opened(
+    audio_seconds = {
+        role: sum(clip.seconds for clip in clips) for role, clips in edition.clips.items()
+    }
+    work = OpenEdition(
         job.settings,
         tasks(config),
         tasks(replace(config, save_segment_seconds=long_seconds)),
         tasks(replace(config, save_segment_seconds=SMALL_SECONDS, shard_pairs=SMALL_PAIRS)),
-        spent["scan"] / scanned["speech"],
+        seconds["scan"] / audio_seconds["speech"],
     )
-    speed = sum(scanned.values()) / spent["scan"]
-    return opened, [("scan", speed, AUDIO_RATE), ("open a job", opening, "core-seconds")]
+    speed = sum(audio_seconds.values()) / seconds["scan"]
+    return work, [("scan", speed, AUDIO_RATE), ("open a job", opening, "core-seconds")]
 
 
-def compare(opened: Opened, data: Path, rounds: int) -> dict[str, float]:
+def compare(work: OpenEdition, data: Path, rounds: int) -> dict[str, float]:
     """Let both sides take turns, after one unmeasured turn each; print figures, return ratios."""
     enhance = Official().denoise if INSTALLED else None
-    planned: list[Turn] = []
+    plans: list[Turn] = []
     ours: list[Turn] = []
     script: list[Turn] = []
     stages: list[dict[str, float]] = []
     for number in range(rounds + 1):
-        task = opened.tasks[number % len(opened.tasks)]
-        folder = f"{opened.job.folder}-{number}"
-        with stage_clocks(STAGES) as spent:
-            ours.append(timed(partial(run_ours, task, opened.job._replace(folder=folder))))
-        stages.append({**spent, "rest": ours[-1].cpu - sum(spent.values())})
+        task = work.tasks[number % len(work.tasks)]
+        folder = f"{work.job.folder}-{number}"
+        with stage_clocks(STAGES) as clocks:
+            ours.append(time_turn(partial(run_ours, task, work.job._replace(folder=folder))))
+        stages.append({**clocks, "rest": ours[-1].cpu - sum(clocks.values())})
         speech = sum(piece.samples for piece in task.pieces) / SAMPLE_RATE
-        planned.append(ours[-1]._replace(pairs=len(task.pieces), speech=speech))
+        plans.append(ours[-1]._replace(pairs=len(task.pieces), speech=speech))
         if enhance is not None:
             files = Path(f"{folder}-script")
-            run = partial(run_script, task, data, opened.job.speech_root, enhance, files)
-            script.append(timed(run))
-    share = print_stages(planned[1:], stages[1:])
+            run = partial(run_script, task, data, work.job.speech_root, enhance, files)
+            script.append(time_turn(run))
+    share = print_stages(plans[1:], stages[1:])
     print_rates("ours", ours[1:])
-    refused = 1 - sum(turn.pairs for turn in ours) / sum(turn.pairs for turn in planned)
-    print_figure(BENCH, "ours", "refused", 100 * refused, "% of the pairs")
-    print_cost(opened.scan_cost, ours[1:])
+    share_refused = 1 - sum(turn.pairs for turn in ours) / sum(turn.pairs for turn in plans)
+    print_figure(BENCH, "ours", "refused", 100 * share_refused, "% of the pairs")
+    print_cost(work.scan_cost, ours[1:])
     if not script:
         print_line(bench=BENCH, note="deepfilternet is not installed: no script, no ratio to it")
         return {"denoiser_share_of_ours": share}
     print_rates("script", script[1:])
     return {
         "ours_to_script": compare_rates(ours[1:], script[1:]),
-        "ours_to_script_before_refusals": compare_rates(planned[1:], script[1:]),
+        "ours_to_script_before_refusals": compare_rates(plans[1:], script[1:]),
         "ours_to_script_by_wall_clock": compare_rates(
             [turn._replace(cpu=turn.wall) for turn in ours[1:]],
             [turn._replace(cpu=turn.wall) for turn in script[1:]],
@@ -201,16 +203,16 @@ def compare_rates(ours: Sequence[Turn], theirs: Sequence[Turn]) -> float:
     return median((a.speech / a.cpu) / (b.speech / b.cpu) for a, b in both)
 
 
-def print_stages(planned: Sequence[Turn], stages: Sequence[Mapping[str, float]]) -> float:
+def print_stages(plans: Sequence[Turn], stages: Sequence[Mapping[str, float]]) -> float:
     """Print what each stage does, of refused pairs too; return the denoiser's share of the time."""
-    pairs, speech, cpu, _ = map(sum, zip(*planned, strict=True))
-    spent = {stage: sum(turn[stage] for turn in stages) for stage in stages[0]}
-    for stage, seconds in spent.items():
+    pairs, speech, cpu, _ = map(sum, zip(*plans, strict=True))
+    stage_seconds = {stage: sum(turn[stage] for turn in stages) for stage in stages[0]}
+    for stage, seconds in stage_seconds.items():
         print_figure(BENCH, stage, "share", 100 * seconds / cpu, "% of the CPU time")
         if seconds > 0:  # there may be no room among a few pairs
             print_figure(BENCH, stage, "pairs", pairs / seconds, PAIR_RATE)
             print_figure(BENCH, stage, "speed", speech / seconds, AUDIO_RATE)
-    return spent[DENOISE] / cpu
+    return stage_seconds[DENOISE] / cpu
 
 
 def print_rates(side: str, turns: Sequence[Turn]) -> None:
@@ -227,20 +229,20 @@ def print_cost(scan_cost: float, ours: Sequence[Turn]) -> None:
     print_figure(BENCH, "one core-hour", "speech", 1 / cost, "hours")
 
 
-def measure_memory(opened: Opened, count: int) -> dict[str, float]:
+def measure_memory(work: OpenEdition, count: int) -> dict[str, float]:
     """Print the peak of workers on full shards, and their growth over ``count`` small ones each."""
-    full = [(number, opened.long[number % len(opened.long)]) for number in range(WORKERS)]
-    run = partial(make_and_weigh, opened.job._replace(folder=f"{opened.job.folder}-full"))
+    full = [(number, work.long[number % len(work.long)]) for number in range(WORKERS)]
+    run = partial(make_and_weigh, work.job._replace(folder=f"{work.job.folder}-full"))
     peak = max(weight.peak for _, weight in run_local(run, full, WORKERS))
     print_figure(BENCH, "worker, full shards", "peak memory", peak / GIGABYTE, "GB")
-    small = [(n, opened.small[n % len(opened.small)]) for n in range(WORKERS * count)]
-    run = partial(make_and_weigh, opened.job._replace(folder=f"{opened.job.folder}-small"))
-    held: dict[int, list[int]] = defaultdict(list)
+    small = [(n, work.small[n % len(work.small)]) for n in range(WORKERS * count)]
+    run = partial(make_and_weigh, work.job._replace(folder=f"{work.job.folder}-small"))
+    sizes_by_worker: dict[int, list[int]] = defaultdict(list)
     for _, weight in run_local(run, small, WORKERS):
-        held[weight.worker].append(weight.own)
+        sizes_by_worker[weight.worker].append(weight.own)
     # What a worker holds after a tenth of its shards is what it needs to work at all.
-    growth = max(sizes[-1] / sizes[len(sizes) // 10] for sizes in held.values())
-    for number, sizes in enumerate(held.values()):
+    growth = max(sizes[-1] / sizes[len(sizes) // 10] for sizes in sizes_by_worker.values())
+    for number, sizes in enumerate(sizes_by_worker.values()):
         for at in (0, len(sizes) // 10, len(sizes) // 2, len(sizes) - 1):
             print_figure(
                 BENCH, f"worker {number}", f"own memory after {at + 1}", sizes[at] / GIGABYTE, "GB"
@@ -256,9 +258,9 @@ class Weight(NamedTuple):
     peak: int
 
 
-def make_and_weigh(job: ShardSettings, numbered: tuple[int, ShardTask]) -> Weight:
+def make_and_weigh(job: ShardSettings, item: tuple[int, ShardTask]) -> Weight:
     """Make a shard in a folder of its own; what a worker does."""
-    number, task = numbered
+    number, task = item
     make.make_shard(job._replace(folder=f"{job.folder}/{number}"), task)
     return weigh()
 
@@ -280,7 +282,7 @@ def run_ours(task: ShardTask, job: ShardSettings) -> tuple[int, float]:
     return len(index.pairs), sum(pair.samples for pair in index.pairs) / SAMPLE_RATE
 
 
-def timed(run: Callable[[], tuple[int, float]]) -> Turn:
+def time_turn(run: Callable[[], tuple[int, float]]) -> Turn:
     """Run one side's turn with both clocks."""
     wall, cpu = time.perf_counter(), time.process_time()
     pairs, speech = run()

@@ -64,12 +64,12 @@ def main() -> None:
     ratios: dict[str, float] = {}
     for causal, label in ((False, "file"), (True, "live")):
         config = GeneratorConfig(options.name, options.size, causal, noisy_input=True)
-        made = models(config)
+        networks = models(config)
         if causal:
-            took = time_hops(hop_sides(made, onnx), rounds)
+            took = time_hops(hop_sides(networks, onnx), rounds)
             speeds = {name: report_hops(name, calls) for name, calls in took.items()}
         else:
-            took = time_whole(whole_sides(made, onnx), rounds, seconds)
+            took = time_whole(whole_sides(networks, onnx), rounds, seconds)
             speeds = {name: report_whole(name, calls, seconds) for name, calls in took.items()}
         ratios |= {f"{label}_{key}": ratio for key, ratio in compare(speeds).items()}
     print_ratios(BENCH, **ratios)
@@ -81,7 +81,7 @@ def time_whole(sides: dict[str, Run], rounds: int, seconds: int) -> dict[str, li
     took: dict[str, list[Took]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
         for name, run in sides.items():
-            call = timed(run, signal)
+            call = time_call(run, signal)
             if turn:
                 took[name].append(call)
     return took
@@ -93,13 +93,13 @@ def time_hops(sides: dict[str, Run], rounds: int) -> dict[str, list[Took]]:
     for turn in range(rounds + 1):
         hops = torch.split(noisy_voice(HOPS_A_TURN * HOP, turn)[None], HOP, dim=1)
         for name, run in sides.items():
-            calls = [timed(run, hop) for hop in hops]
+            calls = [time_call(run, hop) for hop in hops]
             if turn:
                 took[name] += calls
     return took
 
 
-def timed(run: Run, signal: Tensor) -> Took:
+def time_call(run: Run, signal: Tensor) -> Took:
     """Return what a call takes."""
     wall, cpu = time.perf_counter(), time.process_time()
     run(signal)

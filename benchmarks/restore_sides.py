@@ -47,9 +47,9 @@ def models(config: GeneratorConfig) -> Models:
     return Models(denoiser, generator.eval().requires_grad_(False), config)
 
 
-def whole_sides(made: Models, onnx: bool) -> dict[str, Run]:
+def whole_sides(networks: Models, onnx: bool) -> dict[str, Run]:
     """Return by name what takes a whole signal."""
-    generator, noisy_input = made.generator, made.config.noisy_input
+    generator, noisy_input = networks.generator, networks.config.noisy_input
 
     def repair(signal: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -57,15 +57,17 @@ def whole_sides(made: Models, onnx: bool) -> dict[str, Run]:
             restored: Tensor = generator(row, row if noisy_input else None)
             return restored
 
-    restorer = Restorer(generator, made.denoiser, "cpu", noisy_input)
+    restorer = Restorer(generator, networks.denoiser, "cpu", noisy_input)
     sides: dict[str, Run] = {
-        "denoiser": made.denoiser,
+        "denoiser": networks.denoiser,
         "restorer": repair,
         "chain": restorer.process,
     }
     if onnx:
-        sides["onnx_restorer"] = _whole_onnx(whole_generator(generator, made.config))
-        sides["onnx_chain"] = _whole_onnx(whole_chain(made.denoiser, generator, made.config))
+        sides["onnx_restorer"] = _whole_onnx(whole_generator(generator, networks.config))
+        sides["onnx_chain"] = _whole_onnx(
+            whole_chain(networks.denoiser, generator, networks.config)
+        )
     if INSTALLED:
         official = Official()
         sides["official_python"] = lambda signal: official.enhance(signal[0])
@@ -76,20 +78,22 @@ def whole_sides(made: Models, onnx: bool) -> dict[str, Run]:
     return sides
 
 
-def hop_sides(made: Models, onnx: bool) -> dict[str, Run]:
+def hop_sides(networks: Models, onnx: bool) -> dict[str, Run]:
     """Return by name what takes the next hop of a signal."""
-    generator, noisy_input = made.generator, made.config.noisy_input
-    denoise = HopRunner(LiveDenoiser(made.denoiser))
+    generator, noisy_input = networks.generator, networks.config.noisy_input
+    denoise = HopRunner(LiveDenoiser(networks.denoiser))
     repair = HopRunner(build_live(generator))
-    chain = LiveRestorer(generator, made.denoiser, noisy_input)
+    chain = LiveRestorer(generator, networks.denoiser, noisy_input)
     sides: dict[str, Run] = {
         "denoiser": denoise.push,
         "restorer": lambda hop: repair.push(hop, hop) if noisy_input else repair.push(hop),
         "chain": lambda hop: chain.push(hop.numpy()),
     }
     if onnx:
-        sides["onnx_restorer"] = OnnxStream(generator_by_hop(generator, made.config))
-        sides["onnx_chain"] = OnnxStream(chain_by_hop(made.denoiser, generator, made.config))
+        sides["onnx_restorer"] = OnnxStream(generator_by_hop(generator, networks.config))
+        sides["onnx_chain"] = OnnxStream(
+            chain_by_hop(networks.denoiser, generator, networks.config)
+        )
     if rust_installed():
         rust = _rust()
         sides["official_rust"] = lambda hop: rust(hop[0].numpy())

@@ -40,24 +40,24 @@ SCAN: tuple[Stage, ...] = (("scan", editions, "scan"),)
 @contextmanager
 def stage_clocks(stages: Sequence[Stage]) -> Iterator[dict[str, float]]:
     """Add up the CPU seconds that functions take meanwhile, by stage; the code knows nothing of it."""
-    spent = dict.fromkeys((stage for stage, _, _ in stages), 0.0)
+    seconds = dict.fromkeys((stage for stage, _, _ in stages), 0.0)
 
-    def clocked(stage: str, run: Callable[..., Any]) -> Callable[..., Any]:
+    def with_clock(stage: str, run: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(run)
-        def timed_run(*given: Any, **named: Any) -> Any:
+        def run_by_clock(*positional: Any, **keywords: Any) -> Any:
             start = time.process_time()
             try:
-                return run(*given, **named)
+                return run(*positional, **keywords)
             finally:
-                spent[stage] += time.process_time() - start
+                seconds[stage] += time.process_time() - start
 
-        return timed_run
+        return run_by_clock
 
     originals = [(owner, name, getattr(owner, name)) for _, owner, name in stages]
     for (stage, owner, name), (_, _, run) in zip(stages, originals, strict=True):
-        setattr(owner, name, clocked(stage, run))
+        setattr(owner, name, with_clock(stage, run))
     try:
-        yield spent
+        yield seconds
     finally:
         for owner, name, run in originals:
             setattr(owner, name, run)

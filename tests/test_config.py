@@ -40,28 +40,28 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Outer:
 
 
 def complaint(tmp_path: Path, text: str, *overrides: str) -> str:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError) as failure:
         load(tmp_path, text, *overrides)
-    return str(caught.value)
+    return str(failure.value)
 
 
 def test_every_mistake_of_a_file_is_told_at_once(tmp_path: Path) -> None:
-    told = complaint(
+    message = complaint(
         tmp_path, "itms: []\nitems: [{lwo: 1}]\nname: 3\ninner: {low: 5}\nrate: fast\n"
     )
-    assert "config.yaml" in told
-    assert "itms: unknown key; did you mean 'items'?" in told
-    assert "items.0.lwo: unknown key; did you mean 'low'?" in told
-    assert "name: expected a valid string, got 3" in told
-    assert "rate: expected a valid number, got 'fast'" in told
-    assert "inner: low 5 exceeds high 2.0" in told
-    assert len(told.splitlines()) == 6
+    assert "config.yaml" in message
+    assert "itms: unknown key; did you mean 'items'?" in message
+    assert "items.0.lwo: unknown key; did you mean 'low'?" in message
+    assert "name: expected a valid string, got 3" in message
+    assert "rate: expected a valid number, got 'fast'" in message
+    assert "inner: low 5 exceeds high 2.0" in message
+    assert len(message.splitlines()) == 6
 
 
 def test_checks_between_fields_run_beside_wrong_fields_of_the_same_section(tmp_path: Path) -> None:
-    told = complaint(tmp_path, "items: []\ninner: {low: 5, hgih: 3}\n")
-    assert "did you mean 'high'" in told
-    assert "low 5 exceeds high 2.0" in told
+    message = complaint(tmp_path, "items: []\ninner: {low: 5, hgih: 3}\n")
+    assert "did you mean 'high'" in message
+    assert "low 5 exceeds high 2.0" in message
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_every_shipped_config_loads(path: Path) -> None:
     ("schema", "name"), [(PrepConfig, "prep.yaml"), (TrainConfig, "train.yaml")]
 )
 def test_the_reference_configs_show_every_key_at_its_default(schema: type, name: str) -> None:
-    shown = configs.to_tree(configs.load(schema, ROOT / "configs" / name))
-    required = {
+    tree = configs.to_tree(configs.load(schema, ROOT / "configs" / name))
+    entries = {
         PrepConfig: {
             "speech": "data/speech",
             "noise": "data/noise",
@@ -147,14 +147,14 @@ def test_the_reference_configs_show_every_key_at_its_default(schema: type, name:
             "discriminator": {"preset": "full"},
         },
     }[schema]
-    assert shown == configs.to_tree(configs.from_tree(schema, required, "defaults"))
+    assert tree == configs.to_tree(configs.from_tree(schema, entries, "defaults"))
     text = (ROOT / "configs" / name).read_text()
-    for key in _keys(shown):
+    for key in _keys(tree):
         assert f"{key}:" in text, f"{name} does not show {key}"
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("segment_seconds=0", "segment_seconds: expected greater than or equal to 0.1, got 0"),
         ("optimizer.warmup_steps=200000", "optimizer.warmup_steps 200000 must be less than steps"),
@@ -171,14 +171,14 @@ def test_the_reference_configs_show_every_key_at_its_default(schema: type, name:
         ),
     ],
 )
-def test_contradictions_of_a_training_config_are_refused(override: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=r"train\.yaml") as caught:
+def test_contradictions_of_a_training_config_are_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=r"train\.yaml") as failure:
         configs.load(TrainConfig, ROOT / "configs/train.yaml", [override])
-    assert told in str(caught.value)
+    assert message in str(failure.value)
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("val_ratio=0.9", "val_ratio: expected less than or equal to 0.5, got 0.9"),
         ("mix.snr_db_low=30", "snr_db_low 30.0 exceeds snr_db_high 20.0"),
@@ -192,10 +192,10 @@ def test_contradictions_of_a_training_config_are_refused(override: str, told: st
         ("denoiser.name=rnnoise", "expected deepfilternet3, official, none or onnx:PATH"),
     ],
 )
-def test_contradictions_of_a_prep_config_are_refused(override: str, told: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_contradictions_of_a_prep_config_are_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as failure:
         configs.load(PrepConfig, ROOT / "configs/prep.yaml", [override])
-    assert told in str(caught.value)
+    assert message in str(failure.value)
 
 
 def _keys(tree: object) -> set[str]:

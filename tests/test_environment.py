@@ -22,18 +22,18 @@ LAUNCHERS = {
 }  # fmt: skip
 
 
-def shown(*words: str, **variables: str) -> list[str]:
+def output_of(*words: str, **variables: str) -> list[str]:
     """Return what each process shows; it starts with these variables and none other of ours."""
     bare = {name: value for name, value in os.environ.items() if name not in OURS}
-    finished = subprocess.run(
+    process = subprocess.run(
         [sys.executable, *words],
         env={**bare, "ACCELERATE_USE_CPU": "true", **variables},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return re.findall("<(.*?)>", finished.stdout)
+    assert process.returncode == 0, process.stderr[-3000:]
+    return re.findall("<(.*?)>", process.stdout)
 
 
 @pytest.fixture
@@ -43,26 +43,26 @@ def script(tmp_path: Path) -> str:
 
 
 def test_torch_takes_the_threads_that_are_granted() -> None:
-    assert shown("-c", TORCH) == [str(granted_cores())]
-    assert shown("-c", TORCH, OMP_NUM_THREADS="1") == ["1"]
-    assert shown("-c", TORCH, MKL_NUM_THREADS="1") == ["1"]
+    assert output_of("-c", TORCH) == [str(granted_cores())]
+    assert output_of("-c", TORCH, OMP_NUM_THREADS="1") == ["1"]
+    assert output_of("-c", TORCH, MKL_NUM_THREADS="1") == ["1"]
 
 
 def test_threads_wait_passively_unless_the_user_says_otherwise() -> None:
-    assert shown("-c", SHOW) == [f"{granted_cores()} PASSIVE"]
-    assert shown("-c", SHOW, OMP_WAIT_POLICY="ACTIVE") == [f"{granted_cores()} ACTIVE"]
+    assert output_of("-c", SHOW) == [f"{granted_cores()} PASSIVE"]
+    assert output_of("-c", SHOW, OMP_WAIT_POLICY="ACTIVE") == [f"{granted_cores()} ACTIVE"]
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_ranks_of_a_node_share_its_cores(launcher: str, script: str) -> None:
     words = ["-m", *LAUNCHERS[launcher], script]
-    assert shown(*words) == [f"{max(granted_cores() // 2, 1)} PASSIVE"] * 2
+    assert output_of(*words) == [f"{max(granted_cores() // 2, 1)} PASSIVE"] * 2
     # What the user says goes before what the launcher would say.
-    assert shown(*words, OMP_NUM_THREADS="7") == ["7 PASSIVE"] * 2
+    assert output_of(*words, OMP_NUM_THREADS="7") == ["7 PASSIVE"] * 2
 
 
 def test_one_rank_of_accelerate_takes_all_cores(script: str) -> None:
     words = ["-m", "accelerate.commands.launch", "--num_processes=1"]
     # The launcher would say 1 thread, or as many as the machine has cores.
-    assert shown(*words, script) == [f"{granted_cores()} PASSIVE"]
-    assert shown(*words, "--num_cpu_threads_per_process=7", script) == ["7 PASSIVE"]
+    assert output_of(*words, script) == [f"{granted_cores()} PASSIVE"]
+    assert output_of(*words, "--num_cpu_threads_per_process=7", script) == ["7 PASSIVE"]

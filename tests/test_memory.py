@@ -12,8 +12,8 @@ GIGABYTE = 1_000_000_000
 
 def test_without_a_limit_it_is_what_the_machine_has_free(tmp_path: Path) -> None:
     files = {"sys/fs/cgroup/job/memory.max": "max\n", "sys/fs/cgroup/job/memory.current": "9\n"}
-    granted = granted_memory(v2(tmp_path, "/job", files))
-    assert 0 < granted <= psutil.virtual_memory().total
+    memory = granted_memory(v2(tmp_path, "/job", files))
+    assert 0 < memory <= psutil.virtual_memory().total
     assert granted_memory(tmp_path / "nothing") > GIGABYTE / 100
 
 

@@ -20,9 +20,9 @@ def test_a_missing_package_is_an_error_that_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "visqol", None)
     message = "ViSQOL needs the package visqol-python: pip install 'timbre[eval]'"
     assert packages.missing("visqol", "ViSQOL") == message
-    with pytest.raises(MissingPackageError) as raised:
+    with pytest.raises(MissingPackageError) as failure:
         packages.require("visqol", "ViSQOL")
-    assert str(raised.value) == message and isinstance(raised.value, TimbreError)
+    assert str(failure.value) == message and isinstance(failure.value, TimbreError)
 
 
 def test_every_extra_that_is_named_is_one_of_ours() -> None:

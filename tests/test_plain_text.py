@@ -21,11 +21,11 @@ SECRETS = [
 @pytest.mark.parametrize("url", SECRETS)
 @pytest.mark.parametrize("sentence", ["{}", "{}: no such file", "('{}') is away.", 'a="{}",b'])
 def test_no_secret_of_a_url_is_left_in_a_sentence(url: str, sentence: str) -> None:
-    left = redacted(sentence.format(url))
-    assert PASSWORD not in left
-    assert TOKEN not in left
+    text = redacted(sentence.format(url))
+    assert PASSWORD not in text
+    assert TOKEN not in text
     after = sentence.partition("{}")[2]
-    assert left.endswith(after)
+    assert text.endswith(after)
 
 
 @pytest.mark.parametrize(

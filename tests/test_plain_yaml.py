@@ -42,19 +42,19 @@ LADDER = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1
     ids=lambda text: text[:16],
 )
 def test_what_is_no_plain_data_is_refused_in_few_words(text: str, part: str) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as failure:
         plain_yaml.parse(text, "config.yaml")
-    assert part in str(refused.value) and str(refused.value).startswith("config.yaml: ")
-    assert len(str(refused.value)) < 500
+    assert part in str(failure.value) and str(failure.value).startswith("config.yaml: ")
+    assert len(str(failure.value)) < 500
 
 
 def test_a_file_that_is_too_large_or_no_text_is_refused_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     for data, part in [(b"x: 1\n" + b"#" * 1_000_000, "at most 1000000 bytes"), (b"\xff", "utf-8")]:
         path.write_bytes(data)
-        with pytest.raises(ConfigError, match=part) as refused:
+        with pytest.raises(ConfigError, match=part) as failure:
             plain_yaml.load(path)
-        assert str(path) in str(refused.value)
+        assert str(path) in str(failure.value)
     with pytest.raises(ConfigError, match="cannot be read"):
         plain_yaml.load(tmp_path / "nowhere.yaml")
 
@@ -63,5 +63,5 @@ def test_anchors_plain_tags_and_a_byte_order_mark_are_read(tmp_path: Path) -> No
     path = tmp_path / "config.yaml"
     path.write_bytes("﻿a: &n 300\nb: *n\nc: !!str 3\nd: !!float 3\ne: !!int '7'\n".encode())
     assert plain_yaml.load(path) == {"a": 300, "b": 300, "c": "3", "d": 3.0, "e": 7}
-    shared = "a: &list [1, 2, 3]\n" + "".join(f"b{n}: *list\n" for n in range(1000))
-    assert plain_yaml.parse(shared, "text")["b999"] == [1, 2, 3]
+    text = "a: &list [1, 2, 3]\n" + "".join(f"b{n}: *list\n" for n in range(1000))
+    assert plain_yaml.parse(text, "text")["b999"] == [1, 2, 3]

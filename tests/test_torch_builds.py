@@ -61,7 +61,7 @@ def test_every_command_names_the_remedy_instead_of_a_traceback(tmp_path: Path) -
 def test_a_launcher_prints_the_remedy_once(tmp_path: Path) -> None:
     (tmp_path / "torchaudio.py").write_text(BROKEN)
     launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    finished = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", *launcher, "-m", "timbre.train", "config.yaml"],
         cwd=ROOT,
         env={"PYTHONPATH": str(tmp_path), "LANG": "C.UTF-8"},
@@ -69,8 +69,8 @@ def test_a_launcher_prints_the_remedy_once(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert finished.returncode != 0
-    assert finished.stderr.count("do not load together") == 1
+    assert process.returncode != 0
+    assert process.stderr.count("do not load together") == 1
 
 
 def test_the_page_on_installing_has_the_table_of_builds() -> None:

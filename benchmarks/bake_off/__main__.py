@@ -39,7 +39,7 @@ COSTS = "costs.json"
 POLL_SECONDS = 1.0
 # The distances whose share that is left, against DeepFilterNet3's, is the result.
 DISTANCES = ("mel_distance", "lsd_0_8k", "lsd_8_24k")
-LAST_TOLD = ("d/accuracy", "g/skipped_steps", "g/gradient_share/adversarial")
+LAST_TAGS = ("d/accuracy", "g/skipped_steps", "g/gradient_share/adversarial")
 
 
 class Racer(NamedTuple):
@@ -64,18 +64,18 @@ def main() -> None:
     parser.add_argument("--perceptual-pairs", type=int, default=6)
     parser.add_argument("--report", action="store_true", help="only report on ended runs")
     parser.add_argument("--quick", action="store_true", help="sizes that only show that it runs")
-    given = parser.parse_args()
-    fields = {name: getattr(given, name) for name in Setting._fields if name != "rounds"}
-    fields["folder"] = str(given.folder)
+    options = parser.parse_args()
+    fields = {name: getattr(options, name) for name in Setting._fields if name != "rounds"}
+    fields["folder"] = str(options.folder)
     setting = Setting(**fields, rounds=3)
-    if given.quick:
+    if options.quick:
         setting = setting._replace(
             size="tiny", batch=2, seconds=0.2, validations=2, perceptual_pairs=0, rounds=1
         )
-    if not given.report:
+    if not options.report:
         plan_runs(setting)
-        race(given.folder)
-    report(given.folder)
+        race(options.folder)
+    report(options.folder)
 
 
 def plan_runs(setting: Setting) -> None:
@@ -85,8 +85,8 @@ def plan_runs(setting: Setting) -> None:
     if not (folder / COSTS).exists():
         with tempfile.TemporaryDirectory() as scratch:
             costs = trial(setting, scratch)
-        measured = {name: costs[name]._asdict() for name in costs}
-        (folder / COSTS).write_text(json.dumps(measured, indent=2))
+        entries = {name: costs[name]._asdict() for name in costs}
+        (folder / COSTS).write_text(json.dumps(entries, indent=2))
     epoch = steps_per_epoch(setting)
     try:
         steps = steps_for(setting.minutes, read_costs(folder), epoch, setting.validations)
@@ -110,11 +110,11 @@ def race(folder: Path) -> None:
     (folder / "PIDS").write_text("".join(f"{r.process.pid} {r.name}\n" for r in racers))
     running = racers
     while running:
-        running = [racer for racer in running if not _ended(racer)]
+        running = [racer for racer in running if not _has_ended(racer)]
         time.sleep(POLL_SECONDS)
-    failed = [racer.name for racer in racers if racer.process.returncode]
-    if failed:
-        sys.exit(f"{BENCH}: training of {', '.join(failed)} failed; see {folder}/NAME.log")
+    failures = [racer.name for racer in racers if racer.process.returncode]
+    if failures:
+        sys.exit(f"{BENCH}: training of {', '.join(failures)} failed; see {folder}/NAME.log")
 
 
 def _start(folder: Path, name: str) -> Racer:
@@ -126,16 +126,16 @@ def _start(folder: Path, name: str) -> Racer:
     return Racer(name, process, clock)
 
 
-def _ended(racer: Racer) -> bool:
+def _has_ended(racer: Racer) -> bool:
     """Write down the CPU time so far; if the process has ended, all that it and its children used."""
     so_far = tree_seconds(racer.process.pid)
-    ended, status, usage = os.wait4(racer.process.pid, os.WNOHANG)
-    if ended:
+    process_id, status, usage = os.wait4(racer.process.pid, os.WNOHANG)
+    if process_id:
         racer.process.returncode = os.waitstatus_to_exitcode(status)
         so_far = usage.ru_utime + usage.ru_stime
     with racer.clock.open("a") as file:
         file.write(json.dumps([time.time(), so_far]) + "\n")
-    return bool(ended)
+    return bool(process_id)
 
 
 def report(folder: Path) -> None:
@@ -146,25 +146,25 @@ def report(folder: Path) -> None:
     print_machine(BENCH)
     print_line(bench=BENCH, setting=setting._asdict(), steps_per_epoch=plan["steps_per_epoch"])
     ramps: dict[str, int] = {}
-    left: dict[str, float] = {}
+    rest: dict[str, float] = {}
     for name, curves in runs.items():
         steps, cost = plan["steps"][name], costs[name]
         _, reconstruction, discriminator, _ = phases(steps)
         ramps[name] = reconstruction + discriminator
-        for part, spent in cost._asdict().items():
-            print_figure(BENCH, name, f"cost/{part}", spent, "CPU s")
+        for part, seconds in cost._asdict().items():
+            print_figure(BENCH, name, f"cost/{part}", seconds, "CPU s")
         print_figure(BENCH, name, "steps", steps, "steps")
-        planned = cpu_seconds(steps, cost, setting.validations) / 60
-        print_figure(BENCH, name, "planned", planned, "CPU min")
+        minutes = cpu_seconds(steps, cost, setting.validations) / 60
+        print_figure(BENCH, name, "planned", minutes, "CPU min")
         clock = (folder / f"{name}.clock").read_text().splitlines()
         print_figure(BENCH, name, "spent", json.loads(clock[-1])[1] / 60, "CPU min")
-        left |= print_results(name, curves, ramps[name])
+        rest |= print_results(name, curves, ramps[name])
     shares = {
         f"{phase}_step/wave_to_spectral": getattr(costs["wave"], phase)
         / getattr(costs["spectral"], phase)
         for phase in ("reconstruction", "discriminator", "adversarial")
     }
-    print_ratios(BENCH, **shares, **left)
+    print_ratios(BENCH, **shares, **rest)
     title = f"{setting.size}, {setting.batch} x {setting.seconds} s a step; dotted: the ramp begins"
     draw(runs, ramps, title, folder / "curves.png")
 
@@ -174,7 +174,7 @@ def print_results(name: str, curves: dict[str, Curve], ramp: int) -> dict[str, f
 
     That is the share of each of DeepFilterNet3's distances that is left at the end.
     """
-    left = {}
+    rest = {}
     for figure in PANELS:
         if (curve := curves.get(f"val/{figure}")) is None:
             continue
@@ -185,14 +185,14 @@ def print_results(name: str, curves: dict[str, Curve], ramp: int) -> dict[str, f
             level = degraded.values[-1]
             print_figure(BENCH, "deepfilternet3", f"val/{figure}", level, "always")
             if figure in DISTANCES:
-                left[f"{name}/{figure}_left"] = curve.values[-1] / level
+                rest[f"{name}/{figure}_left"] = curve.values[-1] / level
     score = curves["val/score"]
     best = min(range(len(score.values)), key=score.values.__getitem__)
     print_figure(BENCH, name, "best step", score.steps[best], "steps")
-    for tag in LAST_TOLD:
+    for tag in LAST_TAGS:
         if tag in curves:
             print_figure(BENCH, name, tag, curves[tag].values[-1], "last logged")
-    return left
+    return rest
 
 
 if __name__ == "__main__":

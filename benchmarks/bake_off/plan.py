@@ -155,7 +155,7 @@ def trial(setting: Setting, folder: str) -> dict[str, Cost]:
     One thread reads, trains and is measured. The first validation is measured, which costs more than
     the later ones: it measures the degraded side too.
     """
-    started = time.process_time()
+    start = time.process_time()
     torch.set_num_threads(1)
     runs = {name: _open(setting, name, folder) for name in GENERATORS}
     seconds: dict[str, list[list[float]]] = {name: [[], [], []] for name in GENERATORS}
@@ -165,17 +165,17 @@ def trial(setting: Setting, folder: str) -> dict[str, Cost]:
             for name, run in runs.items():
                 # The discriminator is alone for one step, then has its full weight.
                 run.gan.step = (1, run.adversarial_start, run.adversarial_start + 1)[phase]
-                begun = time.process_time()
+                start_time = time.process_time()
                 train_step(run, next(loaders[name]))
                 if turn:
-                    seconds[name][phase].append(time.process_time() - begun)
+                    seconds[name][phase].append(time.process_time() - start_time)
     costs: dict[str, Cost] = {}
     for name, run in runs.items():
-        begun = time.process_time()
+        start_time = time.process_time()
         run.validation.measure(run.gan, run.reconstruction)
-        validation = time.process_time() - begun
-        medians = [statistics.median(spent) for spent in seconds[name]]
-        costs[name] = Cost(medians[0], medians[1], medians[2], validation, started)
+        validation = time.process_time() - start_time
+        medians = [statistics.median(side_seconds) for side_seconds in seconds[name]]
+        costs[name] = Cost(medians[0], medians[1], medians[2], validation, start)
         run.close()
     return costs
 

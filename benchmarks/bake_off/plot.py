@@ -46,9 +46,9 @@ def read_curves(run_dir: Path, clock: Path) -> dict[str, Curve]:
     events.Reload()
     curves = {}
     for tag in events.Tags()["scalars"]:
-        found = events.Scalars(tag)
-        minutes = np.interp([event.wall_time for event in found], wall, cpu) / 60
-        steps, values = [event.step for event in found], [event.value for event in found]
+        points = events.Scalars(tag)
+        minutes = np.interp([event.wall_time for event in points], wall, cpu) / 60
+        steps, values = [event.step for event in points], [event.value for event in points]
         curves[tag] = Curve(steps, minutes.tolist(), values)
     return curves
 

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.train_step import Size, open_adversarial_run
 from shard_tools.make.tar import build_tar
-from tests.help.made_shards import make_pair, make_shards, publish_tar, shifted
+from tests.help.made_shards import half_at_offset, make_pair, make_shards, publish_tar
 from timbre import shards
 from timbre.audio.synthetic.voice import speaker, voice
 from timbre.shards import AudioFormat
@@ -78,7 +78,7 @@ class Setting(NamedTuple):
             clean = np.roll(spoken[number % VOICES], 1000 * number)
             pair = make_pair(f"speech-{number:04d}", len(clean), 0)
             clean_int16 = (clean * 32767).astype(np.int16)
-            pairs.append(pair._replace(clean=clean_int16, degraded=shifted(clean_int16, 0)))
+            pairs.append(pair._replace(clean=clean_int16, degraded=half_at_offset(clean_int16, 0)))
         publish_tar(url, shards.shard_path("train", 0), build_tar(pairs, audio_format))
         return url
 

@@ -73,18 +73,19 @@ def main() -> None:
             for audio_format in ("flac", "wav")
         }
     wire = statistics.median(wire for wire in wires if wire)
-    exposed = exposed_share(travelling)
-    fitted = scaling_model.Fitted(
-        wire, exposed, travelling["fp32"]["buckets"], reading["flac"], reading["wav"]
+    share = exposed_share(travelling)
+    fit = scaling_model.Fit(
+        wire, share, travelling["fp32"]["buckets"], reading["flac"], reading["wav"]
     )
-    scaling_model.print_needs(BENCH, fitted)
+    scaling_model.print_needs(BENCH, fit)
     print_ratios(
         BENCH,
         **{
             "sent/ideal_ring": wire,
-            "exposed/travelling": exposed,
-            "sent/bf16_to_fp32": travelling["bf16"]["sent"] / travelling["fp32"]["sent"],
-            "received/read": reading["flac"].received / reading["flac"].read,
+            "exposed/travelling": share,
+            "sent/bf16_to_fp32": travelling["bf16"]["sent_bytes"]
+            / travelling["fp32"]["sent_bytes"],
+            "received/read": reading["flac"].cable_bytes / reading["flac"].file_bytes,
         },
     )
 
@@ -98,7 +99,11 @@ def by_ranks(hosts: list[Host], size: Size, folder: Path) -> float:
 
 def sent_to_ideal(ranks: int, step: dict[str, float]) -> float:
     """What a host has sent for each byte that a ring has to: 2 (n - 1) / n of the gradients; 0 if alone."""
-    return step["sent"] / (2 * (ranks - 1) / ranks * step["summed"]) if ranks > 1 else 0.0
+    return (
+        step["sent_bytes"] / (2 * (ranks - 1) / ranks * step["gradient_bytes"])
+        if ranks > 1
+        else 0.0
+    )
 
 
 def ways(hosts: list[Host], size: Size, folder: Path) -> dict[str, dict[str, float]]:
@@ -125,15 +130,15 @@ def ways(hosts: list[Host], size: Size, folder: Path) -> dict[str, dict[str, flo
 def print_step(case: str, step: dict[str, float]) -> None:
     """Print what a step took on the first rank."""
     print_figure(BENCH, case, "step", 1e3 * step["seconds"], "ms")
-    print_figure(BENCH, case, "gradients handed over", step["summed"] / 1e6, "MB a step")
+    print_figure(BENCH, case, "gradients handed over", step["gradient_bytes"] / 1e6, "MB a step")
     print_figure(BENCH, case, "buckets", step["buckets"], "a step")
-    print_figure(BENCH, case, "sent by a host", step["sent"] / 1e6, "MB a step")
+    print_figure(BENCH, case, "sent by a host", step["sent_bytes"] / 1e6, "MB a step")
 
 
 def exposed_share(steps: dict[str, dict[str, float]]) -> float:
     """How much of the time that gradients travel is added to a step, over the slow cable."""
     slow = steps[f"fp32, {RATE}"]
-    travelling = 8 * slow["sent"] / (1e6 * float(RATE.removesuffix("mbit")))
+    travelling = 8 * slow["sent_bytes"] / (1e6 * float(RATE.removesuffix("mbit")))
     return min(max(slow["seconds"] - steps["fp32"]["seconds"], 0.0) / travelling, 1.0)
 
 
@@ -191,12 +196,12 @@ def read(hosts: list[Host], size: Size, audio_format: str, folder: Path) -> scal
     ]
     wait(processes, output)
     store.kill()
-    told = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(len(readers))]
-    pair = {name: statistics.mean(each[name] for each in told) for name in told[0]}
-    reading = scaling_model.Reading(pair["received"], pair["read"], pair["requests"])
+    figures = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(len(readers))]
+    pair = {name: statistics.mean(each[name] for each in figures) for name in figures[0]}
+    reading = scaling_model.Reading(pair["cable_bytes"], pair["file_bytes"], pair["requests"])
     case = f"{audio_format}, {SEGMENT / SAMPLE_RATE:g} of {PAIR_SAMPLES / SAMPLE_RATE:g} s"
-    print_figure(BENCH, case, "read", reading.read / 1e3, "kB a pair")
-    print_figure(BENCH, case, "received by a host", reading.received / 1e3, "kB a pair")
+    print_figure(BENCH, case, "read", reading.file_bytes / 1e3, "kB a pair")
+    print_figure(BENCH, case, "received by a host", reading.cable_bytes / 1e3, "kB a pair")
     print_figure(BENCH, case, "GETs", reading.requests, "a pair")
     return reading
 

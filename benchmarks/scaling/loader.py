@@ -23,22 +23,22 @@ def main(url: str, rank: int, world: int, batches: int, out: str) -> None:
     """Serve so many batches; write what a pair took of them, on the cable and as counted."""
     config = StreamConfig(segment=SEGMENT, global_batch=BATCH * world, seed=0, window=8, workers=1)
     stream = PairStream([open_corpus(DataSource(url), "train")], config, Place(rank, world))
-    served = iter(stream)
-    for _ in islice(served, WARM_UP):
+    served_batches = iter(stream)
+    for _ in islice(served_batches, WARM_UP):
         pass
     # As much is read ahead at the end as at the beginning.
     before, took = bytes_when_idle(), stream.took
-    for _ in islice(served, batches):
+    for _ in islice(served_batches, batches):
         pass
-    received = bytes_when_idle() - before
+    cable_bytes = bytes_when_idle() - before
     pairs = batches * BATCH
-    told = {
-        "received": received / pairs,
-        "read": (stream.took.bytes - took.bytes) / pairs,
+    figures = {
+        "cable_bytes": cable_bytes / pairs,
+        "file_bytes": (stream.took.bytes - took.bytes) / pairs,
         "requests": (stream.took.requests - took.requests) / pairs,
     }
-    Path(out).write_text(json.dumps(told))
-    served.close()  # type: ignore[attr-defined]
+    Path(out).write_text(json.dumps(figures))
+    served_batches.close()  # type: ignore[attr-defined]
 
 
 def bytes_when_idle() -> int:

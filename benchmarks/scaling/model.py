@@ -19,20 +19,20 @@ HOP_SECONDS = 30e-6
 class Reading(NamedTuple):
     """A pair's share of what a reading host gets: bytes on the cable, bytes asked for, GETs."""
 
-    received: float
-    read: float
+    cable_bytes: float
+    file_bytes: float
     requests: float
 
 
-class Fitted(NamedTuple):
+class Fit(NamedTuple):
     """What was measured here.
 
-    ``wire`` is bytes sent for each byte that a ring has to send; ``exposed`` the share of the time on
+    ``wire`` is bytes sent for each byte that a ring has to send; ``exposed_share`` the share of the time on
     the cable that a step becomes longer by; ``buckets`` how many sums a step has.
     """
 
     wire: float
-    exposed: float
+    exposed_share: float
     buckets: float
     flac: Reading
     wav: Reading
@@ -65,38 +65,38 @@ STEPS = {
 }
 
 
-def print_needs(bench: str, fitted: Fitted) -> None:
+def print_needs(bench: str, fit: Fit) -> None:
     """Print what 8, 64 and 512 GPUs need, by preset, each with a batch of its own of 64 x 2 s."""
     for preset, step in STEPS.items():
         for gpus in GPUS:
             case = f"{preset}, {gpus} GPUs"
-            taken = step.seconds(step.batch)
-            pairs = gpus * step.batch / taken
-            sent = node_bytes(step, gpus, fitted)
-            print_figure(bench, case, "a node sends", sent / 1e6, "MB a step")
+            seconds = step.seconds(step.batch)
+            pairs = gpus * step.batch / seconds
+            megabytes = node_bytes(step, gpus, fit)
+            print_figure(bench, case, "a node sends", megabytes / 1e6, "MB a step")
             for card, rate in CARDS.items():
-                share = taken / (taken + added_seconds(step, gpus, rate, 4, fitted))
+                share = seconds / (seconds + added_seconds(step, gpus, rate, 4, fit))
                 print_figure(bench, case, f"of the speed of {gpus} alone, {card}", share, "")
-            for name, reading in [("FLAC", fitted.flac), ("WAV", fitted.wav)]:
-                rate = pairs * reading.received
+            for name, reading in [("FLAC", fit.flac), ("WAV", fit.wav)]:
+                rate = pairs * reading.cable_bytes
                 print_figure(bench, case, f"the store sends, {name}", rate / 1e9, "GB/s")
                 print_figure(bench, case, f"GETs, {name}", pairs * reading.requests, "/s")
             print_figure(bench, case, "speed of a fixed batch of 64", fixed_batch(step, gpus), "")
-        limit = STORE_GETS * step.seconds(step.batch) / (step.batch * fitted.flac.requests)
+        limit = STORE_GETS * step.seconds(step.batch) / (step.batch * fit.flac.requests)
         print_figure(bench, preset, f"GPUs that {STORE_GETS} GETs/s feed", limit, "")
 
 
-def node_bytes(step: Step, gpus: int, fitted: Fitted, bytes_each: int = 4) -> float:
+def node_bytes(step: Step, gpus: int, fit: Fit, bytes_each: int = 4) -> float:
     """What a node sends in a step: its GPUs sum among themselves first; a single one sends nothing."""
     nodes = gpus // GPUS_OF_A_NODE
-    return fitted.wire * 2 * (nodes - 1) / nodes * bytes_each * step.parameters
+    return fit.wire * 2 * (nodes - 1) / nodes * bytes_each * step.parameters
 
 
-def added_seconds(step: Step, gpus: int, rate: float, bytes_each: int, fitted: Fitted) -> float:
+def added_seconds(step: Step, gpus: int, rate: float, bytes_each: int, fit: Fit) -> float:
     """By how much a step becomes longer: bytes on the card, and hops of every bucket round the ring."""
     nodes = gpus // GPUS_OF_A_NODE
-    travelling = 8 * node_bytes(step, gpus, fitted, bytes_each) / rate
-    return fitted.exposed * travelling + fitted.buckets * 2 * (nodes - 1) * HOP_SECONDS
+    travelling = 8 * node_bytes(step, gpus, fit, bytes_each) / rate
+    return fit.exposed_share * travelling + fit.buckets * 2 * (nodes - 1) * HOP_SECONDS
 
 
 def fixed_batch(step: Step, gpus: int) -> float:

@@ -53,7 +53,7 @@ class Job(NamedTuple):
     out: str
 
 
-class Counted:
+class GradientCounter:
     """What DistributedDataParallel hands over to be summed over the ranks."""
 
     def __init__(self, gradients: str) -> None:
@@ -65,8 +65,8 @@ class Counted:
         """Count a bucket, and sum it as the setting says."""
         self.bytes += bucket.buffer().numel() * self._bytes_each
         self.buckets += 1
-        found: torch.futures.Future[torch.Tensor] = self._hook(group, bucket)
-        return found
+        future: torch.futures.Future[torch.Tensor] = self._hook(group, bucket)
+        return future
 
 
 class Side:
@@ -79,31 +79,31 @@ class Side:
         config = configs.from_tree(TrainConfig, tree, "scaling")
         self.run = Run(config, accelerator, writing=False)
         self.run.gan.step = 10**5  # every term is in it
-        self.setting, self.counted = setting, Counted(setting.gradients)
+        self.setting, self.counter = setting, GradientCounter(setting.gradients)
         for network in (self.run.gan.generator, self.run.gan.discriminator):
             if isinstance(network, nn.parallel.DistributedDataParallel):
-                network.register_comm_hook(None, lambda _, bucket: self.counted(None, bucket))
+                network.register_comm_hook(None, lambda _, bucket: self.counter(None, bucket))
         self.rounds: list[dict[str, float]] = []
 
     def round(self, batches: Iterator[PairBatch], steps: int) -> None:
         """Take and measure so many steps."""
         limit(self.setting.rate)
-        self.counted.bytes = self.counted.buckets = 0
+        self.counter.bytes = self.counter.buckets = 0
         self.run.accelerator.wait_for_everyone()
-        sent, received = sent_bytes(), received_bytes()
-        begun = time.perf_counter()
+        sent_before, received_before = sent_bytes(), received_bytes()
+        start = time.perf_counter()
         for _ in range(steps):
             train_step(self.run, next(batches))
-        spent = time.perf_counter() - begun
+        seconds = time.perf_counter() - start
         self.run.accelerator.wait_for_everyone()
-        told = {
-            "seconds": spent,
-            "sent": sent_bytes() - sent,
-            "received": received_bytes() - received,
-            "summed": self.counted.bytes,
-            "buckets": self.counted.buckets,
+        totals = {
+            "seconds": seconds,
+            "sent_bytes": sent_bytes() - sent_before,
+            "received_bytes": received_bytes() - received_before,
+            "gradient_bytes": self.counter.bytes,
+            "buckets": self.counter.buckets,
         }
-        self.rounds.append({name: value / steps for name, value in told.items()})
+        self.rounds.append({name: value / steps for name, value in totals.items()})
 
     def medians(self) -> dict[str, float]:
         """What a step took; the first round is not among them."""
@@ -122,8 +122,8 @@ def main(path: str) -> None:
         for side in sides:
             side.round(batches, job.steps)
     rank = sides[0].run.accelerator.process_index
-    told = {"settings": {side.setting.name: side.medians() for side in sides}}
-    Path(job.out, f"rank{rank}.json").write_text(json.dumps(told))
+    figures = {"settings": {side.setting.name: side.medians() for side in sides}}
+    Path(job.out, f"rank{rank}.json").write_text(json.dumps(figures))
     sides[0].run.data.close()
     sides[0].run.accelerator.end_training()
 

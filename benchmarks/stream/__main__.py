@@ -54,8 +54,8 @@ def main() -> None:
     options = parser.parse_args()
     only = options.only.split(",") if options.only else None
     if unknown := set(only or ()) - stream_loaders.MODULES.keys():
-        known = ", ".join(stream_loaders.MODULES)
-        parser.error(f"--only: no loader {', '.join(sorted(unknown))}; there are: {known}")
+        loader_names = ", ".join(stream_loaders.MODULES)
+        parser.error(f"--only: no loader {', '.join(sorted(unknown))}; there are: {loader_names}")
     print_machine(BENCH)
     plan = Plan(
         clips=stream_data.draw_clips(options.data, options.quick),

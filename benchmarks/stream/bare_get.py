@@ -1,7 +1,7 @@
 """GETs of given ranges with nothing done to the bytes: what a store and its client allow.
 
 Run by `benchmarks.stream.s3` as `python -m benchmarks.stream.bare_get FILE`; the file holds a
-:class:`Wanted` as JSON. The last line printed is the seconds from the first request to the last answer.
+:class:`Order` as JSON. The last line printed is the seconds from the first request to the last answer.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ Range = tuple[str, int, int]
 Times = SimpleQueue[tuple[float, float]]
 
 
-class Wanted(NamedTuple):
+class Order(NamedTuple):
     """Ranges ``(bucket/key, start, end)``, how many to ask for at a time, by which client.
 
     ``client`` is `s3fs`, or `http.client`: threads of the standard library with signed addresses.
@@ -40,13 +40,13 @@ class Wanted(NamedTuple):
 
 def main() -> None:
     """Fetch what the file says, in so many processes at once; print how long it took."""
-    wanted = Wanted(**json.loads(Path(sys.argv[1]).read_text()))
+    order = Order(**json.loads(Path(sys.argv[1]).read_text()))
     context = multiprocessing.get_context("fork")
     times: Times = context.SimpleQueue()
-    together = context.Barrier(wanted.processes, timeout=LONGEST_START_SECONDS)
+    together = context.Barrier(order.processes, timeout=LONGEST_START_SECONDS)
     workers = [
-        context.Process(target=fetch_share, args=(wanted, number, together, times))
-        for number in range(wanted.processes)
+        context.Process(target=fetch_share, args=(order, number, together, times))
+        for number in range(order.processes)
     ]
     for worker in workers:
         worker.start()
@@ -54,15 +54,15 @@ def main() -> None:
         worker.join()
     if any(worker.exitcode for worker in workers):
         raise SystemExit(1)  # it has said why
-    begun, ended = zip(*(times.get() for _ in workers), strict=True)
-    sys.stdout.write(json.dumps({"seconds": max(ended) - min(begun)}) + "\n")
+    starts, ends = zip(*(times.get() for _ in workers), strict=True)
+    sys.stdout.write(json.dumps({"seconds": max(ends) - min(starts)}) + "\n")
 
 
-def fetch_share(wanted: Wanted, number: int, together: Barrier, times: Times) -> None:
+def fetch_share(order: Order, number: int, together: Barrier, times: Times) -> None:
     """Fetch every so-many-th range with a share of what may be in flight; tell when."""
-    fetch = {"s3fs": by_s3fs, "http.client": by_http_client}[wanted.client]
-    share = wanted.ranges[number :: wanted.processes]
-    in_flight = -(-wanted.in_flight // wanted.processes)
+    fetch = {"s3fs": by_s3fs, "http.client": by_http_client}[order.client]
+    share = order.ranges[number :: order.processes]
+    in_flight = -(-order.in_flight // order.processes)
     times.put(fetch(share, in_flight, together.wait))
 
 
@@ -75,20 +75,20 @@ def by_s3fs(
     async def fetch() -> tuple[float, float]:
         store = s3fs.S3FileSystem(asynchronous=True, skip_instance_cache=True)
         session = await store.set_session()
-        left = iter(ranges)
+        queue = iter(ranges)
 
         async def fetch_some() -> None:
-            for path, start, end in left:
+            for path, start, end in queue:
                 check(await store._cat_file(path, start=start, end=end), start, end)
 
         path, start, end = ranges[0]
         await store._cat_file(path, start=start, end=end)  # connects
         begin()
-        begun = time.monotonic()
+        start_time = time.monotonic()
         await asyncio.gather(*(fetch_some() for _ in range(in_flight)))
-        ended = time.monotonic()
+        end_time = time.monotonic()
         await session.close()
-        return begun, ended
+        return start_time, end_time
 
     return asyncio.run(fetch())
 
@@ -102,34 +102,34 @@ def by_http_client(
 
     signing = Config(signature_version="s3v4")
     client = botocore.session.get_session().create_client("s3", config=signing)
-    signed: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     for path in {path for path, _, _ in ranges}:
         bucket, _, key = path.partition("/")
         where = {"Bucket": bucket, "Key": key}
-        signed[path] = client.generate_presigned_url("get_object", Params=where)
-    left: ThreadQueue[Range] = ThreadQueue()
+        addresses[path] = client.generate_presigned_url("get_object", Params=where)
+    queue: ThreadQueue[Range] = ThreadQueue()
     for one in ranges:
-        left.put(one)
+        queue.put(one)
 
     def fetch_some() -> None:
-        address = urlsplit(next(iter(signed.values())))
+        address = urlsplit(next(iter(addresses.values())))
         connection = http.client.HTTPConnection(str(address.hostname), address.port)
         while True:
             try:
-                path, start, end = left.get_nowait()
+                path, start, end = queue.get_nowait()
             except Empty:
                 return
-            url = urlsplit(signed[path])
+            url = urlsplit(addresses[path])
             headers = {"Range": f"bytes={start}-{end - 1}"}
             connection.request("GET", f"{url.path}?{url.query}", headers=headers)
             check(connection.getresponse().read(), start, end)
 
     with ThreadPoolExecutor(in_flight) as threads:
         begin()
-        begun = time.monotonic()
-        for done in [threads.submit(fetch_some) for _ in range(in_flight)]:
-            done.result()
-        return begun, time.monotonic()
+        start_time = time.monotonic()
+        for future in [threads.submit(fetch_some) for _ in range(in_flight)]:
+            future.result()
+        return start_time, time.monotonic()
 
 
 def check(data: bytes, start: int, end: int) -> None:

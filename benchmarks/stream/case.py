@@ -1,7 +1,7 @@
 """One loader measured in this process: `python -m benchmarks.stream.case TASK`, TASK being JSON.
 
 Run by `benchmarks.stream`, with this project's interpreter or the peers'. The last line printed is
-the :class:`Measured` of it, as JSON.
+the :class:`Figures` of it, as JSON.
 """
 
 import json
@@ -59,7 +59,7 @@ class Batch(NamedTuple):
 Load = Callable[[Task], Iterator[Batch]]
 
 
-class Measured(NamedTuple):
+class Figures(NamedTuple):
     """What came of a task: CPU time of the tree of processes, pairs, seconds."""
 
     cpu_milliseconds_per_pair: float
@@ -72,12 +72,12 @@ def main() -> None:
     task = Task(**json.loads(sys.argv[1]))
     torch.set_num_threads(1)
     load: Load = import_module(task.module).LOADERS[task.loader]
-    measured = measure(load, task)
-    sys.stdout.write("\n" + json.dumps(measured._asdict()) + "\n")
+    figures = measure(load, task)
+    sys.stdout.write("\n" + json.dumps(figures._asdict()) + "\n")
     sys.stdout.flush()
 
 
-def measure(load: Load, task: Task) -> Measured:
+def measure(load: Load, task: Task) -> Figures:
     """Return what loading costs once it runs, and how long it takes to begin.
 
     Read-ahead is as deep at the end as at the beginning, so what the clocks see is the work for as
@@ -95,14 +95,14 @@ def measure(load: Load, task: Task) -> Measured:
     consume(batches, task.batches)
     wall, cpu = time.perf_counter() - wall, cpu_seconds(root) - cpu
     pairs = task.batches * BATCH
-    return Measured(1000 * cpu / max(pairs, 1), pairs / wall, first_seconds)
+    return Figures(1000 * cpu / max(pairs, 1), pairs / wall, first_seconds)
 
 
 def consume(batches: Iterator[Batch], count: int) -> None:
     """Take batches and let go of them at once: where the device would copy them."""
-    taken = sum(1 for _ in islice(batches, count))
-    if taken < count:
-        raise ValueError(f"{taken} batches, expected {count} more")
+    batch_count = sum(1 for _ in islice(batches, count))
+    if batch_count < count:
+        raise ValueError(f"{batch_count} batches, expected {count} more")
 
 
 def check(batch: Batch, task: Task) -> None:
@@ -116,17 +116,17 @@ def check(batch: Batch, task: Task) -> None:
             raise ValueError(f"{task.loader}: {name} is silent")
 
 
-def run(task: Task) -> Measured:
+def run(task: Task) -> Figures:
     """Measure a task in a process of its own."""
-    return Measured(**last_line(start_case(task)))
+    return Figures(**last_line(start_case(task)))
 
 
 def run_for_memory(task: Task) -> Memory:
     """Return the most memory that a process held that ran a task, and its children with it."""
     process = start_case(task)
-    with PeakMemory(process.pid) as watched:
+    with PeakMemory(process.pid) as watch:
         last_line(process)
-    return watched.peak
+    return watch.peak
 
 
 def start_case(task: Task) -> subprocess.Popen[str]:
@@ -154,11 +154,11 @@ def last_line(process: subprocess.Popen[str]) -> dict[str, Any]:
     Raises:
         RuntimeError: it failed; its own words are on standard error.
     """
-    printed, _ = process.communicate()
+    output, _ = process.communicate()
     if process.returncode:
         raise RuntimeError(f"exit code {process.returncode}: {process.args!r}")
-    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return result
 
 
 if __name__ == "__main__":

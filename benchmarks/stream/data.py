@@ -41,7 +41,7 @@ def draw_clips(data: Path | None, quick: bool) -> list[Int16Wave]:
     return list(whole[: len(whole) // PAIR_SAMPLES * PAIR_SAMPLES].reshape(-1, PAIR_SAMPLES))
 
 
-def damaged(clean: Int16Wave) -> Int16Wave:
+def damage(clean: Int16Wave) -> Int16Wave:
     """Return the clip with its highs dulled, so that the sides differ as they do in use."""
     dull: Int16Wave = ((clean.astype(np.int32) + np.roll(clean, 1)) // 2).astype(np.int16)
     return dull
@@ -63,18 +63,18 @@ def write_ours(
 
 
 def write_one(
-    folder: str, path: str, keyed: Sequence[tuple[str, Int16Wave]], audio_format: AudioFormat
+    folder: str, path: str, clips_by_key: Sequence[tuple[str, Int16Wave]], audio_format: AudioFormat
 ) -> ShardEntry:
     """Write a shard of pairs made of these clean clips; return its entry in the manifest."""
-    finished = [
-        FinishedPair(meta_of(key, len(clean)), clean, damaged(clean)) for key, clean in keyed
+    pairs = [
+        FinishedPair(meta_of(key, len(clean)), clean, damage(clean)) for key, clean in clips_by_key
     ]
     url = storage.join(folder, path)
-    write_shard(url, finished, {}, "", audio_format)
+    write_shard(url, pairs, {}, "", audio_format)
     data, index = storage.read(url), storage.read(shards.index_path(url))
-    seconds = sum(len(clean) for _, clean in keyed) / SAMPLE_RATE
+    seconds = sum(len(clean) for _, clean in clips_by_key) / SAMPLE_RATE
     return ShardEntry(
-        path, len(keyed), len(data), seconds, storage.sha256(data), storage.sha256(index)
+        path, len(clips_by_key), len(data), seconds, storage.sha256(data), storage.sha256(index)
     )
 
 

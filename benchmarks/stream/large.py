@@ -32,7 +32,7 @@ MOST_SECONDS, MOST_BYTES = 5.0, 1e9
 def measure(folder: str, plan: Plan) -> Ratios:
     """Print when the stream is ready and when its first batch comes, at two places of an epoch."""
     count = QUICK_SHARDS if plan.quick else SHARDS
-    url = write_linked(folder, plan, count)
+    url = write_links(folder, plan, count)
     size = Path(url).stat().st_size / 1e6
     case = f"{count * PAIRS:,} pairs"
     print_figure(BENCH, case, "manifest", size, "MB")
@@ -40,23 +40,23 @@ def measure(folder: str, plan: Plan) -> Ratios:
     late = int(RESUME_AT * count * PAIRS / BATCH)
     places = {"90 % of an epoch": late} if plan.quick else {"start": 0, "90 % of an epoch": late}
     for where, step in places.items():
-        told = last_line(start(sys.executable, ["-m", __name__, url, str(step)]))
-        print_figure(BENCH, f"{case}, {where}", "stream ready", told["ready"], "s")
-        print_figure(BENCH, f"{case}, {where}", "first batch", told["first"], "s")
-        print_figure(BENCH, f"{case}, {where}", "peak of a process", told["peak"] / 1e9, "GB")
-        print_figure(BENCH, f"{case}, {where}", "of it imports", told["imports"] / 1e9, "GB")
-        worst = {name: max(value, told[name]) for name, value in worst.items()}
+        result = last_line(start(sys.executable, ["-m", __name__, url, str(step)]))
+        print_figure(BENCH, f"{case}, {where}", "stream ready", result["ready"], "s")
+        print_figure(BENCH, f"{case}, {where}", "first batch", result["first"], "s")
+        print_figure(BENCH, f"{case}, {where}", "peak of a process", result["peak"] / 1e9, "GB")
+        print_figure(BENCH, f"{case}, {where}", "of it imports", result["imports"] / 1e9, "GB")
+        worst = {name: max(value, result[name]) for name, value in worst.items()}
     return {
         "large/first_batch_to_5_s": worst["first"] / MOST_SECONDS,
         "large/peak_to_1_GB": worst["peak"] / MOST_BYTES,
     }
 
 
-def write_linked(folder: str, plan: Plan, count: int) -> str:
+def write_links(folder: str, plan: Plan, count: int) -> str:
     """Write one shard, link it to ``count`` names, list them in a manifest; return its URL."""
     short = [clip[-SAMPLES:] for clip in plan.clips]
-    keyed = [(f"{number:06d}", short[number % len(short)]) for number in range(PAIRS)]
-    first = stream_data.write_one(folder, shards.shard_path("train", 0), keyed, "wav")
+    clips_by_key = [(f"{number:06d}", short[number % len(short)]) for number in range(PAIRS)]
+    first = stream_data.write_one(folder, shards.shard_path("train", 0), clips_by_key, "wav")
     entries = [first]
     for number in range(1, count):
         path = shards.shard_path("train", number)
@@ -70,15 +70,15 @@ def main() -> None:
     """Open a stream at a step, take a batch; print when, and the most memory of a process."""
     url, step = sys.argv[1], int(sys.argv[2])
     imports = memory(os.getpid()).largest
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     stream = open_stream(url, SAMPLES, step)
-    ready = time.perf_counter() - begun
+    ready = time.perf_counter() - start_time
     batches = iter(stream)  # held: with it the workers end
     next(batches)
-    first = time.perf_counter() - begun
+    first = time.perf_counter() - start_time
     peak = memory(os.getpid()).largest
-    told = {"ready": ready, "first": first, "peak": peak, "imports": imports}
-    sys.stdout.write(json.dumps(told) + "\n")
+    result = {"ready": ready, "first": first, "peak": peak, "imports": imports}
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

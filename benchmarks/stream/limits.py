@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from benchmarks.stream.case import BATCH, PAIR_SAMPLES, WORKERS, Batch, Load, Task
 from benchmarks.stream.ours import FOLDER, manifest_url
-from benchmarks.stream.ratios import DECODING, PREAD, TRANSPORT, UNTOUCHED
+from benchmarks.stream.ratios import BARE_TRANSPORT, DECODING, PREAD, TRANSPORT
 from timbre import shards, storage
 from timbre.shards import Member
 
@@ -27,7 +27,7 @@ def pread(task: Task) -> Iterator[Batch]:
     share = task.samples / PAIR_SAMPLES if task.audio_format == "wav" else 1.0
     batch = Batch(*torch.zeros(2, BATCH, task.samples, dtype=torch.int16))
     places = []
-    for file, sides in stored(task):
+    for file, sides in shard_files(task):
         first = min(side.offset for side in sides)
         last = max(side.offset + side.length for side in sides)
         places.append((file, first, round(share * (last - first))))
@@ -42,7 +42,7 @@ def decoding(task: Task) -> Iterator[Batch]:
     """Let libsndfile alone decode the cut of both sides, off a file in memory; in this process."""
     memory = os.memfd_create("flac")
     batch = Batch(*torch.zeros(2, BATCH, task.samples, dtype=torch.int16))
-    for number, (file, sides) in enumerate(cycle(stored(task))):
+    for number, (file, sides) in enumerate(cycle(shard_files(task))):
         start = random.randint(0, PAIR_SAMPLES - task.samples)
         for side, rows in zip(sides, batch, strict=True):
             os.ftruncate(memory, 0)
@@ -55,7 +55,7 @@ def decoding(task: Task) -> Iterator[Batch]:
             yield batch
 
 
-def stored(task: Task) -> list[tuple[int, list[Member]]]:
+def shard_files(task: Task) -> list[tuple[int, list[Member]]]:
     """Return for each pair its shard's open file, and where its sides lie."""
     url = manifest_url(task)
     pairs = []
@@ -75,7 +75,7 @@ class EmptyBatches(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            sides = [_new_shared(self._samples) for _ in range(2)]
+            sides = [_shared_tensor(self._samples) for _ in range(2)]
             if self._touch:
                 for side in sides:
                     side.fill_(1)
@@ -90,7 +90,7 @@ def transport(task: Task, touch: bool) -> Iterator[Batch]:
     return iter(loader)
 
 
-def _new_shared(samples: int) -> Tensor:
+def _shared_tensor(samples: int) -> Tensor:
     memory = torch.UntypedStorage._new_shared(2 * BATCH * samples)  # type: ignore[no-untyped-call]
     shape = torch.Size((BATCH, samples))
     return torch.empty(0, dtype=torch.int16).set_(memory, 0, shape)  # type: ignore[call-overload, no-any-return]
@@ -100,5 +100,5 @@ LOADERS: dict[str, Load] = {
     PREAD: pread,
     DECODING: decoding,
     TRANSPORT: partial(transport, touch=True),
-    UNTOUCHED: partial(transport, touch=False),
+    BARE_TRANSPORT: partial(transport, touch=False),
 }

@@ -27,7 +27,7 @@ from benchmarks.stream.case import (
     PEERS,
     PEERS_PYTHON,
     SEGMENT_SAMPLES,
-    Measured,
+    Figures,
     Task,
     last_line,
     run,
@@ -40,14 +40,14 @@ from benchmarks.stream.plan import BENCH, MEGABYTE, Plan, Ratios
 from benchmarks.stream.ratios import (
     DECODING,
     GOALS,
-    HEADER_SKIPPED,
     MAIN,
+    NO_HEADER,
     OURS,
     PREAD,
     SEEKING,
     Case,
     compare,
-    compare_begun,
+    compare_first_batches,
     name_of,
     print_case,
 )
@@ -56,7 +56,7 @@ from timbre.shards import AudioFormat
 JOBS = {"whole": PAIR_SAMPLES, "segment": SEGMENT_SAMPLES}
 PEER_MODULES = {
     "webdataset": f"{PEERS}tars",
-    HEADER_SKIPPED: f"{PEERS}tars",
+    NO_HEADER: f"{PEERS}tars",
     SEEKING: f"{PEERS}tars",
     "lhotse shar": f"{PEERS}shar",
     "mosaicml streaming": f"{PEERS}mosaic",
@@ -68,8 +68,8 @@ MODULES = {
     **dict.fromkeys(LIMITS, "benchmarks.stream.limits"),
     **PEER_MODULES,
 }
-WAV_ONLY = {HEADER_SKIPPED, *LIMITS} - {PREAD, DECODING}  # of the limits these read nothing
-INT16_ONLY = {HEADER_SKIPPED, SEEKING}
+WAV_ONLY = {NO_HEADER, *LIMITS} - {PREAD, DECODING}  # of the limits these read nothing
+INT16_ONLY = {NO_HEADER, SEEKING}
 PAIRS, QUICK_PAIRS = 1024, 192
 RESUME_AT = 0.9
 # A first batch takes a tenth of a second, of which the scheduler's turns are a part.
@@ -79,28 +79,28 @@ FIRST_BATCHES = 3
 def measure(folder: str, plan: Plan) -> Ratios:
     """Let all loaders take turns on both formats and both jobs; return how they relate."""
     tasks = prepare(folder, plan)
-    results: dict[Case, list[Measured]] = defaultdict(list)
-    begun = first_batches(tasks[MAIN], plan) if MAIN in tasks else []
+    results: dict[Case, list[Figures]] = defaultdict(list)
+    turns = first_batches(tasks[MAIN], plan) if MAIN in tasks else []
     for number in rounds(plan):
         for case, task in tqdm(tasks.items(), f"round {number}", disable=None):
             results[case].append(run(task))
             cost = results[case][-1].cpu_milliseconds_per_pair
             print_figure(BENCH, name_of(case), f"CPU time in round {number}", cost, "ms/pair")
-    for case, measured in results.items():
-        print_case(case, measured)
+    for case, figures in results.items():
+        print_case(case, figures)
     for case, task in tasks.items() if plan.full else ():
         peak = run_for_memory(task)
         print_figure(BENCH, name_of(case), "peak memory", peak.total / MEGABYTE, "MB, proportional")
         print_figure(BENCH, name_of(case), "of it own", peak.own / MEGABYTE, "MB, proportional")
-    return compare(results) | compare_begun(begun)
+    return compare(results) | compare_first_batches(turns)
 
 
 def rounds(plan: Plan) -> Iterator[int]:
     """Yield the numbers of the rounds, while there is time for one as long as the longest so far."""
-    begun, longest = time.monotonic(), 0.0
+    first_start, longest = time.monotonic(), 0.0
     for number in range(1, plan.rounds + 1):
         start = time.monotonic()
-        if not plan.full and start - begun + longest > 60 * plan.minutes:
+        if not plan.full and start - first_start + longest > 60 * plan.minutes:
             print_line(bench=BENCH, note=f"{number - 1} of {plan.rounds} rounds: time is up")
             return
         yield number
@@ -115,23 +115,25 @@ def prepare(folder: str, plan: Plan) -> dict[Case, Task]:
         modules = {name: module for name, module in modules.items() if name not in PEER_MODULES}
     tasks: dict[Case, Task] = {}
     for audio_format in get_args(AudioFormat):
-        stored = f"{folder}/{audio_format}"
-        folder_of_ours = f"{stored}/{FOLDER}"
+        stored_folder = f"{folder}/{audio_format}"
+        folder_of_ours = f"{stored_folder}/{FOLDER}"
         stored_bytes = stream_data.write_ours(
             folder_of_ours, plan.clips, pairs_of(plan), audio_format
         )
         print_figure(BENCH, audio_format, "stored", stored_bytes / pairs_of(plan), "bytes/pair")
         for module in sorted(set(modules.values()) & set(PEER_MODULES.values())):
-            last_line(start(str(PEERS_PYTHON), ["-m", module, stored, audio_format]))
+            last_line(start(str(PEERS_PYTHON), ["-m", module, stored_folder, audio_format]))
         for job, name, dtype in product(JOBS, modules, (INT16, FLOAT32)):
             case = Case(audio_format, job, name, dtype)
-            if is_meant(case, plan.full):
-                task = Task(modules[name], name, stored, audio_format, JOBS[job], dtype=dtype)
+            if has_meaning(case, plan.full):
+                task = Task(
+                    modules[name], name, stored_folder, audio_format, JOBS[job], dtype=dtype
+                )
                 tasks[case] = task._replace(warm_up=1, batches=4) if plan.quick else task
     return tasks
 
 
-def is_meant(case: Case, full: bool) -> bool:
+def has_meaning(case: Case, full: bool) -> bool:
     """Whether a loader is run on a job: where its name means something; unless full, for the goals."""
     if case.dtype == FLOAT32:
         able = case.loader in PEER_MODULES and case.loader not in INT16_ONLY
@@ -153,7 +155,7 @@ def first_batches(task: Task, plan: Plan) -> list[tuple[float, float]]:
         [run(only_first._replace(first_step=step)).first_batch_seconds for step in (0, late)]
         for _ in range(1 if plan.quick else FIRST_BATCHES)
     ]
-    return [(start, resumed) for start, resumed in turns]
+    return [(start, after_resume) for start, after_resume in turns]
 
 
 def pairs_of(plan: Plan) -> int:

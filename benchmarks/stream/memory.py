@@ -26,12 +26,12 @@ def measure(folder: str, plan: Plan) -> Ratios:
     """Print what is held after some epochs; return by how much it grows, in percent."""
     pairs, epochs = (QUICK_PAIRS, QUICK_EPOCHS) if plan.quick else (PAIRS, EPOCHS)
     stream_data.write_ours(folder, plan.clips, pairs, "flac")
-    told = last_line(start(sys.executable, ["-m", __name__, folder, str(epochs)]))
-    held = told["held"]
+    result = last_line(start(sys.executable, ["-m", __name__, folder, str(epochs)]))
+    sizes = result["bytes"]
     for epoch in sorted({1, 2, epochs // 2, epochs}):
-        size = held[epoch - 1] / MEGABYTE
+        size = sizes[epoch - 1] / MEGABYTE
         print_figure(BENCH, f"ours, epoch {epoch}", "own memory", size, "MB")
-    return {"memory/growth_percent": 100 * (held[-1] / held[1] - 1)}
+    return {"memory/growth_percent": 100 * (sizes[-1] / sizes[1] - 1)}
 
 
 def main() -> None:
@@ -39,15 +39,15 @@ def main() -> None:
     folder, epochs = sys.argv[1], int(sys.argv[2])
     stream = open_stream(str(Path(folder, "manifest.json")), SEGMENT_SAMPLES)
     batches = iter(stream)
-    held = []
+    sizes = []
     for _ in range(epochs):
         for batch in islice(batches, stream.steps_per_epoch):
             if len(batch.keys) != BATCH:
                 raise ValueError(f"{len(batch.keys)} pairs in a batch, expected {BATCH}")
         del batch
         wait_until_idle(os.getpid())
-        held.append(memory(os.getpid()).own)
-    sys.stdout.write(json.dumps({"held": held}) + "\n")
+        sizes.append(memory(os.getpid()).own)
+    sys.stdout.write(json.dumps({"bytes": sizes}) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ class Memory(NamedTuple):
 
 def tree_of(root: int) -> list[int]:
     """Return a process and all that descend from it."""
-    found = [root]
-    for process in found:
-        for listed in Path(f"/proc/{process}/task").glob("*/children"):
-            found += map(int, _text(listed).split())
-    return found
+    tree = [root]
+    for process in tree:
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
+            tree += map(int, _text(children).split())
+    return tree
 
 
 def cpu_seconds(root: int) -> float:
@@ -51,8 +51,8 @@ def cpu_seconds(root: int) -> float:
 
 def memory(root: int) -> Memory:
     """Return what a process and all that descend from it hold now, and the most that one ever held."""
-    held = [_memory_of(process) for process in tree_of(root)]
-    total, own, largest = zip(*held, strict=True)
+    parts = [_memory_of(process) for process in tree_of(root)]
+    total, own, largest = zip(*parts, strict=True)
     return Memory(sum(total), sum(own), max(largest))
 
 
@@ -65,7 +65,7 @@ class PeakMemory:
     def __init__(self, root: int) -> None:
         self.peak = Memory(0, 0, 0)
         self._root = root
-        self._ended = threading.Event()
+        self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self) -> "PeakMemory":
@@ -78,12 +78,12 @@ class PeakMemory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended.set()
+        self._end.set()
         self._thread.join()
         self._look()
 
     def _watch(self) -> None:
-        while not self._ended.wait(SAMPLE_SECONDS):
+        while not self._end.wait(SAMPLE_SECONDS):
             self._look()
 
     def _look(self) -> None:
@@ -92,9 +92,9 @@ class PeakMemory:
 
 def wait_until_idle(root: int, quiet_seconds: float = 0.3, longest_seconds: float = 30.0) -> None:
     """Wait until a tree has used no more than 2 % of a core for a while: read-ahead is full then."""
-    given_up = time.monotonic() + longest_seconds
+    deadline = time.monotonic() + longest_seconds
     last = cpu_seconds(root)
-    while time.monotonic() < given_up:
+    while time.monotonic() < deadline:
         time.sleep(quiet_seconds)
         now = cpu_seconds(root)
         if now - last < 0.02 * quiet_seconds:

@@ -21,8 +21,8 @@ class Request(NamedTuple):
     method: str
     path: str
     range: str
-    begun: float
-    ended: float
+    start: float
+    end: float
 
 
 class Proxy:
@@ -34,12 +34,12 @@ class Proxy:
         self._target = urlsplit(target)
         self._delay = delay_seconds
 
-    async def serve(self, ready: threading.Event, ended: asyncio.Event) -> None:
+    async def serve(self, ready: threading.Event, end: asyncio.Event) -> None:
         """Serve until ``ended``."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=1 << 20)
         self.endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         ready.set()
-        await ended.wait()
+        await end.wait()
         server.close()
 
     async def _connected(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
@@ -61,37 +61,37 @@ class Proxy:
         on: asyncio.StreamWriter,
     ) -> None:
         head = await near.readuntil(END_OF_HEAD)
-        begun = time.monotonic()
+        start = time.monotonic()
         line, headers = parse(head)
         method, path, _ = line.split(" ")
         await asyncio.sleep(self._delay)
         on.write(head)
         await pass_on(near, on, int(headers.get("content-length", 0)))
         answer = await far.readuntil(END_OF_HEAD)
-        line, told = parse(answer)
-        if "chunked" in told.get("transfer-encoding", ""):
+        line, answer_headers = parse(answer)
+        if "chunked" in answer_headers.get("transfer-encoding", ""):
             raise ConnectionError("an answer in chunks is not for objects")
         back.write(answer)
         empty = method == "HEAD" or line.split(" ")[1] in ("204", "304")
-        await pass_on(far, back, 0 if empty else int(told.get("content-length", 0)))
-        wanted = headers.get("range", "")
+        await pass_on(far, back, 0 if empty else int(answer_headers.get("content-length", 0)))
+        span = headers.get("range", "")
         path = unquote(urlsplit(path).path)
-        self.requests.append(Request(method, path, wanted, begun, time.monotonic()))
+        self.requests.append(Request(method, path, span, start, time.monotonic()))
 
 
 @contextmanager
 def proxy(target: str, delay_seconds: float) -> Iterator[Proxy]:
     """Serve a proxy to the store at ``target`` until the block is left."""
-    served = Proxy(target, delay_seconds)
+    server = Proxy(target, delay_seconds)
     ready, loop = threading.Event(), asyncio.new_event_loop()
-    ended = asyncio.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(served.serve(ready, ended)))
+    end = asyncio.Event()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(server.serve(ready, end)))
     thread.start()
     ready.wait()
     try:
-        yield served
+        yield server
     finally:
-        loop.call_soon_threadsafe(ended.set)
+        loop.call_soon_threadsafe(end.set)
         thread.join()
         for task in asyncio.all_tasks(loop):
             task.cancel()
@@ -103,7 +103,7 @@ def proxy(target: str, delay_seconds: float) -> Iterator[Proxy]:
 def most_in_flight(requests: Sequence[Request]) -> int:
     """Return how many requests were under way at the busiest moment."""
     # At one moment an end comes before a beginning.
-    events = sorted([(r.begun, 1) for r in requests] + [(r.ended, -1) for r in requests])
+    events = sorted([(r.start, 1) for r in requests] + [(r.end, -1) for r in requests])
     most = now = 0
     for _, change in events:
         now += change

@@ -6,15 +6,15 @@ from statistics import median
 from typing import NamedTuple, get_args
 
 from benchmarks.report import print_figure
-from benchmarks.stream.case import FLOAT32, INT16, Measured
+from benchmarks.stream.case import FLOAT32, INT16, Figures
 from benchmarks.stream.plan import BENCH, Ratios
 from timbre.shards import AudioFormat
 
 OURS, PREAD, TRANSPORT = "ours", "pread", "transport"
-HEADER_SKIPPED, SEEKING = "webdataset (header skipped)", "webdataset (seeking)"
-UNTOUCHED, DECODING = "transport (untouched)", "libsndfile"
+NO_HEADER, SEEKING = "webdataset (header skipped)", "webdataset (seeking)"
+BARE_TRANSPORT, DECODING = "transport (untouched)", "libsndfile"
 # Not peers, or not as their users have them.
-SPECIAL = {OURS, PREAD, TRANSPORT, UNTOUCHED, DECODING, SEEKING}
+SPECIAL = {OURS, PREAD, TRANSPORT, BARE_TRANSPORT, DECODING, SEEKING}
 # The jobs that the project's goals are stated for.
 GOALS = {("wav", "whole"): "wav_cpu", ("flac", "segment"): "flac_cpu"}
 JOBS = ("whole", "segment")
@@ -29,13 +29,13 @@ class Case(NamedTuple):
     dtype: str = INT16
 
 
-Results = Mapping[Case, Sequence[Measured]]
+Results = Mapping[Case, Sequence[Figures]]
 MAIN = Case("wav", "whole", OURS)
 
 
-def print_case(case: Case, measured: Sequence[Measured]) -> None:
+def print_case(case: Case, results: Sequence[Figures]) -> None:
     """Print the medians of a loader on a job."""
-    cpu, speed, first = (median(figures) for figures in zip(*measured, strict=True))
+    cpu, speed, first = (median(figures) for figures in zip(*results, strict=True))
     print_figure(BENCH, name_of(case), "CPU time", cpu, "ms/pair")
     print_figure(BENCH, name_of(case), "speed", speed, "pairs/s")
     print_figure(BENCH, name_of(case), "first batch", first, "s")
@@ -79,12 +79,14 @@ def others_of(costs: Mapping[tuple[str, str], Sequence[float]]) -> dict[str, Seq
     return others
 
 
-def compare_begun(begun: Sequence[tuple[float, float]]) -> Ratios:
+def compare_first_batches(turns: Sequence[tuple[float, float]]) -> Ratios:
     """Print how long first batches took; return how one after a resume relates to one at the start."""
-    if not begun:
+    if not turns:
         return {}
-    for where, seconds in zip(("start", "90 %"), zip(*begun, strict=True), strict=True):
+    for where, seconds in zip(("start", "90 %"), zip(*turns, strict=True), strict=True):
         print_figure(
             BENCH, f"{name_of(MAIN)}, {where} of an epoch", "first batch", median(seconds), "s"
         )
-    return {"first_batch/resume_to_start": median(resumed / start for start, resumed in begun)}
+    return {
+        "first_batch/resume_to_start": median(after_resume / start for start, after_resume in turns)
+    }

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from benchmarks.report import print_figure
 from benchmarks.stream import data as stream_data
-from benchmarks.stream.bare_get import Range, Wanted
+from benchmarks.stream.bare_get import Order, Range
 from benchmarks.stream.case import BATCH, PAIR_SAMPLES, WORKERS, last_line, start
 from benchmarks.stream.meters import wait_until_idle
 from benchmarks.stream.ours import open_stream
@@ -34,7 +34,7 @@ WARM_UP = 4
 NOTED_DELAY, LATENCY = 0.02, 0.05
 
 
-class Asked(NamedTuple):
+class Demand(NamedTuple):
     """What ours asks the store for to make ``pairs`` pairs."""
 
     ranges: list[Range]
@@ -52,20 +52,20 @@ def measure(folder: str, plan: Plan) -> Ratios:
         url = f"s3://{bucket}/manifest.json"
         with proxy(server.endpoint, NOTED_DELAY) as noting:
             marks = run_ours("note", url, batches, noting.endpoint)
-        asked = what_was_asked(noting.requests, marks["from"], marks["until"], batches * BATCH)
-        print_asked(asked)
+        demand = demand_between(noting.requests, marks["from"], marks["until"], batches * BATCH)
+        print_demand(demand)
 
         def turn(endpoint: str) -> dict[str, float]:
             speeds = {"ours": run_ours("time", url, batches, endpoint)["pairs_per_second"]}
             for processes in {1} if plan.quick else {1, WORKERS}:
-                speed = run_bare(asked, processes, "s3fs", file, endpoint)
+                speed = run_bare(demand, processes, "s3fs", file, endpoint)
                 speeds[f"bare GETs, processes: {processes}"] = speed
             return speeds
 
         turns = [turn(server.endpoint) for _ in range(plan.rounds)]
         print_speeds("s3", turns)
         if not plan.quick:
-            other = run_bare(asked, 1, "http.client", file, server.endpoint)
+            other = run_bare(demand, 1, "http.client", file, server.endpoint)
             print_speeds("s3", [{"bare GETs by http.client": other}])
             with proxy(server.endpoint, LATENCY) as far:
                 print_speeds("s3, 50 ms", [turn(far.endpoint)])
@@ -83,37 +83,37 @@ def run_ours(task: str, url: str, batches: int, endpoint: str) -> dict[str, floa
     return last_line(start(sys.executable, command, environment(endpoint)))
 
 
-def run_bare(asked: Asked, processes: int, client: str, file: Path, endpoint: str) -> float:
+def run_bare(demand: Demand, processes: int, client: str, file: Path, endpoint: str) -> float:
     """Return for how many pairs a second the bare loop fetches what is asked for."""
-    wanted = Wanted(asked.ranges, asked.in_flight, processes, client)
-    file.write_text(json.dumps(wanted._asdict()))
+    order = Order(demand.ranges, demand.in_flight, processes, client)
+    file.write_text(json.dumps(order._asdict()))
     command = ["-m", "benchmarks.stream.bare_get", str(file)]
-    told = last_line(start(sys.executable, command, environment(endpoint)))
-    return float(asked.pairs / told["seconds"])
+    result = last_line(start(sys.executable, command, environment(endpoint)))
+    return float(demand.pairs / result["seconds"])
 
 
-def what_was_asked(requests: Sequence[Request], since: float, until: float, pairs: int) -> Asked:
+def demand_between(requests: Sequence[Request], since: float, until: float, pairs: int) -> Demand:
     """Return the ranges of shards that were asked for between two moments, in order."""
     gets = [
         request
         for request in requests
         if request.method == "GET"
         and request.path.endswith(".tar")
-        and since < request.begun < until
+        and since < request.start < until
     ]
     ranges = []
-    for request in sorted(gets, key=lambda request: request.begun):
+    for request in sorted(gets, key=lambda request: request.start):
         first, _, last = request.range.removeprefix("bytes=").partition("-")
         ranges.append((request.path.strip("/"), int(first), int(last) + 1))
-    return Asked(ranges, most_in_flight(gets), pairs)
+    return Demand(ranges, most_in_flight(gets), pairs)
 
 
-def print_asked(asked: Asked) -> None:
+def print_demand(demand: Demand) -> None:
     """Print how the store is asked."""
-    megabytes = sum(end - begin for _, begin, end in asked.ranges) / MEGABYTE
-    print_figure(BENCH, "s3, ours", "requests", len(asked.ranges) / asked.pairs, "1/pair")
-    print_figure(BENCH, "s3, ours", "fetched", megabytes / asked.pairs, "MB/pair")
-    print_figure(BENCH, "s3, ours", "in flight", asked.in_flight, "requests")
+    megabytes = sum(end - begin for _, begin, end in demand.ranges) / MEGABYTE
+    print_figure(BENCH, "s3, ours", "requests", len(demand.ranges) / demand.pairs, "1/pair")
+    print_figure(BENCH, "s3, ours", "fetched", megabytes / demand.pairs, "MB/pair")
+    print_figure(BENCH, "s3, ours", "in flight", demand.in_flight, "requests")
 
 
 def print_speeds(case: str, turns: Sequence[Mapping[str, float]]) -> None:
@@ -130,15 +130,15 @@ def main() -> None:
     take(batches, WARM_UP)
     if task == "note":
         wait_until_idle(os.getpid())
-        begun = time.monotonic()
+        start_time = time.monotonic()
         take(batches, count)
         wait_until_idle(os.getpid())
-        told = {"from": begun, "until": time.monotonic()}
+        result = {"from": start_time, "until": time.monotonic()}
     else:
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         take(batches, count)
-        told = {"pairs_per_second": count * BATCH / (time.perf_counter() - begun)}
-    sys.stdout.write(json.dumps(told) + "\n")
+        result = {"pairs_per_second": count * BATCH / (time.perf_counter() - start_time)}
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 def take(batches: Iterator[PairBatch], count: int) -> None:

@@ -17,7 +17,7 @@ FORMATS = ["WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU"]
 MARK = {"W64": b"data\xf3\xac", "AIFF": b"SSND", "AU": b".snd"}
 
 
-def encoded(format: str, endian: str = "FILE") -> bytes:
+def encode(format: str, endian: str = "FILE") -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, tone(440, 48_000), 48_000, "PCM_16", endian, format)
     return buffer.getvalue()
@@ -36,18 +36,18 @@ def with_no_length(data: bytes, format: str, order: str = "<") -> bytes:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_header_that_says_0_bytes_of_sound_is_noted_and_the_sound_is_read(format: str) -> None:
-    data = encoded(format)
+    data = encode(format)
     wave, _ = audio.decode_bytes(data, "a")
-    unfinished = with_no_length(data, format)
-    assert unfinished != data and len(unfinished) == len(data)
-    np.testing.assert_array_equal(audio.decode_bytes(unfinished, "a")[0], wave)
-    note = audio.header(io.BytesIO(unfinished), "a").note
+    live = with_no_length(data, format)
+    assert live != data and len(live) == len(data)
+    np.testing.assert_array_equal(audio.decode_bytes(live, "a")[0], wave)
+    note = audio.header(io.BytesIO(live), "a").note
     assert note is not None and "0 bytes" in note and "48000 follow" in note
     assert audio.header(io.BytesIO(data), "a").note is None
 
 
 def test_big_endian_wav_is_the_same_kind() -> None:
-    data = encoded("WAV", "BIG")
+    data = encode("WAV", "BIG")
     assert data[:4] == b"RIFX"
     np.testing.assert_array_equal(
         audio.decode_bytes(with_no_length(data, "WAV"), "a")[0], audio.decode_bytes(data, "a")[0]
@@ -56,14 +56,14 @@ def test_big_endian_wav_is_the_same_kind() -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_that_breaks_off_is_refused(format: str) -> None:
-    data = encoded(format)
+    data = encode(format)
     for length in (len(data) * 2 // 3, len(data) - 4000):
         with pytest.raises(AudioError, match="a: breaks off after"):
             audio.decode_bytes(data[:length], "a")
 
 
 def test_chunks_behind_the_sound_are_no_sound_and_no_note() -> None:
-    data = encoded("WAV")
+    data = encode("WAV")
     wave, _ = audio.decode_bytes(data, "a")
     for more in (b"LIST\4\0\0\0INFO", b"id3 \3\0\0\0abc\0", bytes(500)):
         assert audio.header(io.BytesIO(data + more), "a").note is None
@@ -71,21 +71,21 @@ def test_chunks_behind_the_sound_are_no_sound_and_no_note() -> None:
 
 
 def test_what_follows_the_sound_and_is_no_chunk_is_noted() -> None:
-    data = encoded("WAV") + np.random.default_rng(0).bytes(3000)
+    data = encode("WAV") + np.random.default_rng(0).bytes(3000)
     note = audio.header(io.BytesIO(data), "a").note
     assert note is not None and note.startswith("3000 bytes behind the sound")
 
 
 @pytest.mark.parametrize("format", ["WAV", "W64", "FLAC"])
 def test_a_second_file_behind_the_first_is_refused(format: str) -> None:
-    data = encoded(format)
+    data = encode(format)
     with pytest.raises(AudioError, match=rf"a: another .*begins in it at byte {len(data)}"):
         audio.header(io.BytesIO(data + data), "a")
 
 
 def test_a_length_that_went_round_32_bits_is_mended(tmp_path: Path) -> None:
     """A recorder that wrote more than 4 GiB of WAV; the file here is a hole."""
-    head = encoded("WAV")[:44]
+    head = encode("WAV")[:44]
     length = (1 << 32) + 200_000
     with (tmp_path / "long.wav").open("wb") as file:
         file.write(head[:40] + struct.pack("<I", length % (1 << 32)))
@@ -106,11 +106,11 @@ def test_the_padding_of_a_codec_is_no_sound_where_the_file_says_how_long_it_is(
     soundfile.write(buffer, wave, 8000, subtype, format=format)
     data = buffer.getvalue()
     at = data.index(b"fact") + (24 if format == "W64" else 8)
-    stated = data[:at] + struct.pack("<I", len(wave)) + data[at + 4 :]
-    padded = soundfile.info(io.BytesIO(data)).frames
-    assert padded > len(wave)
-    assert audio.decode_bytes(stated, "a")[0].shape == (1, len(wave))
-    assert audio.header(io.BytesIO(stated), "a").samples == len(wave)
+    with_length = data[:at] + struct.pack("<I", len(wave)) + data[at + 4 :]
+    frames = soundfile.info(io.BytesIO(data)).frames
+    assert frames > len(wave)
+    assert audio.decode_bytes(with_length, "a")[0].shape == (1, len(wave))
+    assert audio.header(io.BytesIO(with_length), "a").samples == len(wave)
     # What cannot be the padding of one block is not believed.
     wrong = data[:at] + struct.pack("<I", 10) + data[at + 4 :]
-    assert audio.decode_bytes(wrong, "a")[0].shape == (1, padded)
+    assert audio.decode_bytes(wrong, "a")[0].shape == (1, frames)

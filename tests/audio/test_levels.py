@@ -13,8 +13,8 @@ from timbre.audio.levels import ActiveLevel, active_level_db
 def test_levels_have_their_closed_forms() -> None:
     sine = tone(1000, 48000)
     assert abs(audio.level_db(sine) - 20 * math.log10(0.5 / math.sqrt(2))) < 1e-3
-    paused = np.concatenate([sine, np.zeros(10 * len(sine), np.float32)])
-    assert abs(audio.active_level_db(paused) - audio.level_db(sine)) < 1e-3
+    with_pause = np.concatenate([sine, np.zeros(10 * len(sine), np.float32)])
+    assert abs(audio.active_level_db(with_pause) - audio.level_db(sine)) < 1e-3
     assert audio.level_db(np.zeros(10, np.float32)) == audio.SILENCE_DB
     assert audio.active_level_db(np.zeros(4800, np.float32)) == audio.SILENCE_DB
     assert abs(audio.gain(6.0206) - 2) < 1e-4

@@ -85,11 +85,11 @@ def test_log_spectral_distance_is_not_flattered_by_a_floor_in_silent_bins() -> N
     reference = tone(1000.0)
     quiet = 1e-6 * noise(SAMPLE_RATE).double()
     plain = log_spectral_distance(reference, reference + quiet, 0.0, FULL_HZ, FULL_HZ)
-    floored = log_spectral_distance(
+    with_floor = log_spectral_distance(
         reference + quiet.flip(0), reference + quiet, 0.0, FULL_HZ, FULL_HZ
     )
     assert plain.item() < 0.05
-    assert abs((floored - plain).item()) < 0.05
+    assert abs((with_floor - plain).item()) < 0.05
 
 
 def test_log_spectral_distance_of_an_erased_clip_is_bounded() -> None:
@@ -101,17 +101,17 @@ def test_log_spectral_distance_of_an_erased_clip_is_bounded() -> None:
 def test_what_lies_above_the_bandwidth_changes_no_spectral_metric() -> None:
     reference = tone(1000.0) + tone(5000.0, 0.03)
     estimate = 0.4 * reference + tone(1700.0, 0.01)
-    for changed in (estimate + tone(16000.0, 0.3), estimate + tone(20000.0, 0.3)):
+    for other in (estimate + tone(16000.0, 0.3), estimate + tone(20000.0, 0.3)):
         for before, after in (
             (
                 leak_db(estimate, reference, 8000.0).overall,
-                leak_db(changed, reference, 8000.0).overall,
+                leak_db(other, reference, 8000.0).overall,
             ),
-            (mel_distance(estimate, reference, 8000.0), mel_distance(changed, reference, 8000.0)),
+            (mel_distance(estimate, reference, 8000.0), mel_distance(other, reference, 8000.0)),
             *(
                 (
                     metric(estimate, reference, 0.0, FULL_HZ, 8000.0),
-                    metric(changed, reference, 0.0, FULL_HZ, 8000.0),
+                    metric(other, reference, 0.0, FULL_HZ, 8000.0),
                 )
                 for metric in (log_spectral_distance, over_suppressed_share)
             ),

@@ -25,7 +25,7 @@ def sound(rate: int, channels: int, seconds: float = 0.4, seed: int = 0) -> audi
     return wave
 
 
-def encoded(wave: audio.Wave, rate: int) -> bytes:
+def encode(wave: audio.Wave, rate: int) -> bytes:
     return audio.encode_wave(wave, rate, "MP3", "MPEG_LAYER_III")
 
 
@@ -49,22 +49,25 @@ def samples_of(frames: list[bytes]) -> int:
 def test_a_stream_that_does_not_say_its_length_has_that_of_all_its_frames(
     rate: int, channels: int
 ) -> None:
-    whole = encoded(sound(rate, channels), rate)
+    whole = encode(sound(rate, channels), rate)
     bare = frames_of(whole)[1:]
     wave, _ = audio.decode_bytes(b"".join(bare), "bare.mp3")
     assert wave.shape == (channels, samples_of(bare))
     # The Info frame says what encoder and decoder add; what is between is the same sound.
-    told, _ = audio.decode_bytes(whole, "whole.mp3")
-    lag = len(wave[0]) - len(told[0])
+    sound_alone, _ = audio.decode_bytes(whole, "whole.mp3")
+    lag = len(wave[0]) - len(sound_alone[0])
     shift = min(
-        range(lag + 1), key=lambda n: float(np.abs(wave[0, n : n + len(told[0])] - told[0]).max())
+        range(lag + 1),
+        key=lambda n: float(np.abs(wave[0, n : n + len(sound_alone[0])] - sound_alone[0]).max()),
     )
-    np.testing.assert_allclose(wave[:, shift : shift + told.shape[1]], told, atol=1e-5)
+    np.testing.assert_allclose(
+        wave[:, shift : shift + sound_alone.shape[1]], sound_alone, atol=1e-5
+    )
 
 
 def test_a_full_decoder_finds_the_same_samples() -> None:
     av = pytest.importorskip("av")
-    bare = b"".join(frames_of(encoded(sound(44_100, 2), 44_100))[1:])
+    bare = b"".join(frames_of(encode(sound(44_100, 2), 44_100))[1:])
     with av.open(io.BytesIO(bare)) as file:
         expected = np.concatenate([f.to_ndarray() for f in file.decode(audio=0)], axis=1)
     wave, _ = audio.decode_bytes(bare, "bare.mp3")
@@ -78,12 +81,12 @@ def test_a_full_decoder_finds_the_same_samples() -> None:
 )
 @pytest.mark.parametrize("bare", [True, False])
 def test_tags_and_padding_are_no_sound(front: bytes, back: bytes, bare: bool) -> None:
-    data = encoded(sound(22_050, 1), 22_050)
+    data = encode(sound(22_050, 1), 22_050)
     if bare:
         data = b"".join(frames_of(data)[1:])
     alone, _ = audio.decode_bytes(data, "a.mp3")
-    tagged, _ = audio.decode_bytes(front + data + back, "a.mp3")
-    np.testing.assert_array_equal(alone, tagged)
+    with_tags, _ = audio.decode_bytes(front + data + back, "a.mp3")
+    np.testing.assert_array_equal(alone, with_tags)
 
 
 @pytest.mark.parametrize("between", [b"", ID3V1 + ID3V2], ids=["bare", "tags"])
@@ -91,20 +94,20 @@ def test_tags_and_padding_are_no_sound(front: bytes, back: bytes, bare: bool) ->
 def test_files_one_behind_the_other_are_read_one_behind_the_other(
     between: bytes, bare: bool, tmp_path: Path
 ) -> None:
-    parts = [encoded(sound(44_100, 1, seconds, 3), 44_100) for seconds in (0.5, 0.3)]
+    parts = [encode(sound(44_100, 1, seconds, 3), 44_100) for seconds in (0.5, 0.3)]
     if bare:
         parts[1] = b"".join(frames_of(parts[1])[1:])
     waves = [audio.decode_bytes(part, "a.mp3")[0] for part in parts]
     (tmp_path / "a.mp3").write_bytes(between.join(parts))
     if bare and not between:
         return  # without a mark between them they are one stream
-    joined, _ = audio.read(tmp_path / "a.mp3")
-    np.testing.assert_array_equal(joined, np.concatenate(waves, axis=1))
-    assert audio.info(tmp_path / "a.mp3").samples == joined.shape[1]
+    both, _ = audio.read(tmp_path / "a.mp3")
+    np.testing.assert_array_equal(both, np.concatenate(waves, axis=1))
+    assert audio.info(tmp_path / "a.mp3").samples == both.shape[1]
 
 
 def test_a_stretch_across_two_files_is_that_of_the_whole(tmp_path: Path) -> None:
-    parts = [encoded(sound(48_000, 1, 0.5, seed), 48_000) for seed in (1, 2)]
+    parts = [encode(sound(48_000, 1, 0.5, seed), 48_000) for seed in (1, 2)]
     (tmp_path / "a.mp3").write_bytes(b"".join(parts))
     whole = audio.read_mono(tmp_path / "a.mp3")
     with (tmp_path / "a.mp3").open("rb") as file:
@@ -115,17 +118,17 @@ def test_a_stretch_across_two_files_is_that_of_the_whole(tmp_path: Path) -> None
 
 
 def test_files_of_two_rates_in_one_are_refused() -> None:
-    data = encoded(sound(44_100, 1), 44_100) + encoded(sound(48_000, 1), 48_000)
+    data = encode(sound(44_100, 1), 44_100) + encode(sound(48_000, 1), 48_000)
     with pytest.raises(AudioError, match=r"a\.mp3: holds sounds of different layouts"):
         audio.decode_bytes(data, "a.mp3")
 
 
 def test_a_count_of_frames_that_was_never_filled_in_is_not_believed() -> None:
     """A Xing frame as it goes into a pipe: ``ffmpeg -f mp3 -`` cannot come back to it."""
-    data = encoded(sound(44_100, 1), 44_100)
+    data = encode(sound(44_100, 1), 44_100)
     at = data.index(b"Xing") + 8
-    unfilled = data[:at] + bytes(4) + data[at + 4 :]
-    wave, _ = audio.decode_bytes(unfilled, "a.mp3")
+    without_count = data[:at] + bytes(4) + data[at + 4 :]
+    wave, _ = audio.decode_bytes(without_count, "a.mp3")
     assert wave.shape[1] == samples_of(frames_of(data)[1:])
     less = data[:at] + (3).to_bytes(4, "big") + data[at + 4 :]
     np.testing.assert_array_equal(
@@ -134,7 +137,7 @@ def test_a_count_of_frames_that_was_never_filled_in_is_not_believed() -> None:
 
 
 def test_what_breaks_off_or_is_damaged_is_refused() -> None:
-    frames = frames_of(encoded(sound(44_100, 1), 44_100))
+    frames = frames_of(encode(sound(44_100, 1), 44_100))
     bare = b"".join(frames[1:])
     faults = {
         "breaks off after 5 of": b"".join(frames[:6]),
@@ -149,7 +152,7 @@ def test_what_breaks_off_or_is_damaged_is_refused() -> None:
 
 def test_frames_have_the_lengths_that_an_encoder_gives_them() -> None:
     for rate in RATES:
-        data = encoded(sound(rate, 2), rate)
+        data = encode(sound(rate, 2), rate)
         frames = frames_of(data)
         assert b"".join(frames) == data
         with soundfile.SoundFile(io.BytesIO(data)) as file:

@@ -8,7 +8,7 @@ from timbre import audio
 from timbre.errors import AudioError
 
 
-def encoded(hz: float, seconds: float, subtype: str = "VORBIS", rate: int = 48_000) -> bytes:
+def encode(hz: float, seconds: float, subtype: str = "VORBIS", rate: int = 48_000) -> bytes:
     return audio.encode_wave(tone(hz, rate, seconds), rate, "OGG", subtype)
 
 
@@ -19,21 +19,21 @@ def pages_of(data: bytes) -> list[bytes]:
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 @pytest.mark.parametrize("same_serial", [True, False])
 def test_chained_streams_are_read_one_behind_the_other(subtype: str, same_serial: bool) -> None:
-    first = encoded(440, 0.5, subtype)
-    second = first if same_serial else encoded(880, 0.3, subtype)
-    joined, _ = audio.decode_bytes(first + second, "a.ogg")
+    first = encode(440, 0.5, subtype)
+    second = first if same_serial else encode(880, 0.3, subtype)
+    both, _ = audio.decode_bytes(first + second, "a.ogg")
     parts = [audio.decode_bytes(data, "a.ogg")[0] for data in (first, second)]
-    np.testing.assert_array_equal(joined, np.concatenate(parts, axis=1))
+    np.testing.assert_array_equal(both, np.concatenate(parts, axis=1))
 
 
 def test_streams_of_two_rates_in_one_file_are_refused() -> None:
-    data = encoded(440, 0.2) + encoded(440, 0.2, rate=44_100)
+    data = encode(440, 0.2) + encode(440, 0.2, rate=44_100)
     with pytest.raises(AudioError, match=r"a\.ogg: holds sounds of different layouts"):
         audio.decode_bytes(data, "a.ogg")
 
 
 def test_what_follows_the_last_stream_is_no_sound() -> None:
-    data = encoded(440, 0.2)
+    data = encode(440, 0.2)
     np.testing.assert_array_equal(
         audio.decode_bytes(data + b"TAG" + bytes(125), "a.ogg")[0], audio.decode_bytes(data, "")[0]
     )

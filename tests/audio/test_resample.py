@@ -19,23 +19,23 @@ def test_blocks_give_the_samples_of_the_whole(rate_in: int, rate_out: int, sampl
     places = np.sort(np.random.default_rng(1).integers(0, samples + 1, 12))
     blocks = np.split(wave, places, axis=1)
     whole = resample(wave, rate_in, rate_out)
-    made = np.concatenate(list(resample_blocks(blocks, rate_in, rate_out)), axis=1)
-    assert made.shape == whole.shape == (2, resampled_length(samples, rate_in, rate_out))
-    np.testing.assert_allclose(made, whole, atol=3e-6)
+    in_blocks = np.concatenate(list(resample_blocks(blocks, rate_in, rate_out)), axis=1)
+    assert in_blocks.shape == whole.shape == (2, resampled_length(samples, rate_in, rate_out))
+    np.testing.assert_allclose(in_blocks, whole, atol=3e-6)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 96000, 192000])
 def test_resampling_keeps_tone_level_and_time(rate: int) -> None:
-    resampled = audio.resample(tone(1000, rate), rate, 48000)
+    output = audio.resample(tone(1000, rate), rate, 48000)
     expected = tone(1000, 48000)
-    assert len(resampled) == len(expected)
+    assert len(output) == len(expected)
     middle = slice(4800, -4800)
-    assert np.abs(resampled[middle] - expected[middle]).max() < 1e-3
+    assert np.abs(output[middle] - expected[middle]).max() < 1e-3
 
 
 def test_resampling_down_leaves_no_alias() -> None:
-    aliased = audio.resample(tone(15000, 48000), 48000, 16000)
-    assert audio.level_db(aliased[1000:-1000]) < -70
+    output = audio.resample(tone(15000, 48000), 48000, 16000)
+    assert audio.level_db(output[1000:-1000]) < -70
 
 
 def test_a_rate_without_a_workable_ratio_is_refused() -> None:

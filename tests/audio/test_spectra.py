@@ -30,10 +30,10 @@ def test_stft_equals_a_direct_fourier_sum_at_any_length(samples: int) -> None:
     stft = Stft(256, 64)
     wave = noise(1, samples).double()
     spectrum = stft(wave)[0]
-    padded = torch.cat([torch.zeros(128), wave[0], torch.zeros(256)]).double()
+    with_ends = torch.cat([torch.zeros(128), wave[0], torch.zeros(256)]).double()
     turns = torch.arange(129.0).double()[:, None] * torch.arange(256) * (2 * math.pi / 256)
     for frame in range(samples // 64 + 1):
-        piece = padded[64 * frame : 64 * frame + 256] * stft.window.double()
+        piece = with_ends[64 * frame : 64 * frame + 256] * stft.window.double()
         expected = torch.complex(turns.cos() @ piece, -turns.sin() @ piece)
         torch.testing.assert_close(spectrum[:, frame], expected, atol=1e-5, rtol=0)
     assert spectrum.shape == (129, samples // 64 + 1)
@@ -64,10 +64,10 @@ def test_a_tone_falls_into_the_bin_of_its_frequency() -> None:
 
 def test_counted_bins_lie_within_their_own_pairs_bandwidth() -> None:
     stft = Stft(480, 120)  # bins of 100 Hz
-    counted = stft.counted(torch.tensor([500.0, 24000.0, 0.0]))
-    assert counted.shape == (3, 241, 1)
-    assert counted[0, :, 0].nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 5]
-    assert counted.sum(dim=(1, 2)).tolist() == [6, 241, 1]
+    mask = stft.counted(torch.tensor([500.0, 24000.0, 0.0]))
+    assert mask.shape == (3, 241, 1)
+    assert mask[0, :, 0].nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 5]
+    assert mask.sum(dim=(1, 2)).tolist() == [6, 241, 1]
 
 
 @pytest.mark.parametrize("samples", [1, 239, 240, 241, 480, 5000])
@@ -108,10 +108,10 @@ def test_mel_bands_equal_torchaudios_and_none_is_empty(n_fft: int, bands: int) -
 def test_a_mel_band_counts_only_if_it_ends_below_the_bandwidth() -> None:
     log_mel = LogMel(1024, 80)
     bandwidth_hz = 7000.0
-    counted = log_mel.counted(torch.tensor([bandwidth_hz]))[0, :, 0]
+    mask = log_mel.counted(torch.tensor([bandwidth_hz]))[0, :, 0]
     reaches_above = log_mel.filters[:, Stft(1024, 256).frequencies_hz > bandwidth_hz].any(dim=1)
-    assert torch.equal(counted, ~reaches_above)
-    assert 0 < counted.sum() < 80
+    assert torch.equal(mask, ~reaches_above)
+    assert 0 < mask.sum() < 80
 
 
 def test_pair_gain_brings_a_clip_to_unit_level_but_does_not_raise_silence_without_end() -> None:
@@ -124,13 +124,13 @@ def test_pair_gain_brings_a_clip_to_unit_level_but_does_not_raise_silence_withou
 
 def test_compression_takes_magnitudes_to_the_power_of_three_tenths() -> None:
     magnitude = torch.tensor([0.1, 1.0, 30.0])
-    compressed = magnitude * compression_factor(magnitude.square(), 1e-4)
-    torch.testing.assert_close(compressed, magnitude**0.3, rtol=1e-5, atol=0)
+    result = magnitude * compression_factor(magnitude.square(), 1e-4)
+    torch.testing.assert_close(result, magnitude**0.3, rtol=1e-5, atol=0)
     assert compression_factor(torch.zeros(1), 1e-3).item() == pytest.approx(1e-3**-0.7, rel=1e-4)
 
 
 def test_active_bins_lie_within_60_db_of_the_highest_counted_bin() -> None:
     power = torch.tensor([[[1e9], [1.0], [1.1e-6], [0.9e-6], [0.0]]])
-    counted = torch.tensor([False, True, True, True, True])[None, :, None]
-    assert active_bins(power, counted)[0, :, 0].tolist() == [False, True, True, False, False]
-    assert not active_bins(torch.zeros_like(power), counted).any()
+    mask = torch.tensor([False, True, True, True, True])[None, :, None]
+    assert active_bins(power, mask)[0, :, 0].tolist() == [False, True, True, False, False]
+    assert not active_bins(torch.zeros_like(power), mask).any()

@@ -60,8 +60,8 @@ def test_the_mel_term_equals_one_made_of_auralosss_spectra_and_librosas_bands() 
     distances = []
     for n_fft, bands in RESOLUTIONS:
         magnitudes = [auraloss_magnitudes(wave, n_fft) for wave in pair()]
-        floored = [(m.square() + SPECTRUM_FLOOR**2).sqrt() for m in magnitudes]
-        restored, clean = (librosa_log_mel(m, n_fft, bands) for m in floored)
+        magnitudes_with_floor = [(m.square() + SPECTRUM_FLOOR**2).sqrt() for m in magnitudes]
+        restored, clean = (librosa_log_mel(m, n_fft, bands) for m in magnitudes_with_floor)
         distances.append((restored - clean).abs().mean())
     restored, clean = (wave[:, None] for wave in pair())
     term = ReconstructionLoss()(restored, clean, torch.full((2,), SAMPLE_RATE / 2))["mel"]

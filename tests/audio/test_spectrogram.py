@@ -16,11 +16,11 @@ def tone(amplitude: float) -> Wave:
 
 def test_a_tone_is_a_bright_line_at_its_frequency() -> None:
     wave = tone(0.1)
-    drawn = levels(wave, peak_power(wave))
-    assert drawn.shape == (ROWS, 101)
-    row = int(drawn.astype(int).mean(axis=1).argmax())
+    image = levels(wave, peak_power(wave))
+    assert image.shape == (ROWS, 101)
+    row = int(image.astype(int).mean(axis=1).argmax())
     assert abs(ROWS - 1 - row - 6000 / 24_000 * ROWS) <= 1  # 0 Hz at the bottom
-    assert drawn.max() == LEVELS - 1
+    assert image.max() == LEVELS - 1
 
 
 def test_levels_are_relative_to_the_power_that_is_given() -> None:
@@ -40,11 +40,11 @@ def test_sound_too_short_for_a_frame_and_silence_have_a_picture() -> None:
 
 def test_the_png_shows_the_very_colours_of_the_picture() -> None:
     wave = tone(0.1) + tone(0.01)[::-1]
-    drawn = levels(wave, peak_power(wave))
-    image = Image.open(io.BytesIO(png(drawn)))
-    assert image.mode == "P"
-    assert np.array_equal(np.asarray(image.convert("RGB")), picture(drawn))
-    assert picture(drawn).shape == (*drawn.shape, 3)
+    image = levels(wave, peak_power(wave))
+    png_image = Image.open(io.BytesIO(png(image)))
+    assert png_image.mode == "P"
+    assert np.array_equal(np.asarray(png_image.convert("RGB")), picture(image))
+    assert picture(image).shape == (*image.shape, 3)
 
 
 def test_brighter_is_louder() -> None:

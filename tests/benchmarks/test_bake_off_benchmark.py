@@ -56,8 +56,8 @@ def test_costs_that_were_measured_before_are_planned_with_and_only_the_generator
     tmp_path: Path,
 ) -> None:
     url = make_shards(tmp_path / "shards", [4], [1])
-    measured = {name: cost._asdict() for name, cost in COSTS.items()}
-    (tmp_path / "costs.json").write_text(json.dumps(measured))
+    costs = {name: cost._asdict() for name, cost in COSTS.items()}
+    (tmp_path / "costs.json").write_text(json.dumps(costs))
     plan_runs(Setting(url, str(tmp_path), 10, "tiny", 2, 0.2, 1e-3, VALIDATIONS, 0, 1))
     trees = {}
     for name, steps in steps_for(10, COSTS, 2, VALIDATIONS).items():
@@ -65,8 +65,8 @@ def test_costs_that_were_measured_before_are_planned_with_and_only_the_generator
         assert tree["steps"] == steps
         assert tree["generator"].pop("name") == name
         assert tree["adversarial"]["start_step"] == phases(steps).reconstruction
-        scheduled = ("adversarial", "steps", "run_dir", "log_every", "log_gradients_every")
-        for key in (*scheduled, "validate_every", "save_every"):
+        differences = ("adversarial", "steps", "run_dir", "log_every", "log_gradients_every")
+        for key in (*differences, "validate_every", "save_every"):
             del tree[key]
         del tree["optimizer"]["warmup_steps"]
         trees[name] = tree
@@ -82,18 +82,18 @@ def test_both_generators_are_trained_and_compared_over_cpu_time(tmp_path: Path) 
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    found = {(line["case"], line["metric"]): line["value"] for line in lines if "case" in line}
-    assert found["deepfilternet3", "val/si_sdr"] > 0
+    values = {(line["case"], line["metric"]): line["value"] for line in lines if "case" in line}
+    assert values["deepfilternet3", "val/si_sdr"] > 0
     for name in ("spectral", "wave"):
         events = list((runs / name / "tensorboard").iterdir())
         assert len(events) == 1
-        assert found[name, "val/score"] > 0
-        assert 0 <= found[name, "d/accuracy"] <= 1  # the adversarial phase was reached
+        assert values[name, "val/score"] > 0
+        assert 0 <= values[name, "d/accuracy"] <= 1  # the adversarial phase was reached
         clock = [json.loads(line) for line in (runs / f"{name}.clock").read_text().splitlines()]
         assert [cpu for _, cpu in clock] == sorted(cpu for _, cpu in clock)
         # What was seen of the living process and what the kernel tells at its end are one clock.
         assert clock[-2][1] == pytest.approx(clock[-1][1], rel=0.5)
-        assert found[name, "spent"] == pytest.approx(clock[-1][1] / 60, rel=1e-3)
+        assert values[name, "spent"] == pytest.approx(clock[-1][1] / 60, rel=1e-3)
     for figure in ("mel_distance", "lsd_0_8k", "lsd_8_24k"):
         assert lines[-1]["ratios"][f"wave/{figure}_left"] > 0
     assert (runs / "curves.png").read_bytes().startswith(b"\x89PNG")

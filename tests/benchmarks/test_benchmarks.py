@@ -102,13 +102,13 @@ def test_clocks_change_no_result_and_leave_nothing_behind() -> None:
     request = mix.Request(5.0, -25.0)
     before = [getattr(owner, name) for _, owner, name in STAGES]
     plain = mix.mix(wave, wave, wave[::-1].copy(), request)
-    with pytest.raises(KeyError), stage_clocks(STAGES) as spent:
-        timed = mix.mix(wave, wave, wave[::-1].copy(), request)
+    with pytest.raises(KeyError), stage_clocks(STAGES) as times:
+        under_clocks = mix.mix(wave, wave, wave[::-1].copy(), request)
         make.estimate_offset(wave, wave, 960)
         raise KeyError
-    assert plain is not None and timed is not None
-    np.testing.assert_array_equal(plain.noisy, timed.noisy)
-    assert {stage for stage, seconds in spent.items() if seconds > 0} == {"mix", "align"}
+    assert plain is not None and under_clocks is not None
+    np.testing.assert_array_equal(plain.noisy, under_clocks.noisy)
+    assert {stage for stage, seconds in times.items() if seconds > 0} == {"mix", "align"}
     assert [getattr(owner, name) for _, owner, name in STAGES] == before
 
 
@@ -117,10 +117,10 @@ def test_script_makes_pairs_at_the_ratio_and_offset_asked_for(corpus: Path, tmp_
     clip = Clip(path.name, path.stat().st_size, "")
     pieces = tuple(Piece(clip, start, 96_000, 0) for start in (0, 60_000))
     recipes = tuple(Recipe(6.0, -25.0, (), room) for room in (None, 0))
-    heard = []
+    inputs = []
 
     def late(noisy: Any) -> Any:
-        heard.append(noisy)
+        inputs.append(noisy)
         return np.roll(noisy, 40)
 
     task = ShardTask("train", 0, pieces, recipes, (0,))
@@ -129,7 +129,7 @@ def test_script_makes_pairs_at_the_ratio_and_offset_asked_for(corpus: Path, tmp_
     assert json.loads((tmp_path / "made/0.json").read_text())["offset"] == 40
     clean, rate = soundfile.read(tmp_path / "made/0.clean.flac", dtype="float32")
     assert rate == SAMPLE_RATE and len(clean) == 96_000
-    ratio = np.mean(clean**2) / np.mean((heard[0] - clean) ** 2)
+    ratio = np.mean(clean**2) / np.mean((inputs[0] - clean) ** 2)
     assert 10 * np.log10(ratio) == pytest.approx(6.0, abs=0.1)
 
 

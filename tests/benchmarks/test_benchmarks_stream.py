@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from benchmarks.stream.case import PEERS, ROOT, Measured
+from benchmarks.stream.case import PEERS, ROOT, Figures
 from benchmarks.stream.loaders import MODULES
 from benchmarks.stream.meters import PeakMemory, cpu_seconds, memory, wait_until_idle
 from benchmarks.stream.proxy import Request, most_in_flight, proxy
 from benchmarks.stream.ratios import SEEKING, Case, compare
-from benchmarks.stream.s3 import what_was_asked
+from benchmarks.stream.s3 import demand_between
 from tests.benchmarks.test_benchmarks import figures, lines_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the meters read /proc")
@@ -35,9 +35,9 @@ def test_quick_run_prints_a_figure_of_each_kind_and_the_ratios_to_reach() -> Non
     lines = lines_of("stream", "--quick", "--only", "ours,transport")
     cases = {"wav, whole, ours", "flac, segment, ours", "wav, whole, transport"}
     for metric in ("CPU time", "speed", "first batch"):
-        found = figures(lines, metric)
-        assert cases <= found.keys()
-        assert all(value > 0 for value in found.values())
+        values = figures(lines, metric)
+        assert cases <= values.keys()
+        assert all(value > 0 for value in values.values())
     assert figures(lines, "in flight")["s3, ours"] >= 1
     ratios = lines[-1]["ratios"]
     # Those to peers are missing with them.
@@ -88,12 +88,14 @@ def test_cpu_time_is_that_of_living_and_ended_descendants_and_of_oneself() -> No
     before, own = cpu_seconds(os.getpid()), time.process_time()
     with child(grandchild + SPIN + REPORT) as process:
         assert process.stdout is not None
-        told = float(process.stdout.readline())
-        spent = cpu_seconds(os.getpid()) - before - (time.process_time() - own)
-        assert told >= 0.3
-        assert spent == pytest.approx(told + 0.3, abs=0.1)  # the grandchild's start is not told
+        child_seconds = float(process.stdout.readline())
+        total = cpu_seconds(os.getpid()) - before - (time.process_time() - own)
+        assert child_seconds >= 0.3
+        assert total == pytest.approx(
+            child_seconds + 0.3, abs=0.1
+        )  # the grandchild's start is not told
     after = cpu_seconds(os.getpid()) - before - (time.process_time() - own)
-    assert spent - 0.02 <= after <= spent + 0.1
+    assert total - 0.02 <= after <= total + 0.1
 
 
 def test_memory_of_a_child_is_seen_and_its_peak_is_remembered() -> None:
@@ -102,33 +104,33 @@ def test_memory_of_a_child_is_seen_and_its_peak_is_remembered() -> None:
         assert one.stdout is not None
         one.stdout.readline()
         before = memory(one.pid)
-        with PeakMemory(one.pid) as watched:
+        with PeakMemory(one.pid) as watch:
             go_on(one)
             one.stdout.readline()
-            grown = memory(one.pid)
-            while watched.peak.own < grown.own:
+            larger = memory(one.pid)
+            while watch.peak.own < larger.own:
                 os.sched_yield()
             go_on(one)
             one.stdout.readline()
         after = memory(one.pid)
         go_on(one)
-    assert grown.own - before.own == pytest.approx(64 * MEGABYTE, abs=2 * MEGABYTE)
+    assert larger.own - before.own == pytest.approx(64 * MEGABYTE, abs=2 * MEGABYTE)
     assert after.own == pytest.approx(before.own, abs=2 * MEGABYTE)
     assert after.largest - before.largest == pytest.approx(64 * MEGABYTE, abs=4 * MEGABYTE)
-    assert watched.peak.total >= watched.peak.own >= grown.own
+    assert watch.peak.total >= watch.peak.own >= larger.own
 
 
 def growth_of_shared_memory() -> None:
     """Print by how much 64 MB add to this process and a child that has read them, in MB."""
-    shared = mmap.mmap(-1, 64 * MEGABYTE)
+    block = mmap.mmap(-1, 64 * MEGABYTE)
     before = memory(os.getpid())
-    shared.write(b"1" * len(shared))
+    block.write(b"1" * len(block))
     to_child, from_parent = os.pipe()
     to_parent, from_child = os.pipe()
     process = os.fork()
     if process == 0:
-        shared.seek(0)
-        os.write(from_child, shared.read(len(shared))[:1])
+        block.seek(0)
+        os.write(from_child, block.read(len(block))[:1])
         os.read(to_child, 1)
         os._exit(0)
     os.read(to_parent, 1)
@@ -146,8 +148,8 @@ def test_memory_that_two_processes_share_counts_once() -> None:
         "-c",
         program,
     ]  # apart: servers of other tests are children of this one
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    growth, largest_grew = told.split()
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    growth, largest_grew = output.split()
     # What else the child touched is little, and without most of the libraries it has less.
     assert float(growth) == pytest.approx(64, rel=0.3)
     assert largest_grew == "True"
@@ -165,8 +167,8 @@ def test_a_tree_that_goes_on_working_is_not_taken_for_idle() -> None:
 
 
 def test_ratios_are_to_the_best_peer_within_each_round() -> None:
-    def costs(*milliseconds: float) -> list[Measured]:
-        return [Measured(cost, 1.0, 1.0) for cost in milliseconds]
+    def costs(*milliseconds: float) -> list[Figures]:
+        return [Figures(cost, 1.0, 1.0) for cost in milliseconds]
 
     results = {
         Case("flac", "segment", "ours"): costs(1, 2, 30),
@@ -193,13 +195,13 @@ def test_only_shards_that_were_asked_for_between_the_marks_are_asked_for_again()
         Request("HEAD", "/bucket/train/a.tar", "", 2.5, 2.6),
         Request("GET", "/bucket/train/a.index", "", 2.5, 2.6),
     ]
-    asked = what_was_asked(requests, 1.0, 9.0, 2)
-    assert asked.ranges == [("bucket/train/a.tar", 0, 10), ("bucket/train/b.tar", 10, 20)]
-    assert asked.in_flight == 2
+    demand = demand_between(requests, 1.0, 9.0, 2)
+    assert demand.ranges == [("bucket/train/a.tar", 0, 10), ("bucket/train/b.tar", 10, 20)]
+    assert demand.in_flight == 2
 
 
 def test_requests_that_only_touch_are_not_in_flight_together() -> None:
-    touching = [Request("GET", "/a", "", begun, begun + 1.0) for begun in (0.0, 1.0, 2.0)]
+    touching = [Request("GET", "/a", "", start, start + 1.0) for start in (0.0, 1.0, 2.0)]
     assert most_in_flight(touching) == 1
     assert most_in_flight([]) == 0
 
@@ -222,10 +224,10 @@ def test_proxy_passes_bodies_on_and_notes_what_was_in_flight_together() -> None:
         def log_message(self, format: str, *parts: object) -> None:
             pass
 
-    def get(address: str, path: str, wanted: str) -> bytes:
+    def get(address: str, path: str, span: str) -> bytes:
         parts = urlsplit(address)
         connection = HTTPConnection(str(parts.hostname), parts.port)
-        connection.request("GET", path, headers={"Range": wanted})
+        connection.request("GET", path, headers={"Range": span})
         body = connection.getresponse().read()
         connection.close()
         return body
@@ -235,8 +237,8 @@ def test_proxy_passes_bodies_on_and_notes_what_was_in_flight_together() -> None:
     serving.start()
     try:
         with proxy(f"http://127.0.0.1:{server.server_port}", 0.0) as noting:
-            for wanted in ("bytes=0-1", "bytes=2-3"):
-                assert get(noting.endpoint, "/alone", wanted) == wanted.encode() * 10_000
+            for part in ("bytes=0-1", "bytes=2-3"):
+                assert get(noting.endpoint, "/alone", part) == part.encode() * 10_000
             with ThreadPoolExecutor(3) as threads:
                 list(threads.map(lambda n: get(noting.endpoint, f"/{n}", f"bytes={n}-"), range(3)))
     finally:

@@ -29,7 +29,7 @@ def run(out: Path, *options: str) -> tuple[int, list[dict[str, Any]]]:
         "cpu",
         "--out",
     ]
-    finished = subprocess.run(
+    process = subprocess.run(
         [*command, str(out), *options],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -37,7 +37,7 @@ def run(out: Path, *options: str) -> tuple[int, list[dict[str, Any]]]:
         check=False,
     )
     lines = (out / "results.jsonl").read_text().splitlines()
-    return finished.returncode, [json.loads(line) for line in lines]
+    return process.returncode, [json.loads(line) for line in lines]
 
 
 def cases_with(lines: Sequence[dict[str, Any]], key: str) -> list[str]:
@@ -54,8 +54,8 @@ def test_a_failed_case_is_told_by_name_and_the_rest_go_on(tmp_path: Path) -> Non
     assert cases_with(lines, "took") == ["environment", "sync/loader", "parity/outputs"]
     assert cases_with(lines, "failed") == ["data/wav/full/2workers"]
     assert cases_with(lines, "skipped") == ["graphs/generator"]
-    (failed,) = (line["failed"] for line in lines if "failed" in line)
-    assert "Traceback" in failed
+    (failure,) = (line["failed"] for line in lines if "failed" in line)
+    assert "Traceback" in failure
     figures = {line["metric"]: line["value"] for line in lines if line.get("metric")}
     assert figures["batches equal to the host's"] == 6
     assert figures["spectral, fp32: LSD 0-8 kHz"] == 0 < figures["spectral, bf16: LSD 0-8 kHz"] < 1
@@ -87,5 +87,5 @@ def test_names_are_distinct_and_the_quick_ones_are_among_them() -> None:
 def test_training_on_a_gpu(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """No step waits for the device; a step runs in every precision; the command resumes."""
     run_case(case, Setting(torch.device("cuda"), True, tmp_path, ()))
-    told = [json.loads(line) for line in capfd.readouterr().out.splitlines() if line[:1] == "{"]
-    assert cases_with(told, "took") == [case.name], told[-1]
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines() if line[:1] == "{"]
+    assert cases_with(lines, "took") == [case.name], lines[-1]

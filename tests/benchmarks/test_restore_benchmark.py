@@ -16,25 +16,25 @@ def test_every_side_is_timed_and_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(restore, "HOPS_A_TURN", 6)
-    made = models(GeneratorConfig("spectral", "tiny", True, True))
+    networks = models(GeneratorConfig("spectral", "tiny", True, True))
     rust = {"official_rust"} if rust_installed() else set()
     python = {"official_python"} if INSTALLED else set()
-    hops = restore.time_hops(hop_sides(made, onnx=False), rounds=2)
-    whole = restore.time_whole(whole_sides(made, onnx=False), rounds=2, seconds=1)
+    hops = restore.time_hops(hop_sides(networks, onnx=False), rounds=2)
+    whole = restore.time_whole(whole_sides(networks, onnx=False), rounds=2, seconds=1)
     assert hops.keys() == OURS | rust and whole.keys() == OURS | rust | python
     assert all(len(calls) == 12 for calls in hops.values())
     assert all(len(calls) == 2 for calls in whole.values())
     speeds = {name: restore.report_hops(name, calls) for name, calls in hops.items()}
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    told = {(line["case"], line["metric"]): line["value"] for line in lines}
+    values = {(line["case"], line["metric"]): line["value"] for line in lines}
     for name, calls in hops.items():
         mean = 1e3 * sum(call.wall for call in calls) / len(calls)
-        assert told[f"live/{name}", "mean per hop"] == pytest.approx(mean, rel=1e-3)
+        assert values[f"live/{name}", "mean per hop"] == pytest.approx(mean, rel=1e-3)
         assert (
-            told[f"live/{name}", "99th percentile per hop"]
-            >= told[f"live/{name}", "median per hop"]
+            values[f"live/{name}", "99th percentile per hop"]
+            >= values[f"live/{name}", "median per hop"]
         )
-        assert told[f"live/{name}", "speed in CPU time"] == pytest.approx(speeds[name], rel=1e-3)
+        assert values[f"live/{name}", "speed in CPU time"] == pytest.approx(speeds[name], rel=1e-3)
 
 
 def test_ratios_hold_the_denoiser_against_the_official_ones() -> None:

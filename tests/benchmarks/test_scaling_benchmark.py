@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from benchmarks.scaling import model as scaling_model
-from benchmarks.scaling.model import Fitted, Reading
+from benchmarks.scaling.model import Fit, Reading
 from tests.conftest import ROOT
 from tests.train.distributed.hosts import Host, network
 
@@ -28,8 +28,8 @@ def test_what_is_sent_is_what_the_gradients_need(network: list[Host]) -> None:
     )  # fmt: skip
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     figures = {(line["case"], line["metric"]): line["value"] for line in lines if "metric" in line}
-    handed = figures["2 ranks, fp32", "gradients handed over"]
-    assert handed == pytest.approx(GRADIENT_MB, rel=1e-3)
+    megabytes = figures["2 ranks, fp32", "gradients handed over"]
+    assert megabytes == pytest.approx(GRADIENT_MB, rel=1e-3)
     ratios = lines[-1]["ratios"]
     assert 1.0 <= ratios["sent/ideal_ring"] < 1.1
     assert ratios["sent/bf16_to_fp32"] == pytest.approx(0.5, abs=0.05)
@@ -39,14 +39,14 @@ def test_what_is_sent_is_what_the_gradients_need(network: list[Host]) -> None:
 
 
 def test_the_model_is_its_arithmetic() -> None:
-    fitted = Fitted(1.0, 1.0, 0.0, Reading(1, 1, 1), Reading(1, 1, 1))
+    fit = Fit(1.0, 1.0, 0.0, Reading(1, 1, 1), Reading(1, 1, 1))
     step = scaling_model.Step(0.1, 0.01, 10, 1.0, 1000)
     assert scaling_model.line((32, 0.42), (128, 1.38)) == pytest.approx((0.1, 0.01))
     # A node alone sends nothing over its card; two send all gradients, many twice as much.
-    sent = [scaling_model.node_bytes(step, gpus, fitted) for gpus in (8, 16, 8000)]
-    assert sent == pytest.approx([0, 4000, 7992])
-    assert scaling_model.added_seconds(step, 16, 32_000, 4, fitted) == pytest.approx(1.0)
-    assert scaling_model.added_seconds(step, 16, 32_000, 2, fitted) == pytest.approx(0.5)
+    node_bytes = [scaling_model.node_bytes(step, gpus, fit) for gpus in (8, 16, 8000)]
+    assert node_bytes == pytest.approx([0, 4000, 7992])
+    assert scaling_model.added_seconds(step, 16, 32_000, 4, fit) == pytest.approx(1.0)
+    assert scaling_model.added_seconds(step, 16, 32_000, 2, fit) == pytest.approx(0.5)
     # 10 segments on one GPU take 0.2 s, one on each of ten 0.11 s.
     assert scaling_model.fixed_batch(step, 10) == pytest.approx(0.2 / 0.11)
     assert scaling_model.fixed_batch(step, 20) == 0

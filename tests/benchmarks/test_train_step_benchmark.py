@@ -47,8 +47,8 @@ def test_the_baseline_trains_both_networks_in_four_passes() -> None:
     discriminator = PlainDiscriminators(PRESETS["light"])
     passes: list[tuple[int, bool]] = []
     discriminator.register_forward_pre_hook(
-        lambda module, given: passes.append(
-            (len(given[0]), next(module.parameters()).requires_grad)
+        lambda module, inputs: passes.append(
+            (len(inputs[0]), next(module.parameters()).requires_grad)
         )
     )
     trainer = DacTrainer(

@@ -19,7 +19,7 @@ def model() -> DeepFilterNet3:
     return DeepFilterNet3.load()
 
 
-def cut(signal: Tensor, sizes: list[int]) -> Iterator[Tensor]:
+def pieces_of(signal: Tensor, sizes: list[int]) -> Iterator[Tensor]:
     """The signal in pieces of these sizes, again and again."""
     first = turn = 0
     while first < signal.shape[1]:
@@ -30,7 +30,7 @@ def cut(signal: Tensor, sizes: list[int]) -> Iterator[Tensor]:
 
 def in_pieces(step: ByHop, signal: Tensor, sizes: list[int]) -> Tensor:
     stream = HopRunner(step, len(signal))
-    return torch.cat([*map(stream.push, cut(signal, sizes)), stream.flush()], dim=1)
+    return torch.cat([*map(stream.push, pieces_of(signal, sizes)), stream.flush()], dim=1)
 
 
 def random_sizes(seed: int, most: int) -> list[int]:
@@ -71,11 +71,11 @@ def test_the_fast_way_of_single_hops_agrees(model: DeepFilterNet3, channels: int
 
 def test_a_sample_depends_on_no_hop_past_the_latency(model: DeepFilterNet3) -> None:
     step, signal = DenoiserByHop(model), noisy_voice(50 * HOP, 1)[None]
-    changed = signal.clone()
-    changed[:, 40 * HOP :] = 0.3
+    other = signal.clone()
+    other[:, 40 * HOP :] = 0.3
     state = step.initial_state(1)
     with torch.inference_mode():
-        first, second = step(signal, state)[0], step(changed, state)[0]
+        first, second = step(signal, state)[0], step(other, state)[0]
     assert LATENCY_SAMPLES == 1440
     # Hop by hop: the one that comes out with hop 40 is hop 37, and the change is in it already.
     differs = (first != second).reshape(-1, HOP).any(dim=1).nonzero()[0].item()

@@ -25,7 +25,7 @@ def model(cache: Path) -> DeepFilterNet3:
     return DeepFilterNet3.load(cache_dir=cache)
 
 
-def padded(lengths: list[int], width: int | None = None) -> tuple[Tensor, Tensor]:
+def padded_batch(lengths: list[int], width: int | None = None) -> tuple[Tensor, Tensor]:
     batch = torch.zeros(len(lengths), width or max(lengths))
     for row, samples in enumerate(lengths):
         batch[row, :samples] = noisy_voice(samples, seed=row)
@@ -41,8 +41,10 @@ def test_golden_output_of_the_official_package_is_met(model: DeepFilterNet3) -> 
 def test_noise_goes_and_the_voice_stays(model: DeepFilterNet3) -> None:
     clean, noisy = voice(96_000), noisy_voice(96_000)
     denoised = model(noisy[None])[0]
-    settled = slice(48_000, None)
-    assert si_sdr_db(denoised[settled], clean[settled]) > si_sdr_db(noisy[settled], clean[settled])
+    late_half = slice(48_000, None)
+    assert si_sdr_db(denoised[late_half], clean[late_half]) > si_sdr_db(
+        noisy[late_half], clean[late_half]
+    )
     quiet = clean.abs() == 0
     quiet[:48_000] = False
     assert denoised[quiet].square().mean() < 0.01 * noisy[quiet].square().mean()
@@ -57,7 +59,7 @@ def test_delay_is_zero_samples(model: DeepFilterNet3) -> None:
 
 
 def test_padded_batch_equals_one_by_one(model: DeepFilterNet3) -> None:
-    batch, lengths = padded([24_000, 1, 0, 479, 480, 481, 17_003, 961, 30_001])
+    batch, lengths = padded_batch([24_000, 1, 0, 479, 480, 481, 17_003, 961, 30_001])
     denoised = model(batch, lengths)
     for row, samples in enumerate(lengths.tolist()):
         alone = model(batch[row : row + 1, :samples])[0]
@@ -69,7 +71,7 @@ def test_padded_batch_equals_one_by_one(model: DeepFilterNet3) -> None:
 
 @pytest.mark.parametrize("garbage", [1.0, -3e4, float("inf"), float("nan")])
 def test_what_lies_in_the_padding_does_not_matter(model: DeepFilterNet3, garbage: float) -> None:
-    batch, lengths = padded([9_000, 4_321, 10])
+    batch, lengths = padded_batch([9_000, 4_321, 10])
     expected = model(batch, lengths)
     beyond = torch.arange(batch.shape[1]) >= lengths[:, None]
     before = batch.masked_fill(beyond, garbage)
@@ -79,9 +81,9 @@ def test_what_lies_in_the_padding_does_not_matter(model: DeepFilterNet3, garbage
 
 def test_width_of_the_padding_does_not_matter(model: DeepFilterNet3) -> None:
     lengths = [12_000, 4_800, 5_281]
-    narrow = model(*padded(lengths))
+    narrow = model(*padded_batch(lengths))
     for width in (12_001, 12_479, 12_480, 30_000):
-        wide = model(*padded(lengths, width))
+        wide = model(*padded_batch(lengths, width))
         assert torch.allclose(wide[:, :12_000], narrow, atol=1e-6, rtol=0)
         assert not wide[:, 12_000:].any()
 
@@ -112,7 +114,7 @@ def test_features_are_finite_after_minutes_of_digital_silence() -> None:
 
 
 def test_autocast_around_it_changes_nothing(model: DeepFilterNet3) -> None:
-    batch, lengths = padded([9_000, 4_321])
+    batch, lengths = padded_batch([9_000, 4_321])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         denoised = model(batch, lengths)
     assert denoised.dtype == torch.float32
@@ -120,7 +122,7 @@ def test_autocast_around_it_changes_nothing(model: DeepFilterNet3) -> None:
 
 
 def test_output_may_take_part_in_training_and_inference_mode(model: DeepFilterNet3) -> None:
-    batch, _ = padded([4_800])
+    batch, _ = padded_batch([4_800])
     gain = torch.ones((), requires_grad=True)
     (gain * model(batch)).square().sum().backward()
     assert gain.grad is not None
@@ -173,7 +175,7 @@ def test_wrong_input_is_refused(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_equals_cpu(cache: Path, model: DeepFilterNet3) -> None:
-    batch, lengths = padded([96_000, 30_011, 1, 480])
+    batch, lengths = padded_batch([96_000, 30_011, 1, 480])
     expected = model(batch, lengths)
     on_gpu = DeepFilterNet3.load(cache_dir=cache).cuda()
     before = torch.get_float32_matmul_precision()
@@ -195,10 +197,10 @@ def test_recurrent_weights_lie_as_each_kind_of_device_takes_them() -> None:
     """By columns on a CPU, which is faster; by rows elsewhere: cuDNN refuses all else."""
     network = Network()
     for device, by_rows in [("cpu", False), ("meta", True)]:
-        found = [p for n, p in network.to(device).named_parameters() if "gru.weight_hh" in n]
-        assert len(found) == 5
-        assert {weight.is_contiguous() for weight in found} == {by_rows}
-        assert {weight.T.is_contiguous() for weight in found} == {not by_rows}
+        weights = [p for n, p in network.to(device).named_parameters() if "gru.weight_hh" in n]
+        assert len(weights) == 5
+        assert {weight.is_contiguous() for weight in weights} == {by_rows}
+        assert {weight.T.is_contiguous() for weight in weights} == {not by_rows}
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +209,7 @@ def noisy() -> list[torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def batched(noisy: list[torch.Tensor]) -> list[torch.Tensor]:
+def denoised_batch(noisy: list[torch.Tensor]) -> list[torch.Tensor]:
     batch = torch.nn.utils.rnn.pad_sequence(noisy, batch_first=True)
     lengths = torch.tensor([len(clip) for clip in noisy])
     denoised = DeepFilterNet3.load()(batch, lengths)
@@ -215,9 +217,9 @@ def batched(noisy: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def test_a_batch_of_denoised_clips_equals_one_by_one(
-    noisy: list[torch.Tensor], batched: list[torch.Tensor]
+    noisy: list[torch.Tensor], denoised_batch: list[torch.Tensor]
 ) -> None:
     model = DeepFilterNet3.load()
-    for clip, denoised in zip(noisy, batched, strict=True):
+    for clip, denoised in zip(noisy, denoised_batch, strict=True):
         assert si_sdr_db(denoised, model(clip[None])[0]) > 100
         assert si_sdr_db(denoised, clip) < 30  # it did something

@@ -58,20 +58,20 @@ def test_default_cache_lies_in_the_folder_of_torch_hub(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "replaced"])
 def test_damaged_cache_is_rebuilt(tmp_path: Path, damage: str) -> None:
     load_weights(cache_dir=tmp_path)
-    (cached,) = tmp_path.iterdir()
-    whole = cached.read_bytes()
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
     middle = len(whole) // 2
-    broken = {
+    content = {
         "truncated": whole[:middle],
         "flipped": whole[:middle] + bytes([whole[middle] ^ 64]) + whole[middle + 1 :],
         "emptied": b"",
         "replaced": safetensors.torch.save({"weight": torch.zeros(3)}),
     }[damage]
-    cached.write_bytes(broken)
-    with pytest.raises(CheckpointError, match=cached.name):
-        load_weights(cached)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=path.name):
+        load_weights(path)
     load_weights(cache_dir=tmp_path)
-    assert cached.read_bytes() == whole
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("content", [b"404: Not Found\n", b"", None])
@@ -93,14 +93,14 @@ def test_checkpoint_and_zip_give_the_weights_of_the_archive(
 ) -> None:
     path = tmp_path / "model_120.ckpt.best"
     torch.save(checkpoint, path)
-    packed = tmp_path / "DeepFilterNet3.zip"
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("DeepFilterNet3/config.ini", CONFIG)
-        archive.writestr("DeepFilterNet3/checkpoints/model_9.ckpt", b"an older one")
-        archive.write(path, "DeepFilterNet3/checkpoints/model_120.ckpt.best")
+    archive = tmp_path / "DeepFilterNet3.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("DeepFilterNet3/config.ini", CONFIG)
+        file.writestr("DeepFilterNet3/checkpoints/model_9.ckpt", b"an older one")
+        file.write(path, "DeepFilterNet3/checkpoints/model_120.ckpt.best")
     expected, _ = load_weights(cache_dir=tmp_path)
     hashes = {ARCHIVE_SHA256}
-    for source in (path, packed):
+    for source in (path, archive):
         state, sha256 = load_weights(source, tmp_path)
         hashes.add(sha256)
         assert state.keys() == expected.keys()
@@ -129,15 +129,15 @@ def test_a_checkpoint_of_something_else_is_refused_by_name(
 def test_files_that_are_no_checkpoint_are_refused(
     tmp_path: Path, checkpoint: dict[str, Tensor]
 ) -> None:
-    path = tmp_path / "model_1.ckpt"
-    torch.save(checkpoint, path)
+    good = tmp_path / "model_1.ckpt"
+    torch.save(checkpoint, good)
     empty_zip = b"PK\5\6" + bytes(18)
-    whole = path.read_bytes()
+    whole = good.read_bytes()
     for content in (b"", b"hello there, this is text", whole[:200_000], empty_zip):
-        broken = tmp_path / "broken.ckpt"
-        broken.write_bytes(content)
+        path = tmp_path / "broken.ckpt"
+        path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"broken\.ckpt is no whole PyTorch checkpoint"):
-            load_weights(broken, tmp_path)
+            load_weights(path, tmp_path)
 
 
 def test_a_zip_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def improved(manifest: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def better_run(manifest: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An evaluation of the checkpoint that undoes the damage of the made shards."""
-    folder = tmp_path_factory.mktemp("improved")
+    folder = tmp_path_factory.mktemp("better_run")
     run(
         save_with_gain(folder / "g.safetensors", GAIN_OF_TWO),
         manifest,

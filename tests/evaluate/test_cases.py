@@ -23,8 +23,8 @@ from timbre.evaluate import command as evaluate
 from timbre.evaluate.cases import noise_kind
 
 
-def test_pairs_are_told_apart_by_what_is_known_of_them(improved: Path) -> None:
-    groups = json.loads((improved / "metrics.json").read_text())["groups"]
+def test_pairs_are_told_apart_by_what_is_known_of_them(better_run: Path) -> None:
+    groups = json.loads((better_run / "metrics.json").read_text())["groups"]
     assert list(groups["snr"]) == ["0 to 5 dB", "5 to 10 dB", "10 to 15 dB", "15 to 20 dB", "20 to 30 dB"]  # fmt: skip
     assert list(groups["bandwidth"]) == ["of 20 kHz and more", "under 20 kHz"]
     assert set(groups["noise"]) == {"babble", "rain"} and set(groups["room"]) == {
@@ -32,20 +32,20 @@ def test_pairs_are_told_apart_by_what_is_known_of_them(improved: Path) -> None:
         "reverberant",
     }
     assert len(groups["speaker"]) == PAIRS
-    counted = {
-        value: found["systems"]["df3"]["si_sdr"]["pairs"] + found["systems"]["df3"]["si_sdr"]["left_out"]
-        for value, found in groups["noise"].items()
+    counts = {
+        value: group["systems"]["df3"]["si_sdr"]["pairs"] + group["systems"]["df3"]["si_sdr"]["left_out"]
+        for value, group in groups["noise"].items()
     }  # fmt: skip
-    assert counted == {"rain": 4, "babble": PAIRS - 4}
-    lines = lines_of(improved / "groups.csv")
+    assert counts == {"rain": 4, "babble": PAIRS - 4}
+    lines = lines_of(better_run / "groups.csv")
     (line,) = (
         one
         for one in lines
         if one["value"] == "babble" and one["system"] == "restored" and one["figure"] == "lsd_0_8k"
     )
-    found = groups["noise"]["babble"]
-    assert float(line["mean"]) == found["systems"]["restored"]["lsd_0_8k"]["mean"]
-    change = found["minus_df3"]["restored"]["lsd_0_8k"]
+    group = groups["noise"]["babble"]
+    assert float(line["mean"]) == group["systems"]["restored"]["lsd_0_8k"]["mean"]
+    change = group["minus_df3"]["restored"]["lsd_0_8k"]
     assert float(line["difference"]) == change["mean"] and line["verdict"] == change["verdict"]
 
 
@@ -74,10 +74,10 @@ def test_speakers_of_a_folder_are_its_folders_or_what_a_pattern_finds(tmp_path: 
 
 
 def test_tars_of_others_are_measured_though_little_is_known_of_them(tmp_path: Path) -> None:
-    said = [{}, {"speaker": 7, "snr_db": "loud", "noises": ["rain.wav"]}]
+    metas = [{}, {"speaker": 7, "snr_db": "loud", "noises": ["rain.wav"]}]
     pairs = [
         {**pair, "pair.json": {"alignment_offset": 3, **more}}
-        for pair, more in zip(foreign_pairs(0, 2), said, strict=True)
+        for pair, more in zip(foreign_pairs(0, 2), metas, strict=True)
     ]
     write_foreign(tmp_path / "val" / "a.tar", pairs)
     metrics = run("none", str(tmp_path), tmp_path / "out")

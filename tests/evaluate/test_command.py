@@ -21,20 +21,20 @@ def test_figures_whose_package_is_missing_are_left_out_and_named_once(
         monkeypatch.setitem(sys.modules, package, None)
     words = ["none", "--data", manifest, "--out", str(tmp_path), "--max-pairs", "1"]
     assert evaluate.main([*words, "--workers", "1", "--harm-pairs", "0"]) == 0
-    measured = json.loads((tmp_path / "metrics.json").read_text())["main"]["systems"]["df3"]
-    assert "pesq" not in measured and "dnsmos_sig" not in measured and "si_sdr" in measured
-    told = capsys.readouterr().out
+    values = json.loads((tmp_path / "metrics.json").read_text())["main"]["systems"]["df3"]
+    assert "pesq" not in values and "dnsmos_sig" not in values and "si_sdr" in values
+    output = capsys.readouterr().out
     for package in ("pesq", "zimtohrli", "visqol-python", "distillmos", "Resemblyzer"):
-        assert told.count(f"needs the package {package}: pip install 'timbre[") == 1
+        assert output.count(f"needs the package {package}: pip install 'timbre[") == 1
     assert evaluate.main([*words, "--figures", "pesq"]) == 2
     assert "pesq: PESQ needs the package" in capsys.readouterr().err
 
 
 def test_the_terminal_shows_the_verdict_and_a_table_that_fits(
-    manifest: str, improved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    manifest: str, better_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "a_run_with_a_very_long_name"
-    run([f"{name}={improved.parent / 'g.safetensors'}"], manifest, tmp_path)
+    run([f"{name}={better_run.parent / 'g.safetensors'}"], manifest, tmp_path)
     lines = capsys.readouterr().out.splitlines()
     (verdict,) = (line for line in lines if line.startswith(name) and " against " in line)
     assert "HELPS against df3 over 8 pairs of 8 speakers. Better: " in verdict
@@ -46,7 +46,7 @@ def test_the_terminal_shows_the_verdict_and_a_table_that_fits(
 
 
 @pytest.mark.parametrize(
-    ("changed", "refusal"),
+    ("change", "refusal"),
     [
         ({"systems": "nothing.safetensors"}, (1, "nothing.safetensors")),
         ({"systems": "foreign.safetensors"}, (1, "not a generator of timbre")),
@@ -60,7 +60,7 @@ def test_the_terminal_shows_the_verdict_and_a_table_that_fits(
     ],
 )
 def test_bad_usage_is_refused_with_its_exit_code(
-    changed: dict[str, str],
+    change: dict[str, str],
     refusal: tuple[int, str],
     manifest: str,
     tmp_path: Path,
@@ -69,10 +69,10 @@ def test_bad_usage_is_refused_with_its_exit_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("foreign.safetensors").write_bytes(b"no such thing")
-    given = {"systems": "none", "--data": manifest, "--out": "out", **changed}
-    systems = given.pop("systems")
-    argv = [systems, *(word for option in given.items() for word in option)]
-    code, told = refusal
+    options = {"systems": "none", "--data": manifest, "--out": "out", **change}
+    systems = options.pop("systems")
+    argv = [systems, *(word for option in options.items() for word in option)]
+    code, message = refusal
     assert evaluate.main(argv) == code
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not Path("out").exists()

@@ -25,11 +25,11 @@ def test_scores_are_those_of_speechmos(seconds: float) -> None:
     pytest.importorskip("speechmos")
     package = pytest.importorskip("speechmos.dnsmos")
     wave = voice(seconds, 0.2)
-    told = package.run(resample(wave, SAMPLE_RATE, 16_000).clamp(-1, 1).numpy(), sr=16_000)
-    found = dnsmos.opinion(wave)
-    assert found.signal == pytest.approx(told["sig_mos"], abs=1e-4)
-    assert found.background == pytest.approx(told["bak_mos"], abs=1e-4)
-    assert found.overall == pytest.approx(told["ovrl_mos"], abs=1e-4)
+    theirs = package.run(resample(wave, SAMPLE_RATE, 16_000).clamp(-1, 1).numpy(), sr=16_000)
+    ours = dnsmos.opinion(wave)
+    assert ours.signal == pytest.approx(theirs["sig_mos"], abs=1e-4)
+    assert ours.background == pytest.approx(theirs["bak_mos"], abs=1e-4)
+    assert ours.overall == pytest.approx(theirs["ovrl_mos"], abs=1e-4)
 
 
 def test_noise_is_heard_in_the_background_and_silence_is_nan() -> None:

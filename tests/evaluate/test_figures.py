@@ -33,30 +33,30 @@ def brute_force(
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
     powers = []
     for wave in (estimate, clean):
-        padded = np.pad(wave.double().numpy(), N_FFT // 2)
-        count = (len(padded) - N_FFT) // HOP + 1
-        frames = [padded[n * HOP : n * HOP + N_FFT] * window for n in range(count)]
+        longer = np.pad(wave.double().numpy(), N_FFT // 2)
+        count = (len(longer) - N_FFT) // HOP + 1
+        frames = [longer[n * HOP : n * HOP + N_FFT] * window for n in range(count)]
         powers.append([np.abs(np.fft.rfft(frame)) ** 2 for frame in frames])
     hz = [k * SAMPLE_RATE / N_FFT for k in range(N_FFT // 2 + 1)]
     peak = max(frame[k] for frame in powers[1] for k in range(len(hz)) if hz[k] <= bandwidth)
-    distances, lost, active = [], 0, 0
+    distances, losses, active = [], 0, 0
     for mine, reference in zip(*powers, strict=True):
         squares = []
         for k in range(len(hz)):
             if low <= hz[k] <= min(high, bandwidth) and reference[k] > peak * 1e-6:
                 gap = 10 * math.log10(max(mine[k], peak * 1e-8) / reference[k])
                 squares.append(gap**2)
-                lost += gap < -6
+                losses += gap < -6
                 active += 1
         if squares:
             distances.append(math.sqrt(sum(squares) / len(squares)))
-    return sum(distances) / len(distances), lost / active
+    return sum(distances) / len(distances), losses / active
 
 
 @pytest.mark.parametrize("bandwidth", [24_000.0, 11_000.0])
 def test_spectral_figures_are_what_counting_bin_by_bin_gives(bandwidth: float) -> None:
     estimate, clean = voice_pair(0.6)
-    found, troubles = figures.measure(estimate, clean, bandwidth, SPECTRAL)
+    values, troubles = figures.measure(estimate, clean, bandwidth, SPECTRAL)
     assert not troubles
     for low, high, names in [
         (0, 8000, ("lsd_0_8k", None)),
@@ -68,29 +68,29 @@ def test_spectral_figures_are_what_counting_bin_by_bin_gives(bandwidth: float) -
             names, brute_force(estimate, clean, low, high, bandwidth), strict=True
         ):
             if name:
-                assert found[name] == pytest.approx(expected, rel=1e-4), name
+                assert values[name] == pytest.approx(expected, rel=1e-4), name
 
 
 def test_perceptual_figures_are_those_of_their_packages() -> None:
     pesq, stoi = (pytest.importorskip(name) for name in ("pesq", "pystoi"))
     estimate, clean = voice_pair()
     mine, reference = (resample(x, SAMPLE_RATE, 16_000).numpy() for x in (estimate, clean))
-    found, _ = figures.measure(estimate, clean, 24_000.0, ("pesq", "stoi", "estoi"))
-    assert found["pesq"] == pytest.approx(pesq.pesq(16_000, reference, mine, "wb"), abs=1e-3)
-    for name, extended in (("stoi", False), ("estoi", True)):
-        theirs = stoi.stoi(reference, mine, 16_000, extended=extended)
-        assert found[name] == pytest.approx(theirs, abs=1e-5)
+    values, _ = figures.measure(estimate, clean, 24_000.0, ("pesq", "stoi", "estoi"))
+    assert values["pesq"] == pytest.approx(pesq.pesq(16_000, reference, mine, "wb"), abs=1e-3)
+    for name, is_extended in (("stoi", False), ("estoi", True)):
+        theirs = stoi.stoi(reference, mine, 16_000, extended=is_extended)
+        assert values[name] == pytest.approx(theirs, abs=1e-5)
 
 
 def test_the_bands_of_the_over_suppressed_share_make_up_the_whole() -> None:
     """Weighted by their bins; edges belong to two bands, so not to the last digit."""
     estimate, clean = voice_pair()
-    compared = metrics.compare(estimate, clean, 24_000.0)
-    found, _ = figures.measure(estimate, clean, 24_000.0, SPECTRAL)
-    bins = [float(compared.in_band(*band).sum()) for band in figures.BANDS.values()]
-    shares = [found[f"over_suppressed_{name}"] for name in figures.BANDS]
+    comparison = metrics.compare(estimate, clean, 24_000.0)
+    values, _ = figures.measure(estimate, clean, 24_000.0, SPECTRAL)
+    bins = [float(comparison.in_band(*band).sum()) for band in figures.BANDS.values()]
+    shares = [values[f"over_suppressed_{name}"] for name in figures.BANDS]
     whole = np.average(shares, weights=bins)
-    assert found["over_suppressed"] == pytest.approx(whole, abs=0.003)
+    assert values["over_suppressed"] == pytest.approx(whole, abs=0.003)
 
 
 def test_a_metric_that_fails_is_named_and_costs_no_other_figure(
@@ -100,15 +100,15 @@ def test_a_metric_that_fails_is_named_and_costs_no_other_figure(
     pytest.importorskip("pesq")
     monkeypatch.setattr(metrics, "PERCEPTUAL_RATE", 12_000)
     estimate, clean = voice_pair(0.6)
-    found, troubles = figures.measure(estimate, clean, 24_000.0, ("pesq", "si_sdr"))
-    assert math.isnan(found["pesq"]) and math.isfinite(found["si_sdr"])
+    values, troubles = figures.measure(estimate, clean, 24_000.0, ("pesq", "si_sdr"))
+    assert math.isnan(values["pesq"]) and math.isfinite(values["si_sdr"])
     assert len(troubles) == 1 and troubles[0].startswith("pesq: ")
 
 
 def test_an_estimate_that_is_not_finite_has_no_figure_and_says_so() -> None:
     _, clean = voice_pair(0.6)
-    found, troubles = figures.measure(clean * math.nan, clean, 24_000.0, ("si_sdr", "leak_db"))
-    assert all(math.isnan(value) for value in found.values()) and troubles == ["is not finite"]
+    values, troubles = figures.measure(clean * math.nan, clean, 24_000.0, ("si_sdr", "leak_db"))
+    assert all(math.isnan(value) for value in values.values()) and troubles == ["is not finite"]
 
 
 def test_every_figure_is_measured_by_one_metric_and_only_those_asked_for() -> None:

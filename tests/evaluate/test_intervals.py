@@ -14,7 +14,7 @@ def alone(values: object) -> Estimate:
     return estimate(column, [f"{n:04d}" for n in range(len(column))])
 
 
-def grouped(speakers: int, each: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+def values_by_speaker(speakers: int, each: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
     """Values that speakers differ in, and pairs of one speaker a little."""
     rng = np.random.default_rng(seed)
     values = rng.normal(0, 1, (speakers, 1)) + rng.normal(0, 0.3, (speakers, each))
@@ -24,21 +24,21 @@ def grouped(speakers: int, each: int, seed: int = 0) -> tuple[np.ndarray, list[s
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 20, 399])
 @pytest.mark.parametrize("share", [0.9, 0.975, 0.9995])
 def test_quantiles_of_student_are_those_of_scipy(share: float, degrees: int) -> None:
-    found = intervals.student_quantile(share, degrees)
-    assert found == pytest.approx(stats.t.ppf(share, degrees), rel=1e-6)
+    quantile = intervals.student_quantile(share, degrees)
+    assert quantile == pytest.approx(stats.t.ppf(share, degrees), rel=1e-6)
 
 
 @pytest.mark.parametrize("speakers", [2, 3, 5, 8, 40, 300])
 def test_an_interval_is_as_wide_as_that_of_the_t_distribution(speakers: int) -> None:
     """Equal numbers of pairs: the mean over pairs is that over speakers, which theory knows."""
-    values, names = grouped(speakers, each=5)
-    found = estimate(values, names)
+    values, names = values_by_speaker(speakers, each=5)
+    interval = estimate(values, names)
     means = values.reshape(speakers, 5).mean(axis=1)
     low, high = stats.t.interval(CONFIDENCE, speakers - 1, means.mean(), stats.sem(means))
-    assert found.mean == pytest.approx(means.mean())
-    assert found.low is not None and found.high is not None
+    assert interval.mean == pytest.approx(means.mean())
+    assert interval.low is not None and interval.high is not None
     exact = speakers < intervals.FEWEST_SPEAKERS_FOR_RESAMPLES
-    assert found.high - found.low == pytest.approx(high - low, rel=1e-6 if exact else 0.12)
+    assert interval.high - interval.low == pytest.approx(high - low, rel=1e-6 if exact else 0.12)
 
 
 def test_plain_percentiles_of_the_draws_are_those_of_scipy() -> None:
@@ -53,12 +53,12 @@ def test_plain_percentiles_of_the_draws_are_those_of_scipy() -> None:
 
 
 def test_more_pairs_of_the_same_speakers_are_little_more_evidence() -> None:
-    few, many = (estimate(*grouped(12, each)) for each in (2, 50))
+    few, many = (estimate(*values_by_speaker(12, each)) for each in (2, 50))
     assert few.low is not None and few.high is not None
     assert many.low is not None and many.high is not None
     assert many.high - many.low > 0.6 * (few.high - few.low)
     # As if pairs were independent it would be a fifth.
-    values, _ = grouped(12, 50)
+    values, _ = values_by_speaker(12, 50)
     naive = alone(values)
     assert naive.low is not None and naive.high is not None
     assert naive.high - naive.low < 0.4 * (many.high - many.low)
@@ -66,26 +66,26 @@ def test_more_pairs_of_the_same_speakers_are_little_more_evidence() -> None:
 
 @pytest.mark.parametrize("speakers", [4, 6, 12])
 def test_an_interval_holds_the_true_mean_about_95_times_in_100(speakers: int) -> None:
-    held = 0
+    hits = 0
     for seed in range(200):
-        found = estimate(*grouped(speakers, 4, seed))
-        assert found.low is not None and found.high is not None
-        held += found.low <= 0 <= found.high
-    assert 176 <= held <= 199
+        interval = estimate(*values_by_speaker(speakers, 4, seed))
+        assert interval.low is not None and interval.high is not None
+        hits += interval.low <= 0 <= interval.high
+    assert 176 <= hits <= 199
 
 
 def test_speakers_with_more_pairs_weigh_more() -> None:
     names = [*"abcdefg", *"hhh"]
-    found = estimate(np.array([0.0] * 7 + [4.0] * 3), names)
-    assert found.mean == pytest.approx(1.2) and found.speakers == 8 and found.pairs == 10
+    interval = estimate(np.array([0.0] * 7 + [4.0] * 3), names)
+    assert interval.mean == pytest.approx(1.2) and interval.speakers == 8 and interval.pairs == 10
     # No draw lies outside of what the speakers span.
-    assert found.low == 0.0 and found.high is not None and found.high <= 4.0
+    assert interval.low == 0.0 and interval.high is not None and interval.high <= 4.0
 
 
 def test_one_speaker_has_a_mean_and_no_interval() -> None:
-    found = estimate(np.array([1.0, 2.0]), ["a", "a"])
-    assert found == Estimate(1.5, None, None, 2, 1, 0)
-    assert str(found) == "1.500" and verdict(found, "higher") == "undecided"
+    interval = estimate(np.array([1.0, 2.0]), ["a", "a"])
+    assert interval == Estimate(1.5, None, None, 2, 1, 0)
+    assert str(interval) == "1.500" and verdict(interval, "higher") == "undecided"
 
 
 def test_pairs_without_a_figure_are_left_out_and_counted() -> None:
@@ -95,7 +95,7 @@ def test_pairs_without_a_figure_are_left_out_and_counted() -> None:
 
 
 def test_an_interval_is_the_same_every_time_and_for_any_order_of_pairs() -> None:
-    values, names = grouped(9, 3)
+    values, names = values_by_speaker(9, 3)
     first = estimate(values, names)
     intervals._draws.cache_clear()
     assert estimate(values, names) == first
@@ -114,11 +114,11 @@ def test_a_verdict_takes_the_direction_of_the_figure_into_account(
 
 
 def test_too_few_speakers_give_no_verdict_even_if_they_agree() -> None:
-    agreed = [1.0, 1.1, 0.9, 1.2, 1.0, 1.05]
-    assert verdict(alone(agreed), "higher") == "better"
-    assert verdict(alone(agreed[:4]), "higher") == "better"
-    assert verdict(alone(agreed[:3]), "higher") == "undecided"
-    assert verdict(estimate(np.array(agreed), [*"aabbcc"]), "higher") == "undecided"
+    gains = [1.0, 1.1, 0.9, 1.2, 1.0, 1.05]
+    assert verdict(alone(gains), "higher") == "better"
+    assert verdict(alone(gains[:4]), "higher") == "better"
+    assert verdict(alone(gains[:3]), "higher") == "undecided"
+    assert verdict(estimate(np.array(gains), [*"aabbcc"]), "higher") == "undecided"
 
 
 def test_a_difference_as_small_as_rounding_gives_no_verdict_however_sure_it_is() -> None:

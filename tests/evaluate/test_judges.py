@@ -25,7 +25,7 @@ def noise_like(wave: Tensor, level: float) -> Tensor:
     return level * torch.randn(len(wave), generator=torch.Generator().manual_seed(0))
 
 
-def low_passed(wave: Tensor, high_hz: float) -> Tensor:
+def low_pass(wave: Tensor, high_hz: float) -> Tensor:
     spectrum = torch.fft.rfft(wave)
     hz = torch.fft.rfftfreq(len(wave), 1 / SAMPLE_RATE)
     return torch.fft.irfft(spectrum * (hz < high_hz), len(wave))
@@ -39,8 +39,8 @@ def test_the_full_band_counts(package: str, judge: Callable[[Tensor, Tensor], fl
     best = judge(clean, clean)
     hiss = noise_like(clean, 0.02)
     assert best > 4.5
-    assert judge(low_passed(clean, 9000), clean) < best - 0.2
-    assert judge(clean + hiss - low_passed(hiss, 9000), clean) < best - 0.2
+    assert judge(low_pass(clean, 9000), clean) < best - 0.2
+    assert judge(clean + hiss - low_pass(hiss, 9000), clean) < best - 0.2
 
 
 @pytest.mark.parametrize(("package", "judge"), JUDGES)
@@ -57,7 +57,7 @@ def test_an_opinion_does_not_depend_on_the_level_of_the_pair_and_silence_has_non
 
 def test_a_cut_sibilant_is_as_wrong_as_the_cut_and_a_cut_vowel_is_not() -> None:
     clean = voice()
-    low = low_passed(clean, 4500)
+    low = low_pass(clean, 4500)
     assert sibilant_error(clean, clean, 24_000.0) == 0
     assert sibilant_error(low + 0.5 * (clean - low), clean, 24_000.0) == pytest.approx(
         6.02, abs=0.3

@@ -17,27 +17,27 @@ from timbre.evaluate.systems import System
 
 
 def test_rows_are_the_same_whatever_the_number_of_processes_and_their_age(
-    manifest: str, improved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manifest: str, better_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two at a time, and another two for the second half of the pairs."""
     monkeypatch.setattr(jobs, "LIFE", PAIRS // 4)
-    checkpoint = str(improved.parent / "g.safetensors")
+    checkpoint = str(better_run.parent / "g.safetensors")
     run(checkpoint, manifest, tmp_path, "--workers", "2", "--harm-pairs", "2")
     for name in ("pairs.csv", "metrics.json"):
-        assert (tmp_path / name).read_bytes() == (improved / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (better_run / name).read_bytes()
 
 
 def test_running_again_continues_where_it_was_cut_short(
-    manifest: str, improved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manifest: str, better_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = str(improved.parent / "g.safetensors")
-    measured: list[str] = []
+    checkpoint = str(better_run.parent / "g.safetensors")
+    keys: list[str] = []
     real = jobs.measure_case
 
     def counting(setup: jobs.Setup, case: Any, harm: bool) -> jobs.Row:
-        if len(measured) == 3:
+        if len(keys) == 3:
             raise KeyboardInterrupt
-        measured.append(case.key)
+        keys.append(case.key)
         return real(setup, case, harm)
 
     monkeypatch.setattr(jobs, "measure_case", counting)
@@ -52,8 +52,8 @@ def test_running_again_continues_where_it_was_cut_short(
         lambda setup, case, harm: again.append(case.key) or real(setup, case, harm),
     )
     assert evaluate.main([*words, "--harm-pairs", "2"]) == 0
-    assert len(measured) == 3 and len(again) == PAIRS - 3 and not set(again) & set(measured)
-    assert (tmp_path / "pairs.csv").read_bytes() == (improved / "pairs.csv").read_bytes()
+    assert len(keys) == 3 and len(again) == PAIRS - 3 and not set(again) & set(keys)
+    assert (tmp_path / "pairs.csv").read_bytes() == (better_run / "pairs.csv").read_bytes()
     assert not (tmp_path / "unfinished.json").exists()
 
 

@@ -36,10 +36,10 @@ def test_a_voice_is_most_like_itself_at_any_level() -> None:
 
 def test_pauses_are_cut_where_the_reference_has_them() -> None:
     wave = torch.cat([torch.zeros(16_000), torch.ones(8000), torch.full((16_000,), 1e-3)])
-    voiced = speaker.voice_mask(wave)
+    mask = speaker.voice_mask(wave)
     near = speaker.NEAR_FRAMES * speaker.MEL_HOP
-    assert voiced.nonzero()[[0, -1], 0].tolist() == [16_000 - near, 24_000 + near - 1]
-    assert voiced.sum() == 8000 + 2 * near
+    assert mask.nonzero()[[0, -1], 0].tolist() == [16_000 - near, 24_000 + near - 1]
+    assert mask.sum() == 8000 + 2 * near
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

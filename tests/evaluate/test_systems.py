@@ -18,7 +18,7 @@ LABELS = Labels(None, None, None, None, None)
 SAMPLES = 9600
 
 
-def save_moved(path: Path, noisy_input: bool = False) -> str:
+def save_moved_generator(path: Path, noisy_input: bool = False) -> str:
     """A generator that changes what it is given."""
     generator = build("spectral", moved=True, noisy_input=noisy_input)
     config = GeneratorConfig("spectral", "tiny", noisy_input=noisy_input)
@@ -30,7 +30,7 @@ def wave(seed: int) -> Tensor:
     return 0.1 * noise(SAMPLES, seed=seed)
 
 
-def stored(noisy: bool = True) -> LoadedPair:
+def stored_pair(noisy: bool = True) -> LoadedPair:
     return LoadedPair(wave(0), wave(1), wave(2) if noisy else None, 24_000.0, LABELS)
 
 
@@ -56,7 +56,7 @@ def test_several_checkpoints_are_called_by_their_runs_or_as_the_user_says() -> N
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["a/best.safetensors", "x/a/best.safetensors"], "a is named twice"),
         (["noisy", "noisy"], "noisy is named twice"),
@@ -66,8 +66,8 @@ def test_several_checkpoints_are_called_by_their_runs_or_as_the_user_says() -> N
         (["clean=best.safetensors"], "clean names another system"),
     ],
 )
-def test_systems_that_cannot_be_told_apart_are_refused(words: list[str], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_systems_that_cannot_be_told_apart_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         parse_systems(words)
 
 
@@ -80,45 +80,45 @@ def test_the_noisy_input_is_measured_where_it_is_stored_and_missed_where_it_is_a
 
 
 def test_stored_pairs_are_mixed_and_restored_as_restore_would(tmp_path: Path) -> None:
-    url = save_moved(tmp_path / "g.safetensors")
+    url = save_moved_generator(tmp_path / "g.safetensors")
     chains = Chains(parse_systems(["noisy", "df3+3%", url]), denoise=False)
-    pair = stored()
+    pair = stored_pair()
     assert pair.degraded is not None and pair.noisy is not None
-    made = chains.outputs(pair)
-    assert list(made) == ["noisy", "df3", "df3+3%", "restored"]
-    torch.testing.assert_close(made["noisy"], pair.noisy)
-    torch.testing.assert_close(made["df3"], pair.degraded)
-    torch.testing.assert_close(made["df3+3%"], 0.97 * pair.degraded + 0.03 * pair.noisy)
+    outputs = chains.outputs(pair)
+    assert list(outputs) == ["noisy", "df3", "df3+3%", "restored"]
+    torch.testing.assert_close(outputs["noisy"], pair.noisy)
+    torch.testing.assert_close(outputs["df3"], pair.degraded)
+    torch.testing.assert_close(outputs["df3+3%"], 0.97 * pair.degraded + 0.03 * pair.noisy)
     alone = Restorer.load(url, denoise=False, device="cpu")
-    torch.testing.assert_close(made["restored"], alone.process(pair.degraded[None]).restored[0])
-    assert list(chains.outputs(stored(noisy=False))) == ["df3", "restored"]
+    torch.testing.assert_close(outputs["restored"], alone.process(pair.degraded[None]).restored[0])
+    assert list(chains.outputs(stored_pair(noisy=False))) == ["df3", "restored"]
 
 
 def test_clean_speech_goes_through_the_whole_chain_and_through_the_generator_alone(
     tmp_path: Path,
 ) -> None:
-    url = save_moved(tmp_path / "g.safetensors", noisy_input=True)
+    url = save_moved_generator(tmp_path / "g.safetensors", noisy_input=True)
     chains = Chains(parse_systems(["noisy", url]), denoise=False)
     clean = wave(1)
     both = Restorer.load(url, device="cpu").process(clean[None])
-    made = chains.on_clean(clean)
-    assert list(made) == ["df3", "restored"]
-    torch.testing.assert_close(made["df3"], both.denoised[0])
-    torch.testing.assert_close(made["restored"], both.restored[0])
+    outputs = chains.on_clean(clean)
+    assert list(outputs) == ["df3", "restored"]
+    torch.testing.assert_close(outputs["df3"], both.denoised[0])
+    torch.testing.assert_close(outputs["restored"], both.restored[0])
     alone = Restorer.load(url, denoise=False, device="cpu")
     expected = alone.process(clean[None], clean[None]).restored[0]
     torch.testing.assert_close(chains.alone_on_clean(clean)["restored"], expected)
 
 
 def test_pairs_of_a_folder_are_denoised_first(tmp_path: Path) -> None:
-    url = save_moved(tmp_path / "g.safetensors")
+    url = save_moved_generator(tmp_path / "g.safetensors")
     chains = Chains(parse_systems(["noisy", url]), denoise=True)
-    pair = stored()._replace(degraded=None)
+    pair = stored_pair()._replace(degraded=None)
     assert pair.noisy is not None
-    made = chains.outputs(pair)
+    outputs = chains.outputs(pair)
     both = Restorer.load(url, device="cpu").process(pair.noisy[None])
-    torch.testing.assert_close(made["df3"], both.denoised[0])
-    torch.testing.assert_close(made["restored"], both.restored[0])
+    torch.testing.assert_close(outputs["df3"], both.denoised[0])
+    torch.testing.assert_close(outputs["restored"], both.restored[0])
 
 
 def test_checkpoints_that_come_with_timbre_go_by_their_names() -> None:

@@ -32,8 +32,8 @@ def test_an_identity_checkpoint_changes_no_figure_and_is_undecided(
     assert {figure["verdict"] for figure in differences.values()} == {"undecided"}
 
 
-def test_a_checkpoint_that_undoes_the_damage_is_judged_better(improved: Path) -> None:
-    main = json.loads((improved / "metrics.json").read_text())["main"]
+def test_a_checkpoint_that_undoes_the_damage_is_judged_better(better_run: Path) -> None:
+    main = json.loads((better_run / "metrics.json").read_text())["main"]
     differences = main["minus_df3"]["restored"]
     for name in ("lsd_0_8k", "lsd_8_24k", "mel_distance", "over_suppressed_0_4k"):
         assert differences[name]["verdict"] == "better", name
@@ -51,13 +51,16 @@ def test_several_checkpoints_are_measured_beside_each_other_and_judged(
     assert [system["name"] for system in metrics["systems_measured"]] == ["df3", "good", "bad"]
     assert metrics["systems_measured"][2]["sha256"] == storage.sha256(Path(worse).read_bytes())
     for name in ("lsd_0_8k", "lsd_8_24k", "mel_distance"):
-        verdicts = {s: found[name]["verdict"] for s, found in metrics["main"]["minus_df3"].items()}
+        verdicts = {
+            s: differences[name]["verdict"]
+            for s, differences in metrics["main"]["minus_df3"].items()
+        }
         assert verdicts == {"good": "better", "bad": "worse"}
 
 
-def test_clean_input_that_is_changed_is_told_under_harm(improved: Path) -> None:
+def test_clean_input_that_is_changed_is_told_under_harm(better_run: Path) -> None:
     """A generator that doubles everything makes clean speech 6 dB wrong; DF3 alone does not."""
-    metrics = json.loads((improved / "metrics.json").read_text())
+    metrics = json.loads((better_run / "metrics.json").read_text())
     assert metrics["pairs_with_clean_input"] == 2
     alone = metrics["harm_alone"]["systems"]["restored"]["lsd_0_8k"]
     assert alone["mean"] == pytest.approx(20 * math.log10(2), abs=0.1) and alone["pairs"] == 2
@@ -75,34 +78,34 @@ def test_a_generator_that_hears_the_noisy_side_is_given_it_where_it_is_stored(
     generator.noisy_path.share.bias.data += 2 / 3
     url = str(tmp_path / "g.safetensors")
     save_generator(url, generator, config, None)
-    stored = make_shards(tmp_path / "shards", (1,), (2,), noisy=True)
-    for data, distance_db in [(stored, 0.0), (manifest, 20 * math.log10(2))]:
+    noisy_manifest = make_shards(tmp_path / "shards", (1,), (2,), noisy=True)
+    for data, distance_db in [(noisy_manifest, 0.0), (manifest, 20 * math.log10(2))]:
         metrics = run(url, data, tmp_path / "out")
         distance = metrics["main"]["systems"]["restored"]["lsd_0_8k"]["mean"]
         assert distance == pytest.approx(distance_db, abs=0.1)
-        assert metrics["systems_measured"][-1]["heard_noisy"] == (data == stored)
+        assert metrics["systems_measured"][-1]["heard_noisy"] == (data == noisy_manifest)
 
 
 def test_df3_with_a_share_of_the_noisy_input_is_a_system(tmp_path: Path) -> None:
     """Half of clean, and three quarters of it: a fifth of the way is 0.55."""
-    stored = make_shards(tmp_path / "shards", (1,), (2,), noisy=True)
-    systems = run("df3+20%", stored, tmp_path / "out")["main"]["systems"]
+    noisy_manifest = make_shards(tmp_path / "shards", (1,), (2,), noisy=True)
+    systems = run("df3+20%", noisy_manifest, tmp_path / "out")["main"]["systems"]
     assert list(systems) == ["noisy", "df3", "df3+10%", "df3+20%"]
     expected = -20 * math.log10(0.55)
     assert systems["df3+20%"]["lsd_0_8k"]["mean"] == pytest.approx(expected, abs=0.1)
 
 
-def test_json_and_csv_agree(improved: Path) -> None:
-    main = json.loads((improved / "metrics.json").read_text())["main"]
-    pairs = [line for line in lines_of(improved / "pairs.csv") if line["condition"] == "main"]
+def test_json_and_csv_agree(better_run: Path) -> None:
+    main = json.loads((better_run / "metrics.json").read_text())["main"]
+    pairs = [line for line in lines_of(better_run / "pairs.csv") if line["condition"] == "main"]
     for system, estimates in main["systems"].items():
-        for name, told in estimates.items():
-            estimate = Estimate(**told)
+        for name, fields in estimates.items():
+            estimate = Estimate(**fields)
             values = [pair[name] for pair in pairs if pair["system"] == system]
-            found = [float(value) for value in values if value]
-            assert len(values) == PAIRS and len(found) == estimate.pairs
-            if found:
-                assert estimate.mean == pytest.approx(np.mean(found), rel=1e-9)
+            numbers = [float(value) for value in values if value]
+            assert len(values) == PAIRS and len(numbers) == estimate.pairs
+            if numbers:
+                assert estimate.mean == pytest.approx(np.mean(numbers), rel=1e-9)
 
 
 def test_without_a_checkpoint_the_denoiser_alone_is_measured(manifest: str, tmp_path: Path) -> None:
@@ -137,9 +140,9 @@ def test_pairs_are_grouped_by_how_good_df3_is_already() -> None:
         Row(str(pesq), 1.0, labels, {MAIN: {"df3": {"pesq": pesq}, "noisy": {"si_sdr": snr}}}, [])
         for pesq, snr in [(1.2, -3.0), (2.7, 7.0), (2.9, 8.0), (math.nan, math.nan)]
     ]
-    parted = groups(rows)
-    assert {name: [row.key for row in some] for name, some in parted["df3 pesq"].items()} == {
+    parts = groups(rows)
+    assert {name: [row.key for row in some] for name, some in parts["df3 pesq"].items()} == {
         "under 1.5 MOS": ["1.2"],
         "2.5 to 3 MOS": ["2.7", "2.9"],
     }
-    assert list(parted["noisy si_sdr"]) == ["under 0 dB", "5 to 10 dB"]
+    assert list(parts["noisy si_sdr"]) == ["under 0 dB", "5 to 10 dB"]

@@ -22,7 +22,7 @@ from tests.help.exported_parts import (
     SPECTRAL,
     WAVE,
     Waves,
-    exported,
+    export_case,
     moved_generator,
     session_of,
     step,
@@ -53,11 +53,11 @@ def signals(batch: int, samples: int) -> dict[str, Waves]:
     return {"noisy": noisy.numpy(), "degraded": degraded.numpy()}
 
 
-def by_pytorch(name: str, given: dict[str, Waves]) -> list[Waves]:
+def by_pytorch(name: str, waves: dict[str, Waves]) -> list[Waves]:
     """What a case's networks give of the whole signals, called one by one."""
-    case = exported(name).case
-    generator, _ = load_generator(exported(name).checkpoint)
-    noisy, degraded = (torch.from_numpy(given[which]) for which in ("noisy", "degraded"))
+    case = export_case(name).case
+    generator, _ = load_generator(export_case(name).checkpoint)
+    noisy, degraded = (torch.from_numpy(waves[which]) for which in ("noisy", "degraded"))
     with torch.no_grad():
         if case.part == "chain":
             degraded = DeepFilterNet3.load()(noisy[:, 0])[:, None]
@@ -71,30 +71,30 @@ def by_pytorch(name: str, given: dict[str, Waves]) -> list[Waves]:
 def test_a_whole_file_equals_pytorch_for_any_batch_and_length(
     name: str, batch: int, samples: int
 ) -> None:
-    given = signals(batch, samples)
+    waves = signals(batch, samples)
     session = session_of(name)
-    feed = {taken.name: given[taken.name] for taken in session.get_inputs()}
-    found, expected = session.run(None, feed), by_pytorch(name, given)
-    for ours, theirs in zip(found, expected, strict=True):
+    feed = {entry.name: waves[entry.name] for entry in session.get_inputs()}
+    outputs, expected = session.run(None, feed), by_pytorch(name, waves)
+    for ours, theirs in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
-    heard = expected[-1] if len(expected) == 2 else given["degraded"]
+    degraded = expected[-1] if len(expected) == 2 else waves["degraded"]
     if samples > 1:  # not merely the identity
-        assert np.abs(found[0] - heard).max() > 1e-4
+        assert np.abs(outputs[0] - degraded).max() > 1e-4
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_streamed_file_equals_pytorch_on_the_whole_signal_at_its_latency(name: str) -> None:
-    given = signals(2, 200 * HOP)
+    waves = signals(2, 200 * HOP)
     session = session_of(name)
-    taken = [i.name for i in session.get_inputs() if i.name in given]
+    names = [i.name for i in session.get_inputs() if i.name in waves]
     state, hops = zero_state(session, 2), []
     for start in range(0, 200 * HOP, HOP):
-        feed = {signal: given[signal][..., start : start + HOP] for signal in taken}
+        feed = {signal: waves[signal][..., start : start + HOP] for signal in names}
         outputs, state = step(session, feed, state)
         hops.append(outputs)
     late = LATENCY[name]
     # The last hops that are out hear nothing of what comes behind the signal.
-    for ours, theirs in zip(zip(*hops, strict=True), by_pytorch(name, given), strict=True):
+    for ours, theirs in zip(zip(*hops, strict=True), by_pytorch(name, waves), strict=True):
         whole = np.concatenate(ours, axis=2)
         np.testing.assert_allclose(
             whole[..., late:], theirs[..., : 200 * HOP - late], atol=1e-4, rtol=0
@@ -104,17 +104,17 @@ def test_a_streamed_file_equals_pytorch_on_the_whole_signal_at_its_latency(name:
 
 def test_a_stream_ends_like_the_whole_once_it_is_told_its_length() -> None:
     samples = 10 * HOP - 77
-    given = signals(1, samples)
+    waves = signals(1, samples)
     session = session_of("chain stream")
-    padded = np.pad(given["noisy"], ((0, 0), (0, 0), (0, 77 + 4 * HOP)))
+    longer = np.pad(waves["noisy"], ((0, 0), (0, 0), (0, 77 + 4 * HOP)))
     state, hops = zero_state(session, 1), []
-    for number, start in enumerate(range(0, padded.shape[2], HOP)):
+    for number, start in enumerate(range(0, longer.shape[2], HOP)):
         if number == 10:
             state["denoiser_length"][:] = samples
-        outputs, state = step(session, {"noisy": padded[..., start : start + HOP]}, state)
+        outputs, state = step(session, {"noisy": longer[..., start : start + HOP]}, state)
         hops.append(outputs[0])
-    found = np.concatenate(hops, axis=2)[..., 4 * HOP :][..., :samples]
-    np.testing.assert_allclose(found, by_pytorch("chain stream", given)[0], atol=1e-4, rtol=0)
+    output = np.concatenate(hops, axis=2)[..., 4 * HOP :][..., :samples]
+    np.testing.assert_allclose(output, by_pytorch("chain stream", waves)[0], atol=1e-4, rtol=0)
 
 
 def test_a_row_whose_state_is_zeroed_begins_anew_and_leaves_the_others_alone() -> None:
@@ -142,29 +142,29 @@ def test_digital_silence_gives_what_pytorch_gives() -> None:
     # A level of silence is finite thanks to an added constant, which onnxruntime might drop.
     silence = np.zeros((1, 1, 48_000), np.float32)
     expected = by_pytorch("chain", {"noisy": silence, "degraded": silence})
-    found = session_of("chain").run(None, {"noisy": silence})
-    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
+    outputs = session_of("chain").run(None, {"noisy": silence})
+    np.testing.assert_allclose(outputs, expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_exported_file_is_one_and_says_what_it_is(name: str) -> None:
-    made = exported(name)
-    assert [path.name for path in made.path.parent.iterdir()] == ["made.onnx"]
-    model = onnx.load(made.path, load_external_data=False)
+    file = export_case(name)
+    assert [path.name for path in file.path.parent.iterdir()] == ["made.onnx"]
+    model = onnx.load(file.path, load_external_data=False)
     onnx.checker.check_model(model)
     (opset,) = (entry.version for entry in model.opset_import if entry.domain == "")
     facts = {entry.key: entry.value for entry in model.metadata_props}
-    assert facts["opset"] == str(opset) and f"opset {opset}" in made.told
+    assert facts["opset"] == str(opset) and f"opset {opset}" in file.printed
     assert facts["sample_rate"] == "48000" and "-25 dBFS" in facts["level"]
-    assert json.loads(facts["generator"]) == config.to_tree(made.case.config)
+    assert json.loads(facts["generator"]) == config.to_tree(file.case.config)
     if name in LATENCY:
         assert facts["latency_samples"] == str(LATENCY[name])
-        assert f"late by {LATENCY[name]} samples" in made.told
+        assert f"late by {LATENCY[name]} samples" in file.printed
     state = json.loads(facts["state"])
-    shapes = {given.name: given.shape for given in session_of(name).get_inputs()}
+    shapes = {place.name: place.shape for place in session_of(name).get_inputs()}
     assert {key: shapes[key][1:] for key in state} == {key: s[1:] for key, s in state.items()}
     assert shapes.keys() - state.keys() <= {"noisy", "degraded"}
-    assert bool(state) == made.case.stream
+    assert bool(state) == file.case.stream
 
 
 @pytest.mark.parametrize("out", ["g.onnx", "out.safetensors"])
@@ -189,10 +189,10 @@ def test_a_part_that_differs_from_pytorch_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["spectral", "wave stream"])
 def test_parity_is_the_largest_difference_from_another_generator(name: str) -> None:
-    made = exported(name)
-    generator, generator_config = load_generator(made.checkpoint)
-    part = export.build_part(generator, generator_config, stream=made.case.stream)
-    data = made.path.read_bytes()
+    file = export_case(name)
+    generator, generator_config = load_generator(file.checkpoint)
+    part = export.build_part(generator, generator_config, stream=file.case.stream)
+    data = file.path.read_bytes()
     assert parity(data, part) <= 1e-4
     # The output's last layer moves every sample.
     last = generator.head if name == "spectral" else generator.last.convolution  # type: ignore[union-attr]
@@ -210,27 +210,27 @@ def test_an_exported_safetensors_file_loads_back_equal(
         "stream": {},
         "best_score": 1.0,
     }
-    saved = checkpoints.save(str(tmp_path), 1, state, keep=1)
+    url = checkpoints.save(str(tmp_path), 1, state, keep=1)
     out = str(tmp_path / "generator.safetensors")
-    assert export.main([saved, out]) == 0
-    (expected, _), (found, found_config) = load_generator(saved), load_generator(out)
-    assert found_config == generator_config
+    assert export.main([url, out]) == 0
+    (expected, _), (generator, loaded_config) = load_generator(url), load_generator(out)
+    assert loaded_config == generator_config
     for name, tensor in expected.state_dict().items():
-        torch.testing.assert_close(found.state_dict()[name], tensor, atol=0, rtol=0)
+        torch.testing.assert_close(generator.state_dict()[name], tensor, atol=0, rtol=0)
 
 
 def test_an_export_may_bake_in_a_limit(tmp_path: Path) -> None:
-    saved, out = str(tmp_path / "g.safetensors"), str(tmp_path / "out.safetensors")
-    save_generator(saved, moved_generator(SPECTRAL), SPECTRAL, None)
-    assert export.main([saved, out, "--max-lift-db", "6"]) == 0
-    generator, limited = load_generator(out)
-    assert limited == dataclasses.replace(SPECTRAL, max_lift_db=6.0)
-    before = load_generator(saved)[0].state_dict()
+    url, out = str(tmp_path / "g.safetensors"), str(tmp_path / "out.safetensors")
+    save_generator(url, moved_generator(SPECTRAL), SPECTRAL, None)
+    assert export.main([url, out, "--max-lift-db", "6"]) == 0
+    generator, loaded_config = load_generator(out)
+    assert loaded_config == dataclasses.replace(SPECTRAL, max_lift_db=6.0)
+    before = load_generator(url)[0].state_dict()
     assert all(torch.equal(before[name], t) for name, t in generator.state_dict().items())
 
 
 @pytest.mark.parametrize(
-    ("checkpoint_name", "out", "code", "told"),
+    ("checkpoint_name", "out", "code", "message"),
     [
         ("foreign.safetensors", ["out.pt"], 2, "out.pt: expected a name that ends in .onnx"),
         ("foreign.safetensors", ["out.onnx"], 1, "not a generator of timbre"),
@@ -246,7 +246,7 @@ def test_bad_usage_is_refused_with_its_exit_code(
     checkpoint_name: str,
     out: list[str],
     code: int,
-    told: str,
+    message: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -254,17 +254,17 @@ def test_bad_usage_is_refused_with_its_exit_code(
     save_generator(str(tmp_path / "ahead.safetensors"), build_generator(SPECTRAL), SPECTRAL, None)
     path = tmp_path / out[0]
     assert export.main([str(tmp_path / checkpoint_name), str(path), *out[1:]]) == code
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not path.exists()
 
 
 def test_a_missing_package_is_named_with_the_way_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    saved = str(tmp_path / "g.safetensors")
-    save_generator(saved, build_generator(SPECTRAL), SPECTRAL, None)
+    url = str(tmp_path / "g.safetensors")
+    save_generator(url, build_generator(SPECTRAL), SPECTRAL, None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert export.main([saved, str(tmp_path / "g.onnx")]) == 1
+    assert export.main([url, str(tmp_path / "g.onnx")]) == 1
     assert "pip install 'timbre[export]'" in capsys.readouterr().err
     assert not (tmp_path / "g.onnx").exists()
 
@@ -274,19 +274,19 @@ def test_the_program_in_the_readme_runs_as_it_is_written(tmp_path: Path) -> None
     section = text.partition("## `timbre export")[2].partition("\n## ")[0]
     code = section.partition("```python\n")[2].partition("```")[0]
     assert "timbre" not in code and "soundfile.write" in code
-    (tmp_path / "chain.onnx").symlink_to(exported("chain").path)
-    (tmp_path / "stream.onnx").symlink_to(exported("chain stream").path)
+    (tmp_path / "chain.onnx").symlink_to(export_case("chain").path)
+    (tmp_path / "stream.onnx").symlink_to(export_case("chain stream").path)
     noisy = signals(1, 48_000)["noisy"][0, 0]
     soundfile.write(tmp_path / "noisy.wav", noisy, 48_000, "FLOAT")
-    told = "\nnp.save('live.npy', np.concatenate(live))\n"
-    subprocess.run([sys.executable, "-c", code + told], cwd=tmp_path, check=True)
+    save_live = "\nnp.save('live.npy', np.concatenate(live))\n"
+    subprocess.run([sys.executable, "-c", code + save_live], cwd=tmp_path, check=True)
 
     gain = 10 ** (-25 / 20) / float(np.sqrt(np.mean(noisy**2)))
-    raised = {"noisy": (gain * noisy)[None, None], "degraded": noisy[None, None]}
+    waves = {"noisy": (gain * noisy)[None, None], "degraded": noisy[None, None]}
     restored, rate = soundfile.read(tmp_path / "restored.wav", dtype="float32")
     assert rate == 48_000
-    expected = by_pytorch("chain", raised)[0][0, 0] / gain
+    expected = by_pytorch("chain", waves)[0][0, 0] / gain
     np.testing.assert_allclose(restored, expected, atol=2e-4, rtol=0)
-    expected = by_pytorch("chain stream", raised)[0][0, 0] / gain
+    expected = by_pytorch("chain stream", waves)[0][0, 0] / gain
     live = np.load(tmp_path / "live.npy")
     np.testing.assert_allclose(live[4 * HOP :], expected[: -4 * HOP], atol=2e-4, rtol=0)

@@ -34,13 +34,13 @@ def fuzz(number: int, seed: int, folder: Path) -> dict[str, Any]:
     place = folder / f"input-{number}"
     place.mkdir()
     targets.TARGETS[kind].write(place, random.Random(f"{seed}/{number}"))
-    read, write = os.pipe()
+    for_us, for_child = os.pipe()
     child = os.fork()
     if not child:
-        os.close(read)
-        _use(kind, place, write)
-    os.close(write)
-    with os.fdopen(read) as pipe:
+        os.close(for_us)
+        _use(kind, place, for_child)
+    os.close(for_child)
+    with os.fdopen(for_us) as pipe:
         answer = pipe.read()
     _, status, usage = os.wait4(child, 0)
     if os.WIFSIGNALED(status):
@@ -54,7 +54,7 @@ def fuzz(number: int, seed: int, folder: Path) -> dict[str, Any]:
     return {"input": number, "seed": seed, "kind": kind, "outcome": answer}
 
 
-def _use(kind: str, place: Path, write: int) -> None:
+def _use(kind: str, place: Path, pipe: int) -> None:
     signal.alarm(SECONDS)
     sys.stderr = sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - till the child ends
     try:
@@ -66,7 +66,7 @@ def _use(kind: str, place: Path, write: int) -> None:
         answer = "refused" if is_named else f"names no file: {type(error).__name__}: {error}"
     except BaseException:
         answer = traceback.format_exc(limit=-6)
-    os.write(write, answer[:4000].encode("utf-8", "replace"))
+    os.write(pipe, answer[:4000].encode("utf-8", "replace"))
     os._exit(0)
 
 
@@ -78,7 +78,7 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="one input")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    begun, outcomes, faults = time.monotonic(), Counter[str](), 0
+    start, outcomes, faults = time.monotonic(), Counter[str](), 0
     numbers = range(options.count) if options.only is None else [options.only]
     with tempfile.TemporaryDirectory() as folder:
         targets.GOOD = Path(folder) / "good"
@@ -90,7 +90,7 @@ def main() -> int:
             outcomes["fault" if fault else result["outcome"]] += 1
             if fault:
                 print(json.dumps(result), flush=True)  # noqa: T201 - a program
-    seconds = round(time.monotonic() - begun, 1)
+    seconds = round(time.monotonic() - start, 1)
     print(json.dumps({"inputs": len(numbers), "seconds": seconds, **outcomes}))  # noqa: T201
     return int(faults > 0)
 

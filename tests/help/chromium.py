@@ -89,20 +89,20 @@ class Browser:
         result: dict[str, Any] = answer["result"]
         return result
 
-    def _read_until(self, wanted: Any) -> dict[str, Any]:
+    def _read_until(self, is_last: Any) -> dict[str, Any]:
         while True:
-            message = self._read()
-            method, told = message.get("method"), message.get("params", {})
+            message = self._read_message()
+            method, fields = message.get("method"), message.get("params", {})
             if method == "Runtime.exceptionThrown":
-                self.complaints.append(json.dumps(told["exceptionDetails"]))
-            elif method == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
-                self.complaints.append(told["entry"]["text"])
-            elif method == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning"):
-                self.complaints.append(json.dumps(told["args"]))
-            if wanted(message):
+                self.complaints.append(json.dumps(fields["exceptionDetails"]))
+            elif method == "Log.entryAdded" and fields["entry"]["level"] in ("error", "warning"):
+                self.complaints.append(fields["entry"]["text"])
+            elif method == "Runtime.consoleAPICalled" and fields["type"] in ("error", "warning"):
+                self.complaints.append(json.dumps(fields["args"]))
+            if is_last(message):
                 return message
 
-    def _read(self) -> dict[str, Any]:
+    def _read_message(self) -> dict[str, Any]:
         data = bytearray()
         while (byte := self._answers.read(1)) != b"\0":
             assert byte, "the browser ended"

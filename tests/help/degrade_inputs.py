@@ -36,6 +36,6 @@ def assert_in_time(clips: Clips, config: DenoiserConfig) -> None:
     for (clean, noisy), wave in zip(clips, degraded, strict=True):
         assert wave.shape == noisy.shape
         assert wave.dtype == np.float32
-        found = estimate_offset(clean, wave, MAX_OFFSET)
-        assert found.offset == 0
-        assert found.confidence > MIN_CONFIDENCE
+        estimate = estimate_offset(clean, wave, MAX_OFFSET)
+        assert estimate.offset == 0
+        assert estimate.confidence > MIN_CONFIDENCE

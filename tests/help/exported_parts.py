@@ -49,11 +49,11 @@ CASES = {
 }
 
 
-class Exported(NamedTuple):
+class Export(NamedTuple):
     case: Case
     checkpoint: str
     path: Path
-    told: str
+    printed: str
 
 
 def moved_generator(config: GeneratorConfig) -> Generator:
@@ -66,21 +66,21 @@ def moved_generator(config: GeneratorConfig) -> Generator:
 
 
 @cache
-def exported(name: str) -> Exported:
+def export_case(name: str) -> Export:
     """What `timbre export` wrote of a case."""
     case = CASES[name]
     folder = Path(mkdtemp(prefix="exported-"))
     saved = str(folder / "generator.safetensors")
     checkpoint.save_generator(saved, moved_generator(case.config), case.config, None)
     path = folder / "out" / "made.onnx"
-    with redirect_stdout(io.StringIO()) as told:
+    with redirect_stdout(io.StringIO()) as printed:
         arguments = [saved, str(path), "--part", case.part, *(["--stream"] * case.stream)]
         assert export.main(arguments) == 0
-    return Exported(case, saved, path, told.getvalue())
+    return Export(case, saved, path, printed.getvalue())
 
 
 def session_of(name: str) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(exported(name).path, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(export_case(name).path, providers=["CPUExecutionProvider"])
 
 
 def zero_state(session: onnxruntime.InferenceSession, batch: int) -> State:

@@ -31,7 +31,7 @@ def content(key: str, samples: int) -> Int16Wave:
     return rng.integers(-8000, 8000, samples, dtype=np.int16)
 
 
-def shifted(clean: Int16Wave, offset: int) -> Int16Wave:
+def half_at_offset(clean: Int16Wave, offset: int) -> Int16Wave:
     """degraded[n + offset] is half of clean[n]; the ends that nothing lines up with are 1."""
     degraded = np.ones_like(clean)
     low, high = max(0, -offset), min(len(clean), len(clean) - offset)
@@ -39,7 +39,7 @@ def shifted(clean: Int16Wave, offset: int) -> Int16Wave:
     return degraded
 
 
-def mixed(clean: Int16Wave) -> Int16Wave:
+def three_quarters(clean: Int16Wave) -> Int16Wave:
     """The noisy side of a pair that has one: three quarters of clean, where degraded is half."""
     return clean // 4 * 3
 
@@ -65,7 +65,9 @@ def make_pair(key: str, samples: int, offset: int, noisy: bool = False) -> Finis
         seed=(0, 0, 0),
     )
     clean = content(key, samples)
-    return FinishedPair(meta, clean, shifted(clean, offset), mixed(clean) if noisy else None)
+    return FinishedPair(
+        meta, clean, half_at_offset(clean, offset), three_quarters(clean) if noisy else None
+    )
 
 
 def make_shards(
@@ -142,18 +144,18 @@ def rewrite_shard(
     manifest_url: str,
     path: str,
     change: Callable[[FinishedPair], FinishedPair] = lambda pair: pair,
-    **index_says: Any,
+    **index_fields: Any,
 ) -> None:
-    """Write a shard with its pairs changed; its index (but for ``index_says``) and manifest agree."""
+    """Write a shard with its pairs changed; its index (but for ``index_fields``) and manifest agree."""
     manifest = shards.load_manifest(manifest_url)
     pairs = [change(pair) for pair in stored_pairs(manifest_url, path)]
-    publish_tar(manifest_url, path, build_tar(pairs, manifest.audio_format), **index_says)
+    publish_tar(manifest_url, path, build_tar(pairs, manifest.audio_format), **index_fields)
 
 
-def publish_tar(manifest_url: str, path: str, data: bytes, **index_says: Any) -> None:
+def publish_tar(manifest_url: str, path: str, data: bytes, **index_fields: Any) -> None:
     """Put a tar in a shard's place, with an index and a manifest that agree with it."""
     url = storage.join(shards.folder_of(manifest_url), path)
-    index = replace(shards.index_tar(data, path), **{"plan": "plan", **index_says})
+    index = replace(shards.index_tar(data, path), **{"plan": "plan", **index_fields})
     index_data = shards.to_json(index)
     storage.publish(url, data)
     storage.publish(shards.index_path(url), index_data)
@@ -168,15 +170,15 @@ def publish_tar(manifest_url: str, path: str, data: bytes, **index_says: Any) ->
     )
     manifest = shards.load_manifest(manifest_url)
     splits = {
-        split: tuple(entry if shard.path == path else shard for shard in listed)
-        for split, listed in manifest.splits.items()
+        split: tuple(entry if shard.path == path else shard for shard in entries)
+        for split, entries in manifest.splits.items()
     }
     change_manifest(manifest_url, splits=splits)
 
 
-def change_manifest(manifest_url: str, **says: Any) -> None:
+def change_manifest(manifest_url: str, **fields: Any) -> None:
     """Write the manifest with some of its fields changed."""
-    manifest = replace(shards.load_manifest(manifest_url), **says)
+    manifest = replace(shards.load_manifest(manifest_url), **fields)
     storage.publish(manifest_url, shards.to_json(manifest))
 
 

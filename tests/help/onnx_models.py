@@ -20,14 +20,14 @@ def write_filter(
 
     A negative delay drops as many samples of the start; the output is then shorter.
     """
-    late, cut = max(delay, 0), max(delay, 0) - surplus
+    late, ending = max(delay, 0), max(delay, 0) - surplus
     weights: dict[str, Values] = {
         "taps": TAPS.reshape(1, 1, -1),
         "first": [max(-delay, 0)],
         "axis": [2],
     }
     nodes = [helper.make_node("Conv", ["x", "taps"], ["y"], pads=[late + 2, 2])]
-    weights["end"] = [-cut if cut else np.iinfo(np.int64).max]
+    weights["end"] = [-ending if ending else np.iinfo(np.int64).max]
     nodes.append(helper.make_node("Slice", ["y", "first", "end", "axis"], ["z"]))
     shape: Shape = (batch, 1, "samples")
     if rank == 2:

@@ -51,13 +51,13 @@ def in_hops(step: ByHop, degraded: Tensor, noisy: Tensor | None, counts: list[in
     padding = (0, -samples % HOP + step.latency_samples)
     first = F.pad(degraded[:, 0], padding)
     second = None if noisy is None else F.pad(noisy[:, 0], padding)
-    state, done, out = step.initial_state(len(first)), 0, []
-    while done < first.shape[1]:
-        part = slice(done, done + HOP * counts[len(out) % len(counts)])
-        heard = None if second is None else second[:, part]
-        ready, state = step(first[:, part], state, heard)
+    state, position, out = step.initial_state(len(first)), 0, []
+    while position < first.shape[1]:
+        part = slice(position, position + HOP * counts[len(out) % len(counts)])
+        second_part = None if second is None else second[:, part]
+        ready, state = step(first[:, part], state, second_part)
         out.append(ready)
-        done = part.stop
+        position = part.stop
     return torch.cat(out, dim=1)[:, step.latency_samples :][:, :samples]
 
 
@@ -68,14 +68,16 @@ def in_hops(step: ByHop, degraded: Tensor, noisy: Tensor | None, counts: list[in
 def test_any_cutting_equals_the_whole(name: str, noisy: bool, fast: bool, seed: int) -> None:
     generator, step = step_of(name, noisy, fast=fast)
     # One remembers two seconds, the other a third of one.
-    degraded, heard = signals(24_077 if name == "wave" else 122_957, noisy)
-    drawn = torch.randint(1, 12, (40,), generator=torch.Generator().manual_seed(seed)).tolist()
-    counts = [[1], [3], [10**6]][seed] if seed < 3 else drawn
+    degraded, second = signals(24_077 if name == "wave" else 122_957, noisy)
+    random_counts = torch.randint(
+        1, 12, (40,), generator=torch.Generator().manual_seed(seed)
+    ).tolist()
+    counts = [[1], [3], [10**6]][seed] if seed < 3 else random_counts
     with torch.inference_mode():
-        whole = generator(degraded, heard)[:, 0]
-        pieces = in_hops(step, degraded, heard, counts)
+        whole = generator(degraded, second)[:, 0]
+        pieces = in_hops(step, degraded, second, counts)
         if name == "limited":  # they are reached
-            free = step_of("spectral", noisy)[0](degraded, heard)[:, 0]
+            free = step_of("spectral", noisy)[0](degraded, second)[:, 0]
             assert (whole - free).abs().max() > 0.01
     assert (whole - degraded[:, 0]).abs().max() > 0.01
     torch.testing.assert_close(pieces, whole, atol=2e-6, rtol=0)
@@ -87,20 +89,22 @@ def test_any_cutting_equals_the_whole(name: str, noisy: bool, fast: bool, seed: 
 @pytest.mark.parametrize("samples", [1, 479, 480, 481, 959, 960, 961, 5000])
 def test_any_length_ends_like_the_whole(name: str, noisy: bool, fast: bool, samples: int) -> None:
     generator, step = step_of(name, noisy, fast=fast)
-    degraded, heard = signals(samples, noisy)
+    degraded, second = signals(samples, noisy)
     with torch.inference_mode():
-        whole = generator(degraded, heard)[:, 0]
-        torch.testing.assert_close(in_hops(step, degraded, heard, [1, 2]), whole, atol=2e-6, rtol=0)
+        whole = generator(degraded, second)[:, 0]
+        torch.testing.assert_close(
+            in_hops(step, degraded, second, [1, 2]), whole, atol=2e-6, rtol=0
+        )
 
 
 @ALL
 @FAST
 def test_the_size_that_is_trained_by_default_agrees_too(name: str, fast: bool) -> None:
     generator, step = step_of(name, True, "small", fast)
-    degraded, heard = signals(9_600, True)
+    degraded, second = signals(9_600, True)
     with torch.inference_mode():
-        whole = generator(degraded, heard)[:, 0]
-        pieces = in_hops(step, degraded, heard, [1])
+        whole = generator(degraded, second)[:, 0]
+        pieces = in_hops(step, degraded, second, [1])
     torch.testing.assert_close(pieces, whole, atol=1e-5, rtol=1e-5)
 
 

@@ -38,11 +38,11 @@ def state(tensors: object, **parts: object) -> dict[str, object]:
     }
 
 
-def nested(tensors: Weights) -> None:
+def nest(tensors: Weights) -> None:
     tensors["head.weight"] = {"inner": tensors["head.weight"]}
 
 
-def changed(name: str, change: Callable[[Tensor], object]) -> Callable[[Weights], None]:
+def with_change(name: str, change: Callable[[Tensor], object]) -> Callable[[Weights], None]:
     def apply(tensors: Weights) -> None:
         tensors[name] = change(tensors[name])
 
@@ -56,27 +56,27 @@ def with_nan(tensor: Tensor) -> Tensor:
 
 
 WRONG = {
-    "nan": (changed("head.weight", with_nan), "'head.weight' holds NaN or infinite"),
-    "infinite": (changed("head.bias", lambda t: t + torch.inf), "'head.bias' holds NaN or infinite"),
+    "nan": (with_change("head.weight", with_nan), "'head.weight' holds NaN or infinite"),
+    "infinite": (with_change("head.bias", lambda t: t + torch.inf), "'head.bias' holds NaN or infinite"),
     "beyond float32": (
-        changed("head.bias", lambda t: t.double() + 1e300), "'head.bias' holds NaN or infinite"
+        with_change("head.bias", lambda t: t.double() + 1e300), "'head.bias' holds NaN or infinite"
     ),
-    "complex": (changed("head.bias", lambda t: t.to(torch.complex64)), "'head.bias' is torch.complex64"),
-    "int8": (changed("head.bias", lambda t: t.to(torch.int8)), "'head.bias' is torch.int8"),
-    "bool": (changed("head.bias", lambda t: t > 0), "'head.bias' is torch.bool"),
-    "sparse": (changed("head.weight", lambda t: t.to_sparse()), "not dense"),
-    "nested": (nested, "'head.weight' is a dict; expected a tensor"),
-    "numbers": (changed("head.bias", lambda t: t.tolist()), "'head.bias' is a list"),
+    "complex": (with_change("head.bias", lambda t: t.to(torch.complex64)), "'head.bias' is torch.complex64"),
+    "int8": (with_change("head.bias", lambda t: t.to(torch.int8)), "'head.bias' is torch.int8"),
+    "bool": (with_change("head.bias", lambda t: t > 0), "'head.bias' is torch.bool"),
+    "sparse": (with_change("head.weight", lambda t: t.to_sparse()), "not dense"),
+    "nested": (nest, "'head.weight' is a dict; expected a tensor"),
+    "numbers": (with_change("head.bias", lambda t: t.tolist()), "'head.bias' is a list"),
     "nested tensor": (
         # From torch 2.15 on no such tensor is read without running code.
-        changed("head.bias", lambda t: torch.nested.as_nested_tensor([t[:2], t[:3]])),
+        with_change("head.bias", lambda t: torch.nested.as_nested_tensor([t[:2], t[:3]])),
         "not dense|could run code",
     ),
     "number for a name": (lambda tensors: tensors.update({7: torch.ones(1)}), "another architecture|'7'"),
-    "other shape": (changed("head.bias", lambda t: t[:5]), "another architecture"),
+    "other shape": (with_change("head.bias", lambda t: t[:5]), "another architecture"),
     "missing": (lambda tensors: tensors.pop("head.bias"), "another architecture"),
     "one value for all": (
-        changed("head.weight", lambda t: t[:1, :1].expand(10**6, 10**6)), "another architecture"
+        with_change("head.weight", lambda t: t[:1, :1].expand(10**6, 10**6)), "another architecture"
     ),
 }  # fmt: skip
 
@@ -162,13 +162,11 @@ def test_metadata_that_describe_no_generator_are_refused(tmp_path: Path, text: s
 def test_an_old_checkpoint_runs_with_a_limit_and_keeps_its_weights(tmp_path: Path) -> None:
     path = str(tmp_path / "old.safetensors")
     save_generator(path, build("spectral", causal=True, moved=True), CONFIG, {})
-    (old, old_config), (limited, config) = load_generator(path), load_generator(path, 6.0)
-    assert isinstance(old, SpectralGenerator) and isinstance(limited, SpectralGenerator)
+    (old, old_config), (new, config) = load_generator(path), load_generator(path, 6.0)
+    assert isinstance(old, SpectralGenerator) and isinstance(new, SpectralGenerator)
     assert (old.max_lift_db, old_config.max_lift_db) == (None, None)
-    assert (limited.max_lift_db, config.max_lift_db) == (6.0, 6.0)
-    assert all(
-        torch.equal(a, b) for a, b in zip(old.parameters(), limited.parameters(), strict=True)
-    )
+    assert (new.max_lift_db, config.max_lift_db) == (6.0, 6.0)
+    assert all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("limit", [0.0, -3.0, float("nan"), float("inf")])

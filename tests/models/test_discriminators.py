@@ -42,10 +42,10 @@ def test_one_judgement_per_period_and_per_resolution(preset: str) -> None:
         assert all(f.shape[1] == sizes.spectral_channels for f in judgement.features)
 
 
-@pytest.mark.parametrize(("preset", "stated"), [("light", 162_132), ("full", 3_991_240)])
-def test_presets_have_the_stated_numbers_of_parameters(preset: str, stated: int) -> None:
+@pytest.mark.parametrize(("preset", "count"), [("light", 162_132), ("full", 3_991_240)])
+def test_presets_have_the_stated_numbers_of_parameters(preset: str, count: int) -> None:
     discriminators = build_discriminator(DiscriminatorConfig(preset))  # type: ignore[arg-type]
-    assert sum(p.numel() for p in discriminators.parameters()) == stated
+    assert sum(p.numel() for p in discriminators.parameters()) == count
 
 
 @pytest.mark.parametrize("preset", ["light", "full"])
@@ -69,11 +69,11 @@ def test_all_sides_of_a_pair_share_one_gain() -> None:
             return [j.logits for j in discriminators.judge(torch.cat(views))]
 
     plain = logits(clean, restored)
-    for judged, common in zip(plain, logits(0.2 * clean, 0.2 * restored), strict=True):
-        torch.testing.assert_close(common, judged, atol=1e-5, rtol=1e-4)
-    for judged, quieter in zip(plain, logits(clean, 0.5 * restored), strict=True):
-        torch.testing.assert_close(quieter[0], judged[0], atol=1e-5, rtol=1e-4)
-        assert (quieter[1] - judged[1]).abs().max() > 1e-3
+    for logits_at_level, common in zip(plain, logits(0.2 * clean, 0.2 * restored), strict=True):
+        torch.testing.assert_close(common, logits_at_level, atol=1e-5, rtol=1e-4)
+    for logits_at_level, quieter in zip(plain, logits(clean, 0.5 * restored), strict=True):
+        torch.testing.assert_close(quieter[0], logits_at_level[0], atol=1e-5, rtol=1e-4)
+        assert (quieter[1] - logits_at_level[1]).abs().max() > 1e-3
 
 
 def test_spectra_are_float32_under_autocast() -> None:
@@ -81,11 +81,11 @@ def test_spectra_are_float32_under_autocast() -> None:
     with torch.no_grad():
         exact, plain = discriminators.judge(waves), discriminators.planes(waves)
         with torch.autocast("cpu", torch.bfloat16):
-            rounded, planes = discriminators.judge(waves), discriminators.planes(waves)
+            half_precision, planes = discriminators.judge(waves), discriminators.planes(waves)
     for before, inside in zip(plain, planes, strict=True):
         assert inside.dtype == torch.float32
         assert torch.equal(inside, before)
-    for a, b in zip(exact, rounded, strict=True):
+    for a, b in zip(exact, half_precision, strict=True):
         assert b.logits.dtype == torch.bfloat16  # the convolutions do run in it
         assert (a.logits - b.logits).abs().max() < 0.05
 
@@ -113,9 +113,9 @@ def test_a_period_discriminator_compares_samples_one_period_apart() -> None:
     waves = noise(1, 1, 200).requires_grad_()
     logits = light().judge(waves)[3].logits  # of every seventh sample
     (gradient,) = torch.autograd.grad(logits[0, 0, 0, 3], waves)
-    reached = gradient[0, 0].nonzero().flatten()
-    assert len(reached) > 3
-    assert set((reached % 7).tolist()) == {3}
+    indices = gradient[0, 0].nonzero().flatten()
+    assert len(indices) > 3
+    assert set((indices % 7).tolist()) == {3}
 
 
 def test_quiet_highs_are_seen_beside_loud_lows() -> None:

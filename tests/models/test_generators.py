@@ -28,7 +28,7 @@ def test_every_generator_starts_as_the_identity_at_any_length(
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "stated"),
+    ("name", "size", "count"),
     [
         ("spectral", "tiny", 319_876),
         ("spectral", "small", 4_041_604),
@@ -38,10 +38,10 @@ def test_every_generator_starts_as_the_identity_at_any_length(
         ("wave", "base", 14_489_185),
     ],
 )
-def test_sizes_have_the_stated_numbers_of_parameters(name: str, size: str, stated: int) -> None:
-    assert sum(p.numel() for p in build(name, size).parameters()) == stated
+def test_sizes_have_the_stated_numbers_of_parameters(name: str, size: str, count: int) -> None:
+    assert sum(p.numel() for p in build(name, size).parameters()) == count
     low, high = {"tiny": (0.3e6, 0.5e6), "small": (3.5e6, 4.5e6), "base": (8e6, 18e6)}[size]
-    assert low <= stated <= high
+    assert low <= count <= high
 
 
 @BOTH
@@ -65,25 +65,25 @@ def test_a_batch_equals_its_clips_one_by_one(name: str) -> None:
             )
 
 
-def changed_by_the_future(generator: torch.nn.Module, first_changed: int, side: int) -> Tensor:
+def changed_by_the_future(generator: torch.nn.Module, start: int, side: int) -> Tensor:
     """How much each output moves when one input changes from a sample on; in float64."""
     inputs = [0.1 * noise(1, 1, 48000, seed=seed).double() for seed in (0, 1)]
-    changed = [wave.clone() for wave in inputs]
-    changed[side][..., first_changed:] = 3.0 * noise(1, 1, 48000 - first_changed, seed=2)
+    others = [wave.clone() for wave in inputs]
+    others[side][..., start:] = 3.0 * noise(1, 1, 48000 - start, seed=2)
     with torch.no_grad():
-        return (generator.double()(*changed) - generator(*inputs)).abs()[0, 0]
+        return (generator.double()(*others) - generator(*inputs)).abs()[0, 0]
 
 
 @BOTH
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_causal_generator_depends_on_no_input_beyond_its_latency(name: str, side: int) -> None:
     generator = build(name, causal=True, moved=True, noisy_input=True)
-    for first_changed in (24479, 24480, 24723):  # the last of a hop, the first, one within
-        difference = changed_by_the_future(generator, first_changed, side)
-        horizon = first_changed - generator.latency_samples
+    for start in (24479, 24480, 24723):  # the last of a hop, the first, one within
+        difference = changed_by_the_future(generator, start, side)
+        horizon = start - generator.latency_samples
         assert difference[:horizon].max() == 0
         # The stated latency is the true one, not a safe guess: the next output does depend.
-        if first_changed == 24479:
+        if start == 24479:
             assert difference[horizon] > 0
     # Less than two frames: nothing but the transform's own windows.
     assert generator.latency_samples <= 959
@@ -95,12 +95,12 @@ def test_a_generator_that_may_look_ahead_does_so_and_within_its_latency(
     name: str, side: int
 ) -> None:
     generator, causal = build(name, moved=True, noisy_input=True), build(name, causal=True)
-    first_changed = 24000 + 479
-    difference = changed_by_the_future(generator, first_changed, side)
-    horizon = first_changed - generator.latency_samples
+    start = 24000 + 479
+    difference = changed_by_the_future(generator, start, side)
+    horizon = start - generator.latency_samples
     assert difference[:horizon].max() == 0
     assert difference[horizon : horizon + 3000].max() > 0
-    assert difference[: first_changed - causal.latency_samples].max() > 0
+    assert difference[: start - causal.latency_samples].max() > 0
 
 
 @BOTH
@@ -113,15 +113,15 @@ def test_gradients_reach_exactly_as_far_ahead_as_the_latency_says(
     generator.requires_grad_(False)
     inputs = [0.1 * noise(1, 1, 30000, seed=seed).double().requires_grad_() for seed in (0, 1)]
     restored = generator(*inputs)
-    reached = []
+    reaches = []
     for index in (9600, 9601, 9840, 10079):  # the first is the first of a hop
         gradients = torch.autograd.grad(restored[0, 0, index], inputs, retain_graph=True)
-        reached += [g[0, 0].nonzero().max().item() - index for g in gradients]
-    assert max(reached) <= generator.latency_samples
+        reaches += [g[0, 0].nonzero().max().item() - index for g in gradients]
+    assert max(reaches) <= generator.latency_samples
     if name == "spectral":
-        assert reached[:2] == [generator.latency_samples] * 2
+        assert reaches[:2] == [generator.latency_samples] * 2
     else:  # a bound; whoever waits for it waits for no more than a twentieth too long
-        assert max(reached) >= 0.95 * generator.latency_samples - 1
+        assert max(reaches) >= 0.95 * generator.latency_samples - 1
 
 
 @BOTH
@@ -133,12 +133,12 @@ def test_gradients_reach_exactly_as_far_back_as_the_history_says(name: str, caus
     inputs = [0.1 * noise(1, 1, samples, seed=seed).double().requires_grad_() for seed in (0, 1)]
     index = samples - 24_000 - 1  # the last of a hop
     gradients = torch.autograd.grad(generator(*inputs)[0, 0, index], inputs)
-    reached = [index - g[0, 0].nonzero().min().item() for g in gradients]
-    assert max(reached) <= generator.history_samples
+    reaches = [index - g[0, 0].nonzero().min().item() for g in gradients]
+    assert max(reaches) <= generator.history_samples
     if name == "spectral":
-        assert reached[0] == generator.history_samples
+        assert reaches[0] == generator.history_samples
     else:  # a bound, and nearly reached
-        assert max(reached) >= 0.95 * generator.history_samples - 1
+        assert max(reaches) >= 0.95 * generator.history_samples - 1
 
 
 @BOTH
@@ -218,24 +218,24 @@ def test_the_additive_term_reaches_bins_that_the_denoiser_zeroed() -> None:
     bins = generator.head.out_features // 4
     generator.head.bias.data[2 * bins :] = noise(2 * bins)
     with torch.no_grad():
-        filled = torch.fft.rfft(generator(degraded)[0, 0])
+        output = torch.fft.rfft(generator(degraded)[0, 0])
         silence = generator(torch.zeros(1, 1, 9600))
-    assert filled[hole].abs().mean() > 0.1 * spectrum[hole].abs().mean()
+    assert output[hole].abs().mean() > 0.1 * spectrum[hole].abs().mean()
     assert silence.abs().max() < 1e-6
 
 
 @BOTH
 def test_spectra_and_output_stay_float32_under_autocast(name: str) -> None:
     generator, degraded = build(name, moved=True), 0.1 * noise(1, 1, 9600)
-    untouched = build(name)
+    original = build(name)
     with torch.no_grad():
         exact = generator(degraded)
         with torch.autocast("cpu", torch.bfloat16):
-            rounded = generator(degraded)
-            assert (untouched(degraded) - degraded).abs().max() <= 1e-4
-    assert rounded.dtype == torch.float32
+            half_precision = generator(degraded)
+            assert (original(degraded) - degraded).abs().max() <= 1e-4
+    assert half_precision.dtype == torch.float32
     change = (exact - degraded).norm()
-    assert 0 < (rounded - exact).norm() < 0.1 * change
+    assert 0 < (half_precision - exact).norm() < 0.1 * change
 
 
 @CAUSAL
@@ -243,8 +243,8 @@ def test_spectra_and_output_stay_float32_under_autocast(name: str) -> None:
 def test_removing_weight_norm_leaves_the_output_equal_bit_for_bit(causal: bool, size: str) -> None:
     generator = build("wave", size, causal, moved=True, noisy_input=True)
     degraded, noisy = 0.1 * noise(1, 1, 4800), 0.1 * noise(1, 1, 4800, seed=1)
-    normed = [m for m in generator.modules() if torch.nn.utils.parametrize.is_parametrized(m)]
-    assert len(normed) > 30
+    layers = [m for m in generator.modules() if torch.nn.utils.parametrize.is_parametrized(m)]
+    assert len(layers) > 30
     with torch.no_grad():
         before = generator(degraded, noisy)
         generator.remove_weight_norm()

@@ -29,7 +29,7 @@ LIFTS = pytest.mark.parametrize("max_lift_db", [1.0, 6.0, 12.0, 24.0])
 SAMPLES = 9600
 
 
-def limited(
+def limited_generator(
     causal: bool = False,
     max_lift_db: float | None = 12.0,
     limit_change: bool = True,
@@ -46,23 +46,23 @@ def limited(
     for index, (name, parameter) in enumerate(generator.named_parameters()):
         if scale is not None:
             head = name.startswith(("head.", "noisy_path.share."))
-            moved = scale if head else min(scale, 1e3)
-            parameter.data += moved * noise(*parameter.shape, seed=index)
+            step = scale if head else min(scale, 1e3)
+            parameter.data += step * noise(*parameter.shape, seed=index)
     return generator
 
 
-class Recorded(NamedTuple):
+class Record(NamedTuple):
     """Spectra (frames, bins), complex, and levels around their bins, (frames, bins)."""
 
     denoised: Tensor
     restored: Tensor
     near: Tensor
-    removed: Tensor
+    removal: Tensor
 
 
 def record(
     generator: SpectralGenerator, degraded: Tensor, noisy: Tensor, autocast: bool = False
-) -> Recorded:
+) -> Record:
     """Run a clip and record the change that the generator turns into sound."""
     changes = []
 
@@ -79,9 +79,11 @@ def record(
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         generator(degraded, noisy)
     generator.fourier = fourier
-    denoised, heard = (torch.complex(*fourier.analyse(wave)) for wave in (degraded, noisy))
-    near, removed = (generator.near(s.abs().square())[0] for s in (denoised, heard - denoised))
-    return Recorded(denoised[0], (denoised + changes[0])[0], near, removed)
+    denoised, noisy_spectrum = (torch.complex(*fourier.analyse(wave)) for wave in (degraded, noisy))
+    near, removal = (
+        generator.near(s.abs().square())[0] for s in (denoised, noisy_spectrum - denoised)
+    )
+    return Record(denoised[0], (denoised + changes[0])[0], near, removal)
 
 
 def denoised_voice() -> tuple[Tensor, Tensor]:
@@ -101,7 +103,7 @@ def test_no_bin_rises_above_the_limit_whatever_the_weights(
     causal: bool, scale: float, max_lift_db: float
 ) -> None:
     for limit_change_too, limit_pauses in ((False, False), (True, False), (False, True)):
-        generator = limited(causal, max_lift_db, limit_change_too, scale, limit_pauses)
+        generator = limited_generator(causal, max_lift_db, limit_change_too, scale, limit_pauses)
         denoised, restored, near, _ = record(generator, *denoised_voice())
         most = 10 ** (max_lift_db / 20) * torch.maximum(near, denoised.abs())
         assert (restored.abs() <= most * (1 + 1e-5) + 1e-7).all()
@@ -117,9 +119,9 @@ def test_no_bin_changes_by_more_than_what_was_removed_whatever_the_weights(
     causal: bool, scale: float
 ) -> None:
     for max_lift_db in (None, 1.0, 12.0):  # the lift's limit behind it must not enlarge the change
-        generator = limited(causal, max_lift_db, True, scale)
-        denoised, restored, _, removed = record(generator, *denoised_voice())
-        assert ((restored - denoised).abs() <= removed * (1 + 1e-5) + 1e-6 * denoised.abs()).all()
+        generator = limited_generator(causal, max_lift_db, True, scale)
+        denoised, restored, _, removal = record(generator, *denoised_voice())
+        assert ((restored - denoised).abs() <= removal * (1 + 1e-5) + 1e-6 * denoised.abs()).all()
 
 
 @CAUSAL
@@ -131,7 +133,7 @@ def test_in_pauses_no_bin_rises_by_more_than_a_decibel_whatever_the_weights(
     envelope = torch.cat((torch.ones(speech), torch.full((pause,), 1e-2)))  # 40 dB down
     degraded = 0.1 * noise(1, 1, speech + pause) * envelope
     noisy = degraded + 0.3 * noise(1, 1, speech + pause, seed=1)
-    generator = limited(causal, 12.0, False, scale, limit_pauses=True)
+    generator = limited_generator(causal, 12.0, False, scale, limit_pauses=True)
     denoised, restored, near, _ = record(generator, degraded, noisy)
     rise = restored.abs() / torch.maximum(near, denoised.abs())
     within = speech // 480 + PAUSE_FRAMES + 2, (speech + pause) // 480 - 2
@@ -151,7 +153,7 @@ def test_the_lift_falls_evenly_from_speech_to_pause() -> None:
 
 @CAUSAL
 def test_what_was_clean_stays_as_it_is_whatever_the_weights(causal: bool) -> None:
-    generator, clean = limited(causal, 12.0, True, scale=1e3), 0.1 * noise(1, 1, SAMPLES)
+    generator, clean = limited_generator(causal, 12.0, True, scale=1e3), 0.1 * noise(1, 1, SAMPLES)
     with torch.no_grad():
         restored = generator(clean, clean * (1 + 1e-3))  # the denoiser took a thousandth
     assert (restored - clean).norm() <= 1.1e-3 * clean.norm()
@@ -164,7 +166,7 @@ def test_full_band_noise_alone_comes_back_no_louder_than_the_limit(
     causal: bool, max_lift_db: float, level: float
 ) -> None:
     """In sound, not only in spectra: the energy of all frames bounds that of the waveform."""
-    generator = limited(causal, max_lift_db, False, scale=1e3)
+    generator = limited_generator(causal, max_lift_db, False, scale=1e3)
     noisy = level * noise(1, 1, 24_000)
     degraded = 1e-3 * noisy  # 60 dB of it removed
     with torch.no_grad():
@@ -182,7 +184,9 @@ def test_with_limits_every_generator_still_starts_as_the_identity_exactly(
     single = torch.zeros_like(degraded)
     single[..., 4000] = 1.0  # a click and a tone stand out of their neighbourhood
     tone = torch.sin(2 * torch.pi * 1000 * torch.arange(SAMPLES) / 48_000)[None, None]
-    for generator in (limited(causal, max_lift_db, limit_pauses=fall) for fall in (False, True)):
+    for generator in (
+        limited_generator(causal, max_lift_db, limit_pauses=fall) for fall in (False, True)
+    ):
         for wave in (degraded, single, tone, torch.zeros_like(degraded), 1e-12 * degraded):
             for second in (noisy, wave, torch.zeros_like(wave), None):
                 with torch.no_grad():
@@ -191,25 +195,29 @@ def test_with_limits_every_generator_still_starts_as_the_identity_exactly(
 
 def test_a_change_well_within_the_limits_keeps_its_bits() -> None:
     degraded, noisy = denoised_voice()
-    free, bound = (limited(False, lift, lift is not None, scale=1e-6) for lift in (None, 12.0))
+    without, with_limits = (
+        limited_generator(False, lift, lift is not None, scale=1e-6) for lift in (None, 12.0)
+    )
     with torch.no_grad():
-        restored = free(degraded, noisy)
+        restored = without(degraded, noisy)
         assert not torch.equal(restored, degraded)
-        assert torch.equal(bound(degraded, noisy)[..., :2000], restored[..., :2000])
+        assert torch.equal(with_limits(degraded, noisy)[..., :2000], restored[..., :2000])
 
 
 @CAUSAL
 def test_rows_without_a_noisy_side_have_no_limit_of_the_change(causal: bool) -> None:
-    bound, free = (limited(causal, 12.0, limit, scale=0.05) for limit in (True, False))
+    with_limit, without = (
+        limited_generator(causal, 12.0, limit, scale=0.05) for limit in (True, False)
+    )
     degraded, noisy = denoised_voice()
     batch, sides = torch.cat((degraded, degraded)), torch.cat((noisy, torch.zeros_like(noisy)))
     with torch.no_grad():
-        assert torch.equal(bound(degraded), free(degraded))
-        assert torch.equal(bound(degraded, torch.zeros_like(noisy)), bound(degraded))
-        rows = bound(batch, sides)
-        torch.testing.assert_close(rows[1:], free(degraded), atol=1e-6, rtol=0)
-        torch.testing.assert_close(rows[:1], bound(degraded, noisy), atol=1e-6, rtol=0)
-        assert (bound(degraded, noisy) - free(degraded, noisy)).abs().max() > 1e-3
+        assert torch.equal(with_limit(degraded), without(degraded))
+        assert torch.equal(with_limit(degraded, torch.zeros_like(noisy)), with_limit(degraded))
+        rows = with_limit(batch, sides)
+        torch.testing.assert_close(rows[1:], without(degraded), atol=1e-6, rtol=0)
+        torch.testing.assert_close(rows[:1], with_limit(degraded, noisy), atol=1e-6, rtol=0)
+        assert (with_limit(degraded, noisy) - without(degraded, noisy)).abs().max() > 1e-3
 
 
 @CAUSAL
@@ -218,7 +226,7 @@ def test_gradients_are_finite_everywhere(causal: bool, scale: float) -> None:
     degraded, noisy = denoised_voice()
     silence, faint = torch.zeros_like(noisy), 1e-30 * noisy
     for max_lift_db in (1.0, 12.0):
-        generator = limited(causal, max_lift_db, True, scale, limit_pauses=True)
+        generator = limited_generator(causal, max_lift_db, True, scale, limit_pauses=True)
         for sides in ((degraded, noisy), (degraded, degraded), (silence, noisy), (noisy, silence)):
             for first, second in (sides, (sides[0], faint), (faint, sides[1])):
                 first, second = (wave.clone().requires_grad_() for wave in (first, second))
@@ -238,10 +246,10 @@ def test_a_bin_far_above_its_limit_is_still_pulled() -> None:
             torch.full((1, 1, 1), ratio).requires_grad_(),
             torch.zeros(1, 1, 1).requires_grad_(),
         )
-        bent = limit_change(
+        result = limit_change(
             change, torch.ones(1, 1, 1), (torch.ones(1, 1, 1), torch.zeros(1, 1, 1))
         )
-        (bent[0] + bent[1]).sum().backward()
+        (result[0] + result[1]).sum().backward()
         for part in change:
             assert part.grad is not None
             assert part.grad.item() > 0
@@ -262,24 +270,26 @@ def test_the_limit_of_the_lift_is_smooth_and_rises(max_lift_db: float) -> None:
 
 @CAUSAL
 def test_limits_reach_no_further_than_the_stated_latency_and_history(causal: bool) -> None:
-    bound, free = (limited(causal, lift, lift is not None) for lift in (None, 12.0))
-    assert bound.latency_samples == free.latency_samples
-    assert bound.history_samples == free.history_samples
-    generator = limited(causal, 6.0, True, scale=0.05, limit_pauses=True).double()
-    first_changed = 24_000 + 479
+    with_limits, without = (
+        limited_generator(causal, lift, lift is not None) for lift in (None, 12.0)
+    )
+    assert with_limits.latency_samples == without.latency_samples
+    assert with_limits.history_samples == without.history_samples
+    generator = limited_generator(causal, 6.0, True, scale=0.05, limit_pauses=True).double()
+    start = 24_000 + 479
     inputs = [0.1 * noise(1, 1, 48_000, seed=seed).double() for seed in (0, 1)]
     for side in (0, 1):
-        changed = [wave.clone() for wave in inputs]
-        changed[side][..., first_changed:] *= 3.0
+        others = [wave.clone() for wave in inputs]
+        others[side][..., start:] *= 3.0
         with torch.no_grad():
-            difference = (generator(*changed) - generator(*inputs)).abs()[0, 0]
-        assert difference[: first_changed - generator.latency_samples].max() == 0
-        assert difference[first_changed:].max() > 0
+            difference = (generator(*others) - generator(*inputs)).abs()[0, 0]
+        assert difference[: start - generator.latency_samples].max() == 0
+        assert difference[start:].max() > 0
 
 
 @CAUSAL
 def test_scaling_both_inputs_scales_the_output_under_limits(causal: bool) -> None:
-    generator = limited(causal, 6.0, True, scale=0.05, limit_pauses=True)
+    generator = limited_generator(causal, 6.0, True, scale=0.05, limit_pauses=True)
     degraded, noisy = denoised_voice()
     with torch.no_grad():
         loud, quiet = generator(degraded, noisy), generator(0.03 * degraded, 0.03 * noisy)
@@ -287,7 +297,7 @@ def test_scaling_both_inputs_scales_the_output_under_limits(causal: bool) -> Non
 
 
 def test_limits_stay_float32_under_autocast() -> None:
-    generator = limited(False, 6.0, True, scale=0.05)
+    generator = limited_generator(False, 6.0, True, scale=0.05)
     denoised, noisy = denoised_voice()
     spectra = record(generator, denoised, noisy, autocast=True)
     most = 10 ** (6.0 / 20) * torch.maximum(spectra.near, spectra.denoised.abs())

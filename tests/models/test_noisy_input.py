@@ -29,11 +29,11 @@ def test_without_it_the_output_equals_that_of_a_silent_one_exactly(
 def test_a_row_of_zeros_in_a_batch_equals_a_clip_without_it(name: str) -> None:
     generator = build(name, moved=True, noisy_input=True)
     degraded, noisy = 0.1 * noise(3, 1, 4000), 0.1 * noise(3, 1, 4000, seed=1)
-    kept = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
+    mask = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
     with torch.no_grad():
-        dropped, whole = generator(degraded, kept * noisy), generator(degraded, noisy)
-        torch.testing.assert_close(dropped[1:2], generator(degraded[1:2]), atol=1e-6, rtol=0)
-    torch.testing.assert_close(dropped[::2], whole[::2], atol=1e-6, rtol=0)
+        with_gap, whole = generator(degraded, mask * noisy), generator(degraded, noisy)
+        torch.testing.assert_close(with_gap[1:2], generator(degraded[1:2]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(with_gap[::2], whole[::2], atol=1e-6, rtol=0)
 
 
 @BOTH
@@ -62,8 +62,8 @@ def test_scaling_both_inputs_scales_the_spectral_generators_output() -> None:
 @pytest.mark.parametrize("size", ["small", "base"])
 def test_it_costs_few_parameters(name: str, size: str) -> None:
     without, with_it = (
-        sum(p.numel() for p in build(name, size, noisy_input=taken).parameters())
-        for taken in (False, True)
+        sum(p.numel() for p in build(name, size, noisy_input=noisy_input).parameters())
+        for noisy_input in (False, True)
     )
     assert without < with_it <= 1.065 * without
 
@@ -116,11 +116,11 @@ def test_output_stays_float32_under_autocast(name: str) -> None:
     with torch.no_grad():
         exact = generator(degraded, noisy)
         with torch.autocast("cpu", torch.bfloat16):
-            rounded = generator(degraded, noisy)
+            half_precision = generator(degraded, noisy)
             silent = generator(degraded, torch.zeros_like(noisy))
             assert torch.equal(silent, generator(degraded))
-    assert rounded.dtype == torch.float32
-    assert 0 < (rounded - exact).norm() < 0.1 * (exact - degraded).norm()
+    assert half_precision.dtype == torch.float32
+    assert 0 < (half_precision - exact).norm() < 0.1 * (exact - degraded).norm()
 
 
 @BOTH

@@ -16,11 +16,11 @@ def test_transposed_convolution_makes_exactly_stride_outputs_per_input(
 ) -> None:
     layer = TransposedConvolution((2, 3), stride + excess, stride, causal)
     for length in (1, 2, 9):
-        hidden = noise(2, 2, length)
-        output = layer(hidden)
+        features = noise(2, 2, length)
+        output = layer(features)
         assert output.shape == (2, 3, length * stride)
         # The trim takes whole outputs from the ends of the plain layer's, and leaves the rest.
-        plain = layer.convolution(hidden)
+        plain = layer.convolution(features)
         torch.testing.assert_close(
             output, plain[..., layer.ahead : plain.shape[-1] - (excess - layer.ahead)]
         )
@@ -40,11 +40,11 @@ def test_convolution_looks_exactly_as_far_ahead_as_it_says(
     kernel: int, stride: int, dilation: int, causal: bool
 ) -> None:
     layer = Convolution((1, 1), kernel, causal, stride, dilation)
-    hidden = noise(1, 1, 80).requires_grad_()
-    output = layer(hidden)
+    features = noise(1, 1, 80).requires_grad_()
+    output = layer(features)
     assert output.shape == (1, 1, 80 // stride)
     index = 40 // stride
-    (gradient,) = torch.autograd.grad(output[0, 0, index], hidden)
+    (gradient,) = torch.autograd.grad(output[0, 0, index], features)
     assert gradient[0, 0].nonzero().max().item() == index * stride + layer.ahead
     if causal:
         assert layer.ahead == stride - 1

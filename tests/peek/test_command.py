@@ -30,17 +30,17 @@ def test_it_shows_what_the_stream_serves(
 ) -> None:
     corpora = (open_corpus(DataSource(manifest_url), "train"),)
     config = StreamConfig(segment=4800, global_batch=6, seed=7, window=2, workers=0)
-    served = [
+    stream = [
         (batch.epoch, int(batch.positions[0]), batch.keys)
         for batch in islice(PairStream(corpora, config, Place(rank, 3)), 10)
     ]
-    shown = []
+    peeks = []
     for epoch in ("0", "1"):
         words = ["--world", "3", "--rank", str(rank), "--seed", "7", "--window", "2"]
         batches = peek(capsys, manifest_url, *words, "--epoch", epoch)
-        shown += [(int(epoch), b["sample"] + 2 * rank, b["keys"]) for b in batches]
+        peeks += [(int(epoch), b["sample"] + 2 * rank, b["keys"]) for b in batches]
         assert [batch["step"] for batch in batches] == list(range(5))
-    assert shown == served
+    assert peeks == stream
 
 
 def test_each_key_lies_in_the_shard_that_is_named(

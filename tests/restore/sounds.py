@@ -29,6 +29,6 @@ def restore(
     return shares
 
 
-def encoded(wave: Wave) -> bytes:
+def encode(wave: Wave) -> bytes:
     """Return the bytes of a 16-bit WAV file."""
     return encode_wave(wave, 48_000)

@@ -19,7 +19,7 @@ LONG, SHORTER = 150_000, 60_000
 KINDS = [(name, causal) for name in ("spectral", "wave") for causal in (False, True)]
 
 
-def cut(signal: Tensor, seed: int) -> Iterator[Tensor]:
+def pieces_of(signal: Tensor, seed: int) -> Iterator[Tensor]:
     """Blocks of all sizes, from a sample to a second."""
     rng = np.random.default_rng(seed)
     at = 0
@@ -29,7 +29,7 @@ def cut(signal: Tensor, seed: int) -> Iterator[Tensor]:
         at += size
 
 
-def joined(blocks: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+def join(blocks: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
     first, second = torch.cat(list(blocks), dim=2)
     return first, second
 
@@ -45,10 +45,10 @@ def differing(name: str, causal: bool, window: Window, samples: int) -> float:
     signals = 0.05 * noise(2, 1, samples, seed=1).double()
     with torch.inference_mode():
         whole = generator(signals[0][:, None], signals[1][:, None])[:, 0]
-        first, second = joined(
+        first, second = join(
             generate_blocks(
                 lambda window: generator(window[0][:, None], window[1][:, None])[:, 0],
-                cut(signals, 0),
+                pieces_of(signals, 0),
                 window,
             )
         )
@@ -77,9 +77,9 @@ def test_a_window_that_is_a_hop_too_narrow_shows(side: str) -> None:
 def test_the_denoiser_in_blocks_gives_what_it_gives_of_the_whole(samples: int) -> None:
     model = DeepFilterNet3.load()
     noisy = 0.05 * noise(2, samples)
-    denoised, heard = joined(denoise_blocks(DenoiserByHop(model), cut(noisy, samples)))
+    denoised, noisy_late = join(denoise_blocks(DenoiserByHop(model), pieces_of(noisy, samples)))
     whole = model(noisy)
-    assert torch.equal(heard, noisy)
+    assert torch.equal(noisy_late, noisy)
     assert denoised.shape == whole.shape
     power = whole.square().sum().item()
     assert (denoised - whole).square().sum().item() <= max(1e-10 * power, 1e-16)

@@ -108,14 +108,14 @@ def test_a_generator_that_hears_the_noisy_side_gets_the_denoisers_input(
     checkpoint.save_generator(path, generator, GeneratorConfig(name, "tiny", False, True), {})  # type: ignore[arg-type]
     wave = noisy(0.5)
     gain = np.float32(audio.gain(-25 - audio.active_level_db(wave)))
-    heard = torch.from_numpy(wave * gain)[None]
+    network_input = torch.from_numpy(wave * gain)[None]
     with torch.inference_mode():
-        denoised = DeepFilterNet3.load()(heard)
+        denoised = DeepFilterNet3.load()(network_input)
         with_it, without = (
-            generator(denoised[:, None], given)[0, 0].numpy() / gain
-            for given in (heard[:, None], None)
+            generator(denoised[:, None], second)[0, 0].numpy() / gain
+            for second in (network_input[:, None], None)
         )
-        degraded = generator(heard[:, None])[0, 0].numpy() / gain
+        degraded = generator(network_input[:, None])[0, 0].numpy() / gain
     assert snr_db(without, with_it) < 40
     assert snr_db(Restorer.load(path, device="cpu")(wave, 48000), with_it) > 90
     # Nothing but the denoiser's output is at hand.
@@ -169,16 +169,16 @@ def test_a_folder_keeps_its_tree_names_the_bad_file_and_continues(
     assert cli.main(words) == 1
     error = capsys.readouterr().err
     assert "1 of 3 files failed" in error and "deep/bad.wav" in error
-    made = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
-    assert made == {"a.wav", "deep/er/b.wav"}
-    written = (tmp_path / "out/a.wav").stat().st_mtime_ns
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
+    assert files == {"a.wav", "deep/er/b.wav"}
+    modified = (tmp_path / "out/a.wav").stat().st_mtime_ns
     (tmp_path / "in/deep/bad.wav").unlink()
     assert cli.main(words) == 0
-    assert (tmp_path / "out/a.wav").stat().st_mtime_ns == written  # finished files are left
+    assert (tmp_path / "out/a.wav").stat().st_mtime_ns == modified  # finished files are left
 
 
 @pytest.mark.parametrize(
-    ("words", "told", "code"),
+    ("words", "message", "code"),
     [
         (["{tmp}/gone.wav", "{tmp}/o.wav", "--checkpoint", "{ckpt}"], "gone.wav", 2),
         (["{tmp}/empty.wav", "{tmp}/o.wav", "--checkpoint", "{ckpt}"], "empty.wav", 1),
@@ -228,7 +228,7 @@ def test_bad_input_gets_one_clear_error_and_leaves_no_file(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     words: list[str],
-    told: str,
+    message: str,
     code: int,
 ) -> None:
     audio.write(tmp_path / "a.wav", noisy(0.2), 48000)
@@ -240,10 +240,10 @@ def test_bad_input_gets_one_clear_error_and_leaves_no_file(
     checkpoint.save_generator(
         f"{tmp_path}/other.safetensors", other, GeneratorConfig(size="tiny"), {}
     )
-    given = [word.format(tmp=tmp_path, ckpt=checkpoint_path) for word in words]
-    assert cli.main(["restore", *given]) == code
+    options = [word.format(tmp=tmp_path, ckpt=checkpoint_path) for word in words]
+    assert cli.main(["restore", *options]) == code
     out, error = capsys.readouterr()
-    assert error.count("timbre: error:") == 1 and told in error and "Traceback" not in error
+    assert error.count("timbre: error:") == 1 and message in error and "Traceback" not in error
     assert "never run" not in out + error
     assert not list(tmp_path.glob("*o.*"))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.restore.sounds import encoded, noisy, restore
+from tests.restore.sounds import encode, noisy, restore
 from timbre import audio, cli
 from timbre.errors import AudioError
 from timbre.restore.files import FileTask, restore_file
@@ -44,9 +44,9 @@ def test_every_format_comes_back_in_its_layout_and_in_time(
     before, after = soundfile.info(tmp_path / name), soundfile.info(tmp_path / f"out_{name}")
     for field in ("frames", "samplerate", "channels", "subtype", "format"):
         assert getattr(before, field) == getattr(after, field), field
-    made, given = audio.read(tmp_path / f"out_{name}")[0], audio.read(tmp_path / name)[0]
+    output, source = audio.read(tmp_path / f"out_{name}")[0], audio.read(tmp_path / name)[0]
     middle = slice(rate // 10, -rate // 10)
-    assert np.abs(made[:, middle] - given[:, middle]).max() < 0.02  # a lossy format's, twice
+    assert np.abs(output[:, middle] - source[:, middle]).max() < 0.02  # a lossy format's, twice
     assert shares == sorted(shares) and shares[-1] == 1.0
 
 
@@ -65,9 +65,9 @@ def test_a_file_gives_what_its_samples_give(restorer: Restorer, tmp_path: Path) 
     wave = np.stack([noisy(0.5, 1), noisy(0.5, 2)])
     audio.write(tmp_path / "a.wav", wave, 16_000, "FLOAT")
     restore(restorer, tmp_path / "a.wav", tmp_path / "b.wav", Output(0.7, 0.2), 48_000)
-    made, rate = audio.read(tmp_path / "b.wav")
+    output, rate = audio.read(tmp_path / "b.wav")
     assert rate == 48_000
-    np.testing.assert_array_equal(made, restorer(wave, 16_000, 0.7, 0.2, 48_000))
+    np.testing.assert_array_equal(output, restorer(wave, 16_000, 0.7, 0.2, 48_000))
 
 
 @pytest.mark.parametrize("source", ["a.wav", "a.mp3", "a.ogg", "a.opus", "a.flac"])
@@ -92,8 +92,8 @@ def test_clipping_input_is_restored_and_what_is_clipped_again_is_counted(
     loud = np.clip(30 * noisy(0.4), -1.0, 1.0)
     audio.write(tmp_path / "a.wav", loud, 48_000)
     restore(restorer, tmp_path / "a.wav", tmp_path / "b.wav")
-    made = audio.read(tmp_path / "b.wav")[0]
-    assert np.isfinite(made).all() and np.abs(made).max() <= 1
+    output = audio.read(tmp_path / "b.wav")[0]
+    assert np.isfinite(output).all() and np.abs(output).max() <= 1
     soundfile.write(tmp_path / "over.wav", np.array([0.5, 1.5, -3.0]), 48_000, subtype="FLOAT")
     task = FileTask(str(tmp_path / "over.wav"), str(tmp_path / "over.flac"), 1)
     assert restore_file(through, task, WHOLLY_RESTORED, lambda _: None).clipped == 2
@@ -120,14 +120,14 @@ def spoil(folder: Path, name: str) -> Path:
     elif kind == "odd_rate":
         soundfile.write(path, np.zeros(9), 44_101)
     else:
-        data = bytearray(encoded(noisy(0.1)))
+        data = bytearray(encode(noisy(0.1)))
         struct.pack_into("<H", data, 22, 0)  # no channels
         path.write_bytes(data)
     return path
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         *(
             (f"cut.{ending}", "breaks off|not readable|lost sync")
@@ -143,17 +143,17 @@ def spoil(folder: Path, name: str) -> Path:
     ],
 )
 def test_what_cannot_be_used_is_named_and_nothing_is_written(
-    through: Restorer, tmp_path: Path, name: str, told: str
+    through: Restorer, tmp_path: Path, name: str, message: str
 ) -> None:
     path = spoil(tmp_path, name)
-    with pytest.raises(AudioError, match=told) as caught:
+    with pytest.raises(AudioError, match=message) as failure:
         restore(through, path, tmp_path / "out/b.flac")
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(failure.value).startswith(f"{path}: ")
     assert not list((tmp_path / "out").glob("*")) and not list((tmp_path / "out").glob(".*"))
 
 
 def test_a_stream_of_unknown_length_is_no_cut_file(through: Restorer, tmp_path: Path) -> None:
-    data = bytearray(encoded(noisy(0.2)))
+    data = bytearray(encode(noisy(0.2)))
     struct.pack_into("<I", data, 4, 0xFFFF_FFFF)
     struct.pack_into("<I", data, 40, 0xFFFF_FFFF)  # as ffmpeg writes into a pipe
     (tmp_path / "a.wav").write_bytes(data)
@@ -193,16 +193,16 @@ def test_standard_input_and_output_carry_wav(
     monkeypatch: pytest.MonkeyPatch,
     capsysbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    wave = noisy(0.3)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encoded(wave))))
+    source = noisy(0.3)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encode(source))))
     words = ["restore", "-", "-", "--checkpoint", checkpoint_path, "--device", "cpu"]
     assert cli.main(words) == 0
-    made, rate = audio.decode_bytes(capsysbinary.readouterr().out, "standard output")
-    expected = restorer(audio.to_int16(wave) / np.float32(32768), 48_000)
+    wave, rate = audio.decode_bytes(capsysbinary.readouterr().out, "standard output")
+    expected = restorer(audio.to_int16(source) / np.float32(32768), 48_000)
     assert rate == 48_000
-    np.testing.assert_array_equal(audio.to_int16(made[0]), audio.to_int16(expected))
+    np.testing.assert_array_equal(audio.to_int16(wave[0]), audio.to_int16(expected))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"no audio")))
     assert cli.main(words) == 1
-    captured = capsysbinary.readouterr()
-    assert captured.out == b""
-    assert b"standard input: not readable as audio" in captured.err
+    output = capsysbinary.readouterr()
+    assert output.out == b""
+    assert b"standard input: not readable as audio" in output.err

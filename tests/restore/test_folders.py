@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.help.moved_generators import build
-from tests.restore.sounds import encoded, noisy, restore
+from tests.restore.sounds import encode, noisy, restore
 from timbre import audio, cli
 from timbre.audio import Wave
 from timbre.errors import AudioError, ConfigError
@@ -30,7 +30,7 @@ def test_names_that_lead_out_of_the_folder_are_refused_and_the_rest_goes_on(tmp_
     for path in ("a.wav", "a/b..c/d.wav", "...wav"):
         assert is_below(path)
     memory = fsspec.filesystem("memory")
-    data = encoded(noisy(0.1))
+    data = encode(noisy(0.1))
     memory.pipe_file("/traversal/in/good.wav", data)
     memory.store["/traversal/in/../../evil.wav"] = memory.store["/traversal/in/good.wav"]
     work = folder_work("memory://traversal/in", str(tmp_path / "out"))
@@ -54,8 +54,8 @@ def test_a_bucket_is_read_and_written(
     assert f"{s3_bucket}/in/bad.wav: not readable as audio" in capsys.readouterr().err
     assert list(storage.find_below(f"{s3_bucket}/out")) == ["deep/a.ogg"]
     restore(restorer, tmp_path / "a.ogg", tmp_path / "b.ogg")
-    made, alone = audio.read(f"{s3_bucket}/out/deep/a.ogg"), audio.read(tmp_path / "b.ogg")
-    np.testing.assert_array_equal(made[0], alone[0])  # the files differ in their serial numbers
+    output, alone = audio.read(f"{s3_bucket}/out/deep/a.ogg"), audio.read(tmp_path / "b.ogg")
+    np.testing.assert_array_equal(output[0], alone[0])  # the files differ in their serial numbers
     storage.remove(f"{s3_bucket}/in/bad.wav")
     assert cli.main([*words, "--device", "cpu"]) == 0
     assert "skipped 1 files that exist in" in capsys.readouterr().out
@@ -87,8 +87,8 @@ def test_processes_do_what_one_does_and_name_the_bad_file(
     assert "2 files, 0:00:01 of sound" in out
     assert error.count("timbre: error:") == 1 and "1 of 3 files failed" in error
     assert f"{tmp_path}/in/bad.wav: not readable as audio" in error
-    made = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
-    assert made == {"a.wav", "deep/b.flac"}
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
+    assert files == {"a.wav", "deep/b.flac"}
     restore(restorer, tmp_path / "in/a.wav", tmp_path / "alone.wav")
     assert (tmp_path / "out/a.wav").read_bytes() == (tmp_path / "alone.wav").read_bytes()
 
@@ -122,10 +122,10 @@ def test_what_is_no_audio_for_timbre_is_named_with_the_reason(
     os.mkfifo(folder / "live.wav")
     work = folder_work(str(folder), f"{tmp_path}/out")
     assert [Path(task.source).name for task in work.tasks] == ["a.wav", "b.caf", "c.WAVE"]
-    named = {Path(line.partition(": ")[0]).name: line for line in work.left_out}
-    assert set(named) == {"voice.m4a", "film.MP4", "._a.wav", "live.wav"}
-    assert "ffmpeg" in named["voice.m4a"] and "macOS" in named["._a.wav"]
-    assert "pipe" in named["live.wav"]
+    reasons = {Path(line.partition(": ")[0]).name: line for line in work.left_out}
+    assert set(reasons) == {"voice.m4a", "film.MP4", "._a.wav", "live.wav"}
+    assert "ffmpeg" in reasons["voice.m4a"] and "macOS" in reasons["._a.wav"]
+    assert "pipe" in reasons["live.wav"]
     for task in work.tasks:
         restore(through, Path(task.source), Path(task.target))
         assert soundfile.info(task.target).format == soundfile.info(task.source).format

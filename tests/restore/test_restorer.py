@@ -34,7 +34,7 @@ def difference_db(one: Wave, other: Wave) -> float:
     return float(10 * np.log10(error / np.square(other.astype(float)).sum()))
 
 
-def made(name: str = "spectral") -> Restorer:
+def make_restorer(name: str = "spectral") -> Restorer:
     """One whose generator corrects about as much as a trained one."""
     generator = build(name, noisy_input=True)
     with torch.no_grad():
@@ -46,16 +46,16 @@ def made(name: str = "spectral") -> Restorer:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_signal_in_chunks_equals_the_whole_to_100_db(name: str) -> None:
-    restorer = made(name)
+    restorer = make_restorer(name)
     wave = noisy(4.0)
     restorer.chunk_samples = 48_000
-    chunked = restorer(wave, 48_000)
+    in_chunks = restorer(wave, 48_000)
     gain = np.float32(audio.gain(-25 - audio.active_level_db(wave)))
-    heard = torch.from_numpy(wave * gain)[None]
+    network_input = torch.from_numpy(wave * gain)[None]
     with torch.inference_mode():
-        denoised = DeepFilterNet3.load()(heard)
-        whole = restorer.generator(denoised[:, None], heard[:, None])[0, 0].numpy() / gain  # type: ignore[misc]
-    assert difference_db(chunked, whole) < -100
+        denoised = DeepFilterNet3.load()(network_input)
+        whole = restorer.generator(denoised[:, None], network_input[:, None])[0, 0].numpy() / gain  # type: ignore[misc]
+    assert difference_db(in_chunks, whole) < -100
     assert difference_db(denoised[0].numpy() / gain, whole) > -60  # the generator does something
     assert difference_db(restorer(wave, 48_000, strength=0.0), denoised[0].numpy() / gain) < -100
 
@@ -72,7 +72,7 @@ def test_from_timbre_import_restorer_is_the_class_and_loads_nothing_before() -> 
 def test_arrays_and_tensors_of_one_to_three_dimensions_come_back_alike(
     shape: tuple[int, ...],
 ) -> None:
-    restorer = made()
+    restorer = make_restorer()
     array = np.stack([noisy(9000 / 48_000, seed) for seed in range(int(np.prod(shape[:-1])))])
     array = array.reshape(shape)
     result = restorer(array, 48_000)
@@ -90,13 +90,13 @@ def test_an_array_that_must_not_be_written_is_not() -> None:
     wave = noisy(0.2)
     before = wave.copy()
     wave.flags.writeable = False
-    made()(wave, 48_000)
+    make_restorer()(wave, 48_000)
     np.testing.assert_array_equal(wave, before)
 
 
 @pytest.mark.parametrize("rate", [8000, 44_100, 48_000, 192_000])
 def test_the_dry_share_is_the_input_in_phase(rate: int) -> None:
-    restorer = made()
+    restorer = make_restorer()
     wave = audio.resample(noisy(0.5), 48_000, rate)
     wet, half, dry = (restorer(wave, rate, dry=share) for share in (0.0, 0.5, 1.0))
     np.testing.assert_array_equal(dry, wave)
@@ -109,7 +109,7 @@ def test_the_dry_share_is_the_input_in_phase(rate: int) -> None:
 
 
 def test_another_rate_keeps_the_time_and_what_is_restored() -> None:
-    restorer = made()
+    restorer = make_restorer()
     wave = audio.resample(noisy(0.5), 48_000, 16_000)
     low, high = restorer(wave, 16_000), restorer(wave, 16_000, rate=48_000)
     assert len(high) == 3 * len(wave)
@@ -117,29 +117,29 @@ def test_another_rate_keeps_the_time_and_what_is_restored() -> None:
 
 
 def test_no_more_is_held_however_long_the_signal_is() -> None:
-    restorer = made()
+    restorer = make_restorer()
     restorer.chunk_samples = 4 * 48_000
-    read = made_samples = held = 0
+    samples_read = samples_made = most_held = 0
     seconds = 24
 
     def source() -> Iterator[Wave]:
-        nonlocal read
-        read = 0
+        nonlocal samples_read
+        samples_read = 0
         for _ in range(seconds):
-            read += 48_000
+            samples_read += 48_000
             yield np.zeros((1, 48_000), np.float32)
 
     for block in restorer.blocks(source, 48_000, Output(dry=0.1)):
-        made_samples += block.shape[1]
-        held = max(held, read - made_samples)
+        samples_made += block.shape[1]
+        most_held = max(most_held, samples_read - samples_made)
         assert np.abs(block).max() < 1e-5  # silence stays silence
-    assert made_samples == seconds * 48_000
+    assert samples_made == seconds * 48_000
     # The chunk, what the generator hears ahead, and a block of 5 s on the way out.
-    assert held < 11 * 48_000
+    assert most_held < 11 * 48_000
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("change", "message"),
     [
         ({"strength": 1.5}, "strength 1.5: expected 0 to 1"),
         ({"dry": float("nan")}, "dry nan"),
@@ -149,9 +149,9 @@ def test_no_more_is_held_however_long_the_signal_is() -> None:
         ({"sample_rate": 44_101}, "44101 Hz"),
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(changed: dict[str, float], told: str) -> None:
-    with pytest.raises(AudioError, match=told):
-        made()(noisy(0.1), **{"sample_rate": 48_000, **changed})
+def test_numbers_that_make_no_sense_are_refused(change: dict[str, float], message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        make_restorer()(noisy(0.1), **{"sample_rate": 48_000, **change})
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_numbers_that_make_no_sense_are_refused(changed: dict[str, float], told:
 )
 def test_what_is_no_waveform_is_refused_with_shape_and_type(wave: Wave) -> None:
     with pytest.raises(AudioError, match=str(wave.dtype)):
-        made()(wave, 48_000)
+        make_restorer()(wave, 48_000)
 
 
 @pytest.mark.parametrize("device", ["banana", "meta", "", "cuda:99"])
@@ -174,11 +174,13 @@ def test_a_limit_holds_for_a_checkpoint_that_was_trained_without(tmp_path: Path)
     torch.nn.init.constant_(generator.head.bias[:481], 2.0)  # 17 dB
     checkpoint.save_generator(str(path), generator, GeneratorConfig("spectral", "tiny"), {})
     wave = noisy(0.3)
-    free, limited, denoised = (
+    free, with_limit, denoised = (
         Restorer.load(url, device="cpu", max_lift_db=limit)(wave, 48_000)
         for url, limit in ((path, None), (path, 1.0), (None, None))
     )
-    rise_db = [20 * np.log10(np.linalg.norm(w) / np.linalg.norm(denoised)) for w in (free, limited)]
+    rise_db = [
+        20 * np.log10(np.linalg.norm(w) / np.linalg.norm(denoised)) for w in (free, with_limit)
+    ]
     assert rise_db[1] <= 4.0 < rise_db[0]  # 1 dB, and 3 where a bin counts its neighbours
 
 
@@ -193,7 +195,7 @@ def test_a_causal_checkpoint_restores_files_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seconds", [1.0, 2.5])
 def test_a_constant_offset_changes_nothing_but_itself(seconds: float) -> None:
     """A voice at -46 dBFS on an offset ten times as high, through both networks, at another rate."""
-    restorer = made()
+    restorer = make_restorer()
     quiet = audio.resample(0.1 * noisy(seconds), 48_000, 44_100)
     stereo = np.stack([quiet, 0.5 * quiet])
     plain = restorer(stereo - stereo.mean(axis=1, keepdims=True), 44_100)

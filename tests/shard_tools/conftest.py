@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 from timbre import config as configs
 
 
-class Prepared(NamedTuple):
+class SmallPrep(NamedTuple):
     config: PrepConfig
     edition: Edition
     job: Job
@@ -23,18 +23,18 @@ class Prepared(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def prepared(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def small_prep(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> SmallPrep:
     """A job whose noises and rooms are gone from the disk before its first shard is made."""
     sources = tmp_path_factory.mktemp("audit")
     shutil.copytree(corpus, sources, dirs_exist_ok=True)
     (sources / "manifest.jsonl").unlink()  # it names the speakers
-    given = [f"{role}={sources}/{role}" for role in ("speech", "noise", "rir")]
-    given += [f"output={sources}/out", "denoiser.name=none", "reverb.share=1", "workers=1"]
-    given += ["clips.speaker_level=null", "mix.babble_share=0"]
-    config = configs.load(PrepConfig, ROOT / "configs/prep_tiny.yaml", given)
+    overrides = [f"{role}={sources}/{role}" for role in ("speech", "noise", "rir")]
+    overrides += [f"output={sources}/out", "denoiser.name=none", "reverb.share=1", "workers=1"]
+    overrides += ["clips.speaker_level=null", "mix.babble_share=0"]
+    config = configs.load(PrepConfig, ROOT / "configs/prep_tiny.yaml", overrides)
     edition = begin_edition(config, [], "", run_local, ALL)
     assert edition is not None
     job = open_job(config, edition)
     for role in ("noise", "rir"):
         shutil.rmtree(sources / role)
-    return Prepared(config, edition, job, sources)
+    return SmallPrep(config, edition, job, sources)

@@ -9,7 +9,7 @@ from timbre.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "parts"),
     [
         ("max_offset_seconds=1", ("max_offset_seconds 1", "save_segment_seconds 2")),
         ("quality.min_seconds=3", ("min_seconds 3", "save_segment_seconds 2")),
@@ -19,8 +19,8 @@ from timbre.errors import ConfigError
     ],
 )
 def test_a_contradiction_of_a_prep_config_is_refused_naming_both_values(
-    override: str, told: tuple[str, str]
+    override: str, parts: tuple[str, str]
 ) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as failure:
         configs.load(PrepConfig, ROOT / "configs/prep_tiny.yaml", [override])
-    assert all(part in str(refused.value) for part in told), refused.value
+    assert all(part in str(failure.value) for part in parts), failure.value

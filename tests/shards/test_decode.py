@@ -13,7 +13,7 @@ from timbre.shards.decode import count_samples, decode_segment, pcm_samples
 WAVE = np.random.default_rng(0).integers(-(2**15), 2**15, 1001).astype(np.int16)
 
 
-def encoded(subtype: str = "PCM_16", rate: int = 48_000, format: str = "WAV", **more: str) -> bytes:
+def encode(subtype: str = "PCM_16", rate: int = 48_000, format: str = "WAV", **more: str) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, WAVE, rate, format=format, subtype=subtype, **more)
     return buffer.getvalue()
@@ -26,22 +26,22 @@ def with_chunk(data: bytes, chunk: bytes, before: bytes) -> bytes:
     return data[:4] + struct.pack("<I", size) + data[8:at] + chunk + data[at:]
 
 
-PLAIN = encoded()
+PLAIN = encode()
 LIST = b"LIST" + struct.pack("<I", 6) + b"INFOab"
 ODD = b"junk" + struct.pack("<I", 5) + b"12345\0"
-READ = {
+DECODABLE = {
     "plain": PLAIN,
     "a chunk before the samples": with_chunk(PLAIN, LIST, b"data"),
     "an odd chunk before the format": with_chunk(PLAIN, ODD, b"fmt "),
     "more behind the samples": PLAIN + LIST,
 }
-LEFT = {
-    "24 bit": encoded("PCM_24"),
-    "float": encoded("FLOAT"),
-    "another rate": encoded(rate=44_100),
-    "big-endian": encoded(endian="BIG"),
-    "extensible": encoded(format="WAVEX"),
-    "FLAC": encoded(format="FLAC"),
+BEYOND_FORMAT = {
+    "24 bit": encode("PCM_24"),
+    "float": encode("FLOAT"),
+    "another rate": encode(rate=44_100),
+    "big-endian": encode(endian="BIG"),
+    "extensible": encode(format="WAVEX"),
+    "FLAC": encode(format="FLAC"),
     "cut in the samples": PLAIN[:-2],
     "cut in the header": PLAIN[:30],
     "no samples": PLAIN[:36],
@@ -49,18 +49,18 @@ LEFT = {
 }
 
 
-@pytest.mark.parametrize("kind", READ)
+@pytest.mark.parametrize("kind", DECODABLE)
 def test_its_samples_are_those_of_libsndfile(kind: str) -> None:
-    expected, _ = soundfile.read(io.BytesIO(READ[kind]), dtype="int16")
-    samples = pcm_samples(memoryview(READ[kind]))
+    expected, _ = soundfile.read(io.BytesIO(DECODABLE[kind]), dtype="int16")
+    samples = pcm_samples(memoryview(DECODABLE[kind]))
     assert samples is not None
     np.testing.assert_array_equal(samples, expected)
     np.testing.assert_array_equal(samples, WAVE)
 
 
-@pytest.mark.parametrize("kind", LEFT)
+@pytest.mark.parametrize("kind", BEYOND_FORMAT)
 def test_anything_else_is_left_to_a_library(kind: str) -> None:
-    assert pcm_samples(memoryview(LEFT[kind])) is None
+    assert pcm_samples(memoryview(BEYOND_FORMAT[kind])) is None
 
 
 def test_two_channels_are_left_to_a_library() -> None:
@@ -100,7 +100,7 @@ def test_what_is_not_finite_is_refused_by_name() -> None:
 
 
 def test_a_header_that_claims_too_much_takes_no_memory_for_it() -> None:
-    data = bytearray(encoded(format="FLAC"))
+    data = bytearray(encode(format="FLAC"))
     data[21] |= 0x0F  # the samples of a FLAC's first block are 36 bits
     data[22:26] = b"\xff" * 4
     with pytest.raises(ShardError, match=r"1001 samples from 0, expected 68719476735|decoded"):

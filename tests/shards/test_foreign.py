@@ -17,7 +17,7 @@ import torch
 import webdataset as wds
 
 from shard_tools.verify.manifest import verify
-from tests.help.made_shards import content, make_shards, shifted
+from tests.help.made_shards import content, half_at_offset, make_shards
 from timbre import shards
 from timbre.errors import ShardError
 from timbre.peek.command import main as peek
@@ -28,7 +28,7 @@ from timbre.stream.pair_stream import PairStream, StreamConfig
 SAMPLES, OFFSET = 6000, 40
 
 
-def encoded(wave: Any, format: str) -> bytes:
+def encode(wave: Any, format: str) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, wave, 48_000, format=format, subtype="PCM_16")
     return buffer.getvalue()
@@ -41,8 +41,8 @@ def pairs(first: int, count: int, meta: dict[str, Any] | None = None) -> Iterato
         clean = content(key, SAMPLES)
         yield {
             "__key__": key,
-            "clean.flac": encoded(clean, "FLAC"),
-            "degraded.flac": encoded(shifted(clean, OFFSET), "FLAC"),
+            "clean.flac": encode(clean, "FLAC"),
+            "degraded.flac": encode(half_at_offset(clean, OFFSET), "FLAC"),
             "pair.json": meta or {"alignment_offset": OFFSET, "room": "a hall"},
         }
 
@@ -115,8 +115,8 @@ def test_a_tar_that_was_changed_gets_a_new_index(folder: Path) -> None:
 
 
 def test_what_the_meta_tells_is_used(tmp_path: Path) -> None:
-    told = {"alignment_offset": OFFSET, "samples": SAMPLES, "bandwidth_hz": 8000.0}
-    write(tmp_path / "a.tar", pairs(0, 2, told))
+    meta = {"alignment_offset": OFFSET, "samples": SAMPLES, "bandwidth_hz": 8000.0}
+    write(tmp_path / "a.tar", pairs(0, 2, meta))
     write(tmp_path / "b.tar", pairs(2, 2))
     bandwidths = [
         {pair.bandwidth_hz for pair in shards.load_index(str(tmp_path), shard).pairs}
@@ -140,9 +140,9 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_what_is_no_pair_is_refused_by_name_and_nothing_is_left(tmp_path: Path, kind: str) -> None:
-    samples, told = BAD[kind]
+    samples, message = BAD[kind]
     write(tmp_path / "a.tar", samples())
-    with pytest.raises(ShardError, match=told):
+    with pytest.raises(ShardError, match=message):
         corpus(tmp_path)
     assert not (tmp_path / "manifest.json").exists()
 
@@ -160,8 +160,8 @@ def test_what_is_no_whole_tar_of_pairs_in_sequence_is_refused_by_name(
         path.write_bytes(data[: len(data) // 2])
     elif kind == "mixed":
         first, second = pairs(0, 2)
-        mixed = {"__key__": first["__key__"], "clean.flac": b"x"}
-        write(path, [mixed, second, {k: v for k, v in first.items() if k != "clean.flac"}])
+        mixture = {"__key__": first["__key__"], "clean.flac": b"x"}
+        write(path, [mixture, second, {k: v for k, v in first.items() if k != "clean.flac"}])
     else:
         path.write_bytes(b"" if kind == "empty" else b"no tar" * 1000)
     with pytest.raises(ShardError, match=rf"{path}: "):
@@ -209,11 +209,14 @@ def test_a_tar_that_is_added_or_changed_is_served_and_told(
     assert [(shard.path, shard.pairs) for shard in after.shards] == [
         ("b.tar", 3), ("train/a.tar", 5), ("train/late.tar", 2)
     ]  # fmt: skip
-    told = capsys.readouterr().err
-    assert "1 tar was added: train/late.tar; 1 tar was changed: b.tar;" in told
-    assert "manifest-000001.json" in told and len(told.splitlines()) == 1
-    kept = open_corpus(DataSource(f"{folder}/manifest-000001.json"), "train")
-    assert kept.shards == before.shards and kept.manifest_sha256 == before.manifest_sha256
+    output = capsys.readouterr().err
+    assert "1 tar was added: train/late.tar; 1 tar was changed: b.tar;" in output
+    assert "manifest-000001.json" in output and len(output.splitlines()) == 1
+    first_version = open_corpus(DataSource(f"{folder}/manifest-000001.json"), "train")
+    assert (
+        first_version.shards == before.shards
+        and first_version.manifest_sha256 == before.manifest_sha256
+    )
     assert corpus(folder) == after
     assert shards.load_manifest(str(folder)).version == 2
 
@@ -284,14 +287,14 @@ def test_of_a_shorter_degraded_side_what_both_have_is_used(
 ) -> None:
     (pair,) = pairs(0, 1, meta)
     clean = content(pair["__key__"], SAMPLES)
-    pair["degraded.flac"] = encoded(shifted(clean, OFFSET)[:-300], "FLAC")
+    pair["degraded.flac"] = encode(half_at_offset(clean, OFFSET)[:-300], "FLAC")
     write(tmp_path / "a.tar", [pair])
     place = shards.PairList([corpus(tmp_path)])[0]
     assert place.entry.samples == SAMPLES - 300
-    loaded = shards.load_pair(place, torch.device("cpu"))
-    ours = (loaded.clean[0, 0] * 32768).numpy().astype(np.int16)
+    waves = shards.load_pair(place, torch.device("cpu"))
+    ours = (waves.clean[0, 0] * 32768).numpy().astype(np.int16)
     np.testing.assert_array_equal(ours, clean[: SAMPLES - 300 - OFFSET])
-    np.testing.assert_array_equal(loaded.degraded[0, 0] * 32768, ours // 2)
+    np.testing.assert_array_equal(waves.degraded[0, 0] * 32768, ours // 2)
 
 
 def test_tars_behind_links_are_served_and_a_pipe_is_told(

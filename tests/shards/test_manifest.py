@@ -31,13 +31,13 @@ def test_a_changed_index_or_manifest_is_refused(manifest_url: str) -> None:
     with pytest.raises(ShardError, match=r"shard-000000\.index"):
         shards.load_index(folder, shard)
     tree = json.loads(storage.read(manifest_url))
-    for change, told in [
+    for change, message in [
         ({"sample_rate": 16000}, "16000"),
         ({"schema": 99}, "schema"),
         ({"splits": 3}, "splits"),
     ]:
         storage.publish(manifest_url, json.dumps(tree | change).encode())
-        with pytest.raises(ShardError, match=told):
+        with pytest.raises(ShardError, match=message):
             shards.load_manifest(manifest_url)
 
 
@@ -46,8 +46,8 @@ def test_an_unknown_split_is_told_with_those_there_are(manifest_url: str) -> Non
         shards.load_manifest(manifest_url).shards("test")
 
 
-def shard_says(**says: Any) -> Callable[[Tree], object]:
-    return lambda tree: tree["splits"]["train"][0].update(says)
+def shard_says(**fields: Any) -> Callable[[Tree], object]:
+    return lambda tree: tree["splits"]["train"][0].update(fields)
 
 
 MANIFEST_LIES: dict[str, tuple[Callable[[Tree], object], str]] = {
@@ -68,11 +68,11 @@ MANIFEST_LIES: dict[str, tuple[Callable[[Tree], object], str]] = {
         "shard-000000.tar is listed twice",
     ),
     "fewer than no samples": (lambda tree: tree.update(save_segment_seconds=-1.0), "save_segment"),
-    "deep nesting": (lambda tree: tree.update(config=nested(5000)), "manifest.json"),
+    "deep nesting": (lambda tree: tree.update(config=nest(5000)), "manifest.json"),
 }
 
 
-def nested(depth: int) -> str:
+def nest(depth: int) -> str:
     return "@" + "[" * depth + "]" * depth
 
 
@@ -89,8 +89,8 @@ def test_a_manifest_that_lies_is_refused_by_name(manifest_url: str, kind: str) -
         shards.load_manifest(manifest_url)
 
 
-def pair_says(**says: Any) -> Callable[[Tree], object]:
-    return lambda tree: tree["pairs"][1].update(says)
+def pair_says(**fields: Any) -> Callable[[Tree], object]:
+    return lambda tree: tree["pairs"][1].update(fields)
 
 
 def member_says(offset: int, length: int, crc: int = 0) -> Callable[[Tree], object]:
@@ -124,9 +124,9 @@ def test_an_index_that_lies_is_refused_by_name(manifest_url: str, kind: str) -> 
     change(tree)
     data = json.dumps(tree).encode()
     storage.publish(url, data)
-    listed = json.loads(storage.read(manifest_url))
-    listed["splits"]["train"][0]["index_sha256"] = storage.sha256(data)
-    storage.publish(manifest_url, json.dumps(listed).encode())
+    manifest = json.loads(storage.read(manifest_url))
+    manifest["splits"]["train"][0]["index_sha256"] = storage.sha256(data)
+    storage.publish(manifest_url, json.dumps(manifest).encode())
     folder, shard = first_shard(manifest_url)
     with pytest.raises(ShardError, match=rf"shard-000000\.index: .*{message}"):
         shards.load_index(folder, shard)

@@ -31,9 +31,9 @@ def test_the_crop_is_drawn_in_clean_time_and_shifted_by_the_pairs_offset(
             windows = np.lib.stride_tricks.sliding_window_view(whole, 16)
             (start,) = np.flatnonzero((windows == clean[:16]).all(axis=1)).tolist()
             starts[number].add(start)
-            kept = min(len(clean), len(whole) - abs((-90, 0, 35, 300)[number]))
-            np.testing.assert_array_equal(clean[:kept], whole[start : start + kept])
-            np.testing.assert_array_equal(degraded[:kept], clean[:kept] // 2)
+            common = min(len(clean), len(whole) - abs((-90, 0, 35, 300)[number]))
+            np.testing.assert_array_equal(clean[:common], whole[start : start + common])
+            np.testing.assert_array_equal(degraded[:common], clean[:common] // 2)
     for number, offset in enumerate((-90, 0, 35, 300)):
         low = max(0, -offset)
         high = low + max(samples + 7 * number - abs(offset) - (samples - 280), 0)

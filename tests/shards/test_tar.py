@@ -53,8 +53,8 @@ def test_equal_pairs_give_equal_bytes() -> None:
 
 def test_pairs_without_a_noisy_side_give_the_bytes_that_they_gave_before_there_was_one() -> None:
     pairs = [make_pair(f"train-0-{i}", 9000, 3) for i in range(2)]
-    found = storage.sha256(build_tar(pairs, "wav"))
-    assert found == "db404326d184cc750f24fc3dbcce9412079be987384b204532d2852716e484c0"
+    sha256 = storage.sha256(build_tar(pairs, "wav"))
+    assert sha256 == "db404326d184cc750f24fc3dbcce9412079be987384b204532d2852716e484c0"
 
 
 def test_the_index_says_where_every_member_lies(manifest_url: str) -> None:
@@ -62,12 +62,12 @@ def test_the_index_says_where_every_member_lies(manifest_url: str) -> None:
     url = storage.join(folder, shard.path)
     with tarfile.open(url) as tar:
         expected = {member.name: (member.offset_data, member.size) for member in tar}
-    found = {
+    places = {
         f"{entry.key}.{name}": (member.offset, member.length)
         for entry in shards.load_index(folder, shard).pairs
         for name, member in entry.members.items()
     }
-    assert found == expected
+    assert places == expected
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_cut_tar_is_noticed_wherever_it_is_cut(manifest_url: str, where: str) 
     data = storage.read(storage.join(folder, shard.path))
     last = shards.load_index(folder, shard).pairs[-1].members
     clean, meta = last["clean.flac"], last["pair.json"]
-    cut = {
+    cuts = {
         "in a header": clean.offset - 200,
         "in audio": clean.offset + 100,
         "between members": last["degraded.flac"].offset - 512,
@@ -86,7 +86,7 @@ def test_a_cut_tar_is_noticed_wherever_it_is_cut(manifest_url: str, where: str) 
         "in the end mark": meta.offset + meta.length + -meta.length % 512 + 512,
     }[where]
     with pytest.raises(ShardError, match="cut me"):
-        shards.index_tar(data[:cut], "cut me")
+        shards.index_tar(data[:cuts], "cut me")
 
 
 def test_a_flipped_bit_in_any_member_is_noticed_on_reading(manifest_url: str) -> None:
@@ -95,9 +95,9 @@ def test_a_flipped_bit_in_any_member_is_noticed_on_reading(manifest_url: str) ->
     whole = storage.read(url)
     entry = shards.load_index(folder, shard).pairs[1]
     for name, member in entry.members.items():
-        damaged = bytearray(whole)
-        damaged[member.offset + member.length // 2] ^= 4
-        storage.publish(url, bytes(damaged))
+        content = bytearray(whole)
+        content[member.offset + member.length // 2] ^= 4
+        storage.publish(url, bytes(content))
         with pytest.raises(ShardError, match=f"{entry.key}.{name}"):
             shards.read_members(url, entry, [*entry.members])
 
@@ -126,11 +126,11 @@ def test_verify_passes_whole_shards_and_names_each_damaged_one(manifest_url: str
     url = storage.join(folder, shard.path)
     whole = storage.read(url)
     member = shards.load_index(folder, shard).pairs[1].members["degraded.flac"]
-    for damaged in [
+    for damage in [
         whole[: len(whole) // 2],
         whole[: member.offset + 50] + b"\xff" + whole[member.offset + 51 :],
     ]:
-        storage.publish(url, damaged)
+        storage.publish(url, damage)
         assert any("shard-000000.tar" in fault for fault in verify(manifest_url))
     storage.remove(url)
     assert any("shard-000000.tar" in fault for fault in verify(manifest_url))

@@ -109,17 +109,17 @@ def test_files_are_those_of_the_standard_library(format: int) -> None:
 
 
 def test_of_many_members_without_a_pair_the_first_ends_it() -> None:
-    class Counted(bytes):
-        read = 0
+    class CountingBytes(bytes):
+        bytes_read = 0
 
         def __getitem__(self, key: object) -> bytes:  # type: ignore[override]
-            Counted.read += 1
+            CountingBytes.bytes_read += 1
             return super().__getitem__(key)  # type: ignore[index,return-value]
 
     many = b"".join(header(f"{number:04d}.clean.wav") for number in range(2000))
     with pytest.raises(ShardError, match=r"0000: no member degraded, pair\.json"):
-        index_tar(Counted(whole(many)), "many.tar")
-    assert Counted.read < 20
+        index_tar(CountingBytes(whole(many)), "many.tar")
+    assert CountingBytes.bytes_read < 20
 
 
 def pair(key: str, number: int = 1) -> bytes:

@@ -1,6 +1,6 @@
 """A process that reads files through the cache, or watches its folder; run by ``test_cache.py``.
 
-Its one argument is JSON (see ``read`` and ``watch``). It says "ready" and begins when it gets a line.
+Its one argument is JSON (see ``read_all`` and ``watch``). It says "ready" and begins when it gets a line.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from timbre.storage.cache import FileCache
 from timbre.storage.remote import Span
 
 
-def say(word: str) -> None:
+def print_and_wait(word: str) -> None:
     print(word, flush=True)  # noqa: T201
     sys.stdin.readline()
 
@@ -31,7 +31,7 @@ def reader(log: Path, stop_at: int) -> Callable[[Sequence[Span]], list[bytes]]:
     def read_many(spans: Sequence[Span]) -> list[bytes]:
         calls.append(spans)
         if len(calls) == stop_at:
-            say("reading")
+            print_and_wait("reading")
         with log.open("a") as file:
             file.write("".join(f"{span.url} {span.offset}\n" for span in spans))
         return [Path(url).read_bytes()[start : start + length] for url, start, length in spans]
@@ -45,14 +45,14 @@ def s3_reader(spans: Sequence[Span]) -> list[bytes]:
     return [storage.read_range(*span) for span in spans]
 
 
-def read(order: dict[str, Any]) -> None:
+def read_all(order: dict[str, Any]) -> None:
     """Open, read and close ``files``, (url, length, sha256) each; print counters and other things."""
     cache.PART_BYTES = order.get("part_bytes", cache.PART_BYTES)
     cache.TOUCH_SECONDS = 0.0
     read_many = reader(Path(order["log"]), order.get("stop_at", 0)) if order["log"] else s3_reader
     files = FileCache(Path(order["folder"]), order["max_bytes"], read_many)
     wrong = []
-    say("ready")
+    print_and_wait("ready")
     for url, length, sha256 in order["files"]:
         file = files.open(url, length, sha256)
         if file is not None:
@@ -66,7 +66,7 @@ def read(order: dict[str, Any]) -> None:
 def watch(order: dict[str, Any]) -> None:
     """Until a line comes, look what ``folder`` holds; print the most bytes, and what was not whole."""
     folder_path, most, looks, partial = Path(order["folder"]), 0, 0, set()
-    say("ready")
+    print_and_wait("ready")
     last = False
     while not last:
         last = bool(select.select([sys.stdin], [], [], 0)[0])
@@ -76,16 +76,16 @@ def watch(order: dict[str, Any]) -> None:
                     partial.add(path.name)
         folder = os.open(folder_path, os.O_RDONLY)
         fcntl.flock(folder, fcntl.LOCK_SH)  # else a file may be seen under two names, or under none
-        held = 0
+        size = 0
         for path in folder_path.iterdir():
             with suppress(FileNotFoundError):
-                held += path.stat().st_size
+                size += path.stat().st_size
         os.close(folder)
-        most = max(most, held)
+        most = max(most, size)
         looks += 1
     print(json.dumps({"most": most, "looks": looks, "partial": sorted(partial)}))  # noqa: T201
 
 
 if __name__ == "__main__":
-    told = json.loads(sys.argv[1])
-    (read if "files" in told else watch)(told)
+    argument = json.loads(sys.argv[1])
+    (read_all if "files" in argument else watch)(argument)

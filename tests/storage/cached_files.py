@@ -90,9 +90,9 @@ def go(process: "subprocess.Popen[str]") -> None:
 
 def result(process: "subprocess.Popen[str]") -> dict[str, Any]:
     assert process.stdout
-    told: dict[str, Any] = json.loads(process.stdout.readline())
+    report: dict[str, Any] = json.loads(process.stdout.readline())
     assert process.wait() == 0
-    return told
+    return report
 
 
 def sizes(folder: Path) -> dict[str, int]:
@@ -109,10 +109,10 @@ def age(folder: Path, file: File, seconds: float) -> None:
 
 
 def read(files: FileCache, file: File) -> bytes:
-    opened = files.open(*file)
-    assert opened is not None
-    with opened:
-        return opened.read()
+    handle = files.open(*file)
+    assert handle is not None
+    with handle:
+        return handle.read()
 
 
 def matches(file: File, data: bytes) -> bool:

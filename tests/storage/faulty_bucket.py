@@ -19,7 +19,7 @@ class Bucket(NamedTuple):
     proxy: Proxy
 
 
-def published(bucket: str) -> bytes:
+def publish_and_read(bucket: str) -> bytes:
     storage.publish(f"{bucket}/new", DATA)
     return storage.read(f"{bucket}/new")
 
@@ -31,6 +31,6 @@ OPERATIONS: dict[str, tuple[Callable[[str], Any], Any]] = {
     "exists": (lambda url: [storage.exists(url + p) for p in ("/a/x", "/a", "/none")], [1, 1, 0]),
     "is_folder": (lambda url: [storage.is_folder(url + p) for p in ("/a", "/a/x")], [1, 0]),
     "find": (lambda url: list(storage.find_below(url)), ["a/x"]),
-    "publish": (published, DATA),
+    "publish": (publish_and_read, DATA),
     "open_ranged": (lambda url: storage.open_ranged(f"{url}/a/x", len(DATA)).read(), DATA),
 }

@@ -52,7 +52,7 @@ class Exchange:
     method: str
     path: str
     range: str | None
-    sent: int = 0
+    bytes_sent: int = 0
 
 
 @dataclass
@@ -110,21 +110,21 @@ class Proxy:
 @contextmanager
 def faulty_proxy(target: str) -> Iterator[Proxy]:
     """Serve a proxy to the store at ``target`` until the block is left."""
-    proxy = Proxy(target)
+    owner = Proxy(target)
 
-    class Bound(_Handler):
-        told = proxy
+    class Handler(_Handler):
+        proxy = owner
 
-    server = _Server(("127.0.0.1", 0), Bound)
+    server = _Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.block_on_close = False
-    proxy.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    owner.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield proxy
+        yield owner
     finally:
-        proxy.closing.set()
+        owner.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -136,15 +136,15 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    told: ClassVar[Proxy]
+    proxy: ClassVar[Proxy]
 
     def pass_on(self) -> None:
-        with self.told.one_more():
+        with self.proxy.one_more():
             self.answer()
 
     def answer(self) -> None:
         exchange = Exchange(self.command, self.path, self.headers.get("Range"))
-        fault = self.told.record(exchange)
+        fault = self.proxy.record(exchange)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if fault and fault.kind == "reset before":
             self.reset()
@@ -155,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             status, headers, content = self.ask(body)
         if fault and fault.kind == "delay":
-            self.told.closing.wait(fault.delay_seconds)
+            self.proxy.closing.wait(fault.delay_seconds)
         if fault and fault.kind == "flip" and content:
             middle = len(content) // 2
             content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -167,13 +167,13 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers:
             self.send_header(name, value)
         self.end_headers()
-        exchange.sent = self.send_body(content, fault)
+        exchange.bytes_sent = self.send_body(content, fault)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = pass_on  # noqa: N815 - http.server's names
 
     def ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         """Return the store's status, headers and body; 502 if it cannot be reached."""
-        target = urlsplit(self.told.target)
+        target = urlsplit(self.proxy.target)
         connection = http.client.HTTPConnection(str(target.hostname), target.port, timeout=30)
         try:
             connection.putrequest(
@@ -189,11 +189,11 @@ class _Handler(BaseHTTPRequestHandler):
             return 502, [("Content-Length", "0")], b""
         finally:
             connection.close()
-        dropped = ("connection", "transfer-encoding", "content-length")
-        headers = [(n, v) for n, v in answer.getheaders() if n.lower() not in dropped]
-        told = answer.getheader("Content-Length") if self.command == "HEAD" else None
+        own_headers = ("connection", "transfer-encoding", "content-length")
+        headers = [(n, v) for n, v in answer.getheaders() if n.lower() not in own_headers]
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else None
         if answer.status != 204:
-            headers.append(("Content-Length", told or str(len(content))))
+            headers.append(("Content-Length", length or str(len(content))))
         return answer.status, headers, content
 
     def send_body(self, content: bytes, fault: Fault | None) -> int:
@@ -206,14 +206,14 @@ class _Handler(BaseHTTPRequestHandler):
             return half
         if kind == "stall":
             self.wfile.write(content[:half])
-            self.told.closing.wait(LONGEST_STALL_SECONDS)
+            self.proxy.closing.wait(LONGEST_STALL_SECONDS)
             self.close_connection = True
             return half
         pieces = 10 if kind == "drip" else 1
         step = len(content) // pieces + 1
         for start in range(0, len(content), step):
             if kind == "drip":
-                self.told.closing.wait(0.02)
+                self.proxy.closing.wait(0.02)
             self.wfile.write(content[start : start + step])
         return len(content)
 

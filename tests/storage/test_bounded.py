@@ -24,10 +24,10 @@ def store() -> Iterator[HttpStore]:
 def test_a_store_that_drips_ends_a_read_at_its_deadline(store: HttpStore) -> None:
     store.drips = True
     reader = RemoteReader(1, deadline_seconds=1.5)
-    begun = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(StoreError, match=rf"^{store.url}/a: no whole answer came in [12] s"):
         reader.read_many([Span(f"{store.url}/a", 0, 2000)])
-    assert time.monotonic() - begun < 2000 * 0.2  # what its bytes would take
+    assert time.monotonic() - start < 2000 * 0.2  # what its bytes would take
     reader.close()
 
 

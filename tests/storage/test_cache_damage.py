@@ -38,16 +38,16 @@ def test_a_damaged_copy_is_discarded_and_a_sound_one_kept(source: Source, folder
     path = folder / f"{file.sha256}.shard"
     files.discard(file.sha256)
     assert path.exists()
-    held = files.open(*file)
-    assert held is not None
-    with path.open("r+b") as damaged:
-        damaged.write(b"damage")
+    handle = files.open(*file)
+    assert handle is not None
+    with path.open("r+b") as file_on_disk:
+        file_on_disk.write(b"damage")
     files.discard(file.sha256)
     files.discard(file.sha256)
     assert sizes(folder) == {}
     assert matches(file, read(files, file))
-    assert held.read().startswith(b"damage")
-    held.close()
+    assert handle.read().startswith(b"damage")
+    handle.close()
     assert files.fetches == 2
 
 
@@ -102,10 +102,10 @@ def test_what_is_no_hash_is_no_file_name(source: Source, folder: Path) -> None:
 def test_a_copy_is_not_for_writing(source: Source, folder: Path) -> None:
     file = source.add("a")
     files = FileCache(folder, 10**9, source.read_many)
-    for opened in (files.open(*file), files.open(*file)):
-        assert opened is not None
-        assert not opened.writable()
-        opened.close()
+    for handle in (files.open(*file), files.open(*file)):
+        assert handle is not None
+        assert not handle.writable()
+        handle.close()
 
 
 @pytest.fixture
@@ -150,8 +150,8 @@ def test_a_full_disk_is_told_and_nothing_half_written_left(
 
 def test_a_folder_that_cannot_be_made_is_told(source: Source, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    told = f"^{tmp_path}/file/cache: cannot keep a copy of .*: {os.strerror(errno.ENOTDIR)}$"
-    with pytest.raises(OSError, match=told):
+    message = f"^{tmp_path}/file/cache: cannot keep a copy of .*: {os.strerror(errno.ENOTDIR)}$"
+    with pytest.raises(OSError, match=message):
         FileCache(tmp_path / "file" / "cache", 10**9, source.read_many).open(*source.add("a"))
 
 

@@ -35,15 +35,15 @@ def test_with_a_cache_smaller_than_what_is_read_the_disk_never_holds_more(
     for process in [watcher, *processes]:
         hear(process, "ready")
         go(process)
-    told = [result(process) for process in processes]
-    assert sum(one["fetches"] for one in told) > 10  # it was smaller than what is read
-    assert sum(one["hits"] for one in told) > 10
-    assert [one["wrong"] for one in told] == [[]] * 4
+    reports = [result(process) for process in processes]
+    assert sum(one["fetches"] for one in reports) > 10  # it was smaller than what is read
+    assert sum(one["hits"] for one in reports) > 10
+    assert [one["wrong"] for one in reports] == [[]] * 4
     go(watcher)
-    seen = result(watcher)
-    assert seen["looks"] > 1
-    assert 2 * BYTES < seen["most"] <= limit
-    assert seen["partial"] == []
+    watch = result(watcher)
+    assert watch["looks"] > 1
+    assert 2 * BYTES < watch["most"] <= limit
+    assert watch["partial"] == []
     assert {name for name in sizes(folder) if not name.endswith(".shard")} == set()
 
 
@@ -76,12 +76,12 @@ def test_the_time_of_use_is_written_once_a_minute(source: Source, folder: Path) 
     files = FileCache(folder, 10**9, source.read_many)
     read(files, file)
     path = folder / f"{file.sha256}.shard"
-    for seconds, written in [(30, False), (90, True), (-90, True)]:
+    for seconds, is_new in [(30, False), (90, True), (-90, True)]:
         age(folder, file, seconds)
         before = path.stat().st_mtime
         read(files, file)
-        assert (path.stat().st_mtime != before) == written
-        assert written == (abs(path.stat().st_mtime - time.time()) < 20)
+        assert (path.stat().st_mtime != before) == is_new
+        assert is_new == (abs(path.stat().st_mtime - time.time()) < 20)
 
 
 def test_a_file_in_use_stays_and_nothing_goes_in_vain(source: Source, folder: Path) -> None:
@@ -89,15 +89,15 @@ def test_a_file_in_use_stays_and_nothing_goes_in_vain(source: Source, folder: Pa
     large = source.add("large", 2 * BYTES)
     files = FileCache(folder, 2 * BYTES, source.read_many)
     other = FileCache(folder, 2 * BYTES, source.read_many)
-    held = files.open(*a)
-    assert held is not None
+    handle = files.open(*a)
+    assert handle is not None
     read(files, b)
     age(folder, a, 1000)
     assert other.open(*large) is None
     assert set(sizes(folder)) == names(a, b)
     read(other, c)
     assert set(sizes(folder)) == names(a, c)
-    held.close()
+    handle.close()
     read(other, large)
     assert set(sizes(folder)) == names(large)
     assert (files.bypasses, other.bypasses, other.fetches) == (0, 1, 2)

@@ -45,11 +45,11 @@ def test_eight_processes_that_ask_at_once_download_each_file_once(
         hear(process, "ready")
     for process in processes:
         go(process)
-    told = [result(process) for process in processes]
-    assert [one["wrong"] for one in told] == [[]] * 8
-    assert [one["hits"] + one["fetches"] for one in told] == [5] * 8
-    assert sum(one["fetches"] for one in told) == 5
-    assert sum(one["fetched_bytes"] for one in told) == 25 * BYTES
+    reports = [result(process) for process in processes]
+    assert [one["wrong"] for one in reports] == [[]] * 8
+    assert [one["hits"] + one["fetches"] for one in reports] == [5] * 8
+    assert sum(one["fetches"] for one in reports) == 5
+    assert sum(one["fetched_bytes"] for one in reports) == 25 * BYTES
     reads = (tmp_path / "log").read_text().splitlines()
     assert sorted(reads) == sorted(f"{f.url} {i * BYTES}" for f in files for i in range(5))
     assert sizes(folder) == {f"{file.sha256}.shard": file.length for file in files}
@@ -69,9 +69,9 @@ def test_from_a_faulty_bucket_three_processes_get_it_with_one_download(
     bucket.proxy.fail(Fault("status", "GET", last=1), Fault("short", "GET", first=3, last=3))
     for process in processes:
         go(process)
-    told = [result(process) for process in processes]
-    assert [one["wrong"] for one in told] == [[]] * 3
-    assert sorted((one["fetches"], one["hits"]) for one in told) == [(0, 1), (0, 1), (1, 0)]
+    reports = [result(process) for process in processes]
+    assert [one["wrong"] for one in reports] == [[]] * 3
+    assert sorted((one["fetches"], one["hits"]) for one in reports) == [(0, 1), (0, 1), (1, 0)]
     # Five parts and two that had to be asked for again.
     assert bucket.proxy.count("GET", "a/shard") == 7
 
@@ -83,12 +83,12 @@ def test_another_content_in_the_bucket_is_told_with_both_hashes(
         return [storage.read_range(*span) for span in spans]
 
     url, expected = f"{bucket.url}/a/x", hashlib.sha256(b"other").hexdigest()
-    found = hashlib.sha256((bucket.folder / "a/x").read_bytes()).hexdigest()
+    sha256 = hashlib.sha256((bucket.folder / "a/x").read_bytes()).hexdigest()
     files = FileCache(folder, 10**9, read_many)
-    with pytest.raises(ShardError) as told:
+    with pytest.raises(ShardError) as failure:
         files.open(url, 5000, expected)
-    assert str(told.value) == (
-        f"{url}: 5000 bytes of sha256 {found} came twice, expected 5000 of {expected}"
+    assert str(failure.value) == (
+        f"{url}: 5000 bytes of sha256 {sha256} came twice, expected 5000 of {expected}"
     )
     assert bucket.proxy.count("GET") == 2
     assert (files.fetches, files.fetched_bytes) == (0, 10_000)
@@ -119,10 +119,10 @@ def test_what_a_forked_child_has_open_is_in_use_only_if_it_was_given_out(
     source.during = lambda: None
     try:
         read(files, b)  # a could be deleted
-        held = files.open(*b)
-        assert held is not None
+        handle = files.open(*b)
+        assert handle is not None
         fork()
-        held.close()
+        handle.close()
         assert files.open(*c) is None
     finally:
         os.close(release)
@@ -139,11 +139,11 @@ def waits_for_a_lock(pid: int) -> bool:
 
 def test_a_lock_that_is_deleted_while_it_is_waited_for_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    found = []
+    states = []
 
     def wait() -> None:
         with atomic_write.locked(path) as file:
-            found.append((atomic_write.is_at(file, path), atomic_write.is_unlocked(path)))
+            states.append((atomic_write.is_at(file, path), atomic_write.is_unlocked(path)))
 
     waiter = threading.Thread(target=wait)
     with atomic_write.locked(path):
@@ -152,7 +152,7 @@ def test_a_lock_that_is_deleted_while_it_is_waited_for_is_made_anew(tmp_path: Pa
             assert waiter.is_alive()
         path.unlink()
     waiter.join()
-    assert found == [(True, False)]
+    assert states == [(True, False)]
     assert atomic_write.is_unlocked(path)
 
 
@@ -162,19 +162,19 @@ def test_when_the_downloader_is_killed_the_next_one_downloads(
     file = source.add("a", 10 * BYTES)
     order = {"folder": str(folder), "max_bytes": 10 * BYTES, "log": str(tmp_path / "log")}
     order.update(files=[file], part_bytes=BYTES)
-    killed, other = start(stop_at=2, **order), start(**order)
-    hear(killed, "ready")
-    go(killed)
-    hear(killed, "reading")
+    first, other = start(stop_at=2, **order), start(**order)
+    hear(first, "ready")
+    go(first)
+    hear(first, "reading")
     hear(other, "ready")
     go(other)
     while not waits_for_a_lock(other.pid):
         assert other.poll() is None
     assert {path.suffix for path in folder.iterdir()} == {".tmp", ".lock"}
-    killed.kill()
+    first.kill()
     # There is room for one only: what the killed one left is gone.
-    told = result(other)
-    assert (told["wrong"], told["fetches"], told["bypasses"]) == ([], 1, 0)
+    report = result(other)
+    assert (report["wrong"], report["fetches"], report["bypasses"]) == ([], 1, 0)
     assert set(sizes(folder)) == names(file)
 
 
@@ -183,12 +183,12 @@ def test_left_overs_go_and_what_is_not_ours_stays(
 ) -> None:
     a, b = source.add("a"), source.add("b")
     order = {"folder": str(folder), "max_bytes": BYTES, "log": str(tmp_path / "log")}
-    killed = start(stop_at=1, files=[a], **order)
-    hear(killed, "ready")
-    go(killed)
-    hear(killed, "reading")
-    killed.kill()
-    killed.wait()
+    process = start(stop_at=1, files=[a], **order)
+    hear(process, "ready")
+    go(process)
+    hear(process, "reading")
+    process.kill()
+    process.wait()
     assert sorted(sizes(folder).values()) == [0, BYTES]
     foreign = {"x.tar", "0" * 64, f"{'0' * 63}.shard", ".lock", f".x.{'0' * 32}.tmp", "a.lock"}
     for name in foreign:
@@ -215,12 +215,12 @@ def test_deletion_by_others_is_safe(source: Source, folder: Path, what: str, whe
     files = FileCache(folder, 10**9, source.read_many)
     if when == "during a download":
         source.during = delete
-    held = files.open(*file)
-    assert held is not None
+    handle = files.open(*file)
+    assert handle is not None
     if when == "in use":
         delete()
     assert matches(file, read(files, file))
-    assert matches(file, held.read())
-    held.close()
+    assert matches(file, handle.read())
+    handle.close()
     assert set(sizes(folder)) == names(file)
     assert len(source.reads) == 2

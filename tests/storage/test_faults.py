@@ -103,10 +103,10 @@ def test_an_object_that_arrived_damaged_is_put_again(
     assert (bucket.folder / "new").read_bytes() == DATA
     assert len(puts) == 3
     monkeypatch.setattr(store, "pipe_file", lambda path, data: original(path, b"0"))
-    told = (
+    message = (
         rf"{bucket.url}/new: 1 of 5000 written bytes arrived, and are there now \(tried 8 times\)"
     )
-    with pytest.raises(OSError, match=told):
+    with pytest.raises(OSError, match=message):
         storage.publish(f"{bucket.url}/new", DATA)
     # Not deleted: what has the name by now may be another writer's.
     assert (bucket.folder / "new").read_bytes() == b"0"
@@ -124,5 +124,5 @@ def test_a_large_object_is_put_in_parts_whole_or_not_at_all(
     assert not (bucket.folder / "large").exists()
     bucket.proxy.fail(Fault("status", "PUT", "partNumber=2", last=1))
     storage.publish(f"{bucket.url}/large", data)
-    written = (bucket.folder / "large").read_bytes()
-    assert hashlib.sha256(written).digest() == hashlib.sha256(data).digest()
+    content = (bucket.folder / "large").read_bytes()
+    assert hashlib.sha256(content).digest() == hashlib.sha256(data).digest()

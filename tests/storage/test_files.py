@@ -67,9 +67,9 @@ def test_a_folder_is_no_file(folder: str) -> None:
 def test_find_lists_every_file_below_in_order(folder: str) -> None:
     for name in ["b/2", "a", "b/1"]:
         storage.publish(storage.join(folder, *name.split("/")), b"x")
-    found = storage.find_below(folder)
-    assert list(found) == ["a", "b/1", "b/2"]
-    assert all(storage.read(url) == b"x" for url in found.values())
+    listing = storage.find_below(folder)
+    assert list(listing) == ["a", "b/1", "b/2"]
+    assert all(storage.read(url) == b"x" for url in listing.values())
 
 
 def test_remove_is_no_error_twice(folder: str) -> None:
@@ -106,11 +106,11 @@ def test_a_remote_failure_is_tried_again_and_then_told(monkeypatch: pytest.Monke
     storage.publish("memory://bucket/key", b"data")
     original, failures = type(memory).cat_file, []
 
-    def flaky(self: object, path: str, **given: object) -> bytes:
+    def flaky(self: object, path: str, **keywords: object) -> bytes:
         failures.append(path)
         if len(failures) < 3:
             raise ConnectionResetError("reset by the store")
-        data: bytes = original(self, path, **given)
+        data: bytes = original(self, path, **keywords)
         return data
 
     monkeypatch.setattr(type(memory), "cat_file", flaky)
@@ -139,8 +139,8 @@ def test_a_librarys_own_errors_are_tried_again_and_told_as_oserror(
 
     storage.publish("memory://bucket/key", b"data")
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", fails)
-    told = r"^memory://bucket/key: Response payload is not completed \(tried 8 times\)$"
-    with pytest.raises(OSError, match=told):
+    message = r"^memory://bucket/key: Response payload is not completed \(tried 8 times\)$"
+    with pytest.raises(OSError, match=message):
         storage.read("memory://bucket/key")
     assert len(tries) == retries.ATTEMPTS
 
@@ -184,9 +184,9 @@ class HttpError(Exception):
 )
 def test_a_refusal_by_google_is_told_at_once(error: Exception) -> None:
     assert store_errors.is_failure(error, remote=True)
-    told = store_errors.permanent("gs://b/o", error, remote=True)
-    assert isinstance(told, PermissionError)
-    assert str(told).startswith("gs://b/o: access refused: ") and "\n" not in str(told)
+    final = store_errors.permanent("gs://b/o", error, remote=True)
+    assert isinstance(final, PermissionError)
+    assert str(final).startswith("gs://b/o: access refused: ") and "\n" not in str(final)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_what_may_pass_is_not_taken_for_a_refusal(error: Exception) -> None:
 
 def test_a_bad_request_is_told_at_once_and_only_of_a_store() -> None:
     error = ValueError("Bad Request: b/o\nName is invalid")
-    told = store_errors.permanent("gs://b/o", error, remote=True)
-    assert type(told) is OSError
-    assert str(told) == "gs://b/o: Bad Request: b/o Name is invalid"
+    final = store_errors.permanent("gs://b/o", error, remote=True)
+    assert type(final) is OSError
+    assert str(final) == "gs://b/o: Bad Request: b/o Name is invalid"
     assert not store_errors.is_failure(error, remote=False)
 
 
@@ -224,14 +224,14 @@ def test_a_fault_of_the_program_is_not_tried_again(monkeypatch: pytest.MonkeyPat
 def test_files_are_found_with_size_and_a_stamp_that_changes_with_the_content(folder: str) -> None:
     for name, data in [("b/2", b"22"), ("a", b""), ("b/c/1", b"1")]:
         storage.publish(storage.join(folder, *name.split("/")), data)
-    found = storage.find_files(folder)
-    assert [(file.path, file.bytes) for file in found] == [("a", 0), ("b/2", 2), ("b/c/1", 1)]
-    assert storage.find_files(folder) == found
-    assert storage.find_files(storage.join(folder, "b"))[0] == found[1]._replace(path="2")
+    before = storage.find_files(folder)
+    assert [(file.path, file.bytes) for file in before] == [("a", 0), ("b/2", 2), ("b/c/1", 1)]
+    assert storage.find_files(folder) == before
+    assert storage.find_files(storage.join(folder, "b"))[0] == before[1]._replace(path="2")
     storage.publish(storage.join(folder, "b", "2"), b"44")
-    changed = storage.find_files(folder)
-    assert changed[1].stamp != found[1].stamp
-    assert changed[::2] == found[::2]
+    after = storage.find_files(folder)
+    assert after[1].stamp != before[1].stamp
+    assert after[::2] == before[::2]
     assert storage.find_files(storage.join(folder, "none")) == []
 
 
@@ -242,9 +242,9 @@ def test_links_are_listed_as_the_files_they_lead_to(tmp_path: Path) -> None:
     (folder / "link").symlink_to(tmp_path / "real" / "a")
     (folder / "nowhere").symlink_to(tmp_path / "gone")
     (folder / "itself").symlink_to(folder)
-    found = {file.path: file for file in storage.find_files(folder)}
-    assert set(found) == {"link", "nowhere"}
-    assert found["link"] == storage.find_files(tmp_path / "real")[0]._replace(path="link")
+    files = {file.path: file for file in storage.find_files(folder)}
+    assert set(files) == {"link", "nowhere"}
+    assert files["link"] == storage.find_files(tmp_path / "real")[0]._replace(path="link")
     assert set(storage.find_below(folder)) == {"link", "nowhere"}
 
 
@@ -258,8 +258,8 @@ storage.publish(sys.argv[1], bytes(1000))
 
 def test_what_a_killed_writer_leaves_is_not_listed_and_can_be_removed(tmp_path: Path) -> None:
     target = tmp_path / "train" / "shard.tar"
-    killed = subprocess.run([sys.executable, "-c", KILLED_WRITER, str(target)], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", KILLED_WRITER, str(target)], check=False)
+    assert process.returncode == -signal.SIGKILL
     (remnant,) = target.parent.iterdir()
     mine = [target.parent / name for name in (".hidden", ".shard.tar.tmp", "x.tmp")]
     for path in mine:

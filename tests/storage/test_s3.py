@@ -41,9 +41,9 @@ def test_a_refusal_is_one_paragraph_on_the_command_line(
 ) -> None:
     bucket.proxy.fail(Fault("status", code=403))
     assert command(lambda _: storage.publish(f"{bucket.url}/new", DATA))([]) == FAILED
-    told = capsys.readouterr().err
-    assert told.startswith(f"timbre: error: {bucket.url}/new: access refused")
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith(f"timbre: error: {bucket.url}/new: access refused")
+    assert output.count("\n") == 1
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
@@ -110,20 +110,20 @@ def test_a_server_that_dies_meanwhile_is_told(
 
 
 def test_what_another_client_writes_is_seen_at_once(bucket: Bucket) -> None:
-    listed = fsspec.filesystem("s3")  # the instance that storage is given, too
+    store = fsspec.filesystem("s3")  # the instance that storage is given, too
     other = fsspec.filesystem("s3", skip_instance_cache=True)
     name = bucket.url.removeprefix("s3://")
     for number in range(2):
-        listed.find(name)
-        listed.ls(f"{name}/a", detail=True)
+        store.find(name)
+        store.ls(f"{name}/a", detail=True)
         other.pipe_file(f"{name}/a/{number}", bytes(number))
         other.pipe_file(f"{name}/a/x", bytes(100 + number))
         assert storage.exists(f"{bucket.url}/a/{number}")
         assert storage.size(f"{bucket.url}/a/x") == 100 + number
         assert len(storage.read(f"{bucket.url}/a/x")) == 100 + number
-        found = {file.path: file.bytes for file in storage.find_files(f"{bucket.url}/a")}
-        assert found == {**{str(n): n for n in range(number + 1)}, "x": 100 + number}
-    listed.ls(f"{name}/a", detail=True)
+        sizes = {file.path: file.bytes for file in storage.find_files(f"{bucket.url}/a")}
+        assert sizes == {**{str(n): n for n in range(number + 1)}, "x": 100 + number}
+    store.ls(f"{name}/a", detail=True)
     other.rm_file(f"{name}/a/0")
     assert not storage.exists(f"{bucket.url}/a/0")
 
@@ -144,8 +144,8 @@ def test_a_long_listing_comes_by_pages_and_only_a_failed_page_again(bucket: Buck
     bucket.proxy.fail(
         Fault("status", "GET", first=2, last=2), Fault("short", "GET", first=3, last=3, keep=0.0)
     )
-    found = storage.find_files(bucket.url)
-    assert [file.path for file in found] == [*(f"{n:04d}" for n in range(2500)), "a/x"]
+    files = storage.find_files(bucket.url)
+    assert [file.path for file in files] == [*(f"{n:04d}" for n in range(2500)), "a/x"]
     assert bucket.proxy.count("GET") == 5
 
 
@@ -159,8 +159,8 @@ def test_a_stretch_of_a_long_recording_costs_a_small_part_of_it(bucket: Bucket) 
         recording = soundfile.SoundFile(file)
         recording.seek(48_000 * 237)
         assert np.array_equal(recording.read(48_000, dtype="int16"), noise[48_000 * 237 :][:48_000])
-    fetched = sum(e.sent for e in bucket.proxy.exchanges if e.method == "GET")
-    assert 0 < fetched < length / 8
+    bytes_read = sum(e.bytes_sent for e in bucket.proxy.exchanges if e.method == "GET")
+    assert 0 < bytes_read < length / 8
 
 
 def test_a_recording_of_another_size_is_refused_before_it_is_read(bucket: Bucket) -> None:

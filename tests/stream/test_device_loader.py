@@ -53,13 +53,13 @@ def test_a_loop_is_an_epoch_and_its_length_is_told(url: str) -> None:
 def test_reading_processes_live_from_epoch_to_epoch_and_end_with_it(url: str) -> None:
     loader = DeviceLoader(stream(url, workers=2), cpu())
     before = set(multiprocessing.active_children())
-    seen = set()
+    processes = set()
     for _ in range(3):
         for _ in loader:
-            seen |= set(multiprocessing.active_children()) - before
-    assert len(seen) == 2
+            processes |= set(multiprocessing.active_children()) - before
+    assert len(processes) == 2
     loader.close()
-    assert not any(process.is_alive() for process in seen)
+    assert not any(process.is_alive() for process in processes)
     assert len(keys(iter(loader))) == STEPS  # and anew
 
 
@@ -82,7 +82,7 @@ def test_a_program_that_holds_it_to_its_end_ends(url: str) -> None:
         "batches = iter(loader)\n"
         "print(len(next(batches).keys))\n"
     )
-    finished = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program],
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -90,7 +90,7 @@ def test_a_program_that_holds_it_to_its_end_ends(url: str) -> None:
         timeout=100,
         check=True,
     )
-    assert finished.stdout == "6\n"
+    assert process.stdout == "6\n"
 
 
 @pytest.mark.parametrize("step", [0, 2, STEPS, STEPS + 3])
@@ -101,16 +101,16 @@ def test_accelerate_saves_and_loads_the_place_that_was_used(
     expected = keys(iter(stream(url)), 2 * STEPS)
     accelerator = cpu()
     loader = DeviceLoader(stream(url, workers=2), accelerator)
-    served: list[list[str]] = []
-    while len(served) < step:
-        served += keys(iter(loader), step - len(served))
+    first_keys: list[list[str]] = []
+    while len(first_keys) < step:
+        first_keys += keys(iter(loader), step - len(first_keys))
     accelerator.save_state(str(tmp_path))
     keys(iter(loader))  # goes on, which the checkpoint does not see
     accelerator.load_state(str(tmp_path))
-    resumed: list[list[str]] = []
-    while len(served) + len(resumed) < 2 * STEPS:
-        resumed += keys(iter(loader), 2 * STEPS - len(served) - len(resumed))
-    assert served + resumed == expected
+    later_keys: list[list[str]] = []
+    while len(first_keys) + len(later_keys) < 2 * STEPS:
+        later_keys += keys(iter(loader), 2 * STEPS - len(first_keys) - len(later_keys))
+    assert first_keys + later_keys == expected
     loader.close()
 
 
@@ -129,14 +129,14 @@ def test_batches_are_copied_to_the_device_unchanged_and_without_a_sync(url: str)
         pytest.skip("no CUDA device")
     expected = list(islice(stream(url), 2 * STEPS))
     loader = DeviceLoader(stream(url, workers=2), Accelerator())
-    got = list(islice(loader, 1))
+    batches = list(islice(loader, 1))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        while len(got) < 2 * STEPS:
-            got += list(islice(loader, 2 * STEPS - len(got)))
+        while len(batches) < 2 * STEPS:
+            batches += list(islice(loader, 2 * STEPS - len(batches)))
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    for here, there in zip(expected, got, strict=True):
+    for here, there in zip(expected, batches, strict=True):
         assert there.degraded.is_cuda and there.bandwidth_hz.is_cuda
         assert here.degraded.equal(there.degraded.cpu()) and here.clean.equal(there.clean.cpu())
         assert here.keys == there.keys
@@ -148,12 +148,12 @@ def test_the_loop_in_the_readme_runs_as_it_is_written(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs/training.md").read_text()
     code = text.partition("In your own trainer:\n\n```python\n")[2].partition("```")[0]
     assert "for batch in loader" in code
-    told = "\nprint(len(batch.keys), tuple(batch.clean.shape), batch.clean.dtype)\n"
-    finished = subprocess.run(
-        [sys.executable, "-c", code + told],
+    print_shapes = "\nprint(len(batch.keys), tuple(batch.clean.shape), batch.clean.dtype)\n"
+    process = subprocess.run(
+        [sys.executable, "-c", code + print_shapes],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert finished.stdout == "64 (64, 96000) torch.int16\n", finished.stderr
+    assert process.stdout == "64 (64, 96000) torch.int16\n", process.stderr

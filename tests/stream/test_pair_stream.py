@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.help.made_shards import content, make_shards, mixed
+from tests.help.made_shards import content, make_shards, three_quarters
 from timbre import shards
 from timbre.errors import ConfigError
 from timbre.shards.corpus import DataSource, open_corpus
@@ -23,8 +23,8 @@ def manifest_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_shards(tmp_path_factory.mktemp("shards"), [7, 5, 9, 4, 6])
 
 
-def stream(url: str, world: int = 1, rank: int = 0, workers: int = 0, **changed: int) -> PairStream:
-    config = {"segment": SEGMENT, "global_batch": GLOBAL_BATCH, "seed": 3, "window": 2} | changed
+def stream(url: str, world: int = 1, rank: int = 0, workers: int = 0, **changes: int) -> PairStream:
+    config = {"segment": SEGMENT, "global_batch": GLOBAL_BATCH, "seed": 3, "window": 2} | changes
     corpora = [open_corpus(DataSource(url), "train")]
     return PairStream(corpora, StreamConfig(**config, workers=workers), Place(rank, world))
 
@@ -37,8 +37,8 @@ def global_keys(
     for one in ranks:
         if state:
             one.load_state_dict(state)
-    served = [[batch.keys for batch in islice(one, steps)] for one in ranks]
-    return [[key for rank in range(world) for key in served[rank][step]] for step in range(steps)]
+    keys = [[batch.keys for batch in islice(one, steps)] for one in ranks]
+    return [[key for rank in range(world) for key in keys[rank][step]] for step in range(steps)]
 
 
 @pytest.mark.parametrize(("world", "workers"), [(1, 2), (2, 1), (3, 2), (6, 0)])
@@ -62,19 +62,19 @@ def test_resuming_is_exact_at_any_step_rank_and_worker_count(
     manifest_url: str, step: int, world: int, workers: int
 ) -> None:
     whole = global_keys(manifest_url, 10)
-    interrupted = stream(manifest_url, workers=2)
-    list(islice(interrupted, step))  # the workers have read ahead of this
-    state = interrupted.state_dict()
+    first = stream(manifest_url, workers=2)
+    list(islice(first, step))  # the workers have read ahead of this
+    state = first.state_dict()
     assert global_keys(manifest_url, 10 - step, world, workers, state) == whole[step:]
 
 
 def test_the_same_segments_are_cut_after_a_resume(manifest_url: str) -> None:
     whole = list(islice(stream(manifest_url), 4))
-    resumed = stream(manifest_url, workers=1)
-    resumed.load_state_dict(
+    second = stream(manifest_url, workers=1)
+    second.load_state_dict(
         {**stream(manifest_url).state_dict(), "sample_in_epoch": 2 * GLOBAL_BATCH}
     )
-    for before, after in zip(whole[2:], islice(resumed, 2), strict=True):
+    for before, after in zip(whole[2:], islice(second, 2), strict=True):
         assert before.clean.equal(after.clean)
         assert before.degraded.equal(after.degraded)
 
@@ -108,7 +108,7 @@ def test_the_noisy_side_is_cut_with_the_others_and_changes_neither(
     without = islice(stream(url), 4)
     for batch, plain in zip(stream(url, workers=workers, noisy=True), without, strict=False):
         assert batch.noisy is not None and plain.noisy is None
-        np.testing.assert_array_equal(batch.noisy.numpy(), mixed(batch.clean.numpy()))
+        np.testing.assert_array_equal(batch.noisy.numpy(), three_quarters(batch.clean.numpy()))
         assert batch.degraded.equal(plain.degraded) and batch.clean.equal(plain.clean)
 
 
@@ -162,15 +162,15 @@ def test_resuming_on_other_data_or_order_is_refused_by_name(manifest_url: str, n
 def test_worker_counts_may_change_at_every_resume(manifest_url: str) -> None:
     """8, 2 and 8 again, and three resumes inside one epoch."""
     whole = global_keys(manifest_url, 12)
-    served: list[list[str]] = []
+    keys: list[list[str]] = []
     state = None
     for workers, steps in [(8, 1), (2, 2), (8, 1), (0, 3), (3, 5)]:
         one = stream(manifest_url, workers=workers)
         if state:
             one.load_state_dict(state)
-        served += [batch.keys for batch in islice(one, steps)]
+        keys += [batch.keys for batch in islice(one, steps)]
         state = one.state_dict()
-    assert served == whole
+    assert keys == whole
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,9 @@ def test_a_grown_manifest_is_refused_on_resume_and_its_former_version_is_not(
     list(islice(one, 1))
     state = one.state_dict()
     before = storage.read(url)
-    grown = make_shards(tmp_path, [8, 8, 4])
+    larger = make_shards(tmp_path, [8, 8, 4])
     with pytest.raises(ConfigError, match=r"manifests .* manifest-NNNNNN\.json, which lies beside"):
-        stream(grown).load_state_dict(state)
+        stream(larger).load_state_dict(state)
     storage.publish(f"{tmp_path}/manifest-000001.json", before)
     former = stream(f"{tmp_path}/manifest-000001.json")
     former.load_state_dict(state)
@@ -209,16 +209,18 @@ def test_a_mixture_is_served_alike_over_ranks_processes_and_resumes(tmp_path: Pa
     ]
 
     def serve(world: int, workers: int, steps: int, state: dict | None) -> list[list[str]]:  # type: ignore[type-arg]
-        served: list[list[list[str]]] = []
+        keys_by_rank: list[list[list[str]]] = []
         for rank in range(world):
             corpora = [open_corpus(source, "train") for source in sources]
             config = StreamConfig(SEGMENT, GLOBAL_BATCH, 3, 2, workers)
             one = PairStream(corpora, config, Place(rank, world))
             if state:
                 one.load_state_dict(state)
-            served.append([batch.keys for batch in islice(one, steps)])
+            keys_by_rank.append([batch.keys for batch in islice(one, steps)])
             states.append(one.state_dict())
-        return [[key for keys in parts for key in keys] for parts in zip(*served, strict=True)]
+        return [
+            [key for keys in parts for key in keys] for parts in zip(*keys_by_rank, strict=True)
+        ]
 
     states: list[dict] = []  # type: ignore[type-arg]
     whole = serve(1, 0, 14, None)

@@ -20,8 +20,8 @@ from timbre.stream.reader import BadPair
 SEGMENT = 4800
 
 
-def stream(url: str, workers: int = 0, **changed: int) -> PairStream:
-    config = {"segment": SEGMENT, "global_batch": 6, "seed": 3, "window": 2} | changed
+def stream(url: str, workers: int = 0, **changes: int) -> PairStream:
+    config = {"segment": SEGMENT, "global_batch": 6, "seed": 3, "window": 2} | changes
     corpora = [open_corpus(DataSource(url), "train")]
     return PairStream(corpora, StreamConfig(**config, workers=workers))  # type: ignore[arg-type]
 
@@ -64,20 +64,20 @@ def test_99_bad_pairs_in_a_row_pass_and_101_end_the_stream_with_one_message(
     tmp_path: Path, workers: int
 ) -> None:
     url = make_shards(tmp_path / "some", [105], seconds=0.1)
-    served = [batch.keys[0] for batch in epoch_of(stream(url, global_batch=1))]
-    first = served[0]
-    numbers = [int(key[-4:]) for key in served]
+    keys = [batch.keys[0] for batch in epoch_of(stream(url, global_batch=1))]
+    first = keys[0]
+    numbers = [int(key[-4:]) for key in keys]
     for bad in numbers[:99]:
         spoil(url, 0, range(bad, bad + 1))
     one = stream(url, workers, global_batch=1)
     batch = next(iter(one))
-    assert batch.keys == [served[99]] and [bad.key for bad in batch.replaced] == [first]
+    assert batch.keys == [keys[99]] and [bad.key for bad in batch.replaced] == [first]
     one = stream(url, workers, global_batch=1)
     assert sum(len(batch.replaced) for batch in epoch_of(one)) == one.replaced == 99
     for bad in numbers[99:101]:
         spoil(url, 0, range(bad, bad + 1))
-    told = r"^100 pairs in a row cannot be read; last: .*shard-000000.tar, train-.*CRC-32"
-    with pytest.raises(ShardError, match=told):
+    message = r"^100 pairs in a row cannot be read; last: .*shard-000000.tar, train-.*CRC-32"
+    with pytest.raises(ShardError, match=message):
         next(iter(stream(url, workers, global_batch=1)))
 
 
@@ -102,23 +102,25 @@ def test_a_tar_cut_anywhere_is_noticed_and_named(tmp_path: Path) -> None:
     folder, shard = first_shard(url)
     path = storage.join(folder, shard.path)
     whole = storage.read(path)
-    for where, cut in cuts(url):
-        storage.publish(path, whole[:cut])
+    for where, content in cuts(url):
+        storage.publish(path, whole[:content])
         one = stream(url)
-        replaced = [bad for batch in epoch_of(one) for bad in batch.replaced]
-        assert len(replaced) >= 6, where
-        assert {bad.shard for bad in replaced} == {path}, where
-        assert all(f"{cut} bytes, but the manifest says" in bad.reason for bad in replaced), where
+        replacements = [bad for batch in epoch_of(one) for bad in batch.replaced]
+        assert len(replacements) >= 6, where
+        assert {bad.shard for bad in replacements} == {path}, where
+        assert all(
+            f"{content} bytes, but the manifest says" in bad.reason for bad in replacements
+        ), where
 
 
-@pytest.mark.parametrize("gone", ["tar", "index"])
-def test_a_missing_file_is_noticed_and_named(tmp_path: Path, gone: str) -> None:
+@pytest.mark.parametrize("name", ["tar", "index"])
+def test_a_missing_file_is_noticed_and_named(tmp_path: Path, name: str) -> None:
     url = make_shards(tmp_path, [6, 12])
-    missing = f"{tmp_path}/train/shard-000000.{gone}"
+    missing = f"{tmp_path}/train/shard-000000.{name}"
     storage.remove(missing)
-    replaced = [bad for batch in epoch_of(stream(url)) for bad in batch.replaced]
-    assert {bad.shard for bad in replaced} == {f"{tmp_path}/train/shard-000000.tar"}
-    assert all("o such file" in bad.reason for bad in replaced)
+    replacements = [bad for batch in epoch_of(stream(url)) for bad in batch.replaced]
+    assert {bad.shard for bad in replacements} == {f"{tmp_path}/train/shard-000000.tar"}
+    assert all("o such file" in bad.reason for bad in replacements)
 
 
 def test_a_flipped_bit_anywhere_in_a_side_is_noticed(tmp_path: Path) -> None:
@@ -130,11 +132,11 @@ def test_a_flipped_bit_anywhere_in_a_side_is_noticed(tmp_path: Path) -> None:
     for name in ("clean.wav", "degraded.wav"):
         offset, length, _ = entry.members[name]
         for at in (0, 20, 43, 44, length // 2, length - 1):
-            damaged = bytearray(whole)
-            damaged[offset + at] ^= 128
-            storage.publish(path, bytes(damaged))
-            replaced = [bad for batch in epoch_of(stream(url)) for bad in batch.replaced]
-            assert [bad.key for bad in replaced] == [entry.key], (name, at)
+            content = bytearray(whole)
+            content[offset + at] ^= 128
+            storage.publish(path, bytes(content))
+            replacements = [bad for batch in epoch_of(stream(url)) for bad in batch.replaced]
+            assert [bad.key for bad in replacements] == [entry.key], (name, at)
 
 
 def test_audio_that_was_never_right_is_a_bad_pair(tmp_path: Path) -> None:
@@ -178,10 +180,10 @@ def test_memory_stays_flat_over_20_epochs(tmp_path: Path) -> None:
     url = make_shards(tmp_path, [24] * 12)  # more shards than stay open
     one = stream(url, workers=1, global_batch=12)
     others = set(psutil.Process().children())
-    held = []
+    sizes = []
     for number, _ in enumerate(islice(one, 20 * one.steps_per_epoch), 1):
         if number % one.steps_per_epoch == 0:
             (worker,) = set(psutil.Process().children()) - others
-            held.append(worker.memory_full_info().pss)
-    assert len(held) == 20
-    assert held[-1] == pytest.approx(held[2], rel=0.02)
+            sizes.append(worker.memory_full_info().pss)
+    assert len(sizes) == 20
+    assert sizes[-1] == pytest.approx(sizes[2], rel=0.02)

@@ -40,7 +40,7 @@ def begin(batches: Iterator[PairBatch]) -> tuple[PairBatch, list[psutil.Process]
     return batch, fresh
 
 
-def gone(processes: list[psutil.Process]) -> bool:
+def have_ended(processes: list[psutil.Process]) -> bool:
     _, alive = psutil.wait_procs(processes, timeout=30)
     return not alive
 
@@ -66,27 +66,27 @@ def test_who_waits_is_called_with_the_process_that_does_not_answer(stream: PairS
         raise StopWaitingError
 
     batches = stream.read_ahead(leave)
-    stopped = stop_all(batches)
+    processes = stop_all(batches)
     with pytest.raises(StopWaitingError):
         drain(batches)
     (waiting,) = waits
-    assert waiting.pid == stopped[waiting.worker].pid
-    assert gone(stopped), "a stopped process would be waited for at the end of the program"
+    assert waiting.pid == processes[waiting.worker].pid
+    assert have_ended(processes), "a stopped process would be waited for at the end of the program"
 
 
 def test_a_process_that_goes_on_in_time_is_waited_for(stream: PairStream) -> None:
-    stopped: list[psutil.Process] = []
+    to_wake: list[psutil.Process] = []
 
     def go_on(_: Waiting) -> None:
-        for process in stopped:
+        for process in to_wake:
             process.send_signal(signal.SIGCONT)
 
     expected = [batch.keys for _, batch in zip(range(30), stream.read_ahead(), strict=False)]
     batches = stream.read_ahead(go_on)
     first, processes = begin(batches)
     keys = [first.keys]
-    stopped += processes
-    for process in stopped:
+    to_wake += processes
+    for process in to_wake:
         process.send_signal(signal.SIGSTOP)
     keys += [batch.keys for _, batch in zip(range(29), batches, strict=False)]
     assert keys == expected
@@ -94,11 +94,11 @@ def test_a_process_that_goes_on_in_time_is_waited_for(stream: PairStream) -> Non
 
 def test_one_that_stays_stopped_ends_the_stream_with_its_name(stream: PairStream) -> None:
     batches = stream.read_ahead()
-    stopped = stop_all(batches)
+    processes = stop_all(batches)
     message = r"reading process [01] \(pid \d+\) is stopped and has not answered for 3 s"
     with pytest.raises(LostWorkerError, match=message):
         drain(batches)
-    assert gone(stopped)
+    assert have_ended(processes)
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -107,12 +107,12 @@ def test_one_that_is_killed_ends_the_stream_with_its_likely_cause(
 ) -> None:
     handler: Callable[..., object] | int | None = signal.getsignal(signal.SIGCHLD)
     batches = stream.read_ahead()
-    _, killed = begin(batches)
+    _, processes = begin(batches)
     assert signal.getsignal(signal.SIGCHLD) == handler, "a death would raise anywhere"
-    os.kill(killed[which].pid, signal.SIGKILL)
-    with pytest.raises(LostWorkerError, match=rf"killed .*{killed[which].pid}.* out of memory"):
+    os.kill(processes[which].pid, signal.SIGKILL)
+    with pytest.raises(LostWorkerError, match=rf"killed .*{processes[which].pid}.* out of memory"):
         drain(batches)
-    assert gone(killed)
+    assert have_ended(processes)
 
 
 def test_asking_whether_memory_can_be_shared_fixes_no_start_method() -> None:
@@ -123,8 +123,8 @@ def test_asking_whether_memory_can_be_shared_fixes_no_start_method() -> None:
         "m.set_start_method('spawn')\n"
         "assert not RowPool.is_possible()\n"
     )
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
 
 
 def test_counters_add_up() -> None:

@@ -83,20 +83,20 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("cached", [False, True], ids=["ranges", "cache"])
+@pytest.mark.parametrize("with_cache", [False, True], ids=["ranges", "cache"])
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_bucket_serves_what_a_disk_does(
-    shards: StoredShards, tmp_path: Path, kind: str, cached: bool
+    shards: StoredShards, tmp_path: Path, kind: str, with_cache: bool
 ) -> None:
     expected = shards.expected()
-    reading = {"cache_dir": f"{tmp_path}/cache"} if cached else {}
+    reading = {"cache_dir": f"{tmp_path}/cache"} if with_cache else {}
     stream = shards.stream(**reading)
     shards.bucket.proxy.fail(*FAULTS[kind])
     assert serve(stream) == expected
     assert stream.replaced == 0
     if kind != "reset before":  # the HTTP client may ask again by itself
         assert (stream.took.retries > 0) == (kind.startswith("503") or "body" in kind)
-    assert (stream.took.cache_fetches == len(COUNTS) * 2) == cached  # tars and indexes
+    assert (stream.took.cache_fetches == len(COUNTS) * 2) == with_cache  # tars and indexes
 
 
 def test_reading_processes_are_served_alike_and_end_with_the_stream(shards: StoredShards) -> None:
@@ -127,20 +127,20 @@ def test_neighbours_come_by_one_request_and_only_what_is_asked_for_comes(bucket:
     corpus = open_corpus(DataSource(f"{bucket.url}/far"), "train")
     bucket.proxy.fail()
     serve(PairStream([corpus], StreamConfig(4800, 2, 3, 2, 0)), 1)
-    fetched = sum(e.sent for e in bucket.proxy.exchanges if e.path.endswith(".tar"))
-    assert 0 < fetched < corpus.shards[0].bytes / 4
+    bytes_sent = sum(e.bytes_sent for e in bucket.proxy.exchanges if e.path.endswith(".tar"))
+    assert 0 < bytes_sent < corpus.shards[0].bytes / 4
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("cached", [False, True], ids=["ranges", "cache"])
+@pytest.mark.parametrize("with_cache", [False, True], ids=["ranges", "cache"])
 def test_a_store_that_stays_away_ends_the_stream_at_the_deadline_with_its_name(
-    shards: StoredShards, tmp_path: Path, cached: bool, workers: int
+    shards: StoredShards, tmp_path: Path, with_cache: bool, workers: int
 ) -> None:
-    reading = {"cache_dir": f"{tmp_path}/cache"} if cached else {}
+    reading = {"cache_dir": f"{tmp_path}/cache"} if with_cache else {}
     stream = shards.stream(workers=workers, deadline_seconds=0.3, **reading)
     shards.bucket.proxy.fail(Fault("status", "GET", TARS))
-    told = rf"^{shards.url}/train/shard-00000\d\.tar: .* \(tried \d+ times in \d s\)$"
-    with pytest.raises(StoreError, match=told):
+    message = rf"^{shards.url}/train/shard-00000\d\.tar: .* \(tried \d+ times in \d s\)$"
+    with pytest.raises(StoreError, match=message):
         serve(stream)
     assert stream.replaced == 0
     assert shards.bucket.proxy.count("GET", TARS) > 2
@@ -153,26 +153,28 @@ def test_refused_credentials_end_the_stream_at_once(shards: StoredShards) -> Non
         serve(stream)
 
 
-@pytest.mark.parametrize("cached", [False, True], ids=["ranges", "cache"])
+@pytest.mark.parametrize("with_cache", [False, True], ids=["ranges", "cache"])
 def test_damage_in_the_store_is_noticed_and_named(
-    shards: StoredShards, tmp_path: Path, cached: bool
+    shards: StoredShards, tmp_path: Path, with_cache: bool
 ) -> None:
     """A flipped bit and a tar cut behind its last member, which tar readers take for its end."""
     url = f"{shards.url}/train/shard-00000"
-    flipped, cut = (shards.folder / f"train/shard-00000{number}.tar" for number in (0, 1))
-    data = bytearray(flipped.read_bytes())
+    first_shard, second_shard = (
+        shards.folder / f"train/shard-00000{number}.tar" for number in (0, 1)
+    )
+    data = bytearray(first_shard.read_bytes())
     data[1000] ^= 1  # in the first pair's clean side
-    flipped.write_bytes(data)
-    cut.write_bytes(cut.read_bytes()[:-1024])
-    stream = shards.stream(**({"cache_dir": f"{tmp_path}/cache"} if cached else {}))
-    replaced = [bad for batch in islice(stream, 5) for bad in batch.replaced]
-    assert f"{url}0.tar" in {bad.shard for bad in replaced} <= {f"{url}0.tar", f"{url}1.tar"}
-    reasons = {(bad.shard[-5], bad.reason) for bad in replaced}
+    first_shard.write_bytes(data)
+    second_shard.write_bytes(second_shard.read_bytes()[:-1024])
+    stream = shards.stream(**({"cache_dir": f"{tmp_path}/cache"} if with_cache else {}))
+    replacements = [bad for batch in islice(stream, 5) for bad in batch.replaced]
+    assert f"{url}0.tar" in {bad.shard for bad in replacements} <= {f"{url}0.tar", f"{url}1.tar"}
+    reasons = {(bad.shard[-5], bad.reason) for bad in replacements}
     # What is whole of a damaged shard is served: of the cut one only if nobody looks at its length.
-    assert {bad.key for bad in replaced if bad.shard[-5] == "0"} == {"train-000000-0000"}
+    assert {bad.key for bad in replacements if bad.shard[-5] == "0"} == {"train-000000-0000"}
     assert any(shard == "0" and "CRC-32 differs" in reason for shard, reason in reasons)
-    told = "bytes long, expected" if cached else "but the manifest says"
-    assert all(told in reason for shard, reason in reasons if shard == "1")
+    message = "bytes long, expected" if with_cache else "but the manifest says"
+    assert all(message in reason for shard, reason in reasons if shard == "1")
 
 
 def test_two_ranks_with_two_processes_each_fetch_every_file_once(
@@ -185,23 +187,23 @@ def test_two_ranks_with_two_processes_each_fetch_every_file_once(
         for rank in range(2)
     ]
     proxy.fail(Fault("delay", "GET", ".*"))
-    served: dict[int, list[list[str]]] = {}
+    keys: dict[int, list[list[str]]] = {}
 
     def take(rank: int) -> None:
-        served[rank] = [batch.keys for batch in islice(ranks[rank], STEPS)]
+        keys[rank] = [batch.keys for batch in islice(ranks[rank], STEPS)]
 
     threads = [threading.Thread(target=take, args=(rank,)) for rank in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [a + b for a, b in zip(served[0], served[1], strict=True)] == [e[1] for e in expected]
+    assert [a + b for a, b in zip(keys[0], keys[1], strict=True)] == [e[1] for e in expected]
     for number in range(len(COUNTS)):
         for ending in ("tar", "index"):
             assert proxy.count("GET", rf"shard-{number:06d}\.{ending}") == 1, (number, ending)
-    fetched = sum(rank.took.cache_fetches for rank in ranks)
+    fetches = sum(rank.took.cache_fetches for rank in ranks)
     # What a batch fetched that was read ahead and not taken is told by nobody.
-    assert len(COUNTS) < fetched <= 2 * len(COUNTS)
+    assert len(COUNTS) < fetches <= 2 * len(COUNTS)
     assert sum(rank.took.cache_hits for rank in ranks) > 2 * len(COUNTS)
 
 
@@ -210,9 +212,9 @@ def test_a_cached_shard_that_is_deleted_or_damaged_is_fetched_again(
 ) -> None:
     expected = shards.expected()
     stream = shards.stream(cache_dir=f"{tmp_path}/cache")
-    served = []
+    all_keys = []
     for number, batch in enumerate(islice(stream, STEPS)):
-        served.append(batch.keys)
+        all_keys.append(batch.keys)
         copies = sorted((tmp_path / "cache").glob("*.shard"))
         if number == 1:
             for copy in copies:
@@ -222,7 +224,7 @@ def test_a_cached_shard_that_is_deleted_or_damaged_is_fetched_again(
                 data = bytearray(copy.read_bytes())
                 data[len(data) // 3 :: 1000] = bytes(len(data[len(data) // 3 :: 1000]))
                 copy.write_bytes(data)
-    assert served == [keys for _, keys, _, _ in expected]
+    assert all_keys == [keys for _, keys, _, _ in expected]
     assert stream.replaced == 0
     assert shards.bucket.proxy.count("GET", TARS) > len(COUNTS)
 
@@ -232,11 +234,11 @@ def test_a_cache_smaller_than_the_working_set_serves_the_same_within_its_limit(
 ) -> None:
     expected = shards.expected()
     stream = shards.stream(cache_dir=f"{tmp_path}/cache", cache_bytes=SHARD_BYTES)
-    taken = []
+    sizes = []
     for number, batch in enumerate(islice(stream, STEPS)):
         assert batch.keys == expected[number][1]
-        taken.append(sum(path.stat().st_size for path in (tmp_path / "cache").iterdir()))
-    assert 0 < max(taken) <= SHARD_BYTES
+        sizes.append(sum(path.stat().st_size for path in (tmp_path / "cache").iterdir()))
+    assert 0 < max(sizes) <= SHARD_BYTES
     assert stream.took.cache_fetches > 2 * len(COUNTS)
 
 
@@ -257,12 +259,12 @@ def test_the_manifest_is_needed_and_its_absence_told(shards: StoredShards) -> No
 
 def test_a_stream_is_closed_at_once_while_the_store_is_away(shards: StoredShards) -> None:
     before = set(multiprocessing.active_children())
-    served = iter(shards.stream(workers=2, deadline_seconds=1000.0))
-    next(served)
+    batches = iter(shards.stream(workers=2, deadline_seconds=1000.0))
+    next(batches)
     shards.bucket.proxy.fail(Fault("status", "GET"))
     workers = set(multiprocessing.active_children()) - before
     assert len(workers) == 2
-    del served
+    del batches
     for worker in workers:
         worker.join(30)
         assert not worker.is_alive()
@@ -271,13 +273,13 @@ def test_a_stream_is_closed_at_once_while_the_store_is_away(shards: StoredShards
 def test_a_cache_that_holds_no_shard_is_refused_naming_both_sizes(
     shards: StoredShards, tmp_path: Path
 ) -> None:
-    given = [
+    overrides = [
         f"data=[{{manifest: {shards.url}}}]",
         f"run_dir={tmp_path}/run",
         f"reading={{cache_dir: {tmp_path}/cache, cache_bytes: 7}}",
         "segment_seconds=0.1",
     ]
-    config = configs.load(TrainConfig, ROOT / "configs/train_tiny.yaml", given)
+    config = configs.load(TrainConfig, ROOT / "configs/train_tiny.yaml", overrides)
     largest = max(path.stat().st_size for path in (shards.folder / "train").glob("*.tar"))
     with pytest.raises(ConfigError, match=rf"cache_bytes 7: expected at least {largest}"):
         TrainingData(config, Accelerator(cpu=True))

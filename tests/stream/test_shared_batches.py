@@ -41,41 +41,41 @@ def test_what_is_written_is_read() -> None:
 
 def test_a_place_is_lent_again_when_nothing_shows_it_any_more() -> None:
     pool = RowPool(1, SHAPE)
-    kept = [fill(pool, 0, 100 * number) for number in range(SLOTS)]
+    rows = [fill(pool, 0, 100 * number) for number in range(SLOTS)]
     assert fill(pool, 0, 0) is None
-    first = kept[0]
+    first = rows[0]
     assert first is not None
     view = first[1][2, 50:60]  # any view counts
     del first
-    kept[0] = None
+    rows[0] = None
     assert fill(pool, 0, 0) is None and view.eq(12).all()
     del view
     again = fill(pool, 0, 7)
     assert again is not None and again[0][0, 0] == 7
-    for number, sides in list(enumerate(kept))[1:]:
+    for number, sides in list(enumerate(rows))[1:]:
         assert sides is not None and sides[0][0].eq(100 * number).all()
 
 
 def test_processes_have_places_of_their_own() -> None:
     pool = RowPool(2, SHAPE)
-    kept = [fill(pool, 0, number) for number in range(SLOTS)]
+    rows = [fill(pool, 0, number) for number in range(SLOTS)]
     other = fill(pool, 1, 50)
-    assert None not in kept and other is not None and other[0][0, 0] == 50
+    assert None not in rows and other is not None and other[0][0, 0] == 50
 
 
 def test_tensors_outlive_their_pool_and_then_its_files_are_closed() -> None:
     before = open_files()
     pool = RowPool(3, SHAPE)
-    added = open_files() - before
-    assert len(added) == 6  # three files in memory, three pipes
+    new_files = open_files() - before
+    assert len(new_files) == 6  # three files in memory, three pipes
     sides = fill(pool, 2, 1)
     del pool
     gc.collect()
     assert sides is not None and sides[0][0, 0] == 1
-    assert added <= open_files()
+    assert new_files <= open_files()
     del sides
     gc.collect()
-    assert not added & open_files()
+    assert not new_files & open_files()
 
 
 def open_files() -> set[tuple[int, int]]:
@@ -84,20 +84,20 @@ def open_files() -> set[tuple[int, int]]:
     files = set()
     for number in numbers:
         with suppress(OSError):  # the listing's own is closed by now
-            found = os.fstat(number)
-            files.add((found.st_dev, found.st_ino))
+            status = os.fstat(number)
+            files.add((status.st_dev, status.st_ino))
     return files
 
 
 def test_a_forked_child_that_lets_go_frees_nothing_of_its_parents() -> None:
     pool = RowPool(1, SHAPE)
-    kept = [fill(pool, 0, number) for number in range(SLOTS)]
+    rows = [fill(pool, 0, number) for number in range(SLOTS)]
     child = os.fork()
     if child == 0:
-        kept.clear()
+        rows.clear()
         os._exit(0)
     os.waitpid(child, 0)
-    assert fill(pool, 0, 0) is None and len(kept) == SLOTS
+    assert fill(pool, 0, 0) is None and len(rows) == SLOTS
 
 
 @pytest.fixture
@@ -110,9 +110,9 @@ def stream(tmp_path: Path) -> Iterator[PairStream]:
 def test_a_caller_who_keeps_every_batch_keeps_what_it_was_given(stream: PairStream) -> None:
     state = stream.state_dict()
     count = 4 * SLOTS
-    kept = list(islice(stream, count))
+    batches = list(islice(stream, count))
     stream.load_state_dict(state)
-    for before, after in zip(kept, islice(stream, count), strict=True):
+    for before, after in zip(batches, islice(stream, count), strict=True):
         assert before.keys == after.keys
         assert before.clean.equal(after.clean) and before.degraded.equal(after.degraded)
 

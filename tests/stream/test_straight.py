@@ -32,7 +32,7 @@ def places(url: str) -> list[PairPlace]:
     return [PairPlace(folder, shard, entry) for entry in shards.load_index(folder, shard).pairs]
 
 
-def landed(place: PairPlace, segment: int, number: int) -> np.ndarray | None:  # type: ignore[type-arg]
+def land(place: PairPlace, segment: int, number: int) -> np.ndarray | None:  # type: ignore[type-arg]
     aim = Aim(np.full((2, segment), 77, np.int16), (3, 0, number))
     with Path(place.url).open("rb") as file:
         return aim.rows if read_straight(file, place, side_names(place, SIDES), aim) else None
@@ -45,10 +45,10 @@ def test_what_lands_is_what_is_decoded_with_silence_behind_a_short_pair(
     for number, place in enumerate(places(make_shards(tmp_path, [8]))):
         names = side_names(place, SIDES)
         members = tuple(read_members(place.url, place.entry, names))
-        decoded = cut_segment(PairBytes(place, names, members), segment, (3, 0, number))
-        rows = landed(place, segment, number)
+        expected = cut_segment(PairBytes(place, names, members), segment, (3, 0, number))
+        rows = land(place, segment, number)
         assert rows is not None
-        for row, side in zip(rows, decoded, strict=True):
+        for row, side in zip(rows, expected, strict=True):
             np.testing.assert_array_equal(row[: len(side)], side)
             assert not row[len(side) :].any()
 
@@ -59,12 +59,12 @@ def test_no_damage_lands_wherever_it_is(tmp_path: Path) -> None:
     whole = tar.read_bytes()
     offset, length, _ = place.entry.members["clean.wav"]
     for at in (0, 22, 43, 44, 5000, length - 1):
-        damaged = bytearray(whole)
-        damaged[offset + at] ^= 1
-        tar.write_bytes(damaged)
-        assert landed(place, 4800, 0) is None, at
+        content = bytearray(whole)
+        content[offset + at] ^= 1
+        tar.write_bytes(content)
+        assert land(place, 4800, 0) is None, at
     tar.write_bytes(whole[: offset + length // 2])
-    assert landed(place, 4800, 0) is None
+    assert land(place, 4800, 0) is None
 
 
 def other_wave(data: bytes, extra: bytes) -> bytes:
@@ -86,16 +86,16 @@ def other_wave(data: bytes, extra: bytes) -> bytes:
 def test_a_wave_that_lies_otherwise_is_served_all_the_same(tmp_path: Path) -> None:
     """Such as ffmpeg writes, which says who it is before the samples begin."""
     url = make_shards(tmp_path, [6])
-    expected = list(islice(served(url), 6))
+    expected = list(islice(stream_of(url), 6))
     folder, shard = shards.folder_of(url), shards.load_manifest(url).shards("train")[0]
     path = storage.join(folder, shard.path)
     publish_tar(url, shard.path, rewritten(storage.read(path), b"LIST\4\0\0\0INFO"))
-    for before, after in zip(expected, served(url), strict=False):
+    for before, after in zip(expected, stream_of(url), strict=False):
         assert before.keys == after.keys and not after.replaced
         assert before.clean.equal(after.clean) and before.degraded.equal(after.degraded)
 
 
-def served(url: str) -> PairStream:
+def stream_of(url: str) -> PairStream:
     return PairStream([open_corpus(DataSource(url), "train")], StreamConfig(4800, 2, 3, 2, 0))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.help.made_shards import make_shards, rewrite_shard
-from tests.train.runs import FINISHED, config
+from tests.train.runs import WHOLE_RUN, config
 from timbre.train.loop import train
 
 
@@ -21,10 +21,10 @@ def pair_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def finished(pair_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole_run(pair_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of ten steps, adversarial from the sixth on, saved at every second."""
-    run_dir = tmp_path_factory.mktemp("finished")
-    train(config(pair_url, run_dir, *FINISHED))
+    run_dir = tmp_path_factory.mktemp("whole_run")
+    train(config(pair_url, run_dir, *WHOLE_RUN))
     return run_dir
 
 

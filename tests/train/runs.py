@@ -36,7 +36,7 @@ SHORT = (
     "validation={perceptual_pairs: 0, harm_pairs: 2, shown_pairs: 0}",
 )
 RESTARTS = "optimizer={schedule: warm_restarts, warmup_steps: 1, restart_steps: 2}"
-FINISHED = ("steps=10", "log_every=1", "save_every=2", "validate_every=10", ADVERSARIAL)
+WHOLE_RUN = ("steps=10", "log_every=1", "save_every=2", "validate_every=10", ADVERSARIAL)
 
 
 def config(url: str, run_dir: Path, *overrides: str) -> TrainConfig:

@@ -28,9 +28,9 @@ def names(run_dir: Path) -> list[str]:
     return sorted(path.name for path in (run_dir / "checkpoints").glob("*.pt"))
 
 
-def value(saved: checkpoints.SavedState | None) -> float:
-    assert saved is not None
-    return float(saved.state["gan"]["x"][0])
+def value(state: checkpoints.SavedState | None) -> float:
+    assert state is not None
+    return float(state.state["gan"]["x"][0])
 
 
 def damage(path: Path) -> None:
@@ -45,10 +45,12 @@ def test_the_last_and_the_best_are_kept_and_listed_for_sha256sum(tmp_path: Path)
         checkpoints.save(str(tmp_path), step, state(step), 2, best_step=2 if step > 1 else None)
     assert names(tmp_path) == ["step-00000002.pt", "step-00000005.pt", "step-00000006.pt"]
     check = ["sha256sum", "--check", "--strict", checkpoint.SUMS]
-    told = subprocess.run(
+    process = subprocess.run(
         check, cwd=tmp_path / "checkpoints", capture_output=True, text=True, check=True
     )
-    assert told.stdout.split() == [word for name in names(tmp_path) for word in (f"{name}:", "OK")]
+    assert process.stdout.split() == [
+        word for name in names(tmp_path) for word in (f"{name}:", "OK")
+    ]
 
 
 def test_a_damaged_last_one_is_noticed_and_the_one_before_is_used(tmp_path: Path) -> None:
@@ -58,9 +60,9 @@ def test_a_damaged_last_one_is_noticed_and_the_one_before_is_used(tmp_path: Path
     damage(tmp_path / "checkpoints/step-00000003.pt")
     # PyTorch itself reads it without a word.
     torch.load(tmp_path / "checkpoints/step-00000003.pt", weights_only=True)
-    found = checkpoints.load_latest(str(tmp_path))
-    assert value(found) == 2 and found is not None
-    (line,) = found.warnings
+    last = checkpoints.load_latest(str(tmp_path))
+    assert value(last) == 2 and last is not None
+    (line,) = last.warnings
     assert "step-00000003.pt: damaged" in line and "SHA256SUMS" in line
     for step in (1, 2):
         damage(tmp_path / f"checkpoints/step-{step:08d}.pt")
@@ -85,13 +87,13 @@ def test_a_save_that_is_killed_leaves_the_last_one_readable(
     checkpoints.save(str(tmp_path), 1, state(1), 1)
     publish = checkpoint.storage.publish
 
-    def killed(url: str, data: bytes) -> None:
+    def die(url: str, data: bytes) -> None:
         if url.endswith(killed_before):
             raise KeyboardInterrupt
         publish(url, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.storage, "publish", killed)
+        patch.setattr(checkpoint.storage, "publish", die)
         with pytest.raises(KeyboardInterrupt):
             checkpoints.save(str(tmp_path), 2, state(2), 1)
     assert value(checkpoints.load_latest(str(tmp_path))) == 1

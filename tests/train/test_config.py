@@ -10,7 +10,7 @@ from timbre.train.loop import train
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "parts"),
     [
         ("segment_seconds=0.5", ("segment_seconds 0.5", "save_segment_seconds 0.25")),
         ("adversarial.start_step=19", ("start_step 19", "at least 20, 5 epochs of 4 steps")),
@@ -25,9 +25,9 @@ from timbre.train.loop import train
     ],
 )
 def test_a_contradiction_is_refused_before_any_work_naming_both_values(
-    urls: list[str], tmp_path: Path, override: str, told: tuple[str, str]
+    urls: list[str], tmp_path: Path, override: str, parts: tuple[str, str]
 ) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as failure:
         train(config_of(urls, tmp_path / "run", override))
-    assert all(part in str(refused.value) for part in told), refused.value
+    assert all(part in str(failure.value) for part in parts), failure.value
     assert not (tmp_path / "run").exists()

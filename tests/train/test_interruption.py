@@ -74,7 +74,7 @@ def test_after_a_signal_control_c_ends_the_process_at_once() -> None:
         assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
 
 
-def begun(url: str, run_dir: Path) -> Run:
+def begin(url: str, run_dir: Path) -> Run:
     return open_run(config(url, run_dir, "workers=1", "steps=1000", "validate_every=1000",
                            "save_every=1000", "log_every=1000"))  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_a_signal_while_a_reading_process_is_stopped_saves_and_names_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     url = make_shards(tmp_path / "shards", [4, 4], [2])
-    with begun(url, tmp_path / "run") as run, Interruption() as interruption:
+    with begin(url, tmp_path / "run") as run, Interruption() as interruption:
         for batch in run.batches(interruption):
             run.watch(train_step(run, batch))
             if run.gan.step == 2:
@@ -112,7 +112,7 @@ def test_a_killed_reading_process_is_one_paragraph_after_saving(tmp_path: Path) 
     url = make_shards(tmp_path / "shards", [4, 4], [2])
     with (
         pytest.raises(WorkError, match=r"reading process was killed.*memory.*saved at step"),
-        begun(url, tmp_path / "run") as run,
+        begin(url, tmp_path / "run") as run,
         Interruption() as interruption,
     ):
         for batch in run.batches(interruption):
@@ -129,7 +129,7 @@ def test_a_killed_reading_process_is_one_paragraph_after_saving(tmp_path: Path) 
 def test_a_run_that_waited_goes_on_where_it_was(tmp_path: Path) -> None:
     """The batch that was waited for is neither lost nor served twice."""
     url = make_shards(tmp_path / "shards", [4, 4], [2])
-    with begun(url, tmp_path / "run") as run, Interruption() as interruption:
+    with begin(url, tmp_path / "run") as run, Interruption() as interruption:
         for batch in run.batches(interruption):
             run.watch(train_step(run, batch))
             if run.gan.step == 3:

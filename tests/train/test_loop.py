@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from tests.train.runs import FINISHED, QUICK, TINY, config, scalars
+from tests.train.runs import QUICK, TINY, WHOLE_RUN, config, scalars
 from timbre import config as configs
 from timbre.models import checkpoint
 from timbre.train import checkpoints
@@ -24,8 +24,8 @@ from timbre.train.loop import train
 
 def test_a_run_leaves_what_its_user_looks_for(noise_url: str, tmp_path: Path) -> None:
     assert main([TINY, f"data=[{{manifest: {noise_url}}}]", f"run_dir={tmp_path}", *QUICK]) == 0
-    shown = scalars(tmp_path)
-    tags = shown.Tags()
+    events = scalars(tmp_path)
+    tags = events.Tags()
     assert {
         "g/loss",
         "g/mel",
@@ -47,34 +47,34 @@ def test_a_run_leaves_what_its_user_looks_for(noise_url: str, tmp_path: Path) ->
         tags["audio"]
     )
     assert f"pair/{key}/degraded_restored_clean" in tags["images"]
-    assert [event.step for event in shown.Scalars("g/loss")] == [2, 4, 6, 8]
-    assert shown.Scalars("data/epoch")[-1].value == pytest.approx(2.0)
-    read = [event.value for event in shown.Scalars("data/bytes")]
-    assert read == sorted(read) and read[0] > 0
-    assert all(0 < event.value < 60 for event in shown.Scalars("data/wait_seconds"))
-    saved = configs.load(TrainConfig, tmp_path / "config.yaml")
-    assert saved == config(noise_url, tmp_path)
+    assert [event.step for event in events.Scalars("g/loss")] == [2, 4, 6, 8]
+    assert events.Scalars("data/epoch")[-1].value == pytest.approx(2.0)
+    bytes_read = [event.value for event in events.Scalars("data/bytes")]
+    assert bytes_read == sorted(bytes_read) and bytes_read[0] > 0
+    assert all(0 < event.value < 60 for event in events.Scalars("data/wait_seconds"))
+    dump = configs.load(TrainConfig, tmp_path / "config.yaml")
+    assert dump == config(noise_url, tmp_path)
     state = checkpoint.load(checkpoints.latest(str(tmp_path)) or "")
-    assert configs.from_tree(TrainConfig, state["config"], "checkpoint") == saved
+    assert configs.from_tree(TrainConfig, state["config"], "checkpoint") == dump
     checkpoint.load_generator(str(tmp_path / "best.safetensors"))
 
 
 def test_a_finished_run_says_so_and_is_left_as_it_is(
-    pair_url: str, finished: Path, capfd: pytest.CaptureFixture[str]
+    pair_url: str, whole_run: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (finished / "checkpoints").iterdir()}
-    words = [f"data=[{{manifest: {pair_url}}}]", f"run_dir={finished}", *QUICK, *FINISHED]
+    before = {path: path.stat().st_mtime_ns for path in (whole_run / "checkpoints").iterdir()}
+    words = [f"data=[{{manifest: {pair_url}}}]", f"run_dir={whole_run}", *QUICK, *WHOLE_RUN]
     assert main([TINY, *words]) == 0
     assert "finished at step 10; raise steps" in capfd.readouterr().err
-    assert {p: p.stat().st_mtime_ns for p in (finished / "checkpoints").iterdir()} == before
+    assert {p: p.stat().st_mtime_ns for p in (whole_run / "checkpoints").iterdir()} == before
 
 
 @pytest.mark.parametrize("best", ["false", "true"])
 def test_only_the_last_checkpoints_and_the_best_are_kept(
     noise_url: str, tmp_path: Path, best: str
 ) -> None:
-    given = ["save_every=2", "keep_checkpoints=1", f"keep_best_state={best}"]
-    train(config(noise_url, tmp_path, *given))
+    overrides = ["save_every=2", "keep_checkpoints=1", f"keep_best_state={best}"]
+    train(config(noise_url, tmp_path, *overrides))
     state = checkpoint.load(str(checkpoints.latest(str(tmp_path))))
     assert state["best_step"] == 4  # on noise the identity is hard to beat
     assert sorted(path.name for path in (tmp_path / "checkpoints").glob("*.pt")) == [
@@ -88,11 +88,11 @@ def test_a_compiled_run_trains_alike_and_its_checkpoints_are_anybodys(
 ) -> None:
     # Traced and differentiated as always, but run by PyTorch: compiling C++ takes minutes.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    given = ["steps=3", "validate_every=2", "save_every=3"]
-    plain = config(pair_url, tmp_path / "plain", *given)
-    compiled = dataclasses.replace(plain, compile=True, run_dir=str(tmp_path / "compiled"))
+    overrides = ["steps=3", "validate_every=2", "save_every=3"]
+    plain = config(pair_url, tmp_path / "plain", *overrides)
+    fast = dataclasses.replace(plain, compile=True, run_dir=str(tmp_path / "compiled"))
     states = []
-    for one in (plain, compiled):
+    for one in (plain, fast):
         train(one)
         states.append(checkpoint.load(str(checkpoints.latest(one.run_dir)))["gan"])
     for part in ("generator", "average", "discriminator"):
@@ -103,7 +103,7 @@ def test_a_compiled_run_trains_alike_and_its_checkpoints_are_anybodys(
         tensor.equal(states[1]["average"][name]) for name, tensor in states[1]["generator"].items()
     )
     # What one wrote the other goes on from.
-    train(dataclasses.replace(compiled, compile=False, steps=4))
+    train(dataclasses.replace(fast, compile=False, steps=4))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -132,10 +132,10 @@ def test_a_warning_to_the_whole_process_group_saves_and_ends_the_run(
         assert process.wait(timeout=60) == 0
     finally:
         process.kill()
-    (saved,) = (tmp_path / "checkpoints").glob("*.pt")
-    step = int(re.sub(r"\D", "", saved.name))
+    (state,) = (tmp_path / "checkpoints").glob("*.pt")
+    step = int(re.sub(r"\D", "", state.name))
     assert 0 < step < 100000
-    assert checkpoint.load(str(saved))["gan"]["step"] == step
+    assert checkpoint.load(str(state))["gan"]["step"] == step
     assert process.stderr is not None
     # Between two steps, or in the wait for the first reading process that the signal ended.
     message = rf"interrupted[^:]*: saved at step {step}; the same command continues"

@@ -17,12 +17,12 @@ def test_who_is_alone_prints_everything_himself() -> None:
 
 
 def test_of_a_fault_of_all_ranks_the_first_is_printed_with_its_traceback() -> None:
-    finished = launch(2, "-m", "tests.train.distributed.report_fault")
-    assert finished.returncode == 1
-    told, _, summary = finished.stderr.partition("torch/distributed/elastic")
-    assert told.count("Traceback") == 1 and summary
+    process = launch(2, "-m", "tests.train.distributed.report_fault")
+    assert process.returncode == 1
+    message, _, summary = process.stderr.partition("torch/distributed/elastic")
+    assert message.count("Traceback") == 1 and summary
     first, second = (
-        re.findall(pattern + r"lost the peer of rank (\d)", told, re.M)
+        re.findall(pattern + r"lost the peer of rank (\d)", message, re.M)
         for pattern in (
             r"^\[rank\d\]: RuntimeError: ",
             r"^timbre: error: rank \d, after another: RuntimeError: ",
@@ -33,9 +33,9 @@ def test_of_a_fault_of_all_ranks_the_first_is_printed_with_its_traceback() -> No
 
 @pytest.mark.parametrize("error", [ShardError("a.tar"), OSError("full"), ValueError("a fault")])
 def test_who_is_alone_fails_with_the_very_error(error: Exception) -> None:
-    with pytest.raises(type(error)) as raised, failing_together(Accelerator(cpu=True)):
+    with pytest.raises(type(error)) as failure, failing_together(Accelerator(cpu=True)):
         raise error
-    assert raised.value is error
+    assert failure.value is error
 
 
 def test_who_is_alone_is_asked_after_every_step() -> None:

@@ -16,19 +16,19 @@ from timbre.train.run import open_run
 
 
 def test_fine_tuning_takes_over_networks_average_and_moments_but_not_the_step(
-    pair_url: str, finished: Path, tmp_path: Path
+    pair_url: str, whole_run: Path, tmp_path: Path
 ) -> None:
-    url = finished / "checkpoints/step-00000010.pt"
-    given = [f"init_from={url}", "steps=3", "save_every=3", "optimizer.learning_rate=1e-4"]
-    given.append(ADVERSARIAL)
-    run = open_run(config(pair_url, tmp_path, *given))
-    saved = checkpoint.load(str(url))["gan"]
+    url = whole_run / "checkpoints/step-00000010.pt"
+    overrides = [f"init_from={url}", "steps=3", "save_every=3", "optimizer.learning_rate=1e-4"]
+    overrides.append(ADVERSARIAL)
+    run = open_run(config(pair_url, tmp_path, *overrides))
+    state = checkpoint.load(str(url))["gan"]
     now = run.gan.state_dict()
-    assert now["step"] == 0 and saved["step"] == 10
+    assert now["step"] == 0 and state["step"] == 10
     for part in ("generator", "average", "discriminator"):
-        check_same(now[part], saved[part], part)
+        check_same(now[part], state[part], part)
     for part in ("generator_optimizer", "discriminator_optimizer"):
-        check_same(now[part]["state"], saved[part]["state"], part)
+        check_same(now[part]["state"], state[part]["state"], part)
     # The discriminator has learned: there is nothing to wait for.
     assert run.adversarial_start == 0
     metrics = train_step(run, next(run.batches()))
@@ -38,15 +38,15 @@ def test_fine_tuning_takes_over_networks_average_and_moments_but_not_the_step(
     run.save()
     run.close()
     # A run with a checkpoint of its own goes on from that.
-    resumed = open_run(config(pair_url, tmp_path, *given[1:], "init_from=gone.pt"))
-    assert (resumed.gan.step, resumed.adversarial_start) == (1, 0)
-    resumed.close()
+    later = open_run(config(pair_url, tmp_path, *overrides[1:], "init_from=gone.pt"))
+    assert (later.gan.step, later.adversarial_start) == (1, 0)
+    later.close()
 
 
 def test_fine_tuning_from_a_generator_alone_starts_with_its_weights(
-    pair_url: str, finished: Path, tmp_path: Path
+    pair_url: str, whole_run: Path, tmp_path: Path
 ) -> None:
-    url = str(finished / "best.safetensors")
+    url = str(whole_run / "best.safetensors")
     run = open_run(config(pair_url, tmp_path, f"init_from={url}", ADVERSARIAL))
     expected = checkpoint.load_generator(url)[0].state_dict()
     check_same(dict(run.gan.state_dict()["generator"]), dict(expected))
@@ -57,11 +57,11 @@ def test_fine_tuning_from_a_generator_alone_starts_with_its_weights(
 
 @pytest.mark.parametrize("name", ["best.safetensors", "checkpoints/step-00000010.pt"])
 def test_fine_tuning_may_add_limits_which_have_no_weights_and_resuming_may_not(
-    pair_url: str, finished: Path, tmp_path: Path, name: str
+    pair_url: str, whole_run: Path, tmp_path: Path, name: str
 ) -> None:
-    lift, url = "generator.max_lift_db=12", f"init_from={finished}/{name}"
+    lift, url = "generator.max_lift_db=12", f"init_from={whole_run}/{name}"
     run = open_run(config(pair_url, tmp_path, url, lift))
-    expected = checkpoint.load_generator(f"{finished}/{name}")[0].state_dict()
+    expected = checkpoint.load_generator(f"{whole_run}/{name}")[0].state_dict()
     check_same(dict(run.gan.state_dict()["average"]), dict(expected))
     assert run.gan.generator.max_lift_db == run.gan.average.max_lift_db == 12
     run.save()
@@ -71,7 +71,7 @@ def test_fine_tuning_may_add_limits_which_have_no_weights_and_resuming_may_not(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("words", "message"),
     [
         (["{run}/checkpoints/step-00000010.pt", "generator.size=small"],
          r"step-00000010\.pt: .* generator\.size was 'tiny', the config says 'small'"),
@@ -83,18 +83,16 @@ def test_fine_tuning_may_add_limits_which_have_no_weights_and_resuming_may_not(
     ],
 )  # fmt: skip
 def test_fine_tuning_from_something_else_is_refused_before_any_work(
-    pair_url: str, finished: Path, tmp_path: Path, given: list[str], told: str
+    pair_url: str, whole_run: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
-    url, *overrides = given
-    with pytest.raises(CheckpointError, match=told):
-        train(
-            config(pair_url, tmp_path / "run", f"init_from={url.format(run=finished)}", *overrides)
-        )
+    url, *others = words
+    with pytest.raises(CheckpointError, match=message):
+        train(config(pair_url, tmp_path / "run", f"init_from={url.format(run=whole_run)}", *others))
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["segment_seconds=0.5"], r"segment_seconds 0\.5 .* save_segment_seconds 0\.25"),
         (["adversarial.start_step=7"], r"start_step 7: expected at least 20, 5 epochs of 4 steps"),
@@ -106,9 +104,9 @@ def test_fine_tuning_from_something_else_is_refused_before_any_work(
     ],
 )
 def test_contradictions_with_the_data_are_refused_before_any_work(
-    noise_url: str, tmp_path: Path, overrides: Sequence[str], told: str
+    noise_url: str, tmp_path: Path, overrides: Sequence[str], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         train(config(noise_url, tmp_path / "run", *overrides))
     assert not (tmp_path / "run").exists()
 
@@ -145,7 +143,7 @@ def test_too_many_unreadable_pairs_end_the_run_with_their_name(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told", "code"),
+    ("arguments", "message", "code"),
     [
         (["{tmp}/none.yaml"], "none.yaml", 2),
         ([TINY, "data=[{{manifest: {tmp}/none/manifest.json}}]"], "none/manifest.json", 1),
@@ -153,12 +151,16 @@ def test_too_many_unreadable_pairs_end_the_run_with_their_name(tmp_path: Path) -
     ],
 )
 def test_bad_input_gets_one_clear_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str, code: int
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+    code: int,
 ) -> None:
     words = [word.format(tmp=tmp_path) for word in arguments] + [f"run_dir={tmp_path}/run"] * (
         len(arguments) > 1
     )
     assert cli.main(["train", *words]) == code
     error = capsys.readouterr().err
-    assert error.count("timbre: error:") == 1 and told in error and "Traceback" not in error
+    assert error.count("timbre: error:") == 1 and message in error and "Traceback" not in error
     assert not (tmp_path / "run").exists()

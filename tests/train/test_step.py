@@ -19,10 +19,10 @@ from timbre.train.run import Run, open_run
 
 @pytest.fixture(scope="module")
 def in_fp32(pair_url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, torch.Tensor]:
-    return trained(pair_url, tmp_path_factory.mktemp("fp32"), "precision=fp32")
+    return train_some_steps(pair_url, tmp_path_factory.mktemp("fp32"), "precision=fp32")
 
 
-def trained(url: str, run_dir: Path, *overrides: str) -> tuple[Run, torch.Tensor]:
+def train_some_steps(url: str, run_dir: Path, *overrides: str) -> tuple[Run, torch.Tensor]:
     """A run after ten steps, half of them adversarial, and what it makes of a pair it has not seen."""
     # At a high rate two runs part whatever the precision.
     slowly = ["steps=10", "optimizer.learning_rate=2e-4", ADVERSARIAL]
@@ -39,10 +39,10 @@ def trained(url: str, run_dir: Path, *overrides: str) -> tuple[Run, torch.Tensor
 def test_the_discriminator_learns_first_and_weighs_in_later(noise_url: str, tmp_path: Path) -> None:
     run = open_run(config(noise_url, tmp_path, "steps=26", ADVERSARIAL))
     before = [p.detach().clone() for p in run.gan.discriminator.parameters()]
-    logged: list[dict[str, torch.Tensor]] = []
+    logs: list[dict[str, torch.Tensor]] = []
     rates: list[float] = []
     for batch in run.batches():
-        logged.append(train_step(run, batch))
+        logs.append(train_step(run, batch))
         rates.append(float(run.gan.discriminator_descent.learning_rate))
         if run.gan.step == 20:
             check_same(before, list(run.gan.discriminator.parameters()))
@@ -51,8 +51,8 @@ def test_the_discriminator_learns_first_and_weighs_in_later(noise_url: str, tmp_
     peak = run.config.optimizer.discriminator_learning_rate
     expected = [peak * cosine_share(n, 2, 6, run.config.optimizer.final_share) for n in range(6)]
     assert rates[20:] == pytest.approx(expected) and max(rates) == pytest.approx(peak)
-    assert [n for n, metrics in enumerate(logged) if "d/loss" in metrics] == list(range(20, 26))
-    assert [n for n, metrics in enumerate(logged) if "g/adversarial" in metrics] == list(
+    assert [n for n, metrics in enumerate(logs) if "d/loss" in metrics] == list(range(20, 26))
+    assert [n for n, metrics in enumerate(logs) if "g/adversarial" in metrics] == list(
         range(22, 26)
     )
     assert not all(
@@ -66,7 +66,7 @@ def test_the_discriminator_learns_first_and_weighs_in_later(noise_url: str, tmp_
 def test_every_precision_trains_to_the_spectra_of_fp32(
     pair_url: str, tmp_path: Path, in_fp32: tuple[Run, torch.Tensor], precision: str
 ) -> None:
-    run, restored = trained(pair_url, tmp_path, f"precision={precision}")
+    run, restored = train_some_steps(pair_url, tmp_path, f"precision={precision}")
     expected = in_fp32[1]
     for low, high in [(0, 8000), (8000, 24000)]:
         distance = log_spectral_distance(restored, expected, low, high, torch.tensor([24000.0]))
@@ -86,15 +86,15 @@ def test_a_run_without_finite_gradients_stops_and_nothing_broken_is_saved(
     noise_url: str, tmp_path: Path
 ) -> None:
     train(config(noise_url, tmp_path))
-    broken = ["optimizer.learning_rate=1e30", "max_skipped_steps=6", "steps=40"]
+    overrides = ["optimizer.learning_rate=1e30", "max_skipped_steps=6", "steps=40"]
     with pytest.raises(WorkError, match=r"step 16: .* not finite for 7 steps in a row"):
-        train(config(noise_url, tmp_path, *broken))
+        train(config(noise_url, tmp_path, *overrides))
     assert [path.name for path in (tmp_path / "checkpoints").glob("*.pt")] == [
         "step-00000004.pt",
         "step-00000008.pt",
     ]
     with pytest.raises(WorkError, match="step 12: not saved, for the loss is not finite"):
-        train(config(noise_url, tmp_path, *broken, "steps=12"))
+        train(config(noise_url, tmp_path, *overrides, "steps=12"))
 
 
 def test_one_bad_batch_is_skipped_counted_and_forgotten(
@@ -110,44 +110,44 @@ def test_one_bad_batch_is_skipped_counted_and_forgotten(
         assert all(same) == bad
     run.log()
     run.close()
-    shown = scalars(tmp_path)
-    assert [shown.Scalars(f"{n}/skipped_steps")[-1].value for n in "gd"] == [2, 1]
-    assert np.isfinite(shown.Scalars("g/loss")[-1].value)
+    events = scalars(tmp_path)
+    assert [events.Scalars(f"{n}/skipped_steps")[-1].value for n in "gd"] == [2, 1]
+    assert np.isfinite(events.Scalars("g/loss")[-1].value)
     assert "2 steps of the generator skipped" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("balance", ["false", "true"])
 def test_a_step_never_waits_for_the_device(pair_url: str, tmp_path: Path, balance: str) -> None:
     """No value of a tensor becomes a Python number, except what lies on the host anyway."""
-    given = [f"balancer.enabled={balance}", "steps=10", "log_gradients_every=1", ADVERSARIAL]
-    run = open_run(config(pair_url, tmp_path, *given))
-    fetched: list[str] = []
+    overrides = [f"balancer.enabled={balance}", "steps=10", "log_gradients_every=1", ADVERSARIAL]
+    run = open_run(config(pair_url, tmp_path, *overrides))
+    reads: list[str] = []
     hosts: list[torch.Tensor] = []
 
-    def counted(name: str) -> Any:
+    def count_reads(name: str) -> Any:
         original = getattr(torch.Tensor, name)
 
-        def method(tensor: torch.Tensor, *given: Any, **named: Any) -> Any:
+        def method(tensor: torch.Tensor, *positional: Any, **keywords: Any) -> Any:
             if not any(tensor is host for host in hosts):
-                fetched.append(name)
-            return original(tensor, *given, **named)
+                reads.append(name)
+            return original(tensor, *positional, **keywords)
 
         return method
 
-    with pytest.MonkeyPatch.context() as patch, ScalarReads(fetched):
+    with pytest.MonkeyPatch.context() as patch, ScalarReads(reads):
         batches = run.batches()
         for name in ("item", "cpu", "tolist", "numpy", "__bool__", "__float__", "__int__"):
-            patch.setattr(torch.Tensor, name, counted(name))
+            patch.setattr(torch.Tensor, name, count_reads(name))
         for _ in range(10):
-            fetched_before = len(fetched)
+            reads_before = len(reads)
             batch = next(batches)
-            del fetched[fetched_before:]  # reading is the host's
+            del reads[reads_before:]  # reading is the host's
             hosts[:] = [batch.positions]
             run.watch(train_step(run, batch))
         assert run.gan.step == 10
-        assert fetched == []
+        assert reads == []
         assert float(next(iter(run.meter.sums.values()))[1, 0]) > 0  # what is caught: a read
-        assert set(fetched) == {"__float__", "aten._local_scalar_dense.default"}
+        assert set(reads) == {"__float__", "aten._local_scalar_dense.default"}
     run.close()
 
 
@@ -155,12 +155,12 @@ def test_a_step_never_waits_for_the_device(pair_url: str, tmp_path: Path, balanc
 def test_each_terms_share_in_the_gradient_is_logged(
     pair_url: str, tmp_path: Path, balance: str
 ) -> None:
-    given = [f"balancer.enabled={balance}", "log_gradients_every=9", "steps=10", ADVERSARIAL]
-    train(config(pair_url, tmp_path, *given, "loss.mel=3", "loss.spectrum=1"))
-    shown = scalars(tmp_path)
-    tags = [tag for tag in shown.Tags()["scalars"] if tag.startswith("g/gradient_share/")]
+    overrides = [f"balancer.enabled={balance}", "log_gradients_every=9", "steps=10", ADVERSARIAL]
+    train(config(pair_url, tmp_path, *overrides, "loss.mel=3", "loss.spectrum=1"))
+    events = scalars(tmp_path)
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("g/gradient_share/")]
     assert len(tags) == 6
-    points = {tag: {e.step: e.value for e in shown.Scalars(tag)} for tag in tags}
+    points = {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in tags}
     assert {tag.rpartition("/")[2] for tag in tags if 2 in points[tag]} == {
         "mel",
         "spectrum",
@@ -169,8 +169,8 @@ def test_each_terms_share_in_the_gradient_is_logged(
     }
     assert all(10 in values for values in points.values())
     for step in (2, 10):
-        found = [values[step] for values in points.values() if step in values]
-        assert sum(found) == pytest.approx(1.0, abs=1e-4)
+        values_of_step = [values[step] for values in points.values() if step in values]
+        assert sum(values_of_step) == pytest.approx(1.0, abs=1e-4)
     first = points["g/gradient_share/mel"][2]
     if (
         balance == "true"
@@ -184,13 +184,13 @@ def test_each_terms_share_in_the_gradient_is_logged(
 class ScalarReads(TorchDispatchMode):
     """Appends to a list whenever a scalar is read from the device."""
 
-    def __init__(self, found: list[str]) -> None:
+    def __init__(self, reads: list[str]) -> None:
         super().__init__()
-        self.found = found
+        self.reads = reads
 
     def __torch_dispatch__(
-        self, function: Any, types: Any, given: Any = (), named: Any = None
+        self, function: Any, types: Any, positional: Any = (), keywords: Any = None
     ) -> Any:
         if function is torch.ops.aten._local_scalar_dense.default:
-            self.found.append(str(function))
-        return function(*given, **(named or {}))
+            self.reads.append(str(function))
+        return function(*positional, **(keywords or {}))

@@ -35,27 +35,27 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_mixed_precision_trains_both_networks_without_an_outdated_call(
     urls: list[str], tmp_path: Path, device: str, precision: Precision
 ) -> None:
-    seen = set()
+    dtypes = set()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", category=FutureWarning)
         warnings.filterwarnings("error", category=DeprecationWarning, module="timbre")
-        given = ["segment_seconds=0.1", f"precision={precision}"]
-        run = open_run(config_of(urls, tmp_path, *given))
+        overrides = ["segment_seconds=0.1", f"precision={precision}"]
+        run = open_run(config_of(urls, tmp_path, *overrides))
         run.adversarial_start = -run.config.adversarial.discriminator_steps
         modules = run.gan.generator.modules()
         inner = next(part for part in modules if isinstance(part, torch.nn.Conv1d))
-        inner.register_forward_hook(lambda *given: seen.add((given[2].dtype, given[2].device.type)))
+        inner.register_forward_hook(lambda *call: dtypes.add((call[2].dtype, call[2].device.type)))
         before = {name: part.detach().clone() for name, part in parameters(run)}
         for batch in islice(run.batches(), 2):
-            logged = train_step(run, batch)
+            log = train_step(run, batch)
     run.close()
-    assert seen == {(DTYPES[precision], device)}
-    assert {"d/loss", "g/adversarial"} <= logged.keys()
-    assert all(value.isfinite() for value in logged.values())
+    assert dtypes == {(DTYPES[precision], device)}
+    assert {"d/loss", "g/adversarial"} <= log.keys()
+    assert all(value.isfinite() for value in log.values())
     for name, part in parameters(run):
         assert part.dtype == torch.float32 and part.isfinite().all(), name
-    moved = [name for name, part in parameters(run) if not part.equal(before[name])]
-    assert {name.partition(".")[0] for name in moved} == {"generator", "discriminator"}
+    names = [name for name, part in parameters(run) if not part.equal(before[name])]
+    assert {name.partition(".")[0] for name in names} == {"generator", "discriminator"}
     scalers = run.gan.generator_descent.scaler, run.gan.discriminator_descent.scaler
     assert all(type(scaler) is torch.amp.GradScaler for scaler in scalers)
     assert scalers[0] is not scalers[1]
@@ -71,14 +71,14 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
     """What nine steps at one step an epoch logged, moved and cost."""
     folder = tmp_path_factory.mktemp("schedule")
     url = make_shards(folder / "shards", [2], [1])
-    given = [
+    overrides = [
         "segment_seconds=0.1",
         "steps=10",
         "adversarial={discriminator_steps: 1, ramp_steps: 2}",
     ]
-    run = open_run(config_of([url], folder / "run", *given, "log_gradients_every=1000"))
+    run = open_run(config_of([url], folder / "run", *overrides, "log_gradients_every=1000"))
     network = next(run.gan.discriminator.parameters())
-    taken = []
+    records = []
     for batch in islice(run.batches(), 9):
         was = network.detach().clone()
         with Multiplications() as cost:
@@ -86,12 +86,12 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
         run.watch(metrics_of_step)
         record = {name: value.item() for name, value in metrics_of_step.items()}
         record |= {"moved": float(not network.equal(was)), "cost": float(cost.count)}
-        taken.append(record | {"bytes": float(live_bytes())})
+        records.append(record | {"bytes": float(live_bytes())})
     with torch.no_grad(), Multiplications() as cost:
         run.gan.critic.judge(torch.zeros(2, 1, 4800))
-    taken[0]["discriminator_cost"] = float(cost.count)
+    records[0]["discriminator_cost"] = float(cost.count)
     run.close()
-    return taken
+    return records
 
 
 class Multiplications(TorchDispatchMode):
@@ -102,12 +102,12 @@ class Multiplications(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(
-        self, function: Any, types: Any, given: Any = (), named: Any = None
+        self, function: Any, types: Any, positional: Any = (), keywords: Any = None
     ) -> Any:
-        result = function(*given, **(named or {}))
+        result = function(*positional, **(keywords or {}))
         if function._overloadpacket in flop_registry:
             cost = flop_registry[function._overloadpacket]
-            self.count += cost(*given, **(named or {}), out_val=result)
+            self.count += cost(*positional, **(keywords or {}), out_val=result)
         return result
 
 

@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 # Curves whose values are times or sizes of this machine.
 TAGS_LEFT_OUT = ("time", "speed", "second", "per_s", "wait", "memory", "clock")
-HASH_SHOWN = 16
+HASH_DIGITS = 16
 SOURCES = ("speech", "noise", "rir")
 
 
@@ -59,16 +59,16 @@ def run(out: Path, *words: str) -> str:
     """Return what a command prints; end with its errors if it fails."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "timbre", *words]
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=out, env=environment, capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        sys.exit(f"{' '.join(words)}: exit code {done.returncode}\n{done.stderr[-3000:]}")
-    return done.stdout
+    if process.returncode:
+        sys.exit(f"{' '.join(words)}: exit code {process.returncode}\n{process.stderr[-3000:]}")
+    return process.stdout
 
 
 def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:HASH_SHOWN]
+    return hashlib.sha256(data).hexdigest()[:HASH_DIGITS]
 
 
 def curves(folder: Path) -> Iterator[str]:

@@ -83,10 +83,10 @@ def test_every_pin_of_a_lock_has_a_hash_and_no_lock_names_a_host() -> None:
 
 
 def test_what_is_compiled_can_be_taken_out_of_the_lock() -> None:
-    compiled = {name: venv.entry(LOCK, name) for name in venv.COMPILED}
-    assert all(compiled.values())
-    rest = {pin.name for pin in pins(venv.remove(LOCK, compiled))}
-    assert rest == {pin.name for pin in pins(LOCK)} - set(venv.COMPILED)
+    sources = {name: venv.entry(LOCK, name) for name in venv.SOURCE_ONLY}
+    assert all(sources.values())
+    rest = {pin.name for pin in pins(venv.remove(LOCK, sources))}
+    assert rest == {pin.name for pin in pins(LOCK)} - set(venv.SOURCE_ONLY)
 
 
 @pytest.mark.parametrize("version", [(3, 9), (3, 15)])

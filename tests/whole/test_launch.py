@@ -77,11 +77,11 @@ def test_a_job_that_is_preempted_comes_back_by_itself_and_loses_nothing(
     job = slurm.submit([*options, SBATCH, config], **environment())
     wait_for_checkpoint(tmp_path / "run")
     slurm.run("scontrol", "requeue", job)  # what preemption does
-    (told,) = slurm.wait_for(job)
-    assert (told["JobState"], told["Restarts"]) == ("COMPLETED", "1"), log.read_text()[-3000:]
-    saved = checkpoints.latest(str(tmp_path / "run"))
-    assert saved is not None
-    state = checkpoint.load(saved)
+    (record,) = slurm.wait_for(job)
+    assert (record["JobState"], record["Restarts"]) == ("COMPLETED", "1"), log.read_text()[-3000:]
+    checkpoint_url = checkpoints.latest(str(tmp_path / "run"))
+    assert checkpoint_url is not None
+    state = checkpoint.load(checkpoint_url)
     assert state["gan"]["step"] == 12
     # An epoch is 3 steps of 6 of the 21 pairs: 12 steps end with the fourth.
     assert (state["stream"]["epoch"], state["stream"]["sample_in_epoch"]) == (3, 18)
@@ -107,8 +107,8 @@ def test_before_its_time_is_up_a_job_saves_and_queues_itself_again(
     assert select.select([began], [], [], PATIENCE_SECONDS)[0], "did not start"
     os.close(began)
     slurm.run("scancel", "--batch", "--signal=USR1", job)  # what Slurm does by --signal
-    (told,) = slurm.wait_for(job)
-    assert (told["JobState"], told["Restarts"]) == ("COMPLETED", "1")
+    (record,) = slurm.wait_for(job)
+    assert (record["JobState"], record["Restarts"]) == ("COMPLETED", "1")
     assert (tmp_path / "saved").exists()
     assert (tmp_path / "inherited").read_text() == "SIG_IGN"  # a launcher outlives the signal
     words = (tmp_path / "1.words").read_text().splitlines()
@@ -147,10 +147,10 @@ def test_the_pods_of_the_training_job_plan_for_all_and_find_each_other_by_name(
     program.write_text('#!/bin/bash\necho "$@"\n')
     program.chmod(0o755)
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    planned = subprocess.check_output(plan["command"], env=variables | path, text=True)
-    assert planned.split() == ["train", "/config/train.yaml", "--dry-run", "--ranks", "16"]
-    mounted = {each["name"] for each in container["volumeMounts"]}
-    assert mounted == {volume["name"] for volume in pod["volumes"]}
+    output = subprocess.check_output(plan["command"], env=variables | path, text=True)
+    assert output.split() == ["train", "/config/train.yaml", "--dry-run", "--ranks", "16"]
+    mounts = {each["name"] for each in container["volumeMounts"]}
+    assert mounts == {volume["name"] for volume in pod["volumes"]}
 
 
 def test_when_one_pod_is_to_go_all_save_end_and_are_not_taken_for_finished(
@@ -161,13 +161,15 @@ def test_when_one_pod_is_to_go_all_save_end_and_are_not_taken_for_finished(
     shutil.move(write_config(tmp_path, url, "steps=9999", *OFTEN), tmp_path / "train.yaml")
     shutil.copy(ROOT / "launch/accelerate/many_nodes.yaml", tmp_path)
     (container,) = documents("train.yaml")[1]["spec"]["template"]["spec"]["containers"]
-    given = {each["name"]: each["value"] for each in container["env"]}
-    given |= {"NODES": "2", "GPUS": "1", "MASTER_ADDR": "127.0.0.1"}
+    pod_variables = {each["name"]: each["value"] for each in container["env"]}
+    pod_variables |= {"NODES": "2", "GPUS": "1", "MASTER_ADDR": "127.0.0.1"}
     words = [word.replace("/config/", f"{tmp_path}/") for word in container["command"]]
     pods = []
     try:
         for number in ("0", "1"):
-            variables = os.environ | environment() | given | {"JOB_COMPLETION_INDEX": number}
+            variables = (
+                os.environ | environment() | pod_variables | {"JOB_COMPLETION_INDEX": number}
+            )
             log = (tmp_path / f"{number}.log").open("w")
             pods.append(subprocess.Popen(words, cwd=ROOT, env=variables, stderr=log))
         wait_for_checkpoint(tmp_path / "run")
@@ -178,8 +180,8 @@ def test_when_one_pod_is_to_go_all_save_end_and_are_not_taken_for_finished(
             pod.terminate()
     log = (tmp_path / "0.log").read_text()
     assert codes == [1, 1], log
-    saved = checkpoints.latest(str(tmp_path / "run"))
-    assert saved is not None
-    step = checkpoint.load(saved)["gan"]["step"]
+    checkpoint_url = checkpoints.latest(str(tmp_path / "run"))
+    assert checkpoint_url is not None
+    step = checkpoint.load(checkpoint_url)["gan"]["step"]
     assert 2 <= step < 9999
     assert f"interrupted: saved at step {step}; the same command continues" in log

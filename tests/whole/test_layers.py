@@ -63,8 +63,8 @@ def modules() -> dict[str, Path]:
     paths = [
         path for package in ("timbre", "shard_tools") for path in (ROOT / package).rglob("*.py")
     ]
-    dotted = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
-    return {name.removesuffix(".__init__"): path for name, path in dotted.items()}
+    paths_by_name = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+    return {name.removesuffix(".__init__"): path for name, path in paths_by_name.items()}
 
 
 @cache
@@ -73,12 +73,12 @@ def imports(module: str) -> dict[str, str]:
     arrows: dict[str, str] = {}
     for node in ast.walk(ast.parse(modules()[module].read_text())):
         if isinstance(node, ast.Import):
-            dotted = [alias.name for alias in node.names]
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            dotted = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        for name in dotted:
+        for name in names:
             target = name if name in modules() else name.rpartition(".")[0]
             if target in modules():
                 arrows[target] = f"{arrows[target]}, {name}" if target in arrows else name
@@ -154,10 +154,10 @@ def test_nothing_below_imports_a_command_line() -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     code = "import sys, timbre.cli; print([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
-    loaded = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert loaded.stdout.strip() == "[]"
+    assert process.stdout.strip() == "[]"
 
 
 def test_only_two_files_touch_the_environment() -> None:

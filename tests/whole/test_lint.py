@@ -17,8 +17,8 @@ def lint(*words: str, source: str = "") -> "subprocess.CompletedProcess[str]":
 
 
 def test_lint_finds_no_unused_code_here() -> None:
-    checked = lint("--select=F,ARG", ".")
-    assert checked.returncode == 0, checked.stdout
+    process = lint("--select=F,ARG", ".")
+    assert process.returncode == 0, process.stdout
 
 
 def vulture(*paths: object) -> "subprocess.CompletedProcess[str]":
@@ -43,5 +43,5 @@ def test_no_definition_is_left_that_nothing_uses(tmp_path: Path) -> None:
     ],
 )
 def test_the_projects_own_lint_refuses_an_unused_name(made_up: str, rule: str) -> None:
-    refused = lint("--stdin-filename=timbre/made_up.py", "-", source=made_up)
-    assert refused.returncode == 1 and rule in refused.stdout, refused.stdout
+    process = lint("--stdin-filename=timbre/made_up.py", "-", source=made_up)
+    assert process.returncode == 1 and rule in process.stdout, process.stdout

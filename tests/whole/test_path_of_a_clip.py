@@ -78,21 +78,21 @@ def test_unheard_clips_have_the_ratio_that_their_name_says(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("command", [[], *([name] for name in cli.COMMANDS)])
 def test_every_command_explains_itself(command: list[str]) -> None:
-    shown = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "timbre", *command, "--help"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "usage: timbre" in shown.stdout
+    assert "usage: timbre" in process.stdout
 
 
 @pytest.mark.parametrize("command", [[], ["nonsense"], ["train"], ["restore", "a.wav"]])
 def test_bad_usage_ends_with_2(command: list[str]) -> None:
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "timbre", *command], capture_output=True, text=True, check=False
     )
-    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    assert process.returncode == 2 and "Traceback" not in process.stderr
 
 
 CPU = torch.device("cpu")
@@ -103,12 +103,12 @@ def test_prepared_speech_trains_and_the_result_loads(manifest_url: str, tmp_path
     url = f"{tmp_path}/shards/manifest.json"
     held_out = stored_pairs(url, "val/shard-000000.tar")[:2]  # measuring each takes its time
     publish_tar(url, "val/shard-000000.tar", build_tar(held_out, "flac"))
-    given = ["segment_seconds=0.4", "validation={perceptual_pairs: 1, harm_pairs: 0}"]
-    run = open_run(config_of([url], tmp_path / "run", *given))
+    overrides = ["segment_seconds=0.4", "validation={perceptual_pairs: 1, harm_pairs: 0}"]
+    run = open_run(config_of([url], tmp_path / "run", *overrides))
     batch = next(run.batches())
-    logged = [train_step(run, batch) for _ in range(8)]
-    assert logged[-1]["g/loss"].item() < 0.95 * logged[0]["g/loss"].item()
-    run.watch(logged[-1])
+    logs = [train_step(run, batch) for _ in range(8)]
+    assert logs[-1]["g/loss"].item() < 0.95 * logs[0]["g/loss"].item()
+    run.watch(logs[-1])
     run.validate()
     assert run.save() and run.best_step == 8 and math.isfinite(run.best_score)
     run.close()

@@ -31,20 +31,20 @@ def types_of(annotation: ast.expr) -> set[str]:
     return {ast.unparse(annotation)} - {"None"}
 
 
-def loosely_typed(source: str) -> list[str]:
+def loose_parameters(source: str) -> list[str]:
     """Return the parameters that have no type, or take a list as well as an array, say."""
-    found = []
+    names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-            for argument in given:
-                if argument.arg in ("self", "cls") and argument is given[0]:
+            parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            for argument in parameters:
+                if argument.arg in ("self", "cls") and argument is parameters[0]:
                     continue
                 types = types_of(argument.annotation) if argument.annotation else set()
                 words = {word for name in types for word in ("Union", "ArrayLike") if word in name}
                 if words or (len(types) != 1 and types not in ONE_THING):
-                    found.append(f"{node.name}({argument.arg})")
-    return found
+                    names.append(f"{node.name}({argument.arg})")
+    return names
 
 
 def sources() -> list[Path]:
@@ -54,6 +54,8 @@ def sources() -> list[Path]:
 
 def test_every_parameter_has_one_explicit_type() -> None:
     fault = "def add_noise(noise: list[float] | np.ndarray, snr_db: float, level=0): ..."
-    assert loosely_typed(fault) == ["add_noise(noise)", "add_noise(level)"]
-    found = {str(path): loose for path in sources() if (loose := loosely_typed(path.read_text()))}
-    assert found == {}
+    assert loose_parameters(fault) == ["add_noise(noise)", "add_noise(level)"]
+    faults = {
+        str(path): loose for path in sources() if (loose := loose_parameters(path.read_text()))
+    }
+    assert faults == {}

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.stream.case import BATCH, WORKERS, Batch, Load, Task
-from benchmarks.stream.peers.sides import cut, stored_pairs, write_if_asked
+from benchmarks.stream.peers.sides import cut_both, stored_pairs, write_by_command
 
 FOLDER = "files"
 
@@ -30,7 +30,7 @@ class Files(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         waves = [soundfile.read(path, dtype=self._task.dtype)[0] for path in self._pairs[number]]
-        return cut([torch.from_numpy(wave) for wave in waves], self._task)
+        return cut_both([torch.from_numpy(wave) for wave in waves], self._task)
 
 
 def load(task: Task) -> Iterator[Batch]:
@@ -51,4 +51,4 @@ def write(folder: str, audio_format: str) -> None:
 LOADERS: dict[str, Load] = {"folder": load}
 
 if __name__ == "__main__":
-    write_if_asked(write)
+    write_by_command(write)

@@ -8,7 +8,7 @@ from litdata.streaming.writer import BinaryWriter
 from torch import Tensor
 
 from benchmarks.stream.case import BATCH, INT16, WORKERS, Batch, Load, Task
-from benchmarks.stream.peers.sides import as_wave, cut, decode, stored_pairs, write_if_asked
+from benchmarks.stream.peers.sides import as_wave, cut_both, decode, stored_pairs, write_by_command
 
 FOLDER = "litdata"
 
@@ -22,7 +22,7 @@ class Pairs(StreamingDataset):  # type: ignore[misc]
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         sides = super().__getitem__(number)
-        return cut([as_wave(side, self._task.dtype) for side in sides], self._task)
+        return cut_both([as_wave(side, self._task.dtype) for side in sides], self._task)
 
 
 def load(task: Task) -> Iterator[Batch]:
@@ -46,4 +46,4 @@ def write(folder: str, audio_format: str) -> None:
 LOADERS: dict[str, Load] = {"litdata": load}
 
 if __name__ == "__main__":
-    write_if_asked(write)
+    write_by_command(write)

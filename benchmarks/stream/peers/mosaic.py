@@ -8,7 +8,7 @@ from streaming import MDSWriter, StreamingDataLoader, StreamingDataset
 from torch import Tensor
 
 from benchmarks.stream.case import BATCH, INT16, PAIR_SAMPLES, WORKERS, Batch, Load, Task
-from benchmarks.stream.peers.sides import as_wave, cut, decode, stored_pairs, write_if_asked
+from benchmarks.stream.peers.sides import as_wave, cut_both, decode, stored_pairs, write_by_command
 
 FOLDER = "mds"
 SIDES = ("degraded", "clean")
@@ -24,7 +24,7 @@ class Pairs(StreamingDataset):  # type: ignore[misc]
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         pair: dict[str, Any] = super().__getitem__(number)
         sides = (pair[side] for side in SIDES)
-        return cut([as_wave(side, self._task.dtype) for side in sides], self._task)
+        return cut_both([as_wave(side, self._task.dtype) for side in sides], self._task)
 
 
 def load(task: Task) -> Iterator[Batch]:
@@ -47,4 +47,4 @@ def write(folder: str, audio_format: str) -> None:
 LOADERS: dict[str, Load] = {"mosaicml streaming": load}
 
 if __name__ == "__main__":
-    write_if_asked(write)
+    write_by_command(write)

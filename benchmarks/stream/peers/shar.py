@@ -15,7 +15,7 @@ from lhotse.shar import SharWriter
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from benchmarks.stream.case import BATCH, WORKERS, Batch, Load, Task
-from benchmarks.stream.peers.sides import cut, decode, stored_pairs, write_if_asked
+from benchmarks.stream.peers.sides import cut_both, decode, stored_pairs, write_by_command
 
 FOLDER = "shar"
 SHARD_PAIRS = 128
@@ -32,7 +32,7 @@ class Pairs(Dataset[Batch]):
         waves = [
             [decode(side.sources[0].source, self._task.dtype) for side in pair] for pair in pairs
         ]
-        return Batch(*default_collate([cut(sides, self._task) for sides in waves]))
+        return Batch(*default_collate([cut_both(sides, self._task) for sides in waves]))
 
 
 def load(task: Task) -> Iterator[Batch]:
@@ -75,4 +75,4 @@ LOADERS: dict[str, Load] = {"lhotse shar": load}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    write_if_asked(write)
+    write_by_command(write)

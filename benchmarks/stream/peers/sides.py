@@ -19,7 +19,7 @@ OURS = "ours"
 FULL_SCALE = 32768
 
 
-class Stored(NamedTuple):
+class StoredPair(NamedTuple):
     """A pair as it is in our shards: the bytes of two WAV or FLAC files."""
 
     key: str
@@ -32,23 +32,23 @@ def our_shards(folder: str) -> list[str]:
     return sorted(map(str, Path(folder, OURS, "train").glob("*.tar")))
 
 
-def stored_pairs(folder: str, audio_format: str) -> Iterator[Stored]:
+def stored_pairs(folder: str, audio_format: str) -> Iterator[StoredPair]:
     """Yield the pairs of our shards."""
     for path in our_shards(folder):
         with tarfile.open(path) as tar:
-            found: dict[str, bytes] = {}
+            members: dict[str, bytes] = {}
             for info in tar:
                 key, _, member = info.name.partition(".")
                 file = tar.extractfile(info)
-                found[member] = file.read() if file else b""
-                if len(found) == 3:
-                    yield Stored(
-                        key, *(found[f"{s}.{audio_format}"] for s in ("degraded", "clean"))
+                members[member] = file.read() if file else b""
+                if len(members) == 3:
+                    yield StoredPair(
+                        key, *(members[f"{s}.{audio_format}"] for s in ("degraded", "clean"))
                     )
-                    found = {}
+                    members = {}
 
 
-def write_if_asked(write: Callable[[str, str], None]) -> None:
+def write_by_command(write: Callable[[str, str], None]) -> None:
     """Store what the command line tells: a task's folder, and the audio's format."""
     write(sys.argv[1], sys.argv[2])
     sys.stdout.write("\n{}\n")
@@ -60,15 +60,15 @@ def decode(data: bytes, dtype: str) -> Tensor:
     return torch.from_numpy(wave)
 
 
-def as_wave(stored: Any, dtype: str) -> Tensor:
+def as_wave(content: Any, dtype: str) -> Tensor:
     """Return ``(samples,)`` of a file, or of an int16 array that needs no decoder."""
-    if isinstance(stored, (bytes, memoryview)):
-        return decode(bytes(stored), dtype)
-    wave = torch.as_tensor(stored)
+    if isinstance(content, (bytes, memoryview)):
+        return decode(bytes(content), dtype)
+    wave = torch.as_tensor(content)
     return wave / FULL_SCALE if dtype == FLOAT32 else wave
 
 
-def cut(sides: Sequence[Tensor], task: Task) -> tuple[Tensor, Tensor]:
+def cut_both(sides: Sequence[Tensor], task: Task) -> tuple[Tensor, Tensor]:
     """Return the same stretch of both sides, ``(task.samples,)`` each."""
     start = random.randint(0, PAIR_SAMPLES - task.samples)
     degraded, clean = (side[start : start + task.samples] for side in sides)

@@ -18,39 +18,39 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from benchmarks.stream.case import BATCH, PAIR_SAMPLES, WORKERS, Batch, Load, Task
-from benchmarks.stream.peers.sides import cut, decode, our_shards, write_if_asked
+from benchmarks.stream.peers.sides import cut_both, decode, our_shards, write_by_command
 
 WAV_HEADER = 44
 
 Sides = tuple[Tensor, Tensor]
 
 
-def load(task: Task, read: Any) -> Iterator[Batch]:
+def load(task: Task, read_pair: Any) -> Iterator[Batch]:
     """Yield batches of pairs, each read by ``read``, as the shards have them."""
     dataset = (
         webdataset.WebDataset(our_shards(task.folder), shardshuffle=False)
-        .map(partial(read, task))
+        .map(partial(read_pair, task))
         .batched(BATCH, collation_fn=default_collate)
     )
     for batch in webdataset.WebLoader(dataset, batch_size=None, num_workers=WORKERS):
         yield Batch(*batch)
 
 
-def decoded(task: Task, entry: dict[str, Any]) -> Sides:
+def decode_whole(task: Task, entry: dict[str, Any]) -> Sides:
     """Return both sides of a pair, decoded whole and cut."""
-    return cut([decode(data, task.dtype) for data in both(task, entry)], task)
+    return cut_both([decode(data, task.dtype) for data in both(task, entry)], task)
 
 
-def header_skipped(task: Task, entry: dict[str, Any]) -> Sides:
+def skip_header(task: Task, entry: dict[str, Any]) -> Sides:
     """Return both sides of a pair, taken as they lie in its WAV files, and cut."""
     sides = [
         torch.frombuffer(bytearray(data), dtype=torch.int16, offset=WAV_HEADER)
         for data in both(task, entry)
     ]
-    return cut(sides, task)
+    return cut_both(sides, task)
 
 
-def seeking(task: Task, entry: dict[str, Any]) -> Sides:
+def seek(task: Task, entry: dict[str, Any]) -> Sides:
     """Return a stretch of both sides, of which no more is decoded than that."""
     start = random.randint(0, PAIR_SAMPLES - task.samples)
     degraded, clean = (
@@ -74,10 +74,10 @@ def write(folder: str, audio_format: str) -> None:
 
 
 LOADERS: dict[str, Load] = {
-    "webdataset": partial(load, read=decoded),
-    "webdataset (header skipped)": partial(load, read=header_skipped),
-    "webdataset (seeking)": partial(load, read=seeking),
+    "webdataset": partial(load, read_pair=decode_whole),
+    "webdataset (header skipped)": partial(load, read_pair=skip_header),
+    "webdataset (seeking)": partial(load, read_pair=seek),
 }
 
 if __name__ == "__main__":
-    write_if_asked(write)
+    write_by_command(write)

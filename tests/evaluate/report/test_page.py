@@ -104,7 +104,7 @@ def page_file(source: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def opened(page_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def page_browser(page_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with chromium(tmp_path_factory.mktemp("profile")) as browser:
         browser.open(page_file)
         yield browser
@@ -124,17 +124,17 @@ def test_the_page_loads_nothing_and_every_tag_is_closed(source: str) -> None:
 def test_its_sound_is_the_waveform_to_the_bit_of_flac(source: str) -> None:
     sounds = [a.partition(",")[2] for a in Page(source).addresses if "audio" in a[:20]]
     for data, wave in zip(sounds, example("the worst").waves.values(), strict=False):
-        heard, rate = audio.decode_bytes(base64.b64decode(data), "sound")
+        sound, rate = audio.decode_bytes(base64.b64decode(data), "sound")
         assert rate == SAMPLE_RATE
-        np.testing.assert_allclose(heard[0], np.clip(wave, -1, 1), atol=1 / 32768)
+        np.testing.assert_allclose(sound[0], np.clip(wave, -1, 1), atol=1 / 32768)
 
 
 def test_long_pairs_are_cut_to_the_loudest_seconds_on_all_sides() -> None:
     clean = np.full((SHOWN_SECONDS + 4) * SAMPLE_RATE, 0.01, np.float32)
     clean[3 * SAMPLE_RATE : 8 * SAMPLE_RATE] = 0.5
-    shown = loudest_stretch({"df3": 0.5 * clean, "clean": clean})
-    assert (shown["clean"] == 0.5).all() and (shown["df3"] == 0.25).all()
-    assert len(shown["clean"]) == SHOWN_SECONDS * SAMPLE_RATE
+    stretch = loudest_stretch({"df3": 0.5 * clean, "clean": clean})
+    assert (stretch["clean"] == 0.5).all() and (stretch["df3"] == 0.25).all()
+    assert len(stretch["clean"]) == SHOWN_SECONDS * SAMPLE_RATE
 
 
 def test_six_pairs_of_seven_sides_stay_under_thirty_megabytes() -> None:
@@ -153,22 +153,22 @@ def test_an_interval_of_two_speakers_does_not_flatten_a_plot() -> None:
     wide = Estimate(2.0, -100.0, 104.0, 5, 2, 0)
     sure = Estimate(3.0, 2.5, 3.5, 9, 8, 0)
     classes = {
-        name: [Finding("pesq", {"df3": found}, {}, {})]
-        for name, found in [("0 to 5 dB", wide), ("5 to 10 dB", sure)]
+        name: [Finding("pesq", {"df3": value}, {}, {})]
+        for name, value in [("0 to 5 dB", wide), ("5 to 10 dB", sure)]
     }
-    drawn = by_class(classes, "pesq", ["df3"])
-    low, high = (float(y) for y in re.findall(r'y1="([\d.]+)" y2="([\d.]+)"/><circle', drawn)[1])
+    plot = by_class(classes, "pesq", ["df3"])
+    low, high = (float(y) for y in re.findall(r'y1="([\d.]+)" y2="([\d.]+)"/><circle', plot)[1])
     assert low - high > 50  # of 138 pixels
-    assert "-100.000" in drawn
+    assert "-100.000" in plot
 
 
 def test_a_long_list_of_pairs_is_cut_in_the_middle() -> None:
     many = [row(number) for number in range(MOST_ROWS + 5)]
     source = to_html(content(many, [], []))
     assert f"{MOST_ROWS} of {MOST_ROWS + 5} pairs" in source
-    ranked = [found.key for _, found in summary.rank(many, "restored")]
-    assert f'data-value="{ranked[0]}"' in source and f'data-value="{ranked[-1]}"' in source
-    assert f'data-value="{ranked[len(ranked) // 2]}"' not in source
+    keys = [case.key for _, case in summary.rank(many, "restored")]
+    assert f'data-value="{keys[0]}"' in source and f'data-value="{keys[-1]}"' in source
+    assert f'data-value="{keys[len(keys) // 2]}"' not in source
 
 
 def test_names_are_escaped_in_the_page() -> None:
@@ -181,12 +181,12 @@ def test_names_are_escaped_in_the_page() -> None:
 
 
 @needs_chromium
-def test_the_page_opens_without_complaints(opened: Browser) -> None:
-    assert opened.complaints == []
-    assert opened.run("document.title") == "timbre evaluate"
+def test_the_page_opens_without_complaints(page_browser: Browser) -> None:
+    assert page_browser.complaints == []
+    assert page_browser.run("document.title") == "timbre evaluate"
     images = "[...document.images].every((i) => i.complete && i.naturalWidth > 0)"
-    assert opened.run(images) is True
-    assert opened.run("document.documentElement.scrollWidth <= innerWidth") is True
+    assert page_browser.run(images) is True
+    assert page_browser.run("document.documentElement.scrollWidth <= innerWidth") is True
 
 
 @needs_chromium
@@ -196,40 +196,45 @@ def test_another_script_does_not_run(source: str, tmp_path: Path) -> None:
     with chromium(tmp_path / "profile") as browser:
         browser.open(path)
         assert browser.run("document.title") == "timbre evaluate"
-        assert any("Content Security Policy" in told for told in browser.complaints)
+        assert any("Content Security Policy" in complaint for complaint in browser.complaints)
 
 
 @needs_chromium
-def test_a_click_on_a_head_sorts_by_number_and_another_turns_it_round(opened: Browser) -> None:
+def test_a_click_on_a_head_sorts_by_number_and_another_turns_it_round(
+    page_browser: Browser,
+) -> None:
     column = "[...document.querySelectorAll('#pairs ~ .wide tbody tr')].map((r) => r.cells[%d].dataset.value)"
-    assert opened.run("document.querySelectorAll('#pairs ~ .wide th')[2].textContent") == "SNR, dB"
-    opened.click("#pairs ~ .wide th:nth-child(3) button")
-    snr = [float(value) for value in opened.run(column % 2)]
+    assert (
+        page_browser.run("document.querySelectorAll('#pairs ~ .wide th')[2].textContent")
+        == "SNR, dB"
+    )
+    page_browser.click("#pairs ~ .wide th:nth-child(3) button")
+    snr = [float(value) for value in page_browser.run(column % 2)]
     assert snr == sorted(snr) == [3.0 * n for n in range(14)]
-    opened.click("#pairs ~ .wide th:nth-child(3) button")
-    assert [float(value) for value in opened.run(column % 2)] == snr[::-1]
-    opened.click("#pairs ~ .wide th:nth-child(1) button")
-    names = opened.run(column % 0)
+    page_browser.click("#pairs ~ .wide th:nth-child(3) button")
+    assert [float(value) for value in page_browser.run(column % 2)] == snr[::-1]
+    page_browser.click("#pairs ~ .wide th:nth-child(1) button")
+    names = page_browser.run(column % 0)
     assert names == sorted(names)
     # A figure that one pair does not have: it comes last, both ways.
-    head = opened.run(
+    head = page_browser.run(
         "[...document.querySelectorAll('#pairs ~ .wide th')].map((h) => h.textContent)"
     )
     place = head.index("pesq df3")
     for _ in range(2):
-        opened.click(f"#pairs ~ .wide th:nth-child({place + 1}) button")
-        values = opened.run(column % place)
+        page_browser.click(f"#pairs ~ .wide th:nth-child({place + 1}) button")
+        values = page_browser.run(column % place)
         assert values[-1] == "" and values.count("") == 1
-    told = [float(value) for value in values[:-1]]
-    assert told == sorted(told, reverse=True)
+    numbers = [float(value) for value in values[:-1]]
+    assert numbers == sorted(numbers, reverse=True)
 
 
 @needs_chromium
-def test_the_breakdown_shows_the_chosen_figure_by_the_chosen_group(opened: Browser) -> None:
+def test_the_breakdown_shows_the_chosen_figure_by_the_chosen_group(page_browser: Browser) -> None:
     choose = "(() => {{ const s = document.getElementById('{}'); s.value = '{}'; s.dispatchEvent(new Event('change')); }})()"
-    opened.run(choose.format("group", "noise"))
-    opened.run(choose.format("figure", "pesq"))
-    rows = opened.run(
+    page_browser.run(choose.format("group", "noise"))
+    page_browser.run(choose.format("figure", "pesq"))
+    rows = page_browser.run(
         "[...document.querySelectorAll('#broken-down tbody tr')].map((r) => [...r.cells].map((c) => c.textContent))"
     )
     some = [row(number) for number in range(0, 14, 3)]
@@ -241,52 +246,52 @@ def test_the_breakdown_shows_the_chosen_figure_by_the_chosen_group(opened: Brows
 
 
 @needs_chromium
-def test_switching_sides_keeps_the_position_stopped_and_playing(opened: Browser) -> None:
-    opened.run("players[0].go(0.7)")
-    opened.click(".case figure[data-name=restored] figcaption")
-    assert opened.run("[players[0].selected, players[0].position()]") == ["restored", 0.7]
-    opened.click(".case .play")
-    opened.run(
+def test_switching_sides_keeps_the_position_stopped_and_playing(page_browser: Browser) -> None:
+    page_browser.run("players[0].go(0.7)")
+    page_browser.click(".case figure[data-name=restored] figcaption")
+    assert page_browser.run("[players[0].selected, players[0].position()]") == ["restored", 0.7]
+    page_browser.click(".case .play")
+    page_browser.run(
         "new Promise((done) => { const wait = () => players[0].playing && players[0].position() > 0.75 ? done() : setTimeout(wait, 5); wait(); })"
     )
     # At one instant of the clock, before and after the switch.
-    before, after, name = opened.run(
+    before, after, name = page_browser.run(
         "(() => { const p = players[0]; const t = context.currentTime; const before = p.position();"
         " p.select('clean'); return [before, p.position() - (context.currentTime - t), p.selected]; })()"
     )
     assert name == "clean" and after == pytest.approx(before, abs=1e-6) and before > 0.7
-    assert opened.run("players[0].playing") is True
-    opened.press("2")
-    assert opened.run("players[0].selected") == "df3"
+    assert page_browser.run("players[0].playing") is True
+    page_browser.press("2")
+    assert page_browser.run("players[0].selected") == "df3"
     # All sides run from one start; only the chosen one is let through.
-    heard = (
+    gains = (
         "new Promise((done) => { const wait = () => { const g = players[0].gains;"
         " g.df3.gain.value > 0.99 ? done(Object.fromEntries(Object.entries(g).map(([n, x]) =>"
         " [n, Math.round(x.gain.value)]))) : setTimeout(wait, 5); }; wait(); })"
     )
-    assert opened.run(heard) == {"noisy": 0, "df3": 1, "restored": 0, "clean": 0}
-    opened.run("players[0].stop()")
-    assert opened.complaints == []
+    assert page_browser.run(gains) == {"noisy": 0, "df3": 1, "restored": 0, "clean": 0}
+    page_browser.run("players[0].stop()")
+    assert page_browser.complaints == []
 
 
 @needs_chromium
-def test_what_is_heard_is_what_the_page_was_given(opened: Browser) -> None:
+def test_what_is_heard_is_what_the_page_was_given(page_browser: Browser) -> None:
     """Decoded by the browser, sample by sample."""
-    opened.run("(async () => { await players[1].play(); players[1].stop(); })()")
+    page_browser.run("(async () => { await players[1].play(); players[1].stop(); })()")
     waves = example("the best", 1).waves
     for number, name in enumerate(SIDES):
-        told = opened.run(
+        answer = page_browser.run(
             f"(() => {{ const [name, b] = players[1].buffers[{number}];"
             " return [name, b.sampleRate, [...b.getChannelData(0).slice(20000, 20100)]]; })()"
         )
-        assert told[:2] == [name, SAMPLE_RATE]
-        np.testing.assert_allclose(told[2], waves[name][20_000:20_100], atol=1 / 32768)
+        assert answer[:2] == [name, SAMPLE_RATE]
+        np.testing.assert_allclose(answer[2], waves[name][20_000:20_100], atol=1 / 32768)
 
 
 @needs_chromium
-def test_only_one_pair_plays_at_a_time(opened: Browser) -> None:
-    opened.run("players[0].play()")
-    opened.run("players[1].play()")
-    assert opened.run("players.map((p) => p.playing)") == [False, True]
-    opened.run("players[1].stop()")
-    assert json.loads(json.dumps(opened.complaints)) == []
+def test_only_one_pair_plays_at_a_time(page_browser: Browser) -> None:
+    page_browser.run("players[0].play()")
+    page_browser.run("players[1].play()")
+    assert page_browser.run("players.map((p) => p.playing)") == [False, True]
+    page_browser.run("players[1].stop()")
+    assert json.loads(json.dumps(page_browser.complaints)) == []

@@ -26,10 +26,18 @@ LABELS = Labels(None, None, None, None, None)
 
 
 def test_every_part_of_the_table_has_rows_and_every_probe_a_key_of_its_own() -> None:
-    listed = probes.list_probes(None)
-    assert {probe.part for probe in listed} == {ALONE, SPEECH, CLEAN, LEVEL, START, GAP, SILENCE}
-    assert len({probe.key for probe in listed}) == len(listed)
-    voices = [probe.voice for probe in listed if probe.row == "white, speech 20 dB above"]
+    all_probes = probes.list_probes(None)
+    assert {probe.part for probe in all_probes} == {
+        ALONE,
+        SPEECH,
+        CLEAN,
+        LEVEL,
+        START,
+        GAP,
+        SILENCE,
+    }
+    assert len({probe.key for probe in all_probes}) == len(all_probes)
+    voices = [probe.voice for probe in all_probes if probe.row == "white, speech 20 dB above"]
     assert voices == list(range(probes.VOICES))
 
 
@@ -63,9 +71,9 @@ def test_recordings_speak_in_place_of_made_up_voices(tmp_path: Path) -> None:
     for number in range(6):
         wave = voice(2.0, np.random.default_rng(number))
         soundfile.write(tmp_path / f"{number}.wav", 0.1 * wave, SAMPLE_RATE)
-    listed = [p for p in probes.list_probes(str(tmp_path)) if p.part == CLEAN]
-    assert len({probe.recording for probe in listed}) == 2 * probes.VOICES
-    clean = probes.load(listed[0]).clean.numpy()
+    clean_probes = [p for p in probes.list_probes(str(tmp_path)) if p.part == CLEAN]
+    assert len({probe.recording for probe in clean_probes}) == 2 * probes.VOICES
+    clean = probes.load(clean_probes[0]).clean.numpy()
     assert audio.active_level_db(clean) == pytest.approx(-25, abs=0.2)
 
 
@@ -120,12 +128,12 @@ def test_harm_is_what_is_worse_than_df3_by_more_than_the_bound(
 
 
 def test_a_row_is_the_mean_of_its_voices_and_names_its_harm() -> None:
-    listed = [Probe(SPEECH, "white", 20.0, voice) for voice in range(2)]
+    two_probes = [Probe(SPEECH, "white", 20.0, voice) for voice in range(2)]
     rows = [
         Row(probe.key, 1.0, LABELS, {STRESS: {"df3": {"pesq": 3.0}, "x": {"pesq": pesq}}}, [])
-        for probe, pesq in zip(listed, (2.6, 3.1), strict=True)
+        for probe, pesq in zip(two_probes, (2.6, 3.1), strict=True)
     ]
-    (row,) = to_rows(listed, rows)
+    (row,) = to_rows(two_probes, rows)
     assert row.name == "white, speech 20 dB above" and row.values["x"]["pesq"] == 2.85
     assert row.harms == {"x": {"pesq": pytest.approx(0.05)}}
 
@@ -137,10 +145,10 @@ def test_a_generator_that_lets_noise_through_is_named_and_one_that_changes_nothi
     same = save_with_gain(tmp_path / "same.safetensors", 0.0)
     words = [f"loud={loud}", f"same={same}", "--stress", "--max-probes", "6", "--workers", "1"]
     assert evaluate.main([*words, "--out", str(tmp_path / "out")]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     tree = json.loads((tmp_path / "out/metrics.json").read_text())["stress"]
-    assert f"HARM, loud is worse than df3 in {len(tree['harm']['loud'])} of" in told
-    assert "no harm, same is nowhere worse than df3" in told
+    assert f"HARM, loud is worse than df3 in {len(tree['harm']['loud'])} of" in output
+    assert "no harm, same is nowhere worse than df3" in output
     assert tree["harm"]["same"] == {} and tree["harm"]["loud"]
     lines = list(csv.DictReader((tmp_path / "out/stress.csv").open()))
     assert {line["system"] for line in lines} == {"noisy", "df3", "df3+10%", "loud", "same"}

@@ -110,7 +110,7 @@ def test_a_file_comes_back_in_its_layout(causal: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told", "code"),
+    ("words", "message", "code"),
     [
         (["-", "{tmp}/o.wav"], "two files", 2),
         (["{tmp}/a.wav", "{tmp}/o.wav", "--rate", "8000"], "--rate", 2),
@@ -131,14 +131,14 @@ def test_bad_usage_gets_one_clear_error_and_leaves_no_file(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     words: list[str],
-    told: str,
+    message: str,
     code: int,
 ) -> None:
     audio.write(tmp_path / "a.wav", noisy(1_000, 1), 48_000)
     save(tmp_path / "ahead.safetensors", causal=False)
-    given = [word.format(tmp=tmp_path) for word in words]
-    usual = [] if "--checkpoint" in given else ["--checkpoint", causal]
-    assert cli.main(["restore", "--stream", *given, *usual]) == code
+    options = [word.format(tmp=tmp_path) for word in words]
+    usual = [] if "--checkpoint" in options else ["--checkpoint", causal]
+    assert cli.main(["restore", "--stream", *options, *usual]) == code
     error = capsys.readouterr().err
-    assert error.count("timbre: error:") == 1 and told in error and "Traceback" not in error
+    assert error.count("timbre: error:") == 1 and message in error and "Traceback" not in error
     assert not list(tmp_path.glob("o.*"))

@@ -41,11 +41,11 @@ def live(restorer: LiveRestorer, signal: Wave, sizes: list[int]) -> Wave:
 
 def whole(denoiser: DeepFilterNet3, generator: Generator, signal: Wave, gain: float) -> list[Wave]:
     """The signal denoised and restored at once at a gain."""
-    raised = torch.from_numpy(signal) * gain
+    signal_at_level = torch.from_numpy(signal) * gain
     with torch.inference_mode():
-        denoised = denoiser(raised)
+        denoised = denoiser(signal_at_level)
         hears = any("noisy" in key for key in generator.state_dict())
-        restored = generator(denoised[:, None], raised[:, None] if hears else None)[:, 0]
+        restored = generator(denoised[:, None], signal_at_level[:, None] if hears else None)[:, 0]
     return [(wave / gain).numpy() for wave in (denoised, restored)]
 
 
@@ -79,7 +79,7 @@ def test_any_length_comes_back_in_that_length(
 
 
 @pytest.mark.parametrize(
-    ("name", "denoise", "stated"),
+    ("name", "denoise", "latency"),
     [
         ("spectral", True, 2399),
         ("wave", True, 1919),
@@ -89,10 +89,10 @@ def test_any_length_comes_back_in_that_length(
     ],
 )
 def test_the_latency_is_the_stated_one(
-    denoiser: DeepFilterNet3, name: str | None, denoise: bool, stated: int
+    denoiser: DeepFilterNet3, name: str | None, denoise: bool, latency: int
 ) -> None:
     restorer = LiveRestorer(causal(name) if name else None, denoiser if denoise else None)
-    assert restorer.latency_samples == stated
+    assert restorer.latency_samples == latency
     signal, out, latest = noisy(10 * HOP, 1), 0, 0
     for sample in range(signal.shape[1]):
         ready = restorer.push(signal[:, sample : sample + 1]).shape[1]
@@ -100,16 +100,16 @@ def test_the_latency_is_the_stated_one(
             # The first of what comes out now has waited longest.
             latest = max(latest, sample - out)
             out += ready
-    assert latest == stated
+    assert latest == latency
 
 
 def test_the_shares_are_exact(denoiser: DeepFilterNet3) -> None:
     generator, signal = causal("spectral"), noisy(5_000, 1)
     denoised, _ = whole(denoiser, generator, signal, 1.0)
-    unrepaired = live(LiveRestorer(generator, denoiser, mix=Mix(strength=0.0)), signal, [900])
-    untouched = live(LiveRestorer(generator, denoiser, mix=Mix(dry=1.0)), signal, [900])
-    np.testing.assert_allclose(unrepaired, denoised, atol=1e-6)
-    np.testing.assert_array_equal(untouched, signal)
+    without_repair = live(LiveRestorer(generator, denoiser, mix=Mix(strength=0.0)), signal, [900])
+    input_alone = live(LiveRestorer(generator, denoiser, mix=Mix(dry=1.0)), signal, [900])
+    np.testing.assert_allclose(without_repair, denoised, atol=1e-6)
+    np.testing.assert_array_equal(input_alone, signal)
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100])

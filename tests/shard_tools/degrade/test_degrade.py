@@ -56,9 +56,9 @@ def test_result_is_as_long_as_its_input_and_in_time(clips: Clips, name: str) -> 
 def test_official_equals_deepfilternet3(noisy: list[Wave]) -> None:
     ours = degrade(noisy, DenoiserConfig())
     theirs = degrade(noisy, DenoiserConfig(name="official"))
-    for one, other, given in zip(ours, theirs, noisy, strict=True):
+    for one, other, source in zip(ours, theirs, noisy, strict=True):
         assert si_sdr_db(torch.from_numpy(one), torch.from_numpy(other)) >= 100
-        assert si_sdr_db(torch.from_numpy(one), torch.from_numpy(given)) < 20  # it did something
+        assert si_sdr_db(torch.from_numpy(one), torch.from_numpy(source)) < 20  # it did something
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +94,16 @@ def test_both_deepfilternets_take_another_archive_by_path_or_url(
             config = DenoiserConfig(name=name, weights=weights)
             results.append(torch.from_numpy(degrade(noisy[:1], config)[0]))
             hashes.add(weights_hash(config))
-    published = torch.from_numpy(degrade(noisy[:1], DenoiserConfig())[0])
+    official_output = torch.from_numpy(degrade(noisy[:1], DenoiserConfig())[0])
     for result in results:
         assert si_sdr_db(result, results[0]) >= 100
-        assert si_sdr_db(result, published) < 20
+        assert si_sdr_db(result, official_output) < 20
     assert len(hashes) == 1
     assert hashes != {ARCHIVE_SHA256}
 
 
 @pytest.mark.parametrize(
-    ("name", "url", "content", "told"),
+    ("name", "url", "content", "message"),
     [
         ("deepfilternet3", "missing.zip", None, r"denoiser\.weights: .*missing\.zip"),
         ("deepfilternet3", "memory://missing.zip", None, r"denoiser\.weights: memory://missing"),
@@ -119,20 +119,20 @@ def test_both_deepfilternets_take_another_archive_by_path_or_url(
     ],
 )  # fmt: skip
 def test_weights_that_cannot_be_used_are_named(
-    name: str, url: str, content: bytes | None, told: str, tmp_path: Path
+    name: str, url: str, content: bytes | None, message: str, tmp_path: Path
 ) -> None:
     url = url if "://" in url else str(tmp_path / url)
     if content is not None:
         storage.publish(url, content)
-    with pytest.raises((ConfigError, CheckpointError), match=told):
+    with pytest.raises((ConfigError, CheckpointError), match=message):
         weights_hash(DenoiserConfig(name=name, weights=url))
 
 
 def test_a_folder_as_weights_is_told_as_one(tmp_path: Path) -> None:
     storage.publish("memory://weights-folder/a", b"x")
     for folder in (str(tmp_path), "memory://weights-folder"):
-        told = rf"denoiser\.weights: {folder}: a folder, expected a file"
-        with pytest.raises(ConfigError, match=told):
+        message = rf"denoiser\.weights: {folder}: a folder, expected a file"
+        with pytest.raises(ConfigError, match=message):
             weights_hash(DenoiserConfig(weights=folder))
 
 
@@ -174,12 +174,18 @@ def test_batches_hold_little_padding() -> None:
     rng = np.random.default_rng(3)
     # As planned: from one to two times the shortest.
     waves = [np.zeros(n, np.float32) for n in rng.integers(48_000, 96_000, 32)]
-    stepped = [-(-len(wave) // LENGTH_STEP) * LENGTH_STEP for wave in waves]
+    lengths = [-(-len(wave) // LENGTH_STEP) * LENGTH_STEP for wave in waves]
     shapes = batches_of(waves, 8)
     assert [clips for clips, _ in shapes] == [8] * 4
-    padded = sum(clips * samples for clips, samples in shapes)
-    unsorted = sum(8 * max(stepped[first : first + 8]) for first in range(0, 32, 8))
-    assert sum(stepped) <= padded < 1.08 * sum(stepped) < 1.2 * sum(stepped) < unsorted
+    samples_in_batches = sum(clips * samples for clips, samples in shapes)
+    samples_in_order = sum(8 * max(lengths[first : first + 8]) for first in range(0, 32, 8))
+    assert (
+        sum(lengths)
+        <= samples_in_batches
+        < 1.08 * sum(lengths)
+        < 1.2 * sum(lengths)
+        < samples_in_order
+    )
 
 
 def test_no_batch_is_longer_than_its_clips_of_four_seconds_but_a_single_clip() -> None:
@@ -194,15 +200,15 @@ def test_no_batch_is_longer_than_its_clips_of_four_seconds_but_a_single_clip() -
 def test_results_come_in_the_order_of_the_input(noisy: list[Wave]) -> None:
     """Of several lengths, so that the batches come in another order."""
     results = degrade(noisy, DenoiserConfig(batch_size=2))
-    for wave, given in zip(results, noisy, strict=True):
+    for wave, source in zip(results, noisy, strict=True):
         match = [np.corrcoef(wave[:50_000], other[:50_000])[0, 1] for other in noisy]
-        assert noisy[int(np.argmax(match))] is given
+        assert noisy[int(np.argmax(match))] is source
 
 
 def test_no_denoiser_returns_what_it_got(noisy: list[Wave]) -> None:
     config = DenoiserConfig(name="none")
-    for wave, given in zip(degrade(noisy, config), noisy, strict=True):
-        np.testing.assert_array_equal(wave, given)
+    for wave, source in zip(degrade(noisy, config), noisy, strict=True):
+        np.testing.assert_array_equal(wave, source)
     assert weights_hash(config) == ""
 
 
@@ -220,11 +226,11 @@ def test_a_hash_tells_weights_and_delays_apart_but_not_places(tmp_path: Path) ->
     one = write_filter(tmp_path / "one.onnx", delay=480)
     same = write_filter(tmp_path / "same.onnx", delay=480)
     other = write_filter(tmp_path / "other.onnx", delay=480, surplus=5)
-    measured = weights_hash(onnx_config(one))
-    assert weights_hash(onnx_config(one, delay_samples=480)) == measured
-    assert weights_hash(onnx_config(same)) == measured
+    first = weights_hash(onnx_config(one))
+    assert weights_hash(onnx_config(one, delay_samples=480)) == first
+    assert weights_hash(onnx_config(same)) == first
     different = [onnx_config(one, delay_samples=479), onnx_config(other), DenoiserConfig()]
-    hashes = {measured, *map(weights_hash, different)}
+    hashes = {first, *map(weights_hash, different)}
     assert len(hashes) == 4
     assert all(len(sha256) == 64 for sha256 in hashes)
     assert weights_hash(DenoiserConfig()) == ARCHIVE_SHA256
@@ -232,15 +238,15 @@ def test_a_hash_tells_weights_and_delays_apart_but_not_places(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["DeepFilterNet3", "df3", "", "onnx", "onnx:", "ONNX:a.onnx"])
 def test_an_unknown_name_is_refused_with_those_that_are_known(name: str) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as failure:
         configs.from_tree(DenoiserConfig, {"name": name, "batch_size": 0}, "prep.yaml")
-    told = f"name: expected deepfilternet3, official, none or onnx:PATH, got {name!r}"
-    assert told in str(refused.value)
-    assert "batch_size" in str(refused.value)  # all mistakes at once
+    message = f"name: expected deepfilternet3, official, none or onnx:PATH, got {name!r}"
+    assert message in str(failure.value)
+    assert "batch_size" in str(failure.value)  # all mistakes at once
 
 
 @pytest.mark.parametrize(
-    ("tree", "told"),
+    ("tree", "message"),
     [
         ({"name": "onnx:a.onnx", "weights": "b"}, "weights: onnx:a.onnx has them inside"),
         ({"delay_samples": 3}, "delay_samples: only for onnx:PATH, deepfilternet3 needs none"),
@@ -248,10 +254,10 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(name: str) -> None
         ({"device": "gpu"}, "device: expected 'auto', 'cpu' or 'cuda', got 'gpu'"),
     ],
 )
-def test_fields_that_do_not_go_together_are_refused(tree: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError) as refused:
+def test_fields_that_do_not_go_together_are_refused(tree: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as failure:
         configs.from_tree(DenoiserConfig, tree, "prep.yaml")
-    assert told in str(refused.value)
+    assert message in str(failure.value)
 
 
 def test_the_path_of_a_model_keeps_its_case_and_survives_a_dump(tmp_path: Path) -> None:
@@ -269,8 +275,8 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(
     with pytest.raises(ConfigError, match=r"onnxruntime.*pip install 'timbre\[onnx\]'"):
         weights_hash(onnx_config(url))
     monkeypatch.setitem(sys.modules, "df", None)
-    told = r"deepfilternet.*pip install 'timbre\[official\]', with Python < 3\.12"
-    with pytest.raises(ConfigError, match=told):
+    message = r"deepfilternet.*pip install 'timbre\[official\]', with Python < 3\.12"
+    with pytest.raises(ConfigError, match=message):
         weights_hash(DenoiserConfig(name="official", weights="any"))
 
 

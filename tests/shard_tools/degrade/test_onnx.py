@@ -128,39 +128,41 @@ def write_foreign(path: Path, kind: str) -> str:
     return write_model(path, same, {"x": shapes[kind]})
 
 
-EXPECTED = r"expected one float32 input \(batch, samples\) or \(batch, 1, samples\)"
+CONTRACT = r"expected one float32 input \(batch, samples\) or \(batch, 1, samples\)"
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
-        ("two inputs", rf"inputs \['x', 'state'\].*{EXPECTED}"),
-        ("two outputs", rf"outputs \['out', 'more'\].*{EXPECTED}"),
-        ("float64", rf"tensor\(double\).*{EXPECTED}"),
-        ("rank 1", rf"\['n'\].*{EXPECTED}"),
-        ("rank 4", rf"\['b', 1, 1, 'n'\].*{EXPECTED}"),
-        ("fixed length", rf"\['b', 48000\].*{EXPECTED}"),
-        ("batch of 2", rf"\[2, 'n'\].*{EXPECTED}"),
-        ("stereo", rf"\['b', 2, 'n'\].*{EXPECTED}"),
+        ("two inputs", rf"inputs \['x', 'state'\].*{CONTRACT}"),
+        ("two outputs", rf"outputs \['out', 'more'\].*{CONTRACT}"),
+        ("float64", rf"tensor\(double\).*{CONTRACT}"),
+        ("rank 1", rf"\['n'\].*{CONTRACT}"),
+        ("rank 4", rf"\['b', 1, 1, 'n'\].*{CONTRACT}"),
+        ("fixed length", rf"\['b', 48000\].*{CONTRACT}"),
+        ("batch of 2", rf"\[2, 'n'\].*{CONTRACT}"),
+        ("stereo", rf"\['b', 2, 'n'\].*{CONTRACT}"),
         ("other rank out", r"gives shape \(1, 1, 192000\) for \(1, 192000\)"),
         ("half the rate", r"gives 96000 samples for 192000; expected about as many, at 48000 Hz"),
         ("NaN", r"gives NaN or infinite samples"),
     ],
 )
-def test_a_model_that_is_no_such_denoiser_is_refused(kind: str, told: str, tmp_path: Path) -> None:
+def test_a_model_that_is_no_such_denoiser_is_refused(
+    kind: str, message: str, tmp_path: Path
+) -> None:
     url = write_foreign(tmp_path / "Foreign.onnx", kind)
     for fields in ({}, {"delay_samples": 0}):
-        with pytest.raises(ConfigError, match=told) as refused:
+        with pytest.raises(ConfigError, match=message) as failure:
             weights_hash(onnx_config(url, **fields))
-        assert f"denoiser.name: onnx:{url}: " in str(refused.value)
+        assert f"denoiser.name: onnx:{url}: " in str(failure.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"no such thing", None])
 def test_a_file_that_is_no_model_is_refused(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "a.onnx").write_bytes(content)
-    told = "cannot be read" if content is None else "cannot load it as one ONNX file"
-    with pytest.raises(ConfigError, match=rf"denoiser\.name: onnx:.*a\.onnx: .*{told}"):
+    message = "cannot be read" if content is None else "cannot load it as one ONNX file"
+    with pytest.raises(ConfigError, match=rf"denoiser\.name: onnx:.*a\.onnx: .*{message}"):
         weights_hash(onnx_config(str(tmp_path / "a.onnx")))
 
 

@@ -71,7 +71,7 @@ class Slurm(NamedTuple):
     def wait(self, job: int) -> dict[int, str]:
         """Return the state of every task of a job array once all of them have ended."""
         tasks = self.wait_for(job)
-        return {int(told["ArrayTaskId"]): told["JobState"] for told in tasks}
+        return {int(task["ArrayTaskId"]): task["JobState"] for task in tasks}
 
     def wait_for(self, job: int) -> list[dict[str, str]]:
         """Return what Slurm tells of a job, or of each task of an array, once it has ended."""
@@ -83,11 +83,11 @@ class Slurm(NamedTuple):
 def missing_programs() -> str | None:
     """Return what of Slurm is not installed here, None if nothing."""
     missing = [program for program in PROGRAMS if not shutil.which(program, path=_search_path())]
-    told = f"missing: {' '.join(missing)} (packages slurmctld slurmd slurm-client munge)"
-    return told if missing else None
+    message = f"missing: {' '.join(missing)} (packages slurmctld slurmd slurm-client munge)"
+    return message if missing else None
 
 
-def why_skipped() -> str | None:
+def reason_to_skip() -> str | None:
     """Return why tests of Slurm are skipped here, None if they are not.
 
     Where CI=true they are not skipped for want of Slurm, they fail: nobody reads what CI skipped.
@@ -113,8 +113,8 @@ def slurm_cluster(folder: Path, processors: int = 4, gpus: int = 2) -> Iterator[
     (folder / "gres.conf").write_text("".join(f"Name=gpu File={path}\n" for path in devices))
     slurm = Slurm(folder / "jobs", config)
     environment = os.environ | {"SLURM_CONF": str(config), "PATH": _search_path()}
-    munged = _munged(folder)
-    subprocess.run(munged, check=True)  # returns when it is ready
+    munge = _munge_command(folder)
+    subprocess.run(munge, check=True)  # returns when it is ready
     daemons = []
     try:
         for words in (["slurmctld", "-D"], ["slurmd", "-D", "-N", host]):
@@ -127,10 +127,10 @@ def slurm_cluster(folder: Path, processors: int = 4, gpus: int = 2) -> Iterator[
         for daemon in reversed(daemons):
             daemon.terminate()
             daemon.wait()
-        subprocess.run([*munged, "--stop"], check=False)
+        subprocess.run([*munge, "--stop"], check=False)
 
 
-def _munged(folder: Path) -> list[str]:
+def _munge_command(folder: Path) -> list[str]:
     (folder / "munge.key").write_bytes(os.urandom(1024))
     (folder / "munge.key").chmod(0o400)
     places = {"key": "key-file", "socket": "socket", "pid": "pid-file", "log": "log-file"}
@@ -157,8 +157,8 @@ def _until(ready: Callable[[], bool], folder: Path) -> None:
     while not ready():
         if time.monotonic() > deadline:
             logs = (*folder.glob("*.out"), *folder.glob("*.log"))
-            told = "\n".join(f"{log.name}: {log.read_text()[-2000:]}" for log in logs)
-            raise TimeoutError(f"Slurm does not get ready; its logs:\n{told}")
+            tails = "\n".join(f"{log.name}: {log.read_text()[-2000:]}" for log in logs)
+            raise TimeoutError(f"Slurm does not get ready; its logs:\n{tails}")
         time.sleep(0.1)
 
 
@@ -174,4 +174,4 @@ def _search_path() -> str:
     return f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
-needs_slurm = pytest.mark.skipif(why_skipped() is not None, reason=str(why_skipped()))
+needs_slurm = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))

@@ -76,9 +76,9 @@ def interrupt_itself(number: int) -> int:
     return number
 
 
-def count_aloud(number: int, tell: Callable[[int], None]) -> int:
-    for said in range(number):
-        tell(said)
+def count_aloud(number: int, report: Callable[[int], None]) -> int:
+    for count in range(number):
+        report(count)
     return number
 
 
@@ -102,10 +102,10 @@ def hang(argv: Sequence[str] | None = None) -> None:
 class CountedWork:
     """``number -> -number``, that counts how often it is pickled."""
 
-    pickled = 0
+    pickle_count = 0
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
-        CountedWork.pickled += 1
+        CountedWork.pickle_count += 1
         return CountedWork, ()
 
     def __call__(self, number: int) -> int:
@@ -116,7 +116,7 @@ class CountedTasks(Sequence[int]):
     """0, 1, 2, …, that count how many of them were asked for."""
 
     def __init__(self, total: int) -> None:
-        self.total, self.taken = total, 0
+        self.total, self.draws = total, 0
 
     def __len__(self) -> int:
         return self.total
@@ -124,7 +124,7 @@ class CountedTasks(Sequence[int]):
     def __getitem__(self, number):  # type: ignore[no-untyped-def]
         if number >= self.total:
             raise IndexError
-        self.taken += 1
+        self.draws += 1
         return number
 
 
@@ -148,17 +148,17 @@ def _no_worker_is_left() -> Iterator[None]:
 
 @pytest.mark.parametrize(("total", "workers"), [(0, 2), (7, 1), (7, 2)])
 def test_every_task_is_done_once(total: int, workers: int) -> None:
-    done = list(run_local(square, range(total), workers))
-    assert sorted(done) == [(number, number * number) for number in range(total)]
+    results = list(run_local(square, range(total), workers))
+    assert sorted(results) == [(number, number * number) for number in range(total)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_index_error_of_a_task_that_is_drawn_is_not_the_end_of_the_tasks(workers: int) -> None:
-    done = []
+    results = []
     with pytest.raises(IndexError, match="list index out of range"):
         for number, _ in run_local(square, TasksWithAFault(9), workers):
-            done.append(number)
-    assert set(done) <= {0, 1, 2, 3} and len(done) == 4 // workers
+            results.append(number)
+    assert set(results) <= {0, 1, 2, 3} and len(results) == 4 // workers
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -167,31 +167,31 @@ def test_work_is_done_with_one_torch_thread(workers: int, monkeypatch: pytest.Mo
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        seen = set()
+        processes = set()
         for _, (threads, process) in run_local(threads_and_process, range(4), workers):
             assert torch.get_num_threads() == 3  # the caller keeps its own
             assert threads == 1
-            seen.add(process)
+            processes.add(process)
     finally:
         torch.set_num_threads(before)
-    assert (os.getpid() in seen) == (workers == 1)
-    assert len(seen) <= workers
+    assert (os.getpid() in processes) == (workers == 1)
+    assert len(processes) <= workers
 
 
 def test_work_is_sent_once_to_each_worker_and_tasks_are_taken_as_they_are_needed() -> None:
-    CountedWork.pickled = 0
+    CountedWork.pickle_count = 0
     tasks = CountedTasks(50)
-    for done, _ in enumerate(run_local(CountedWork(), tasks, 2), start=1):
-        assert tasks.taken <= done + 2
-    assert tasks.taken == 50
-    assert CountedWork.pickled == 2
+    for count, _ in enumerate(run_local(CountedWork(), tasks, 2), start=1):
+        assert tasks.draws <= count + 2
+    assert tasks.draws == 50
+    assert CountedWork.pickle_count == 2
 
 
 def test_the_allocator_is_told_before_a_worker_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_TOP_PAD_", "4096")  # what the user set stays
     for _, environment in run_local(started_with, range(2), 2):
-        given = {name: environment.get(name) for name in ALLOCATOR}
-        assert given == ALLOCATOR | {"MALLOC_TOP_PAD_": "4096"}
+        expected = {name: environment.get(name) for name in ALLOCATOR}
+        assert expected == ALLOCATOR | {"MALLOC_TOP_PAD_": "4096"}
     assert "MALLOC_TRIM_THRESHOLD_" not in os.environ
 
 
@@ -202,43 +202,43 @@ def test_what_a_task_raises_reaches_the_caller_and_no_task_is_begun_after_it(
     tmp_path: Path, name: str, workers: int
 ) -> None:
     expected = ERRORS[name]()
-    with pytest.raises(Exception, match=r"clip 3|a\.wav") as caught:
+    with pytest.raises(Exception, match=r"clip 3|a\.wav") as failure:
         list(run_local(partial(raise_or_hang, tmp_path, name), range(9), workers))
     if workers == 1:
-        assert type(caught.value) is type(expected)
+        assert type(failure.value) is type(expected)
     else:
-        assert type(caught.value).__name__ == name
-        assert isinstance(caught.value.__cause__, RaisedInWorkerError)
-        assert "in raise_or_hang" in str(caught.value.__cause__)
+        assert type(failure.value).__name__ == name
+        assert isinstance(failure.value.__cause__, RaisedInWorkerError)
+        assert "in raise_or_hang" in str(failure.value.__cause__)
     if isinstance(expected, OSError):
-        assert (caught.value.errno, caught.value.filename) == (2, "a.wav")
+        assert (failure.value.errno, failure.value.filename) == (2, "a.wav")
     assert {path.name for path in tmp_path.iterdir()} <= set("01"[:workers])
 
 
 @pytest.mark.parametrize(
-    ("how", "told"), [("killed", r"\(SIGKILL\).*memory.*run the same"), ("exits", "exit code 7")]
+    ("how", "message"), [("killed", r"\(SIGKILL\).*memory.*run the same"), ("exits", "exit code 7")]
 )
-def test_a_worker_that_dies_is_noticed(how: str, told: str) -> None:
-    done = []
-    with pytest.raises(WorkError, match=told):
+def test_a_worker_that_dies_is_noticed(how: str, message: str) -> None:
+    results = []
+    with pytest.raises(WorkError, match=message):
         for number, _ in run_local(partial(die, how), range(9), 2):
-            done.append(number)
-    assert len(done) >= 2 and 3 not in done  # two are done before task 3 is given out
+            results.append(number)
+    assert len(results) >= 2 and 3 not in results  # two are done before task 3 is given out
 
 
 def test_the_task_at_which_a_worker_died_is_known() -> None:
-    with pytest.raises(WorkerDiedError) as caught:
+    with pytest.raises(WorkerDiedError) as failure:
         list(run_tasks(partial(die, "exits"), range(9), 1))
-    assert caught.value.task == 3
+    assert failure.value.task == 3
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_what_a_task_tells_comes_before_its_result(workers: int) -> None:
-    heard: dict[int, list[int]] = {number: [] for number in range(5)}
+    reports: dict[int, list[int]] = {number: [] for number in range(5)}
     for number, result in run_tasks(
-        count_aloud, range(5), workers, progress=lambda number, said: heard[number].append(said)
+        count_aloud, range(5), workers, progress=lambda number, count: reports[number].append(count)
     ):
-        assert result == number and heard[number] == list(range(number))
+        assert result == number and reports[number] == list(range(number))
 
 
 def test_a_task_that_is_cut_short_takes_its_temporary_files_with_it(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_an_interrupt_is_left_to_the_parent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "to_all", "code", "told"),
+    ("number", "to_all", "code", "message"),
     [
         (signal.SIGKILL, False, -signal.SIGKILL, ""),
         (signal.SIGTERM, True, -signal.SIGTERM, ""),
@@ -288,7 +288,7 @@ def test_an_interrupt_is_left_to_the_parent() -> None:
     ],
 )
 def test_workers_end_with_their_parent_and_quietly(
-    number: signal.Signals, to_all: bool, code: int, told: str
+    number: signal.Signals, to_all: bool, code: int, message: str
 ) -> None:
     script = "import sys; from tests.shard_tools.executors.test_local import hang; sys.exit(hang())"
     parent = subprocess.Popen(
@@ -304,15 +304,15 @@ def test_workers_end_with_their_parent_and_quietly(
     except subprocess.TimeoutExpired:
         os.killpg(parent.pid, signal.SIGKILL)
         raise
-    assert (output, errors, parent.returncode) == ("", told, code)
+    assert (output, errors, parent.returncode) == ("", message, code)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_workers_take_turns_at_the_devices() -> None:
     count = torch.cuda.device_count()
-    done = dict(run_local(device, range(count + 1), count + 1))  # task n is given to worker n
-    assert done == {number: number % count for number in range(count + 1)}
+    devices = dict(run_local(device, range(count + 1), count + 1))  # task n is given to worker n
+    assert devices == {number: number % count for number in range(count + 1)}
 
 
 @pytest.mark.gpu

@@ -28,7 +28,7 @@ from timbre.processes import RaisedInWorkerError
 SAMPLES = 500_000
 
 
-class Seen(NamedTuple):
+class Surroundings(NamedTuple):
     """What a task found where it ran."""
 
     node: str
@@ -63,10 +63,10 @@ def meet(place: Path, number: int) -> None:
         pass
 
 
-def look(place: Path, job: tuple[str, Bank], number: int) -> Seen:
+def look(place: Path, job: tuple[str, Bank], number: int) -> Surroundings:
     meet(place, number)
     samples = job[1].samples
-    return Seen(
+    return Surroundings(
         ray.get_runtime_context().get_node_id(),
         mapping_of(samples.ctypes.data),
         samples.flags.writeable,
@@ -101,8 +101,8 @@ def lose_a_node(folder: Path, head: str, number: int) -> str:
 
 def die(folder: Path, times: int, number: int) -> int:
     """End this process when task 3 begins for the first ``times``."""
-    if number == 3 and (begun := len(list(folder.iterdir()))) < times:
-        (folder / str(begun)).touch()
+    if number == 3 and (starts := len(list(folder.iterdir()))) < times:
+        (folder / str(starts)).touch()
         os._exit(1)
     return number
 
@@ -129,9 +129,9 @@ def test_both_nodes_do_tasks_and_the_actors_of_a_node_share_the_banks(
     bank = fill_bank(("a", "b"), [SAMPLES, SAMPLES], lambda number: [waves[number]], "noise")
     os.mkfifo(tmp_path / "both")
     work = partial(look, tmp_path / "both", ("a bank inside of a job", bank))
-    seen = dict(run_ray(work, [0, 1], 2))
-    assert len({one.node for one in seen.values()}) == 2
-    for one in seen.values():
+    surroundings = dict(run_ray(work, [0, 1], 2))
+    assert len({one.node for one in surroundings.values()}) == 2
+    for one in surroundings.values():
         assert one.total == int(bank.samples.astype(int).sum())
         assert one.wave == bank.wave(1)[:100].tobytes()
         assert "plasma" in one.mapping  # the node's own store: no copy per actor
@@ -145,30 +145,30 @@ def test_both_nodes_do_tasks_and_the_actors_of_a_node_share_the_banks(
 def test_every_task_is_done_once_by_any_number_of_actors(
     cluster: Cluster, total: int, workers: int
 ) -> None:
-    done = list(run_ray(square, range(total), workers))
-    assert sorted(done) == [(number, number * number) for number in range(total)]
+    results = list(run_ray(square, range(total), workers))
+    assert sorted(results) == [(number, number * number) for number in range(total)]
 
 
 def test_what_a_task_raises_reaches_the_caller_as_it_is(cluster: Cluster, tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"clip 3|a\.wav") as caught:
+    with pytest.raises(Exception, match=r"clip 3|a\.wav") as failure:
         list(run_ray(partial(raise_or_hang, tmp_path, "RuntimeError"), range(9), 2))
-    assert type(caught.value) is RuntimeError
-    assert not isinstance(caught.value, ray.exceptions.RayError)
-    assert isinstance(caught.value.__cause__, RaisedInWorkerError)
+    assert type(failure.value) is RuntimeError
+    assert not isinstance(failure.value, ray.exceptions.RayError)
+    assert isinstance(failure.value.__cause__, RaisedInWorkerError)
     assert {path.name for path in tmp_path.iterdir()} <= {"0", "1"}
 
 
 def test_a_task_whose_actor_dies_is_done_by_another(cluster: Cluster, tmp_path: Path) -> None:
-    done = [result for _, result in run_ray(partial(die, tmp_path, 2), range(8), 2)]
-    assert sorted(done) == list(range(8))
+    results = [result for _, result in run_ray(partial(die, tmp_path, 2), range(8), 2)]
+    assert sorted(results) == list(range(8))
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_actors_that_die_as_they_start_are_counted_each_by_itself(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    done = dict(run_ray(DeadlyWork(tmp_path, times=RETRIES + 1), range(8), RETRIES + 1))
-    assert done == {number: number for number in range(8)}
+    results = dict(run_ray(DeadlyWork(tmp_path, times=RETRIES + 1), range(8), RETRIES + 1))
+    assert results == {number: number for number in range(8)}
     assert len(list(tmp_path.iterdir())) == RETRIES + 1
 
 
@@ -187,8 +187,8 @@ def test_only_work_that_uses_gpus_has_one_actor_for_each(cluster: Cluster, tmp_p
     node = add_node(cluster, 2, gpus=1)
     try:
         assert set(dict(run_ray(node_of, range(4), 3)).values()) == {node.node_id}
-        found = dict(run_ray(partial(meet_elsewhere, tmp_path / "both"), [0, 1], 2, gpu=False))
-        assert len(set(found.values())) == 2
+        results = dict(run_ray(partial(meet_elsewhere, tmp_path / "both"), [0, 1], 2, gpu=False))
+        assert len(set(results.values())) == 2
     finally:
         cluster.remove_node(node)
 
@@ -235,8 +235,8 @@ def test_when_a_node_dies_its_task_is_done_by_another_node(
     ray.init(address=cluster.address, _node_ip_address=cluster.head_node.node_ip_address)
     head = ray.get_runtime_context().get_node_id()
     assert head == cluster.head_node.node_id
-    done = dict(run_ray(partial(lose_a_node, tmp_path, head), range(10), 2))
-    assert sorted(done) == list(range(10))
-    assert done[int((tmp_path / "lost").read_text())] == head
+    results = dict(run_ray(partial(lose_a_node, tmp_path, head), range(10), 2))
+    assert sorted(results) == list(range(10))
+    assert results[int((tmp_path / "lost").read_text())] == head
     assert ray.is_initialized()  # a connection of the caller's stays the caller's
     ray.shutdown()

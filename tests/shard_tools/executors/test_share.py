@@ -32,7 +32,7 @@ SHARES: list[tuple[str | None, dict[str, str], Share]] = [
     (None, {"TIMBRE_SHARE": "", "TIMBRE_SHARES": "6", "JOB_COMPLETION_INDEX": "0"}, Share(0, 6)),
 ]
 
-REFUSED: list[tuple[str | None, dict[str, str], str]] = [
+BAD_SHARES: list[tuple[str | None, dict[str, str], str]] = [
     (None, {}, r"--share I/N.*TIMBRE_SHARE=I.*SLURM_ARRAY_TASK_ID.*JOB_COMPLETION_INDEX"),
     (None, {"TIMBRE_SHARES": "4"}, "which share is this"),
     ("3", {}, r"--share 3: expected I/N"),
@@ -67,18 +67,18 @@ def scheduler(monkeypatch: pytest.MonkeyPatch) -> Scheduler:
     return start
 
 
-@pytest.mark.parametrize(("told", "variables", "expected"), SHARES)
+@pytest.mark.parametrize(("option", "variables", "expected"), SHARES)
 def test_the_share_is_what_was_told_or_else_the_scheduler_s(
-    scheduler: Scheduler, told: str | None, variables: dict[str, str], expected: Share
+    scheduler: Scheduler, option: str | None, variables: dict[str, str], expected: Share
 ) -> None:
     scheduler(variables)
-    assert find_share(told) == expected
+    assert find_share(option) == expected
 
 
-@pytest.mark.parametrize(("told", "variables", "message"), REFUSED)
+@pytest.mark.parametrize(("option", "variables", "message"), BAD_SHARES)
 def test_a_share_that_is_not_clear_is_refused(
-    scheduler: Scheduler, told: str | None, variables: dict[str, str], message: str
+    scheduler: Scheduler, option: str | None, variables: dict[str, str], message: str
 ) -> None:
     scheduler(variables)
     with pytest.raises(ConfigError, match=message):
-        find_share(told)
+        find_share(option)

@@ -117,11 +117,11 @@ def test_a_task_that_is_requeued_makes_the_same_share_again(
     slurm: Slurm, with_stand_in: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / "records/held")
-    held = os.open(tmp_path / "records/held", os.O_RDWR)
+    lock = os.open(tmp_path / "records/held", os.O_RDWR)
     words = ["--array=0-2", "--cpus-per-task=1", SBATCH, "prep.yaml"]
     job = slurm.submit(words, HOLD="1", **with_stand_in)
-    assert select.select([held], [], [], 60)[0], "task 1 did not start"
-    os.close(held)
+    assert select.select([lock], [], [], 60)[0], "task 1 did not start"
+    os.close(lock)
     slurm.run("scontrol", "requeue", f"{job}_1")  # what preemption does
     assert slurm.wait(job) == dict.fromkeys(range(3), "COMPLETED")
     runs = read_runs(tmp_path)
@@ -149,8 +149,8 @@ def test_every_pod_of_the_indexed_job_makes_its_share(
         environment = {**variables, **with_stand_in, "JOB_COMPLETION_INDEX": str(number)}
         subprocess.run(container["command"], env=environment, check=True)
     runs = read_runs(tmp_path)
-    found = {name: run.share(monkeypatch) for name, run in runs.items()}
-    assert found == {f"{number}.0": Share(number, shares) for number in range(shares)}
+    shares_of_pods = {name: run.share(monkeypatch) for name, run in runs.items()}
+    assert shares_of_pods == {f"{number}.0": Share(number, shares) for number in range(shares)}
     for run in runs.values():
         assert run.words[:2] == ["prep", "/config/prep.yaml"]
         assert run.words[-2:] == ["--executor", "array"]
@@ -166,10 +166,10 @@ def test_the_ray_launcher_passes_its_arguments_on(
 
 
 def test_ray_knows_every_field_of_the_cluster_and_every_option_of_its_commands() -> None:
-    given = yaml.safe_load(RAY_CLUSTER.read_text())
-    config = prepare_config(given)
+    cluster = yaml.safe_load(RAY_CLUSTER.read_text())
+    config = prepare_config(cluster)
     validate_config(config)
-    assert config["max_workers"] == len(given["provider"]["worker_ips"])
+    assert config["max_workers"] == len(cluster["provider"]["worker_ips"])
     for kind in ("head", "worker"):
         stop, words = (line.split() for line in config[f"{kind}_start_ray_commands"])
         assert stop == ["ray", "stop"] and words[:2] == ["ray", "start"]
@@ -177,4 +177,4 @@ def test_ray_knows_every_field_of_the_cluster_and_every_option_of_its_commands()
         assert options["head"] == (kind == "head")
         assert options["address"] == (None if kind == "head" else "$RAY_HEAD_IP:6379")
     with pytest.raises(jsonschema.ValidationError, match="worker_iips"):
-        validate_config(prepare_config({**given, "worker_iips": []}))
+        validate_config(prepare_config({**cluster, "worker_iips": []}))

@@ -14,17 +14,17 @@ RATE = 48_000
 MAX_OFFSET = 2400
 
 
-def moved(wave: Wave, offset: int) -> Wave:
+def move(wave: Wave, offset: int) -> Wave:
     """``moved[n + offset]`` is ``wave[n]``; silence where nothing is known."""
-    padded = np.pad(wave, (max(offset, 0), max(-offset, 0)))
-    return padded[max(-offset, 0) :][: len(wave)]
+    longer = np.pad(wave, (max(offset, 0), max(-offset, 0)))
+    return longer[max(-offset, 0) :][: len(wave)]
 
 
 def noisy(clean: Wave, snr_db: float, kind: NoiseKind, seed: int) -> Wave:
     disturbance = noise(kind, len(clean) / RATE, np.random.default_rng(seed))
     scale = clean.std() / disturbance.std() * 10 ** (-snr_db / 20)
-    mixed: Wave = (clean + scale * disturbance).astype(np.float32)
-    return mixed
+    mixture: Wave = (clean + scale * disturbance).astype(np.float32)
+    return mixture
 
 
 @pytest.fixture(scope="module")
@@ -35,53 +35,53 @@ def clips() -> list[Wave]:
 @pytest.mark.parametrize("offset", [-2399, -480, -1, 0, 1, 37, 1440, 2399])
 def test_offset_and_its_sign_are_found(clips: list[Wave], offset: int) -> None:
     clean = clips[0]
-    degraded = moved(clean, offset)
-    found = estimate_offset(clean, degraded, MAX_OFFSET)
-    assert found.offset == offset
-    assert found.confidence > 0.9
+    degraded = move(clean, offset)
+    estimate = estimate_offset(clean, degraded, MAX_OFFSET)
+    assert estimate.offset == offset
+    assert estimate.confidence > 0.9
     overlap = slice(2400, -2400)
-    shifted = np.roll(degraded, -found.offset)
-    np.testing.assert_allclose(shifted[overlap], clean[overlap], atol=1e-6)
+    restored_in_place = np.roll(degraded, -estimate.offset)
+    np.testing.assert_allclose(restored_in_place[overlap], clean[overlap], atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["white", "pink", "babble", "clicks"])
 @pytest.mark.parametrize("snr_db", [-10.0, 0.0, 20.0])
 def test_offset_is_found_through_noise(clips: list[Wave], kind: NoiseKind, snr_db: float) -> None:
     for number, (clean, offset) in enumerate(zip(clips[:3], (-700, 0, 911), strict=True)):
-        degraded = moved(noisy(clean, snr_db, kind, number), offset)
-        found = estimate_offset(clean, degraded, MAX_OFFSET)
-        assert abs(found.offset - offset) <= 1
-        assert found.confidence > MIN_CONFIDENCE
+        degraded = move(noisy(clean, snr_db, kind, number), offset)
+        estimate = estimate_offset(clean, degraded, MAX_OFFSET)
+        assert abs(estimate.offset - offset) <= 1
+        assert estimate.confidence > MIN_CONFIDENCE
 
 
 def test_offset_is_that_of_the_direct_path_in_a_room(clips: list[Wave]) -> None:
     response = room_response(0.4, np.random.default_rng(1), direct_delay=300)
-    heard = np.convolve(clips[1][:RATE], response)[:RATE].astype(np.float32)
-    assert estimate_offset(clips[1][:RATE], heard, MAX_OFFSET).offset == 300
+    wet = np.convolve(clips[1][:RATE], response)[:RATE].astype(np.float32)
+    assert estimate_offset(clips[1][:RATE], wet, MAX_OFFSET).offset == 300
 
 
 def test_level_and_timbre_do_not_move_the_offset(clips: list[Wave]) -> None:
     clean = clips[2]
     spectrum = np.fft.rfft(clean) / (1 + np.arange(len(clean) // 2 + 1) / 4000)
     dull = (1e-3 * np.fft.irfft(spectrum, len(clean))).astype(np.float32)
-    found = estimate_offset(clean, moved(dull, -123), MAX_OFFSET)
-    assert found.offset == -123
-    assert found.confidence > 0.8
+    estimate = estimate_offset(clean, move(dull, -123), MAX_OFFSET)
+    assert estimate.offset == -123
+    assert estimate.confidence > 0.8
 
 
 def test_part_of_a_sample_is_told_apart(clips: list[Wave]) -> None:
     clean = clips[3]
     turns = np.exp(-2j * np.pi * np.fft.rfftfreq(len(clean)) * 10.3)
     late = np.fft.irfft(np.fft.rfft(clean) * turns, len(clean)).astype(np.float32)
-    found = estimate_offset(clean, late, MAX_OFFSET)
-    assert found.offset == 10
-    assert found.fraction == pytest.approx(0.3, abs=0.05)
+    estimate = estimate_offset(clean, late, MAX_OFFSET)
+    assert estimate.offset == 10
+    assert estimate.fraction == pytest.approx(0.3, abs=0.05)
 
 
 def test_unrelated_pairs_stay_below_the_threshold(clips: list[Wave]) -> None:
     pairs = [(one, two) for one in clips for two in clips if one is not two]
-    found = [estimate_offset(one, two, MAX_OFFSET).confidence for one, two in pairs]
-    assert max(found) < MIN_CONFIDENCE
+    confidences = [estimate_offset(one, two, MAX_OFFSET).confidence for one, two in pairs]
+    assert max(confidences) < MIN_CONFIDENCE
 
 
 def test_cuts_at_the_same_place_do_not_pass_for_agreement(clips: list[Wave]) -> None:
@@ -95,12 +95,12 @@ def test_cuts_at_the_same_place_do_not_pass_for_agreement(clips: list[Wave]) -> 
 
 def test_sides_of_unequal_length_are_aligned(clips: list[Wave]) -> None:
     clean = clips[0]
-    assert estimate_offset(clean, moved(clean, 50)[:-9000], MAX_OFFSET).offset == 50
-    assert estimate_offset(clean[:-9000], moved(clean, 50), MAX_OFFSET).offset == 50
+    assert estimate_offset(clean, move(clean, 50)[:-9000], MAX_OFFSET).offset == 50
+    assert estimate_offset(clean[:-9000], move(clean, 50), MAX_OFFSET).offset == 50
 
 
 def test_inverted_polarity_has_no_confidence(clips: list[Wave]) -> None:
-    assert estimate_offset(clips[0], -moved(clips[0], 20), MAX_OFFSET).confidence == 0
+    assert estimate_offset(clips[0], -move(clips[0], 20), MAX_OFFSET).confidence == 0
 
 
 def test_silence_has_no_confidence(clips: list[Wave]) -> None:
@@ -117,27 +117,27 @@ def test_too_short_a_pair_has_no_confidence(clips: list[Wave], samples: int) -> 
 
 
 def test_an_offset_beyond_the_range_is_not_believed(clips: list[Wave]) -> None:
-    found = estimate_offset(clips[1], moved(clips[1], 1000), 400)
-    assert found.confidence < MIN_CONFIDENCE
+    estimate = estimate_offset(clips[1], move(clips[1], 1000), 400)
+    assert estimate.confidence < MIN_CONFIDENCE
 
 
 def test_a_range_of_zero_leaves_nothing_to_compare_with(clips: list[Wave]) -> None:
     assert estimate_offset(clips[0], clips[0], 0) == UNKNOWN
 
 
-def smeared(clean: Wave, delay: float) -> Wave:
+def smear(clean: Wave, delay: float) -> Wave:
     """The clip later by ``delay``, its lows late, in hum: what pulls a dot product's peak aside."""
     hz = np.fft.rfftfreq(len(clean), 1 / SAMPLE_RATE)
     lows_late = np.exp(-4j * np.pi * hz / 300 * np.exp(-(((hz - 200) / 300) ** 2)))
-    turned = np.fft.rfft(clean) * lows_late * np.exp(-2j * np.pi * hz * delay / SAMPLE_RATE)
-    wave: Wave = np.fft.irfft(turned, len(clean)).astype(np.float32)
+    spectrum = np.fft.rfft(clean) * lows_late * np.exp(-2j * np.pi * hz * delay / SAMPLE_RATE)
+    wave: Wave = np.fft.irfft(spectrum, len(clean)).astype(np.float32)
     hum = noise("hum", len(clean) / SAMPLE_RATE, np.random.default_rng(9))
     return wave + np.float32(0.3 * clean.std() / hum.std()) * hum
 
 
 def dot_product_offset(clean: Wave, degraded: Wave, reach: int) -> int:
-    turned = np.fft.rfft(degraded, 2 * len(clean)) * np.conj(np.fft.rfft(clean, 2 * len(clean)))
-    lags = np.fft.irfft(turned)
+    spectrum = np.fft.rfft(degraded, 2 * len(clean)) * np.conj(np.fft.rfft(clean, 2 * len(clean)))
+    lags = np.fft.irfft(spectrum)
     return int(np.argmax([*lags[-reach:], *lags[: reach + 1]])) - reach
 
 
@@ -147,16 +147,16 @@ def test_each_pairs_offset_and_its_sign_are_found_where_a_dot_product_errs(
 ) -> None:
     for seed in (0, 1):  # pair by pair
         clean = voice(2.0, np.random.default_rng(seed))
-        degraded = smeared(clean, offset)  # degraded[n + offset] is clean[n]
-        found = estimate_offset(clean, degraded, 1440)
-        assert found.offset == offset and found.confidence > MIN_CONFIDENCE
+        degraded = smear(clean, offset)  # degraded[n + offset] is clean[n]
+        estimate = estimate_offset(clean, degraded, 1440)
+        assert estimate.offset == offset and estimate.confidence > MIN_CONFIDENCE
         assert abs(dot_product_offset(clean, degraded, 1440) - offset) > 20
 
 
 def test_a_part_of_a_sample_is_measured_and_an_unrelated_pair_has_no_confidence() -> None:
     clean = voice(2.0, np.random.default_rng(0))
-    found = estimate_offset(clean, smeared(clean, 100.3), 1440)
-    assert found.offset == 100 and 0.2 < found.fraction < 0.4
+    estimate = estimate_offset(clean, smear(clean, 100.3), 1440)
+    assert estimate.offset == 100 and 0.2 < estimate.fraction < 0.4
     for seed in range(50, 56):
         other = voice(2.0, np.random.default_rng(seed))
         assert estimate_offset(clean, other, 1440).confidence < MIN_CONFIDENCE

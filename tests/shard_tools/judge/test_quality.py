@@ -22,13 +22,13 @@ CONFIG = QualityConfig()
 SEEDS = range(4)
 
 
-def filtered(wave: Wave, gains: NDArray[np.float64]) -> Wave:
+def apply_gains(wave: Wave, gains: NDArray[np.float64]) -> Wave:
     result: Wave = np.fft.irfft(np.fft.rfft(wave) * gains, len(wave)).astype(np.float32)
     return result
 
 
-def low_passed(wave: Wave, cut_hz: float) -> Wave:
-    return filtered(wave, np.where(np.fft.rfftfreq(len(wave), 1 / RATE) < cut_hz, 1.0, 0.0))
+def low_pass(wave: Wave, cut_hz: float) -> Wave:
+    return apply_gains(wave, np.where(np.fft.rfftfreq(len(wave), 1 / RATE) < cut_hz, 1.0, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def gate(clean: Wave, noisy: Wave, degraded: Wave, more_noise: bool = False) -> 
 
 def mixture(clean: Wave, disturbance: Wave, snr_db: float = SNR_DB) -> Wave:
     scale = np.sqrt(np.mean(clean**2) / np.mean(disturbance**2)) * 10 ** (-snr_db / 20)
-    mixed: Wave = (clean + scale * disturbance).astype(np.float32)
-    return mixed
+    noisy: Wave = (clean + scale * disturbance).astype(np.float32)
+    return noisy
 
 
 def denoised(clean: Wave, disturbance: Wave) -> Wave:
@@ -72,9 +72,9 @@ def test_a_fair_pair_in_a_room_passes(clips: list[Wave], disturbances: list[Wave
     response = room_response(0.4, np.random.default_rng(0), direct_delay=0)
     n_fft = len(clean) + len(response)
     wet = np.fft.irfft(np.fft.rfft(clean, n_fft) * np.fft.rfft(response, n_fft), n_fft)
-    heard = wet[: len(clean)].astype(np.float32)
-    noisy = mixture(heard, disturbances[0])
-    assert gate(clean, noisy, denoised(heard, disturbances[0]), more_noise=True) is None
+    speech = wet[: len(clean)].astype(np.float32)
+    noisy = mixture(speech, disturbances[0])
+    assert gate(clean, noisy, denoised(speech, disturbances[0]), more_noise=True) is None
 
 
 def test_silent_clean_is_refused(clips: list[Wave], disturbances: list[Wave]) -> None:
@@ -92,14 +92,14 @@ def test_clipped_clean_is_refused_at_any_level(clips: list[Wave], disturbances: 
     assert gate(clean, mixture(clean, disturbances[1]), clean) == "clipped_clean"
 
 
-@pytest.mark.parametrize("broken", [0, 1, 2])
+@pytest.mark.parametrize("side", [0, 1, 2])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_one_non_finite_sample_anywhere_is_refused(
-    clips: list[Wave], disturbances: list[Wave], broken: int, value: float
+    clips: list[Wave], disturbances: list[Wave], side: int, value: float
 ) -> None:
     sides = [clips[0], mixture(clips[0], disturbances[0]), denoised(clips[0], disturbances[0])]
-    sides[broken] = sides[broken].copy()
-    sides[broken][5000] = value
+    sides[side] = sides[side].copy()
+    sides[side][5000] = value
     alignment = estimate_offset(clips[0], denoised(clips[0], disturbances[0]), 2400)
     figures = measure_pair(sides[0], sides[1], sides[2], alignment)
     assert reason_to_refuse(figures, SNR_DB, CONFIG) == "non_finite"
@@ -122,9 +122,9 @@ def test_a_denoiser_that_swallows_speech_is_refused(
     clips: list[Wave], disturbances: list[Wave]
 ) -> None:
     clean, noisy = clips[3], mixture(clips[3], disturbances[3])
-    nearly_gone = 0.1 * denoised(clean, disturbances[3])
-    rumble_only = low_passed(clean, 300)
-    for degraded in (nearly_gone, rumble_only):
+    faint = 0.1 * denoised(clean, disturbances[3])
+    rumble_only = low_pass(clean, 300)
+    for degraded in (faint, rumble_only):
         figures = measure_pair(clean, noisy, degraded, Alignment(0, 0.0, 0.9))
         assert reason_to_refuse(figures, SNR_DB, CONFIG) == "denoiser_lost_speech"
 
@@ -199,12 +199,12 @@ def fair_pair() -> Pair:
     return clean, clean + np.float32(10**-0.5) * disturbance, 0.9 * clean + 0.1 * disturbance
 
 
-def replaced(pair: Pair, side: int, wave: Wave) -> Pair:
+def replace_side(pair: Pair, side: int, wave: Wave) -> Pair:
     clean, noisy, degraded = (wave if number == side else old for number, old in enumerate(pair))
     return clean, noisy, degraded
 
 
-def clipped(pair: Pair) -> Pair:
+def clip(pair: Pair) -> Pair:
     limit = 0.2 * np.abs(pair[0]).max()
     clean = np.clip(pair[0], -limit, limit)
     return clean, clean + pair[1] - pair[0], clean
@@ -213,11 +213,11 @@ def clipped(pair: Pair) -> Pair:
 FAULTS = {
     "too_short": lambda p: tuple(side[20_000:40_000] for side in p),
     "silent_clean": lambda p: (1e-3 * p[0], p[1], p[2]),
-    "snr_missed": lambda p: replaced(p, 1, p[0] + 2 * (p[1] - p[0])),
-    "clipped_clean": clipped,
-    "denoiser_lost_speech": lambda p: replaced(p, 2, 0.05 * p[2]),
-    "unaligned": lambda p: replaced(p, 2, voice(2.0, np.random.default_rng(99))),
-    "non_finite": lambda p: replaced(p, 1, np.where(np.arange(96_000) == 9, np.nan, p[1])),
+    "snr_missed": lambda p: replace_side(p, 1, p[0] + 2 * (p[1] - p[0])),
+    "clipped_clean": clip,
+    "denoiser_lost_speech": lambda p: replace_side(p, 2, 0.05 * p[2]),
+    "unaligned": lambda p: replace_side(p, 2, voice(2.0, np.random.default_rng(99))),
+    "non_finite": lambda p: replace_side(p, 1, np.where(np.arange(96_000) == 9, np.nan, p[1])),
     None: lambda p: p,
 }
 

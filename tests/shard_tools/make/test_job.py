@@ -25,7 +25,7 @@ from shard_tools.mix.rooms import room_name, simulate_room
 from shard_tools.plan.editions import load_editions
 from shard_tools.prep.prep import prep
 from shard_tools.scan.catalogue import Clip, read_stretch
-from tests.shard_tools.conftest import Prepared
+from tests.shard_tools.conftest import SmallPrep
 from timbre import audio
 from timbre import config as configs
 from timbre.audio import Wave
@@ -56,9 +56,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> PrepConfig:
         "mix": {"babble_share": 0.5},
         "reverb": {"share": 0.5, "simulated_rooms": 6},
     }
-    made = configs.from_tree(PrepConfig, tree, "test")
-    prep(made)
-    return made
+    result = configs.from_tree(PrepConfig, tree, "test")
+    prep(result)
+    return result
 
 
 def test_babbles_are_of_other_speakers_of_the_same_side(config: PrepConfig) -> None:
@@ -71,14 +71,14 @@ def test_babbles_are_of_other_speakers_of_the_same_side(config: PrepConfig) -> N
             assert 3 <= len(entry.paths) <= 8
             assert {side[path] for path in entry.paths} == {split}
             assert job.settings.noises.names[entry.number].startswith(f"babble-{split}")
-    babbled = 0
+    babbles = 0
     for shard in job.plan.shards():
         task = shard_task(config, job, shard)
         for piece, recipe in zip(task.pieces, task.recipes, strict=True):
             voices = job.settings.voices.get(recipe.noises[0].number, ())
-            babbled += bool(voices)
+            babbles += bool(voices)
             assert piece.clip.path not in voices
-    assert babbled > 10
+    assert babbles > 10
 
 
 def test_rooms_are_simulated_once_and_heard(config: PrepConfig) -> None:
@@ -155,23 +155,23 @@ def long_config(sources: Path, output: Path) -> PrepConfig:
 def long_job(
     long_sources: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[PrepConfig, Job]:
-    made = long_config(long_sources, tmp_path_factory.mktemp("out"))
-    prep(made)
-    (edition,) = load_editions(made, "")
-    return made, open_job(made, edition)
+    config = long_config(long_sources, tmp_path_factory.mktemp("out"))
+    prep(config)
+    (edition,) = load_editions(config, "")
+    return config, open_job(config, edition)
 
 
 def test_the_quiet_between_two_chapters_is_no_speech(long_job: tuple[PrepConfig, Job]) -> None:
     config, job = long_job
     for shard in job.plan.shards():
         task = shard_task(config, job, shard)
-        refused = []
+        refusals = []
         for number, pair in judge_pairs(job.settings, task, range(len(task.pieces))):
             piece = task.pieces[number]
             inside = QUIET.start <= piece.start and piece.start + piece.samples <= QUIET.stop
             assert (pair == "silent_clean") == inside
-            refused += [piece.start] * inside
-        assert len(refused) >= 4
+            refusals += [piece.start] * inside
+        assert len(refusals) >= 4
 
 
 def test_a_noise_that_hardly_sounds_is_heard_in_every_pair(
@@ -180,18 +180,18 @@ def test_a_noise_that_hardly_sounds_is_heard_in_every_pair(
     config, job = long_job
     task = shard_task(config, job, job.plan.shards()[0])
     noise, lead_in = job.settings.noises.wave(0), job.settings.lead_in
-    drawn, used = set(), set()
+    starts, positions = set(), set()
     for number, pair in judge_pairs(job.settings, task, range(len(task.pieces))):
         assert pair != "silent_noise"
         if isinstance(pair, JudgedPair):
             (source,) = pair.mixed_pair.noises
-            heard = mix.loop(noise, source.start, source.samples)[lead_in:]
-            added = pair.noisy - pair.clean
-            factor = np.dot(added, heard) / np.dot(heard, heard)
-            assert factor > 0 and np.abs(added - factor * heard).max() < 1e-5
-            drawn.add(int(task.recipes[number].noises[0].start * len(noise)))
-            used.add(source.start)
-    assert len(drawn - used) > 5
+            stretch = mix.loop(noise, source.start, source.samples)[lead_in:]
+            disturbance = pair.noisy - pair.clean
+            factor = np.dot(disturbance, stretch) / np.dot(stretch, stretch)
+            assert factor > 0 and np.abs(disturbance - factor * stretch).max() < 1e-5
+            starts.add(int(task.recipes[number].noises[0].start * len(noise)))
+            positions.add(source.start)
+    assert len(starts - positions) > 5
 
 
 def test_silence_for_noise_is_refused_as_such(long_job: tuple[PrepConfig, Job]) -> None:
@@ -206,19 +206,19 @@ def test_a_take_is_read_once_and_its_pieces_are_what_single_readings_give(
     long_job: tuple[PrepConfig, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, job = long_job
-    read = []
+    reads = []
 
-    def counted(url: str, clip: Clip, start: int, samples: int) -> Wave:
-        read.append(clip.path)
+    def read_and_count(url: str, clip: Clip, start: int, samples: int) -> Wave:
+        reads.append(clip.path)
         return read_stretch(url, clip, start, samples)
 
-    monkeypatch.setattr(make, "read_stretch", counted)
+    monkeypatch.setattr(make, "read_stretch", read_and_count)
     for shard in job.plan.shards():
         task = shard_task(config, job, shard)
         rate = task.pieces[0].clip.sample_rate
-        read.clear()
+        reads.clear()
         together = dict(judge_pairs(job.settings, task, range(len(task.pieces))))
-        assert read == [task.pieces[0].clip.path]
+        assert reads == [task.pieces[0].clip.path]
         for number in range(0, len(task.pieces), 5):
             ((_, alone),) = judge_pairs(job.settings, task, [number])
             pair = together[number]
@@ -245,15 +245,15 @@ def test_the_page_plays_a_pair_whose_degraded_side_is_not_finite(
         prep(config)
     (edition,) = load_editions(config, "")
 
-    def broken(noisy: Sequence[Wave], denoiser: DenoiserConfig) -> list[Wave]:
+    def break_denoiser(noisy: Sequence[Wave], denoiser: DenoiserConfig) -> list[Wave]:
         degraded = [wave.copy() for wave in degrade(noisy, denoiser)]
         for wave in degraded:
             wave[-9_000:-8_996] = np.nan, np.inf, -np.inf, 1e9
         return degraded
 
-    monkeypatch.setattr(make, "degrade", broken)
-    made = read_made_shards(config.output, edition)
-    page = Path(write_report(config, edition, open_job(config, edition), made)).read_text()
+    monkeypatch.setattr(make, "degrade", break_denoiser)
+    shards = read_made_shards(config.output, edition)
+    page = Path(write_report(config, edition, open_job(config, edition), shards)).read_text()
     assert page.count("<audio") >= 9 and "finite_share 0.9" in page
     for player in page.split("base64,")[1:]:
         wave, _ = audio.decode_bytes(base64.b64decode(player.partition('"')[0]), "example")
@@ -270,15 +270,15 @@ def test_a_worker_with_another_denoiser_than_the_plans_is_refused(config: PrepCo
 
 
 def test_a_worker_makes_shards_without_reading_a_noise_or_a_room_again(
-    prepared: Prepared,
+    small_prep: SmallPrep,
 ) -> None:
-    config, job = prepared.config, prepared.job
-    as_sent = pickle.loads(pickle.dumps(job.settings))
+    config, job = small_prep.config, small_prep.job
+    copy = pickle.loads(pickle.dumps(job.settings))
     for shard in job.plan.shards():
-        make_shard(as_sent, shard_task(config, job, shard))
+        make_shard(copy, shard_task(config, job, shard))
     rooms = [
         json.loads(data)["rir"]
-        for path in (prepared.sources / "out").rglob("*.tar")
+        for path in (small_prep.sources / "out").rglob("*.tar")
         for name, data in members(path)
         if name.endswith(".json")
     ]
@@ -286,8 +286,8 @@ def test_a_worker_makes_shards_without_reading_a_noise_or_a_room_again(
 
 
 def members(tar: Path) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(tar) as opened:
-        for member in opened:
-            file = opened.extractfile(member)
+    with tarfile.open(tar) as archive:
+        for member in archive:
+            file = archive.extractfile(member)
             assert file is not None
             yield member.name, file.read()

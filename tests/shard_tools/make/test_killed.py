@@ -57,9 +57,9 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(
             process.communicate()
         for name, data in contents(output).items():
             assert data == whole[name], f"{name} is not whole after kill {kills}"
-        finished = {path: path.stat().st_mtime_ns for path in output.rglob("shard-*.index")}
-        assert stamps.items() <= finished.items(), "a finished shard was made again"
-        stamps = finished
+        times = {path: path.stat().st_mtime_ns for path in output.rglob("shard-*.index")}
+        assert stamps.items() <= times.items(), "a finished shard was made again"
+        stamps = times
     assert kills >= 3
     assert contents(output) == whole
     assert not [path for path in output.rglob("*.tmp") if "shard" in path.name]
@@ -70,11 +70,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(
+    process = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True
     )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small disk: {mounted.stderr.decode().strip()}")
+    if process.returncode:
+        pytest.skip(f"cannot mount a small disk: {process.stderr.decode().strip()}")
     yield folder
     for _ in range(50):
         if subprocess.run(["umount", str(folder)], capture_output=True).returncode == 0:
@@ -87,10 +87,10 @@ def test_a_full_disk_is_told_and_with_room_the_job_goes_on(
 ) -> None:
     output = small_disk / "out"
     words = command(sources, output)
-    failed = subprocess.run(words, capture_output=True, text=True)
-    assert failed.returncode == 1
-    assert failed.stderr.count("timbre: error:") == 1 and "Traceback" not in failed.stderr
-    assert "No space left on device" in failed.stderr and str(output) in failed.stderr
+    process = subprocess.run(words, capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr.count("timbre: error:") == 1 and "Traceback" not in process.stderr
+    assert "No space left on device" in process.stderr and str(output) in process.stderr
     for name, data in contents(output).items():
         assert data == whole[name]
     remount = ["mount", "-o", "remount,size=200m", str(small_disk)]

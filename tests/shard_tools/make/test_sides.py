@@ -114,18 +114,18 @@ def test_a_noise_backwards_is_the_same_sound_turned(bank: Bank) -> None:
 
 
 def test_made_noises_are_heard_and_named(bank: Bank) -> None:
-    made = MadeNoise("pink", 3)
-    noise = noise_side(bank, recipe(Variety(made_noise=(made,))), SAMPLES, LEAD_IN)
-    expected = make_noise(made, SAMPLES)
+    made_noise = MadeNoise("pink", 3)
+    noise = noise_side(bank, recipe(Variety(made_noise=(made_noise,))), SAMPLES, LEAD_IN)
+    expected = make_noise(made_noise, SAMPLES)
     assert np.corrcoef(noise.wave, expected)[0, 1] > 0.9999
-    assert [source.path for source in noise.sources] == [made.name]
+    assert [source.path for source in noise.sources] == [made_noise.name]
 
 
-@pytest.mark.parametrize("made", [None, MadeNoise("white", 9, 12.0)])
-def test_another_noise_takes_over_at_once(bank: Bank, made: MadeNoise | None) -> None:
-    after = None if made else NoiseDraw(0, 0.5, 12.0)
+@pytest.mark.parametrize("made_noise", [None, MadeNoise("white", 9, 12.0)])
+def test_another_noise_takes_over_at_once(bank: Bank, made_noise: MadeNoise | None) -> None:
+    after = None if made_noise else NoiseDraw(0, 0.5, 12.0)
     tone = NoiseDraw(1, 0.0, 0.0)
-    variety = Variety(change=Change(0.5, after, made))
+    variety = Variety(change=Change(0.5, after, made_noise))
     noise = noise_side(bank, recipe(variety, (tone,)), SAMPLES, LEAD_IN)
     alone = noise_side(bank, recipe(Variety(), (tone,)), SAMPLES, LEAD_IN)
     place = LEAD_IN + (SAMPLES - LEAD_IN) // 2

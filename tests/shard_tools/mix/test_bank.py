@@ -63,32 +63,32 @@ def test_a_stretch_takes_memory_for_itself_not_for_the_recording(start: int) -> 
 
 
 def test_changing_a_stretch_leaves_the_bank_alone(bank: Bank) -> None:
-    kept = bank.wave(4)
+    before = bank.wave(4)
     stretch = bank.stretch(4, 100, 1_000)
     stretch *= 0
-    np.testing.assert_array_equal(bank.wave(4), kept)
+    np.testing.assert_array_equal(bank.wave(4), before)
 
 
-def mark(sent: bytes) -> None:
-    pickle.loads(sent).samples[-1] = -16384
+def mark(data: bytes) -> None:
+    pickle.loads(data).samples[-1] = -16384
 
 
 def test_a_recording_is_decoded_once_into_memory_that_processes_share() -> None:
-    decoded: Counter[int] = Counter()
+    counts: Counter[int] = Counter()
 
     def read(number: int) -> list[Wave]:
-        decoded[number] += 1
+        counts[number] += 1
         return [np.full(50_000, 0.5, np.float32)]
 
     bank = fill_bank(["a", "b"], [50_000, 50_000], read, "rir")
-    sent = pickle.dumps(bank)  # as a worker gets it
-    assert len(sent) < 1000
-    assert pickle.loads(sent).wave(1).min() == 1.0
-    worker = multiprocessing.get_context("fork").Process(target=mark, args=(sent,))
+    data = pickle.dumps(bank)  # as a worker gets it
+    assert len(data) < 1000
+    assert pickle.loads(data).wave(1).min() == 1.0
+    worker = multiprocessing.get_context("fork").Process(target=mark, args=(data,))
     worker.start()
     worker.join()
     assert bank.wave(1)[-1] == pytest.approx(-0.5, abs=1e-4)  # one block: what it wrote we read
-    assert decoded == {0: 1, 1: 1}
+    assert counts == {0: 1, 1: 1}
 
 
 @pytest.mark.parametrize("loudest", [0, 1, 4])

@@ -38,10 +38,10 @@ def test_a_low_pass_leaves_what_is_below_and_nothing_above(cut_hz: float) -> Non
 
 def test_an_equaliser_has_its_gains_at_its_corners() -> None:
     wave = white()
-    bent = colour_wave(wave, Colour(None, CURVE))
+    output = colour_wave(wave, Colour(None, CURVE))
     for corner, gain_db in list(zip(CORNERS_HZ, CURVE, strict=True))[1:-1]:
         near = (corner * 0.97, corner * 1.03)
-        assert abs(band_db(bent, *near) - band_db(wave, *near) - gain_db) < 0.6
+        assert abs(band_db(output, *near) - band_db(wave, *near) - gain_db) < 0.6
 
 
 @pytest.mark.parametrize("colour", [Colour(8000.0), Colour(None, CURVE), Colour(14000.0, CURVE)])

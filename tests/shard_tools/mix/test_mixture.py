@@ -21,23 +21,23 @@ def speech() -> Wave:
 @pytest.mark.parametrize("snr_db", [-5.0, 0.0, 12.5, 40.0])
 @pytest.mark.parametrize("lead_in", [0, 48000])
 def test_mix_reaches_the_requested_snr_and_level(speech: Wave, snr_db: float, lead_in: int) -> None:
-    mixed = mix.mix(speech, speech, white(len(speech)), mix.Request(snr_db, -25.0, lead_in))
-    assert mixed is not None
-    clean, noisy = mixed.clean[lead_in:], mixed.noisy[lead_in:]
-    reached = 10 * np.log10(
+    mixture = mix.mix(speech, speech, white(len(speech)), mix.Request(snr_db, -25.0, lead_in))
+    assert mixture is not None
+    clean, noisy = mixture.clean[lead_in:], mixture.noisy[lead_in:]
+    snr_reached_db = 10 * np.log10(
         np.sum(clean.astype(float) ** 2) / np.sum((noisy - clean).astype(float) ** 2)
     )
-    assert abs(reached - snr_db) < 0.02
-    assert abs(mixed.snr_db - snr_db) < 0.02
+    assert abs(snr_reached_db - snr_db) < 0.02
+    assert abs(mixture.snr_db - snr_db) < 0.02
     assert abs(audio.active_level_db(clean) + 25.0) < 0.02
-    assert abs(audio.level_db(clean) - audio.level_db(speech[lead_in:]) - mixed.gain_db) < 0.01
+    assert abs(audio.level_db(clean) - audio.level_db(speech[lead_in:]) - mixture.gain_db) < 0.01
 
 
 def test_one_gain_for_both_sides_keeps_peaks_within_full_scale(speech: Wave) -> None:
-    mixed = mix.mix(speech, speech, white(len(speech)), mix.Request(-10.0, -6.0))
-    assert mixed is not None
-    assert abs(np.abs(mixed.noisy).max() - mix.PEAK) < 1e-4
-    np.testing.assert_allclose(mixed.clean, speech * audio.gain(mixed.gain_db), atol=1e-6)
+    mixture = mix.mix(speech, speech, white(len(speech)), mix.Request(-10.0, -6.0))
+    assert mixture is not None
+    assert abs(np.abs(mixture.noisy).max() - mix.PEAK) < 1e-4
+    np.testing.assert_allclose(mixture.clean, speech * audio.gain(mixture.gain_db), atol=1e-6)
 
 
 @pytest.mark.parametrize("silent", ["speech", "noise"])
@@ -60,8 +60,8 @@ def test_noise_goes_round_at_its_end_again_and_again(start: int) -> None:
     assert wave.shape == (35000,) and wave.dtype == np.float32
     first = noise[start:period]
     np.testing.assert_array_equal(wave[: len(first)], first)
-    turned = (10000 - start) % period  # the sample that lies one cross-over into the recording
-    for place in (turned, turned + period, turned + 2 * period):
+    crossing = (10000 - start) % period  # the sample that lies one cross-over into the recording
+    for place in (crossing, crossing + period, crossing + 2 * period):
         expected = noise[mix.FADE : period][: 35000 - place]
         np.testing.assert_array_equal(wave[place : place + len(expected)], expected)
 
@@ -92,10 +92,10 @@ def test_the_shortest_recordings_go_round_too(length: int) -> None:
 @pytest.mark.parametrize("samples", [1000, 20000])
 def test_a_loop_leaves_the_recording_alone(samples: int) -> None:
     noise = white(5000)
-    kept = noise.copy()
+    before = noise.copy()
     wave = mix.loop(noise, 100, samples)
     wave *= 2
-    np.testing.assert_array_equal(noise, kept)
+    np.testing.assert_array_equal(noise, before)
 
 
 def test_layers_are_heard_at_their_gains() -> None:
@@ -114,19 +114,19 @@ def test_layers_are_heard_at_their_gains() -> None:
 @pytest.mark.parametrize("steps", [0, 1])
 def test_a_layer_silent_in_its_stretch_is_left_out(steps: int) -> None:
     silence = np.float32(steps / 32768) * np.sign(white(20000, 2))
-    heard = mix.Layer(white(20000, 1), 0, 0.0)
+    audible = mix.Layer(white(20000, 1), 0, 0.0)
     np.testing.assert_array_equal(
-        mix.layer([heard, mix.Layer(silence, 0, 20.0)], 20000), mix.layer([heard], 20000)
+        mix.layer([audible, mix.Layer(silence, 0, 20.0)], 20000), mix.layer([audible], 20000)
     )
-    both = mix.layer([heard, mix.Layer(white(20000), 0, 0.0)], 20000)
+    both = mix.layer([audible, mix.Layer(white(20000), 0, 0.0)], 20000)
     assert abs(audio.level_db(both) - mix.LAYER_LEVEL_DB - 10 * np.log10(2)) < 0.1
 
 
 @pytest.mark.parametrize("samples", [1, 480, 100001])
 def test_layers_have_the_asked_length(samples: int) -> None:
-    heard = [mix.Layer(white(samples, seed), 7, 0.0) for seed in range(2)]
-    made = mix.layer(heard, samples)
-    assert made.shape == (samples,) and made.dtype == np.float32
+    layers = [mix.Layer(white(samples, seed), 7, 0.0) for seed in range(2)]
+    sum_of_layers = mix.layer(layers, samples)
+    assert sum_of_layers.shape == (samples,) and sum_of_layers.dtype == np.float32
     assert not mix.layer([mix.Layer(np.zeros(samples, np.float32), 0, 0.0)], samples).any()
 
 
@@ -141,20 +141,20 @@ def test_a_noise_that_is_silent_where_it_was_to_start_starts_further_on(
     def hear(place: int) -> Wave:
         return mix.loop(noise, place, lead_in + 4_000)
 
-    found, heard = mix.start_that_sounds(hear, len(noise), start, lead_in)
-    assert 0 <= found < len(noise)
-    np.testing.assert_array_equal(heard, hear(found))
-    assert audio.level_db(heard[lead_in:]) > mix.QUIETEST_DB
+    new_start, sound = mix.start_that_sounds(hear, len(noise), start, lead_in)
+    assert 0 <= new_start < len(noise)
+    np.testing.assert_array_equal(sound, hear(new_start))
+    assert audio.level_db(sound[lead_in:]) > mix.QUIETEST_DB
     body = (start + lead_in) % len(noise)
     if 37_000 <= body < 40_500:
-        assert found == start
-    assert (found - start) % 4_000 == 0 or found < start
-    assert mix.start_that_sounds(hear, len(noise), found, lead_in)[0] == found
+        assert new_start == start
+    assert (new_start - start) % 4_000 == 0 or new_start < start
+    assert mix.start_that_sounds(hear, len(noise), new_start, lead_in)[0] == new_start
 
 
 def test_a_noise_without_any_sound_keeps_its_start() -> None:
     nothing = np.zeros(10_000, np.float32)
-    found, heard = mix.start_that_sounds(
+    new_start, sound = mix.start_that_sounds(
         lambda place: mix.loop(nothing, place, 3_000), 10_000, 700, 500
     )
-    assert found == 700 and heard.shape == (3_000,) and not heard.any()
+    assert new_start == 700 and sound.shape == (3_000,) and not sound.any()

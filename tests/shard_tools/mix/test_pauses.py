@@ -26,23 +26,23 @@ def talk(seed: int, pause_seconds: float = 0.8) -> tuple[Wave, Wave]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_speech_is_left_bit_for_bit(seed: int) -> None:
-    mixed, words = talk(seed)
-    lowered = lower_pauses(mixed, -30.0)
+    speech, words = talk(seed)
+    output = lower_pauses(speech, -30.0)
     count = len(words) // FRAME
     power = np.square(words[: count * FRAME].reshape(count, FRAME), dtype=np.float64).mean(axis=1)
     loud = np.percentile(power, 98) * 10 ** ((BEGINS_DB + 3) / 10)
     for frame in np.flatnonzero(power > loud):
         place = slice(frame * FRAME, (frame + 1) * FRAME)
-        np.testing.assert_array_equal(lowered[place], mixed[place])
+        np.testing.assert_array_equal(output[place], speech[place])
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("gain_db", [-12.0, -30.0])
 def test_long_pauses_are_lowered_by_the_gain(seed: int, gain_db: float) -> None:
-    mixed, _ = talk(seed)
-    lowered = lower_pauses(mixed, gain_db)
+    speech, _ = talk(seed)
+    output = lower_pauses(speech, gain_db)
     middle = slice(0, 24_000)  # of the first pause, well before the first word
-    change = audio.level_db(lowered[middle]) - audio.level_db(mixed[middle])
+    change = audio.level_db(output[middle]) - audio.level_db(speech[middle])
     assert abs(change - gain_db) < 0.5
 
 
@@ -55,9 +55,9 @@ def test_activity_changes_smoothly_and_lies_between_0_and_1(seed: int) -> None:
 
 @pytest.mark.parametrize("level_db", [-60.0, -20.0, 0.0])
 def test_activity_does_not_depend_on_the_level(level_db: float) -> None:
-    mixed, _ = talk(3)
-    other = mixed * np.float32(audio.gain(level_db))
-    assert np.mean(speech_activity(other) != speech_activity(mixed)) < 0.01
+    speech, _ = talk(3)
+    other = speech * np.float32(audio.gain(level_db))
+    assert np.mean(speech_activity(other) != speech_activity(speech)) < 0.01
 
 
 def test_a_loud_background_counts_as_speech_rather_than_being_pumped() -> None:

@@ -35,18 +35,18 @@ def test_the_target_may_keep_early_reflections_only(speech: Wave) -> None:
     rir = np.zeros(4800, np.float32)
     rir[100], rir[500], rir[3000] = 1.0, 0.5, 0.5
     reverberant, target = reverb.reverberate(speech, rir, early=1000)
-    kept, whole = (
+    early_part, whole = (
         reverb.reverberate(speech, rir[:1000], early=0),
         reverb.reverberate(speech, rir, early=0),
     )
-    np.testing.assert_allclose(target, kept[0], atol=1e-5)
+    np.testing.assert_allclose(target, early_part[0], atol=1e-5)
     np.testing.assert_allclose(reverberant, whole[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("rt60", [0.2, 0.5])
 def test_decay_time_of_a_made_room_is_found(rt60: float) -> None:
-    found = reverb.decay_seconds(room_response(rt60, np.random.default_rng(0)))
-    assert found is not None and abs(found - rt60) < 0.3 * rt60
+    seconds = reverb.decay_seconds(room_response(rt60, np.random.default_rng(0)))
+    assert seconds is not None and abs(seconds - rt60) < 0.3 * rt60
 
 
 def test_a_response_that_breaks_off_has_no_decay_time() -> None:
@@ -59,14 +59,16 @@ def test_reverberation_is_direct_convolution(
     speech_samples: int, rir_samples: int, early: int
 ) -> None:
     wave, rir = white(speech_samples), white(rir_samples, 1)
-    scaled, direct = reverb.prepare(rir)
+    response, direct = reverb.prepare(rir)
     reverberant, target = reverb.reverberate(wave, rir, early)
     ends = slice(direct, direct + speech_samples)
-    expected = np.convolve(wave.astype(float), scaled.astype(float))[ends]
-    kept = np.convolve(wave.astype(float), scaled[: direct + max(early, 1)].astype(float))[ends]
+    expected = np.convolve(wave.astype(float), response.astype(float))[ends]
+    early_part = np.convolve(wave.astype(float), response[: direct + max(early, 1)].astype(float))[
+        ends
+    ]
     assert reverberant.dtype == target.dtype == np.float32
     np.testing.assert_allclose(reverberant, expected, atol=2e-5)
-    np.testing.assert_allclose(target, kept if early else wave, atol=2e-5)
+    np.testing.assert_allclose(target, early_part if early else wave, atol=2e-5)
 
 
 def test_what_comes_before_the_strongest_arrival_stays_on_both_sides(speech: Wave) -> None:
@@ -93,6 +95,6 @@ def test_decay_times_follow_the_slope_of_an_exponential() -> None:
     for seconds in (0.1, 0.5, 3.0):
         time = np.arange(round(2 * seconds * SAMPLE_RATE)) / SAMPLE_RATE
         envelope = (10 ** (-3 * time / seconds)).astype(np.float32)
-        found = reverb.decay_seconds(envelope)
-        assert found is not None and abs(found - seconds) < 0.001 * seconds + 1e-4
+        estimate = reverb.decay_seconds(envelope)
+        assert estimate is not None and abs(estimate - seconds) < 0.001 * seconds + 1e-4
     assert reverb.decay_seconds(np.zeros(100, np.float32)) is None

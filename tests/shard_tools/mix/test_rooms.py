@@ -17,12 +17,12 @@ from timbre.errors import ConfigError
 
 pyroomacoustics = pytest.importorskip("pyroomacoustics")
 
-Drawn = tuple[Room, Wave]
+RoomDraw = tuple[Room, Wave]
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[Drawn]:
-    def each() -> Iterator[Drawn]:
+def room_draws() -> list[RoomDraw]:
+    def each() -> Iterator[RoomDraw]:
         for number in range(30):
             rng = np.random.default_rng([7, number])
             room = rooms.draw_room(rng)
@@ -35,26 +35,26 @@ def below_4_khz(response: Wave) -> Wave:
     length = fast_length(2 * len(response))
     spectrum = np.fft.rfft(response, length)
     spectrum[np.fft.rfftfreq(length, 1 / SAMPLE_RATE) > 4000] = 0
-    kept: Wave = np.fft.irfft(spectrum, length)[: len(response)].astype(np.float32)
-    return kept
+    low_part: Wave = np.fft.irfft(spectrum, length)[: len(response)].astype(np.float32)
+    return low_part
 
 
-def test_rooms_ring_as_long_as_asked(drawn: list[Drawn]) -> None:
-    asked = np.array([room.rt60_seconds for room, _ in drawn])
-    found = np.array([reverb.decay_seconds(below_4_khz(response)) for _, response in drawn])
-    assert np.all(np.abs(found / asked - 1) < 0.3)
-    assert abs(np.median(found / asked) - 1) < 0.1
-    assert asked.min() < 0.22 and asked.max() > 0.5
+def test_rooms_ring_as_long_as_asked(room_draws: list[RoomDraw]) -> None:
+    expected = np.array([room.rt60_seconds for room, _ in room_draws])
+    seconds = np.array([reverb.decay_seconds(below_4_khz(response)) for _, response in room_draws])
+    assert np.all(np.abs(seconds / expected - 1) < 0.3)
+    assert abs(np.median(seconds / expected) - 1) < 0.1
+    assert expected.min() < 0.22 and expected.max() > 0.5
 
 
-def test_air_and_the_whole_band_shorten_the_decay_little(drawn: list[Drawn]) -> None:
-    for room, response in drawn:
-        found = reverb.decay_seconds(response)
-        assert found is not None and 0.65 < found / room.rt60_seconds < 1.1
+def test_air_and_the_whole_band_shorten_the_decay_little(room_draws: list[RoomDraw]) -> None:
+    for room, response in room_draws:
+        seconds = reverb.decay_seconds(response)
+        assert seconds is not None and 0.65 < seconds / room.rt60_seconds < 1.1
 
 
-def test_places_are_inside_and_apart_as_asked(drawn: list[Drawn]) -> None:
-    for room, _ in drawn:
+def test_places_are_inside_and_apart_as_asked(room_draws: list[RoomDraw]) -> None:
+    for room, _ in room_draws:
         size, source, microphone = (
             np.array(place) for place in (room.size, room.source, room.microphone)
         )
@@ -74,32 +74,32 @@ def test_the_direct_path_is_the_peak_and_nothing_comes_before(number: int) -> No
     assert np.abs(response[:direct]).max() < 0.01 * response[direct]
 
 
-def test_the_direct_path_falls_with_distance(drawn: list[Drawn]) -> None:
-    for room, response in drawn:
+def test_the_direct_path_falls_with_distance(room_draws: list[RoomDraw]) -> None:
+    for room, response in room_draws:
         metres = room.direct / SAMPLE_RATE * rooms.SPEED_OF_SOUND
         # Reflections may fall on the same sample; the high pass takes less than 1 %.
         assert response[room.direct] == pytest.approx(1 / metres, rel=0.02)
 
 
 def test_a_drowned_direct_path_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = rooms.impulse_response
-    drowned: list[Wave] = []
+    simulate = rooms.impulse_response
+    responses: list[Wave] = []
 
-    def first_drowned(room: Room, rng: np.random.Generator) -> Wave:
-        response = made(room, rng)
-        if not drowned:
+    def drown_first(room: Room, rng: np.random.Generator) -> Wave:
+        response = simulate(room, rng)
+        if not responses:
             response[room.direct + 50] = 2 * response[room.direct]
-            drowned.append(response)
+            responses.append(response)
         return response
 
-    monkeypatch.setattr(rooms, "impulse_response", first_drowned)
+    monkeypatch.setattr(rooms, "impulse_response", drown_first)
     response = rooms.simulate_room(3, 0)
-    assert not np.array_equal(response, drowned[0])
+    assert not np.array_equal(response, responses[0])
     assert np.abs(response[: np.argmax(response)]).max() < 0.01 * response.max()
 
 
-def test_responses_end_once_they_have_decayed_by_60_db(drawn: list[Drawn]) -> None:
-    for room, response in drawn:
+def test_responses_end_once_they_have_decayed_by_60_db(room_draws: list[RoomDraw]) -> None:
+    for room, response in room_draws:
         assert response.dtype == np.float32
         energy = np.square(response, dtype=np.float64)
         assert 10 * np.log10(energy[-1:].sum() / energy.sum()) < -60
@@ -107,16 +107,16 @@ def test_responses_end_once_they_have_decayed_by_60_db(drawn: list[Drawn]) -> No
         assert -66 < 10 * np.log10(energy[-tail:].sum() / energy.sum()) < -48
 
 
-def test_images_do_not_add_up_near_zero_hertz(drawn: list[Drawn]) -> None:
-    for _, response in drawn:
+def test_images_do_not_add_up_near_zero_hertz(room_draws: list[RoomDraw]) -> None:
+    for _, response in room_draws:
         level = 20 * np.log10(np.abs(np.fft.rfft(response, SAMPLE_RATE)) + 1e-9)
         middle = np.median(level[200:4000])
         assert level[:10].max() < middle - 3
         assert level[0] < middle - 8
 
 
-def test_high_octaves_decay_faster(drawn: list[Drawn]) -> None:
-    room, response = max(drawn, key=lambda pair: pair[0].rt60_seconds)
+def test_high_octaves_decay_faster(room_draws: list[RoomDraw]) -> None:
+    room, response = max(room_draws, key=lambda pair: pair[0].rt60_seconds)
     tail = response[room.direct + round(0.4 * room.rt60_seconds * SAMPLE_RATE) :]
     power = np.abs(np.fft.rfft(tail, SAMPLE_RATE)) ** 2
     middle, high = power[500:2500].mean(), power[12000:20000].mean()

@@ -7,7 +7,7 @@ import pytest
 from shard_tools.config import PrepConfig
 from shard_tools.plan.plan import SPLITS, split_names
 from tests.help.made_shards import stored_pairs
-from tests.shard_tools.conftest import Prepared
+from tests.shard_tools.conftest import SmallPrep
 from timbre import shards
 
 
@@ -27,10 +27,10 @@ def test_no_speaker_is_on_both_sides(manifest_url: str) -> None:
     assert not speakers["train"] & speakers["val"]
 
 
-def test_where_nobody_is_named_no_recording_is_on_both_sides(prepared: Prepared) -> None:
-    plan = prepared.job.plan
+def test_where_nobody_is_named_no_recording_is_on_both_sides(small_prep: SmallPrep) -> None:
+    plan = small_prep.job.plan
     recordings: dict[str, set[str]] = {split: set() for split in SPLITS}
     for split, number in plan.shards():
         recordings[split] |= {piece.clip.path for piece in plan.shard(split, number)}
     assert all(recordings.values()) and not recordings["train"] & recordings["val"]
-    assert all(clip.owner == clip.path for clip in prepared.edition.usable_clips("speech"))
+    assert all(clip.owner == clip.path for clip in small_prep.edition.usable_clips("speech"))

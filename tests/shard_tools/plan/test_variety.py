@@ -59,16 +59,16 @@ def test_by_default_no_pair_has_any() -> None:
 
 
 def test_variety_moves_no_other_choice() -> None:
-    for plain, varied in zip(recipes(), recipes(EVERYTHING), strict=True):
+    for plain, other in zip(recipes(), recipes(EVERYTHING), strict=True):
         assert (plain.snr_db, plain.level_db, plain.rir) == (
-            varied.snr_db,
-            varied.level_db,
-            varied.rir,
+            other.snr_db,
+            other.level_db,
+            other.rir,
         )
         before = {draw.number: (draw.start, draw.gain_db) for draw in plain.noises}
-        for draw in varied.noises:
+        for draw in other.noises:
             assert before[draw.number] == (draw.start, draw.gain_db)
-        assert len(varied.noises) + len(varied.variety.made_noise) == len(plain.noises)
+        assert len(other.noises) + len(other.variety.made_noise) == len(plain.noises)
 
 
 def test_a_higher_share_adds_pairs_and_changes_none() -> None:
@@ -84,9 +84,9 @@ def test_a_higher_share_adds_pairs_and_changes_none() -> None:
 
 
 def test_every_kind_of_variety_has_its_share() -> None:
-    drawn = recipes(EVERYTHING, TargetConfig(pause_db=-30.0))
+    all_recipes = recipes(EVERYTHING, TargetConfig(pause_db=-30.0))
     counts: Counter[str] = Counter()
-    for recipe in drawn:
+    for recipe in all_recipes:
         variety = recipe.variety
         counts["speech_low_pass"] += variety.speech.colour.low_pass_hz is not None
         counts["noise_low_pass"] += variety.noise_colour.low_pass_hz is not None
@@ -100,12 +100,15 @@ def test_every_kind_of_variety_has_its_share() -> None:
     for name, count in counts.items():
         share = 0.5 if name == "quiet_input" else getattr(EVERYTHING, f"{name}_share")
         assert abs(count / PAIRS - share) < 4 * np.sqrt(share * (1 - share) / PAIRS), name
-    made = sum(len(recipe.variety.made_noise) for recipe in drawn)
-    recorded_noises = [draw for recipe in drawn for draw in recipe.noises]
-    assert abs(made / (made + len(recorded_noises)) - 0.45) < 0.08
+    made_noises = sum(len(recipe.variety.made_noise) for recipe in all_recipes)
+    recorded_noises = [draw for recipe in all_recipes for draw in recipe.noises]
+    assert abs(made_noises / (made_noises + len(recorded_noises)) - 0.45) < 0.08
     assert abs(np.mean([draw.speed != 1.0 for draw in recorded_noises]) - 0.5) < 0.1
     assert all(0.7 <= draw.speed <= 1.4 for draw in recorded_noises)
-    assert len({noise.seed for recipe in drawn for noise in recipe.variety.made_noise}) == made
+    assert (
+        len({noise.seed for recipe in all_recipes for noise in recipe.variety.made_noise})
+        == made_noises
+    )
 
 
 def test_near_clean_pairs_lie_between_both_ratios() -> None:
@@ -129,12 +132,12 @@ def tree(**more: Any) -> dict[str, Any]:
 
 def test_newer_keys_at_their_defaults_are_not_part_of_a_plan() -> None:
     plain = configs.from_tree(PrepConfig, tree(), "test")
-    said = configs.from_tree(
+    config = configs.from_tree(
         PrepConfig,
         tree(split_by="name", variety={"gap_share": 0.0}, target={"pause_db": None}),
         "test",
     )
-    assert settings(plain) == settings(said)
+    assert settings(plain) == settings(config)
     for record in (settings(plain), to_record(plain)):
         assert not {"variety", "target", "split_by"} & record.keys()
         assert "near_clean_snr_db_high" not in record["mix"]

@@ -26,7 +26,7 @@ from timbre.shards.whole_pairs import PairList
 from timbre.storage import files as storage
 
 
-def changed(config: PrepConfig, **changes: object) -> PrepConfig:
+def with_changes(config: PrepConfig, **changes: object) -> PrepConfig:
     return configs.from_tree(PrepConfig, {**configs.to_tree(config), **changes}, "test")
 
 
@@ -82,8 +82,8 @@ def test_the_degraded_side_is_the_denoised_clean_side(manifest_url: str) -> None
         meta = metas[place.entry.key]
         if meta.rir is None and meta.snr_db < 15:
             degraded, clean = (wave.astype(float) for wave in read_whole(place))
-            reached = 10 * np.log10(np.sum(clean**2) / np.sum((degraded - clean) ** 2))
-            gains.append(reached - meta.snr_db)
+            ratio_db = 10 * np.log10(np.sum(clean**2) / np.sum((degraded - clean) ** 2))
+            gains.append(ratio_db - meta.snr_db)
     assert len(gains) > 5
     assert np.median(gains) > 2
 
@@ -92,7 +92,7 @@ def test_the_degraded_side_is_the_denoised_clean_side(manifest_url: str) -> None
 def test_any_number_of_workers_gives_the_same_bytes(
     prep_config: PrepConfig, manifest_url: str, tmp_path: Path, workers: int
 ) -> None:
-    prep(changed(prep_config, output=str(tmp_path), workers=workers))
+    prep(with_changes(prep_config, output=str(tmp_path), workers=workers))
     assert digest(str(tmp_path)) == digest(prep_config.output)
 
 
@@ -102,18 +102,18 @@ def test_a_rerun_makes_only_what_is_missing_and_gives_the_same_bytes(
     folder = str(tmp_path / "copy")
     shutil.copytree(prep_config.output, folder)
     before = digest(folder)
-    lost, kept = "val/shard-000000.tar", "train/shard-000000.tar"
-    for name in (lost, shards.index_path(lost)):
+    missing, present = "val/shard-000000.tar", "train/shard-000000.tar"
+    for name in (missing, shards.index_path(missing)):
         (Path(folder) / name).unlink()
-    written = (Path(folder) / kept).stat().st_mtime_ns
-    prep(changed(prep_config, output=folder))
+    modified = (Path(folder) / present).stat().st_mtime_ns
+    prep(with_changes(prep_config, output=folder))
     assert digest(folder) == before
-    assert (Path(folder) / kept).stat().st_mtime_ns == written
+    assert (Path(folder) / present).stat().st_mtime_ns == modified
 
 
 def test_shards_of_two_plans_never_mix(prep_config: PrepConfig, manifest_url: str) -> None:
     with pytest.raises(ConfigError, match="another plan: seed was 0, is now 9; choose another"):
-        prep(changed(prep_config, seed=9))
+        prep(with_changes(prep_config, seed=9))
 
 
 def test_a_noisy_side_is_what_was_denoised_and_leaves_all_else_as_it_is(
@@ -134,14 +134,14 @@ def test_a_noisy_side_is_what_was_denoised_and_leaves_all_else_as_it_is(
         for name, member in one.members.items():
             assert member[1:] == other.members[name][1:]  # length and CRC-32
         names = tuple(shards.audio_member(other.members, s) for s in ("clean", "noisy"))
-        meta, *coded = shards.read_members(
+        meta, *sides = shards.read_members(
             f"{tmp_path}/{path}", other, (shards.META_MEMBER, *names)
         )
-        clean, noisy = (shards.decode_segment(d, 0, other.samples, "") / 1.0 for d in coded)
-        told = shards.from_json(PairMeta, bytes(meta), "meta")
-        if told.rir is None:
-            reached = 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2))
-            assert reached == pytest.approx(told.snr_reached_db, abs=0.1)
+        clean, noisy = (shards.decode_segment(d, 0, other.samples, "") / 1.0 for d in sides)
+        pair_meta = shards.from_json(PairMeta, bytes(meta), "meta")
+        if pair_meta.rir is None:
+            ratio_db = 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2))
+            assert ratio_db == pytest.approx(pair_meta.snr_reached_db, abs=0.1)
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def small(tmp_path: Path) -> PrepConfig:
     return configs.from_tree(PrepConfig, tree, "small")
 
 
-def made(config: PrepConfig) -> Manifest:
+def make_manifest(config: PrepConfig) -> Manifest:
     manifest = prep(config)
     assert manifest is not None
     return manifest
@@ -181,7 +181,7 @@ def test_a_corrupt_clip_among_many_is_left_out_counted_and_named(
     small: PrepConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "speech/s0/00.wav").write_text("no audio")
-    manifest = made(small)
+    manifest = make_manifest(small)
     assert manifest.clips["speech"] == {"unreadable": 1, "used": 59}
     assert "left out as unreadable: 1 of 60: s0/00.wav" in capsys.readouterr().out
     pairs = sum(shard.pairs for split in manifest.splits.values() for shard in split)
@@ -190,7 +190,7 @@ def test_a_corrupt_clip_among_many_is_left_out_counted_and_named(
 
 def test_a_clip_that_breaks_off_is_unreadable(small: PrepConfig, tmp_path: Path) -> None:
     cut_flac(tmp_path / "speech/s1/61.flac")
-    assert made(small).clips["speech"] == {"unreadable": 1, "used": 60}
+    assert make_manifest(small).clips["speech"] == {"unreadable": 1, "used": 60}
 
 
 def cut_flac(path: Path) -> None:
@@ -246,14 +246,14 @@ def test_a_clip_that_changed_since_the_scan_stops_the_job_by_name(
 
 def test_the_same_recording_under_two_names_is_used_once(small: PrepConfig, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "speech/s0/00.wav", tmp_path / "speech/s5/again.wav")
-    assert made(small).clips["speech"] == {"duplicate": 1, "used": 60}
+    assert make_manifest(small).clips["speech"] == {"duplicate": 1, "used": 60}
 
 
 def test_a_page_tells_what_was_left_out_and_plays_it(small: PrepConfig, tmp_path: Path) -> None:
-    strict = changed(
+    strict = with_changes(
         small, quality={**configs.to_tree(small)["quality"], "min_spectral_correlation": 0.97}
     )
-    manifest = made(strict)
+    manifest = make_manifest(strict)
     assert manifest.rejected["denoiser_lost_speech"] >= 3
     page = (tmp_path / "out/left-out-000001.html").read_text()
     row = f"<td>denoiser_lost_speech</td><td>{manifest.rejected['denoiser_lost_speech']}</td>"
@@ -265,8 +265,8 @@ def test_a_page_tells_what_was_left_out_and_plays_it(small: PrepConfig, tmp_path
 
 
 def test_whether_the_noisy_side_is_stored_is_part_of_the_plan(small: PrepConfig) -> None:
-    hearing = changed(small, store_noisy=True, output=f"{small.output}-noisy")
-    manifests = [made(config) for config in (small, hearing)]
+    hearing = with_changes(small, store_noisy=True, output=f"{small.output}-noisy")
+    manifests = [make_manifest(config) for config in (small, hearing)]
     assert manifests[1].config["store_noisy"] and verify(hearing.output) == []
     for one, other in zip(
         *(PairList([open_corpus(DataSource(c.output), "train")]) for c in (small, hearing)),
@@ -280,17 +280,17 @@ def test_whether_the_noisy_side_is_stored_is_part_of_the_plan(small: PrepConfig)
     record = storage.read(plan_url(small.output, 1))
     assert b"store_noisy" not in record
     with pytest.raises(ConfigError, match="another plan: store_noisy was not set, is now True"):
-        prep(changed(small, store_noisy=True))
+        prep(with_changes(small, store_noisy=True))
 
 
 def test_sources_and_output_may_be_urls(small: PrepConfig, tmp_path: Path) -> None:
-    local = made(small)
+    local = make_manifest(small)
     for role in ("speech", "noise"):
         for path in sorted((tmp_path / role).rglob("*.wav")):
             storage.publish(
                 f"memory://{tmp_path.name}/{path.relative_to(tmp_path)}", path.read_bytes()
             )
-    remote = made(changed(small, **{
+    remote = make_manifest(with_changes(small, **{
         name: f"memory://{tmp_path.name}/{name}" for name in ("speech", "noise", "output")
     }))  # fmt: skip
     assert remote.splits == local.splits
@@ -300,7 +300,7 @@ def test_sources_and_output_may_be_urls(small: PrepConfig, tmp_path: Path) -> No
 def test_clips_are_brought_to_48_khz_mono(small: PrepConfig, tmp_path: Path) -> None:
     mono = audio.resample(voice(1.0, np.random.default_rng(2)), 48000, 22050)[:11025]
     audio.write(tmp_path / "speech/s0/00.wav", np.stack([mono, mono]), 22050)
-    manifest = made(changed(small, mix={"near_clean_share": 1.0}))
+    manifest = make_manifest(with_changes(small, mix={"near_clean_share": 1.0}))
     assert sum(s.pairs for split in manifest.splits.values() for s in split) == 60
     meta = {
         m.clean.path: m
@@ -312,7 +312,7 @@ def test_clips_are_brought_to_48_khz_mono(small: PrepConfig, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("override", "told", "code"),
+    ("override", "message", "code"),
     [
         ("speech={tmp}/gone", "speech: {tmp}/gone: no such folder", 2),
         ("noise={tmp}/speech/s0/00.wav", "noise: {tmp}/speech/s0/00.wav: ", 2),
@@ -328,7 +328,7 @@ def test_bad_input_gets_one_clear_error(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     override: str,
-    told: str,
+    message: str,
     code: int,
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -338,7 +338,7 @@ def test_bad_input_gets_one_clear_error(
     assert cli.main(["prep", f"{tmp_path}/prep.yaml", override.format(tmp=tmp_path)]) == code
     error = capsys.readouterr().err
     assert error.count("timbre: error:") == 1
-    assert told.format(tmp=tmp_path) in error
+    assert message.format(tmp=tmp_path) in error
     assert "Traceback" not in error
     assert not (tmp_path / "out").exists()
 

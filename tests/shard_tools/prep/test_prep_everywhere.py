@@ -36,8 +36,8 @@ def without_config(files: dict[str, bytes]) -> dict[str, bytes]:
 def test_a_ray_cluster_of_two_nodes(sources: Path, local: dict[str, bytes], tmp_path: Path) -> None:
     config = write_config(sources, tmp_path / "out")
     words = [sys.executable, "-m", "timbre", "prep", str(config), "--executor", "ray"]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(words, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     assert contents(tmp_path / "out") == local
 
 
@@ -67,5 +67,5 @@ def test_plain_shares_one_after_the_other(
         assert not (tmp_path / "out/manifest.json").exists()
         assert cli.main(["prep", config, "--executor", "array", "--share", share]) == 0
     assert contents(tmp_path / "out") == local
-    told = capsys.readouterr().out
-    assert "share 1 of 3 is done" in told and "written:" in told
+    output = capsys.readouterr().out
+    assert "share 1 of 3 is done" in output and "written:" in output

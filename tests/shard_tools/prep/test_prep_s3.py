@@ -66,76 +66,81 @@ def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     folder = tmp_path_factory.mktemp("local")
     shutil.copytree(sources, folder, dirs_exist_ok=True)
     prep(make_config(str(folder)))
-    made = contents(folder / "out")
-    assert len(made) > 12
-    return made
+    files = contents(folder / "out")
+    assert len(files) > 12
+    return files
 
 
 @pytest.fixture
-def filled(bucket: Bucket, sources: Path) -> Bucket:
+def source_bucket(bucket: Bucket, sources: Path) -> Bucket:
     shutil.copytree(sources, bucket.folder, dirs_exist_ok=True)
     return bucket
 
 
-def test_a_bucket_holds_what_a_disk_would(filled: Bucket, expected: dict[str, bytes]) -> None:
-    prep(make_config(filled.url))
-    assert contents(filled.folder / "out") == expected
-    assert verify(f"{filled.url}/out/manifest.json") == []
+def test_a_bucket_holds_what_a_disk_would(
+    source_bucket: Bucket, expected: dict[str, bytes]
+) -> None:
+    prep(make_config(source_bucket.url))
+    assert contents(source_bucket.folder / "out") == expected
+    assert verify(f"{source_bucket.url}/out/manifest.json") == []
 
 
 @pytest.mark.parametrize("kind", ["status", "reset", "reset before", "short", "drip"])
 def test_faults_on_the_way_change_no_byte(
-    filled: Bucket, expected: dict[str, bytes], kind: str
+    source_bucket: Bucket, expected: dict[str, bytes], kind: str
 ) -> None:
     """Every request that is not a listing meets the fault at its first try, clips and shards alike."""
-    told = [
+    fault_counts = [
         Fault(kind, method, path, 1, 2)  # type: ignore[arg-type]
         for method in ("GET", "PUT", "HEAD")
         for path in [rf"/speech/s{n}/" for n in range(8)]
         + [r"/noise/", r"/out/[a-z]+/shard", "json"]
     ]
-    filled.proxy.fail(*told)
-    prep(make_config(filled.url))
-    assert len(filled.proxy.exchanges) > 50
-    assert contents(filled.folder / "out") == expected
+    source_bucket.proxy.fail(*fault_counts)
+    prep(make_config(source_bucket.url))
+    assert len(source_bucket.proxy.exchanges) > 50
+    assert contents(source_bucket.folder / "out") == expected
 
 
 def test_lost_credentials_stop_the_job_by_name_and_it_goes_on_later(
-    filled: Bucket, expected: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    source_bucket: Bucket,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "prep.yaml").write_text(configs.dump(make_config(filled.url)))
-    refused = b"<Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>"
-    filled.proxy.fail(Fault("status", "PUT", SHARDS, 9, code=403, answer=refused))
+    (tmp_path / "prep.yaml").write_text(configs.dump(make_config(source_bucket.url)))
+    answer = b"<Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>"
+    source_bucket.proxy.fail(Fault("status", "PUT", SHARDS, 9, code=403, answer=answer))
     assert cli.main(["prep", f"{tmp_path}/prep.yaml"]) == 1
     error = capsys.readouterr().err
     assert error.count("timbre: error:") == 1 and "Traceback" not in error
-    assert filled.url in error and "expired" in error.lower()
-    some = contents(filled.folder / "out")
+    assert source_bucket.url in error and "expired" in error.lower()
+    some = contents(source_bucket.folder / "out")
     assert 0 < len(some) < len(expected) and some.items() <= expected.items()
-    assert not (filled.folder / "out/manifest.json").exists()
-    filled.proxy.fail()
+    assert not (source_bucket.folder / "out/manifest.json").exists()
+    source_bucket.proxy.fail()
     assert cli.main(["prep", f"{tmp_path}/prep.yaml"]) == 0
-    assert contents(filled.folder / "out") == expected
-    assert filled.proxy.count("PUT", r"\.tar") == (len(expected) - len(some) + 1) // 2
+    assert contents(source_bucket.folder / "out") == expected
+    assert source_bucket.proxy.count("PUT", r"\.tar") == (len(expected) - len(some) + 1) // 2
 
 
 def test_killed_while_it_writes_to_a_bucket_it_ends_with_the_same_bytes(
-    filled: Bucket, expected: dict[str, bytes], tmp_path: Path
+    source_bucket: Bucket, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    (tmp_path / "prep.yaml").write_text(configs.dump(make_config(filled.url, workers=2)))
+    (tmp_path / "prep.yaml").write_text(configs.dump(make_config(source_bucket.url, workers=2)))
     words = [sys.executable, "-m", "timbre", "prep", f"{tmp_path}/prep.yaml"]
-    left = []
+    leftovers = []
     for writes in (1, 3, 4):
-        filled.proxy.fail()  # counts from here
-        kill_at(words, filled.proxy, writes)
-        left.append(len(contents(filled.folder / "out")))
-        assert not (filled.folder / "out/manifest.json").exists()
-    assert any(0 < files < len(expected) for files in left), left
-    filled.proxy.fail()
+        source_bucket.proxy.fail()  # counts from here
+        kill_at(words, source_bucket.proxy, writes)
+        leftovers.append(len(contents(source_bucket.folder / "out")))
+        assert not (source_bucket.folder / "out/manifest.json").exists()
+    assert any(0 < files < len(expected) for files in leftovers), leftovers
+    source_bucket.proxy.fail()
     subprocess.run(words, check=True, capture_output=True)
     # Bytes are compared at the end, when nothing is half way into the bucket: what was there stays.
-    assert contents(filled.folder / "out") == expected
-    assert filled.proxy.count("PUT", r"\.index") < len(expected) // 2
+    assert contents(source_bucket.folder / "out") == expected
+    assert source_bucket.proxy.count("PUT", r"\.index") < len(expected) // 2
 
 
 def kill_at(words: list[str], proxy: Proxy, writes: int) -> None:

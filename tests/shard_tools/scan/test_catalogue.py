@@ -84,9 +84,9 @@ def test_every_format_is_measured_and_read_in_stretches(
 def test_a_low_passed_voice_is_measured_to_its_edge(tmp_path: Path, rate: int) -> None:
     talk = voice(6.0, np.random.default_rng(1))
     audio.write(tmp_path / "a.flac", audio.resample(talk, 48_000, rate), rate)
-    found = measure(file_of(tmp_path / "a.flac")).bandwidth_hz
+    edge_hz = measure(file_of(tmp_path / "a.flac")).bandwidth_hz
     edge = 0.9476 * rate / 2
-    assert edge - 1_000 < found < rate / 2 + 200
+    assert edge - 1_000 < edge_hz < rate / 2 + 200
 
 
 def test_a_long_file_is_measured_in_blocks_like_a_short_one(
@@ -106,7 +106,7 @@ def test_a_long_file_is_measured_in_blocks_like_a_short_one(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "refused", "told"),
+    ("name", "content", "reason", "message"),
     [
         ("empty.wav", b"", "unreadable", "empty.wav"),
         ("text.flac", b"no audio at all", "unreadable", "text.flac: not readable"),
@@ -116,7 +116,7 @@ def test_a_long_file_is_measured_in_blocks_like_a_short_one(
     ],
 )
 def test_what_cannot_be_used_is_told(
-    tmp_path: Path, name: str, content: bytes | Wave, refused: str, told: str | None
+    tmp_path: Path, name: str, content: bytes | Wave, reason: str, message: str | None
 ) -> None:
     path = tmp_path / name
     if isinstance(content, bytes):
@@ -124,8 +124,8 @@ def test_what_cannot_be_used_is_told(
     else:
         soundfile.write(path, content, 48_000, subtype="FLOAT")
     clip = measure(file_of(path))
-    assert clip.refused == refused
-    assert clip.detail is None if told is None else told in str(clip.detail)
+    assert clip.refused == reason
+    assert clip.detail is None if message is None else message in str(clip.detail)
 
 
 def test_a_stereo_file_is_measured_as_its_mean(speech: Wave, tmp_path: Path) -> None:
@@ -154,8 +154,8 @@ def test_a_new_file_changes_one_part_of_a_scan() -> None:
             after = {part.name for part in cut_into_parts(sorted([*files, new]), "speech")}
             assert len(after - before) <= 2  # the part that it is in may be cut there
         assert 10 < len(before) < (100 if size == 1_000 else 2_000)
-    changed = [file._replace(stamp="later") if i == 50 else file for i, file in enumerate(files)]
-    assert len({part.name for part in cut_into_parts(changed, "speech")} - before) == 1
+    new_files = [file._replace(stamp="later") if i == 50 else file for i, file in enumerate(files)]
+    assert len({part.name for part in cut_into_parts(new_files, "speech")} - before) == 1
     assert max(len(part.files) for part in cut_into_parts(files, "speech")) < 30
 
 
@@ -220,8 +220,8 @@ def test_a_scan_measures_nothing_twice(
     stamps = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / PARTS).iterdir()}
     assert scan.scan(config, run_local, Share(0, 1)) == first
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / PARTS).iterdir()} == stamps
-    lost = sorted(names)[0]
-    storage.remove(f"{config.output}/{PARTS}/{lost}")
+    name = sorted(names)[0]
+    storage.remove(f"{config.output}/{PARTS}/{name}")
     assert scan.scan(config, run_local, Share(1, 3)) == first
 
 
@@ -229,13 +229,13 @@ def test_shares_of_a_scan_begin_apart_and_end_alike(
     config: PrepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "FILES_PER_PART", 2)
-    begun = []
+    starts = []
 
     def run_one(
         work: object, tasks: list[parts.Part], workers: int, *, gpu: bool
     ) -> Iterator[object]:
         assert not gpu
-        begun.append(tasks[0].name)
+        starts.append(tasks[0].name)
         return iter(run_local(work, tasks, workers))  # type: ignore[arg-type]
 
     results = []
@@ -245,7 +245,7 @@ def test_shares_of_a_scan_begin_apart_and_end_alike(
         )
         results.append(scan.scan(own, run_one, Share(index, 3)))
     assert results[0] == results[1] == results[2]
-    assert len(set(begun)) == 3
+    assert len(set(starts)) == 3
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         ('{"file": ""}', "file"),
         ('{"file": 3}', "file"),
@@ -283,10 +283,10 @@ def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_manifest_row_of_another_shape_is_refused_by_line(
-    tmp_path: Path, row: str, told: str
+    tmp_path: Path, row: str, message: str
 ) -> None:
     (tmp_path / "m.jsonl").write_text(f"\n{row}\n")
-    with pytest.raises(ConfigError, match=rf"m\.jsonl, line 2: {told}"):
+    with pytest.raises(ConfigError, match=rf"m\.jsonl, line 2: {message}"):
         open_source(f"{tmp_path}/m.jsonl", "speech")
 
 
@@ -299,8 +299,8 @@ def test_a_manifest_of_all_roles_gives_each_its_own_rows(corpus: Path) -> None:
         assert by_manifest == by_folder
         assert all(file.path.startswith(role) for file in by_manifest)
     rows = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
-    listed = list_files(open_source(f"{corpus}/speech", "speech"), "speech", SpeakerRule())
-    assert {file.speaker for file in listed} == {
+    speech = list_files(open_source(f"{corpus}/speech", "speech"), "speech", SpeakerRule())
+    assert {file.speaker for file in speech} == {
         row["speaker"] for row in rows if row["file"].startswith("speech")
     }
 
@@ -311,8 +311,8 @@ def test_files_that_a_manifest_does_not_list_are_told(
     for name in ("speech/a.wav", "speech/b.wav"):
         storage.publish(tmp_path / name, b"x")
     (tmp_path / "manifest.jsonl").write_text('{"file": "speech/a.wav", "license": "CC0-1.0"}\n')
-    (listed,) = list_files(open_source(f"{tmp_path}/speech", "speech"), "speech", SpeakerRule())
-    assert listed.path == "speech/a.wav" and listed.licence == "CC0-1.0"
+    (file,) = list_files(open_source(f"{tmp_path}/speech", "speech"), "speech", SpeakerRule())
+    assert file.path == "speech/a.wav" and file.licence == "CC0-1.0"
     assert "1 files" in capsys.readouterr().out
 
 

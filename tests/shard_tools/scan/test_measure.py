@@ -16,11 +16,11 @@ from timbre.audio.synthetic.voice import voice
 TALK = voice(3.0, np.random.default_rng(2))
 
 
-def measured(path: Path) -> Clip:
+def measure_file(path: Path) -> Clip:
     return measure(File(path.name, str(path), path.stat().st_size, "", None, None))
 
 
-def written(path: Path, wave: Wave, **more: str) -> Path:
+def write_wave(path: Path, wave: Wave, **more: str) -> Path:
     soundfile.write(path, wave, 48_000, **more)
     return path
 
@@ -29,32 +29,32 @@ def written(path: Path, wave: Wave, **more: str) -> Path:
 @pytest.mark.parametrize("share", [0.3, 0.8])
 def test_a_file_that_breaks_off_is_unreadable(tmp_path: Path, name: str, share: float) -> None:
     more = {"format": "OGG", "subtype": "OPUS"} if name.endswith("opus") else {}
-    path = written(tmp_path / name, TALK, **more)
-    assert measured(path).refused is None
+    path = write_wave(tmp_path / name, TALK, **more)
+    assert measure_file(path).refused is None
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    clip = measured(path)
+    clip = measure_file(path)
     assert clip.refused == "unreadable" and str(path) in str(clip.detail)
 
 
 @pytest.mark.parametrize("left", [0.0, 0.02])
 def test_channels_that_cancel_each_other_are_not_called_silent(tmp_path: Path, left: float) -> None:
     both = np.stack([TALK, -(1 - left) * TALK], axis=1)
-    clip = measured(written(tmp_path / "a.wav", both))
+    clip = measure_file(write_wave(tmp_path / "a.wav", both))
     assert clip.refused == "cancelled" and "phase" in str(clip.detail)
 
 
 @pytest.mark.parametrize("right", [0.0, 0.3, -0.3, 1.0])
 def test_other_stereo_is_taken(tmp_path: Path, right: float) -> None:
-    clip = measured(written(tmp_path / "a.wav", np.stack([TALK, right * TALK], axis=1)))
+    clip = measure_file(write_wave(tmp_path / "a.wav", np.stack([TALK, right * TALK], axis=1)))
     assert clip.refused is None and clip.channels == 2
 
 
 @pytest.mark.parametrize("offset", [0.03, -0.2])
 def test_a_constant_offset_is_measured_and_taken_away(tmp_path: Path, offset: float) -> None:
     plain = 0.3 * TALK
-    without = written(tmp_path / "plain.wav", plain, subtype="FLOAT")
-    path = written(tmp_path / "offset.wav", plain + np.float32(offset), subtype="FLOAT")
-    clip, other = measured(path), measured(without)
+    without = write_wave(tmp_path / "plain.wav", plain, subtype="FLOAT")
+    path = write_wave(tmp_path / "offset.wav", plain + np.float32(offset), subtype="FLOAT")
+    clip, other = measure_file(path), measure_file(without)
     assert clip.offset is not None and abs(clip.offset - offset) < 1e-3
     assert other.offset is None
     assert abs(clip.level_db - other.level_db) < 0.1
@@ -70,7 +70,7 @@ def test_the_mean_of_a_voice_or_a_noise_is_no_offset(tmp_path: Path, seed: int) 
     rng = np.random.default_rng(seed)
     noise = (0.1 * rng.standard_normal(24_000)).astype(np.float32)
     for number, wave in enumerate((voice(1.5, rng), noise)):
-        clip = measured(written(tmp_path / f"{number}.flac", wave))
+        clip = measure_file(write_wave(tmp_path / f"{number}.flac", wave))
         assert clip.offset is None
         whole = audio.read_mono(tmp_path / f"{number}.flac")
         stretch = read_stretch(str(tmp_path / f"{number}.flac"), clip, 0, len(whole))
@@ -78,13 +78,13 @@ def test_the_mean_of_a_voice_or_a_noise_is_no_offset(tmp_path: Path, seed: int) 
 
 
 def test_a_recording_that_may_not_be_read_is_counted_as_unreadable(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.wav", TALK)
+    path = write_wave(tmp_path / "a.wav", TALK)
     path.chmod(0)
     try:
         try:
             path.read_bytes()
         except PermissionError:
-            clip = measured(path)
+            clip = measure_file(path)
             assert clip.refused == "unreadable" and str(path) in str(clip.detail)
         else:
             pytest.skip("this user may read everything")

@@ -30,9 +30,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "speech"
 
 
-def listed(source: Path) -> list[str]:
-    found = list_files(open_source(str(source), "speech"), "speech", SpeakerRule())
-    return [file.path for file in found]
+def list_paths(source: Path) -> list[str]:
+    files = list_files(open_source(str(source), "speech"), "speech", SpeakerRule())
+    return [file.path for file in files]
 
 
 def write_manifest(path: Path, rows: list[dict[str, Any]], before: bytes = b"") -> Path:
@@ -42,26 +42,26 @@ def write_manifest(path: Path, rows: list[dict[str, Any]], before: bytes = b"") 
 
 def test_a_byte_order_mark_is_no_part_of_a_manifest(folder: Path) -> None:
     rows = [{"file": name} for name in NAMES]
-    assert listed(write_manifest(folder / "m.jsonl", rows, b"\xef\xbb\xbf")) == NAMES
+    assert list_paths(write_manifest(folder / "m.jsonl", rows, b"\xef\xbb\xbf")) == NAMES
 
 
-@pytest.mark.parametrize("as_written", ["{folder}/{name}", "./{name}", "s0/../{name}"])
-def test_paths_below_the_manifest_may_be_written_in_any_way(folder: Path, as_written: str) -> None:
-    rows = [{"file": as_written.format(folder=folder, name=name)} for name in NAMES]
-    assert listed(write_manifest(folder / "m.jsonl", rows)) == NAMES
+@pytest.mark.parametrize("path", ["{folder}/{name}", "./{name}", "s0/../{name}"])
+def test_paths_below_the_manifest_may_be_written_in_any_way(folder: Path, path: str) -> None:
+    rows = [{"file": path.format(folder=folder, name=name)} for name in NAMES]
+    assert list_paths(write_manifest(folder / "m.jsonl", rows)) == NAMES
 
 
 @pytest.mark.parametrize("file", ["/etc/passwd", "../other/a.wav", "s0/../../x.wav", "."])
 def test_paths_elsewhere_are_named(folder: Path, file: str) -> None:
     manifest = write_manifest(folder / "m.jsonl", [{"file": NAMES[0]}, {"file": file}])
     with pytest.raises(ConfigError, match=r"line 2.*expected a path below"):
-        listed(manifest)
+        list_paths(manifest)
 
 
 def test_one_file_written_in_two_ways_is_listed_twice(folder: Path) -> None:
     rows = [{"file": NAMES[0]}, {"file": f"{folder}/{NAMES[0]}"}]
     with pytest.raises(ConfigError, match="listed twice"):
-        listed(write_manifest(folder / "m.jsonl", rows))
+        list_paths(write_manifest(folder / "m.jsonl", rows))
 
 
 def test_links_are_followed_and_notes_pipes_and_other_formats_named(
@@ -73,12 +73,12 @@ def test_links_are_followed_and_notes_pipes_and_other_formats_named(
     (folder / "._a.wav").write_bytes(b"\0\5\26\7 notes")
     (folder / "c.m4a").write_bytes(b"0")
     os.mkfifo(folder / "live.wav")
-    assert listed(folder) == ["linked/b.wav", *NAMES]
-    said = capsys.readouterr()
+    assert list_paths(folder) == ["linked/b.wav", *NAMES]
+    output = capsys.readouterr()
     for name in ("._a.wav", "c.m4a", "live.wav"):
-        assert name in said.out + said.err
+        assert name in output.out + output.err
     rows = [{"file": "linked/b.wav"}, {"file": NAMES[0]}]
-    assert listed(write_manifest(folder / "m.jsonl", rows)) == ["linked/b.wav", NAMES[0]]
+    assert list_paths(write_manifest(folder / "m.jsonl", rows)) == ["linked/b.wav", NAMES[0]]
 
 
 def corpus(tmp_path: Path, hints: dict[str, list[str | None]]) -> PrepConfig:

@@ -23,7 +23,7 @@ from timbre.shards import PairMeta, Source
 TRAIN, VAL = "train/shard-000000.tar", "val/shard-000000.tar"
 
 
-def varied(pair: FinishedPair) -> FinishedPair:
+def vary(pair: FinishedPair) -> FinishedPair:
     """Each pair its own ratio, room, level and speaker, told by its number."""
     number = int(pair.meta.key[-4:])
     meta = replace(
@@ -46,10 +46,10 @@ def varied(pair: FinishedPair) -> FinishedPair:
 def manifest_url(tmp_path: Path) -> str:
     url = make_shards(tmp_path / "shards", [20, 11], (9,), seconds=0.5)
     for path in (TRAIN, VAL):
-        rewrite_shard(url, path, varied)
-    rejected = {"unaligned": 3, "denoiser_lost_speech": 7}
+        rewrite_shard(url, path, vary)
+    counts = {"unaligned": 3, "denoiser_lost_speech": 7}
     clips = {"speech": {"used": 40, "too quiet": 2}, "noise": {"used": 1}}
-    change_manifest(url, rejected=rejected, clips=clips)
+    change_manifest(url, rejected=counts, clips=clips)
     return url
 
 
@@ -72,10 +72,10 @@ def test_the_json_has_the_figures_of_the_pairs(
     assert (val["pairs_in_a_room"], val["pairs_with_babble"]) == (4, 1)
     assert val["pairs_with_several_noises"] == 4
     assert val["denoisers"] == {"deepfilternet3 " + "ab" * 32: 9}
-    reached = val["figures"]["snr_reached"]
-    assert (reached["unit"], reached["pairs"], reached["mean"]) == ("dB", 9, 4.5)
+    snr = val["figures"]["snr_reached"]
+    assert (snr["unit"], snr["pairs"], snr["mean"]) == ("dB", 9, 4.5)
     expected = np.quantile(np.arange(9) + 0.5, QUANTILES)
-    assert list(reached["quantiles"].values()) == pytest.approx(expected.tolist())
+    assert list(snr["quantiles"].values()) == pytest.approx(expected.tolist())
     assert val["figures"]["rt60"]["pairs"] == 4
     assert val["figures"]["clean_level"]["quantiles"]["0"] == -28
     assert tree["clips"] == {"speech": {"used": 40, "too quiet": 2}, "noise": {"used": 1}}
@@ -150,9 +150,9 @@ def test_the_largest_speakers_and_the_rest_are_all_the_hours(manifest_url: str) 
     metas = read_metas(manifest_url, manifest, "train")
     many = [replace(metas[i % 31], speaker=f"{i}", samples=9600 * (i + 1)) for i in range(100)]
     tree = describe(manifest, {"train": many, "val": []})["splits"]
-    told = tree["train"]["hours_of_speakers"]
-    assert list(told["largest"]) == [f"{i}" for i in range(99, 69, -1)]
-    assert told["rest"] == pytest.approx(0.2 * sum(range(1, 71)) / 3600, abs=1e-4)
+    hours = tree["train"]["hours_of_speakers"]
+    assert list(hours["largest"]) == [f"{i}" for i in range(99, 69, -1)]
+    assert hours["rest"] == pytest.approx(0.2 * sum(range(1, 71)) / 3600, abs=1e-4)
     assert tree["val"]["figures"]["duration"]["pairs"] == 0
 
 
@@ -164,8 +164,8 @@ def test_each_picture_is_there_and_shows_something(
     names = {path.name for path in folder.iterdir()}
     expected = [*plots.HISTOGRAMS, "snr_reached_by_asked", "speakers", "refused_pairs"]
     assert names == {f"{name}.png" for name in expected}
-    shown = capsys.readouterr().out
-    assert all(f"written: {folder}/{name}" in shown for name in names)
+    output = capsys.readouterr().out
+    assert all(f"written: {folder}/{name}" in output for name in names)
     for name in names:
         with Image.open(folder / name) as picture:
             pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
@@ -187,19 +187,19 @@ def test_without_matplotlib_pictures_are_refused_with_what_to_install(manifest_u
         f"assert main([{manifest_url!r}]) == 0\n"
         f"sys.exit(main([{manifest_url!r}, '--plots', 'nowhere']))"
     )
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
-    assert ended.returncode == 2
-    assert "pip install 'timbre[prep]'" in ended.stderr and "Traceback" not in ended.stderr
+    assert process.returncode == 2
+    assert "pip install 'timbre[prep]'" in process.stderr and "Traceback" not in process.stderr
 
 
 def test_only_pictures_load_matplotlib() -> None:
     code = "import sys, shard_tools.stats.command, shard_tools.verify.command; print('matplotlib' in sys.modules)"
-    loaded = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert loaded.stdout.strip() == "False"
+    assert process.stdout.strip() == "False"
 
 
 def test_a_damaged_meta_and_a_missing_manifest_are_told(
@@ -209,8 +209,8 @@ def test_a_damaged_meta_and_a_missing_manifest_are_told(
     whole = tar.read_bytes()
     tar.write_bytes(whole.replace(b'"speaker":"', b'"speaker":"x', 1)[: len(whole)])
     assert main([manifest_url]) == 1
-    told = capsys.readouterr().err
-    assert "val-000000-0000" in told and "CRC-32" in told
+    output = capsys.readouterr().err
+    assert "val-000000-0000" in output and "CRC-32" in output
     assert main([str(tar.parents[2])]) == 2
 
 

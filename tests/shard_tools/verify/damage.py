@@ -26,5 +26,5 @@ def pair_entry(manifest_url: str, number: int = 1) -> PairEntry:
     return shards.index_tar(storage.read(url), url).pairs[number]
 
 
-def with_meta(**says: object) -> Callable[[FinishedPair], FinishedPair]:
-    return lambda pair: pair._replace(meta=replace(pair.meta, **says))
+def with_meta(**fields: object) -> Callable[[FinishedPair], FinishedPair]:
+    return lambda pair: pair._replace(meta=replace(pair.meta, **fields))

@@ -63,7 +63,7 @@ def test_a_key_in_two_shards_is_told(manifest_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "told"),
+    ("fields", "message"),
     [
         ({"speaker": "someone in train"}, "speaker 'someone in train' is in train (3 pairs) and"),
         ({"clean": Source("train-000000-0000.wav")}, "recording 'train-000000-0000.wav' is in"),
@@ -75,21 +75,21 @@ def test_a_key_in_two_shards_is_told(manifest_url: str) -> None:
     ],
 )
 def test_what_validation_shares_with_training_is_told_once(
-    manifest_url: str, says: dict[str, object], told: str
+    manifest_url: str, fields: dict[str, object], message: str
 ) -> None:
-    known = {
+    defaults = {
         "rir": "big.wav",
         "voices": ("chatter.wav",),
         "speaker": "someone else",
         "clean": Source("train-000001-0000.wav", sha256="abc"),
     }
     rewrite_shard(manifest_url, TRAIN, with_meta(rir="small.wav"))
-    rewrite_shard(manifest_url, OTHER, with_meta(**known))
+    rewrite_shard(manifest_url, OTHER, with_meta(**defaults))
     assert verify(manifest_url) == []
-    rewrite_shard(manifest_url, VAL, with_meta(**says))
+    rewrite_shard(manifest_url, VAL, with_meta(**fields))
     faults = check_manifest(manifest_url).faults
     assert [fault.kind for fault in faults] == ["leakage"]
-    assert told in faults[0].message
+    assert message in faults[0].message
 
 
 def test_the_only_noise_room_and_speaker_may_be_on_both_sides(manifest_url: str) -> None:

@@ -29,8 +29,10 @@ def test_whole_shards_have_no_fault_and_every_pair_is_counted(manifest_url: str)
     report = check_manifest(manifest_url)
     assert report.faults == ()
     assert (report.pairs, report.shards, report.checked_offsets) == (7, 3, 7)
-    listed = [s for entries in shards.load_manifest(manifest_url).splits.values() for s in entries]
-    assert report.seconds == pytest.approx(sum(shard.seconds for shard in listed), abs=1e-3)
+    all_shards = [
+        s for entries in shards.load_manifest(manifest_url).splits.values() for s in entries
+    ]
+    assert report.seconds == pytest.approx(sum(shard.seconds for shard in all_shards), abs=1e-3)
 
 
 def test_any_number_of_workers_says_the_same(manifest_url: str) -> None:
@@ -74,11 +76,11 @@ def test_a_manifest_without_shards_is_a_fault(manifest_url: str) -> None:
     assert verify(manifest_url) == ["the manifest lists no shards"]
 
 
-REFUSED = {"unaligned": (Rejection(3, "a.wav", 0, 0), Rejection(4, "b.wav", 0, 1))}
+REJECTIONS = {"unaligned": (Rejection(3, "a.wav", 0, 0), Rejection(4, "b.wav", 0, 1))}
 
 
 def test_refused_pairs_are_counted_as_the_indexes_name_them(manifest_url: str) -> None:
-    rewrite_shard(manifest_url, TRAIN, rejected=REFUSED)
+    rewrite_shard(manifest_url, TRAIN, rejected=REJECTIONS)
     assert ["unaligned" in fault for fault in verify(manifest_url)] == [True]
     change_manifest(manifest_url, rejected={"unaligned": 2})
     assert verify(manifest_url) == []
@@ -93,10 +95,10 @@ def test_a_shard_that_was_refused_whole_counts_though_no_manifest_lists_it(
     """Both within the numbers and at their end."""
     url = make_shards(tmp_path, [1, 1, 1])
     path = shards.shard_path("train", number)
-    publish_tar(url, path, build_tar([], "wav"), rejected=REFUSED)
+    publish_tar(url, path, build_tar([], "wav"), rejected=REJECTIONS)
     splits = shards.load_manifest(url).splits
-    kept = tuple(shard for shard in splits["train"] if shard.path != path)
-    change_manifest(url, splits={**splits, "train": kept}, rejected={"unaligned": 2})
+    rest = tuple(shard for shard in splits["train"] if shard.path != path)
+    change_manifest(url, splits={**splits, "train": rest}, rejected={"unaligned": 2})
     report = check_manifest(url)
     assert report.faults == ()
     assert not any("tar" in note for note in report.notes)
@@ -113,18 +115,18 @@ def test_an_odd_name_and_one_refusal_too_many_take_few_look_ups(
     odd = replace(splits["train"][1], path="train/odd.tar")
     splits = {**splits, "train": (splits["train"][0], odd)}
     change_manifest(manifest_url, splits=splits, rejected={"unaligned": 1})
-    asked = []
-    read = storage.read
-    monkeypatch.setattr("timbre.storage.read", lambda url: (asked.append(url), read(url))[1])
+    look_ups = []
+    original = storage.read
+    monkeypatch.setattr("timbre.storage.read", lambda url: (look_ups.append(url), original(url))[1])
     assert any("unaligned" in fault for fault in verify(manifest_url))
-    assert 3 < len(asked) < 500
+    assert 3 < len(look_ups) < 500
 
 
 def test_a_plan_says_how_many_shards_may_have_been_refused_whole(tmp_path: Path) -> None:
     url = make_shards(tmp_path, [1])
     for number in (1, 150):
         path = shards.shard_path("train", number)
-        publish_tar(url, path, build_tar([], "wav"), rejected=REFUSED)
+        publish_tar(url, path, build_tar([], "wav"), rejected=REJECTIONS)
     plan = json.dumps({"first_shard": {"train": 100}, "shards": {"train": 51}, "seed": 3}).encode()
     (tmp_path / "plan-000001.json").write_bytes(plan)
     hashes = {"plan": storage.sha256(plan)}
@@ -194,21 +196,19 @@ def test_stray_tars_are_a_note_unless_another_version_lists_them(manifest_url: s
     assert not any("no manifest" in note for note in check_manifest(manifest_url).notes)
 
 
-@pytest.mark.parametrize("rejected", [{}, {"unaligned": 2}], ids=["counts agree", "counts differ"])
+@pytest.mark.parametrize("counts", [{}, {"unaligned": 2}], ids=["counts agree", "counts differ"])
 def test_the_damaged_index_of_a_stray_tar_is_told_beside_all_else(
-    manifest_url: str, rejected: dict[str, int]
+    manifest_url: str, counts: dict[str, int]
 ) -> None:
     splits = shards.load_manifest(manifest_url).splits
-    change_manifest(
-        manifest_url, splits={**splits, "train": splits["train"][:1]}, rejected=rejected
-    )
+    change_manifest(manifest_url, splits={**splits, "train": splits["train"][:1]}, rejected=counts)
     index = shards.index_path(OTHER)
     storage.publish(tar_url(manifest_url, index), b"{cut")
     storage.remove(tar_url(manifest_url, VAL))
     report = check_manifest(manifest_url)
     assert ("missing", VAL) in [(fault.kind, fault.shard) for fault in report.faults]
-    assert [f.shard for f in report.faults if f.kind == "index"] == [index] * len(rejected)
-    assert any("unaligned" in fault.message for fault in report.faults) == bool(rejected)
+    assert [f.shard for f in report.faults if f.kind == "index"] == [index] * len(counts)
+    assert any("unaligned" in fault.message for fault in report.faults) == bool(counts)
     assert any(index in note for note in report.notes)
     assert f"1 tars are in no manifest: {OTHER}" in report.notes
 
@@ -230,15 +230,15 @@ def test_the_command_ends_with_0_1_or_2_and_its_json_names_every_fault(
     storage.remove(tar_url(manifest_url))
     rewrite_shard(manifest_url, VAL, with_meta(alignment_offset=700))
     assert main([manifest_url, "--json"]) == 1
-    shown = capsys.readouterr()
-    tree = json.loads(shown.out)
+    output = capsys.readouterr()
+    tree = json.loads(output.out)
     assert {(f["kind"], f["shard"], f["pair"]) for f in tree["faults"]} == {
         ("missing", TRAIN, ""),
         ("offset", VAL, "val-000000-0000"),
         ("offset", VAL, "val-000000-0001"),
     }
     assert tree["manifest"] == manifest_url and tree["shards"] == 3 and tree["pairs"] == 4
-    assert "3 faults" in shown.err and TRAIN not in shown.err
+    assert "3 faults" in output.err and TRAIN not in output.err
     assert main([manifest_url]) == 1
     assert TRAIN in capsys.readouterr().err
     for wrong in ("0", "-1", "two"):

@@ -45,8 +45,8 @@ def test_sides_that_do_not_belong_together_are_a_fault_though_all_else_agrees(
     rewrite_shard(manifest_url, OTHER, noise_like)
     report = check_manifest(manifest_url)
     assert [(fault.kind, fault.shard) for fault in report.faults] == [("offset", OTHER)] * 2
-    told = r"alignment_confidence 1\.00, but 0\.\d\d is measured"
-    assert all(re.match(told, fault.message) for fault in report.faults)
+    message = r"alignment_confidence 1\.00, but 0\.\d\d is measured"
+    assert all(re.match(message, fault.message) for fault in report.faults)
     assert report.checked_offsets == 7
     assert not any("could not be measured" in note for note in report.notes)
 
@@ -66,9 +66,9 @@ def test_an_offset_within_two_samples_passes(manifest_url: str) -> None:
 
 def test_the_same_pairs_are_chosen_each_time_and_as_many_as_asked() -> None:
     counts = [64, 0, 3, 200]
-    chosen = choose(counts, 50)
-    assert chosen == choose(counts, 50)
-    assert sum(map(len, chosen)) == 50
-    for rows, count in zip(chosen, counts, strict=True):
+    choice = choose(counts, 50)
+    assert choice == choose(counts, 50)
+    assert sum(map(len, choice)) == 50
+    for rows, count in zip(choice, counts, strict=True):
         assert len(set(rows)) == len(rows) and all(0 <= row < count for row in rows)
     assert choose(counts, 10**9) == [tuple(range(count)) for count in counts]

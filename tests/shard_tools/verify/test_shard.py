@@ -16,10 +16,10 @@ from shard_tools.verify.manifest import check_manifest, verify
 from tests.help.made_shards import (
     make_pair,
     make_shards,
-    mixed,
     publish_tar,
     rewrite_shard,
     stored_pairs,
+    three_quarters,
 )
 from tests.shard_tools.verify.damage import OTHER, OTHER_KEY, TRAIN, pair_entry, tar_url
 from timbre import shards
@@ -33,10 +33,10 @@ def test_a_tar_cut_or_flipped_anywhere_is_noticed(manifest_url: str) -> None:
     whole = storage.read(url)
     rng = np.random.default_rng(4)
     for place in rng.integers(0, len(whole), 30).tolist():
-        flipped = bytearray(whole)
-        flipped[place] ^= 1 << int(rng.integers(8))
-        for damaged in (whole[:place], bytes(flipped)):
-            storage.publish(url, damaged)
+        with_flip = bytearray(whole)
+        with_flip[place] ^= 1 << int(rng.integers(8))
+        for content in (whole[:place], bytes(with_flip)):
+            storage.publish(url, content)
             faults = check_manifest(manifest_url).faults
             assert {fault.kind for fault in faults} >= {"tar"}, place
             assert {fault.shard.partition(".")[0] for fault in faults} == {"train/shard-000000"}
@@ -54,8 +54,8 @@ def test_a_flipped_bit_is_traced_to_its_pair_and_member(manifest_url: str) -> No
     data = bytearray(storage.read(tar_url(manifest_url)))
     data[entry.members["degraded.flac"].offset + 3000] ^= 1
     storage.publish(tar_url(manifest_url), bytes(data))
-    told = [fault for fault in check_manifest(manifest_url).faults if fault.pair == entry.key]
-    assert any("degraded.flac" in fault.message and "CRC-32" in fault.message for fault in told)
+    faults = [fault for fault in check_manifest(manifest_url).faults if fault.pair == entry.key]
+    assert any("degraded.flac" in fault.message and "CRC-32" in fault.message for fault in faults)
 
 
 @pytest.mark.parametrize("path", [TRAIN, shards.index_path(TRAIN)])
@@ -65,7 +65,7 @@ def test_a_missing_file_is_named(manifest_url: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"samples": 999}, "samples 999, but the tar has 12007"),
         ({"alignment_offset": 5}, "alignment_offset 5, but the tar has 0"),
@@ -74,13 +74,13 @@ def test_a_missing_file_is_named(manifest_url: str, path: str) -> None:
     ],
 )
 def test_an_index_that_does_not_describe_its_tar_is_a_fault(
-    manifest_url: str, change: dict[str, object], told: str
+    manifest_url: str, change: dict[str, object], message: str
 ) -> None:
     url = tar_url(manifest_url)
     pairs = shards.index_tar(storage.read(url), url).pairs
     rewrite_shard(manifest_url, TRAIN, pairs=(pairs[0], replace(pairs[1], **change), pairs[2]))
     faults = [fault for fault in check_manifest(manifest_url).faults if fault.kind == "index"]
-    assert told in {fault.message for fault in faults}
+    assert message in {fault.message for fault in faults}
     assert {fault.shard for fault in faults} == {"train/shard-000000.index"}
 
 
@@ -93,22 +93,24 @@ def test_a_key_twice_in_a_row_does_not_hide_a_pair(manifest_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "told"),
+    ("fields", "message"),
     [
         ({"schema": 9}, "schema 9"),
         ({"key": "another"}, "its meta is that of another"),
         ({"samples": 11000}, "samples, but its meta says 11000"),
     ],
 )
-def test_a_wrong_meta_is_a_fault(manifest_url: str, says: dict[str, object], told: str) -> None:
+def test_a_wrong_meta_is_a_fault(
+    manifest_url: str, fields: dict[str, object], message: str
+) -> None:
     data = storage.read(tar_url(manifest_url))
     name = stored_pairs(manifest_url, TRAIN)[0].meta.key
-    publish_tar(manifest_url, TRAIN, replaced_member(data, f"{name}.pair.json", **says))
+    publish_tar(manifest_url, TRAIN, replace_member(data, f"{name}.pair.json", **fields))
     faults = verify(manifest_url)
-    assert any(told in fault and name in fault for fault in faults)
+    assert any(message in fault and name in fault for fault in faults)
 
 
-def replaced_member(data: bytes, name: str, content: bytes = b"", **says: object) -> bytes:
+def replace_member(data: bytes, name: str, content: bytes = b"", **fields: object) -> bytes:
     """Return the tar with one member's content replaced, or its JSON changed."""
     target = io.BytesIO()
     with (
@@ -120,14 +122,14 @@ def replaced_member(data: bytes, name: str, content: bytes = b"", **says: object
             assert file
             body = file.read()
             if info.name == name:
-                body = json.dumps({**json.loads(body), **says}).encode() if says else content
+                body = json.dumps({**json.loads(body), **fields}).encode() if fields else content
             info.size = len(body)
             new.addfile(info, io.BytesIO(body))
     return target.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"not audio", "cannot be decoded"),
         (encode_int16(np.ones(12000, np.int16), 16000, "flac"), "16000 Hz"),
@@ -138,14 +140,14 @@ def replaced_member(data: bytes, name: str, content: bytes = b"", **says: object
     ids=["not audio", "another rate", "stereo", "too short", "too long"],
 )
 def test_audio_of_another_kind_or_length_is_a_fault(
-    manifest_url: str, content: bytes, told: str
+    manifest_url: str, content: bytes, message: str
 ) -> None:
     name = "train-000000-0000.degraded.flac"
-    data = replaced_member(storage.read(tar_url(manifest_url)), name, content)
+    data = replace_member(storage.read(tar_url(manifest_url)), name, content)
     publish_tar(manifest_url, TRAIN, data)
     faults = [fault for fault in check_manifest(manifest_url).faults if fault.kind == "audio"]
     assert len(faults) == 1
-    assert told in faults[0].message and faults[0].pair == "train-000000-0000"
+    assert message in faults[0].message and faults[0].pair == "train-000000-0000"
 
 
 def test_a_length_that_a_header_makes_up_takes_no_memory(manifest_url: str) -> None:
@@ -156,13 +158,13 @@ def test_a_length_that_a_header_makes_up_takes_no_memory(manifest_url: str) -> N
     at = entry.members["clean.flac"]
     flac = bytearray(data[at.offset : at.offset + at.length])
     flac[8 + 13] ^= 0b1000  # "fLaC", a block's header, then STREAMINFO: its 36 bits of samples
-    publish_tar(manifest_url, TRAIN, replaced_member(data, name, bytes(flac)))
-    allowed = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (32 << 30, allowed[1]))
+    publish_tar(manifest_url, TRAIN, replace_member(data, name, bytes(flac)))
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (32 << 30, limit[1]))
     try:
         faults = check_manifest(manifest_url).faults
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, allowed)
+        resource.setrlimit(resource.RLIMIT_AS, limit)
     assert [(fault.kind, fault.pair) for fault in faults] == [("audio", entry.key)]
     assert "clean.flac" in faults[0].message
 
@@ -170,16 +172,17 @@ def test_a_length_that_a_header_makes_up_takes_no_memory(manifest_url: str) -> N
 def test_the_noisy_side_is_checked_like_the_others(tmp_path: Path) -> None:
     url = make_shards(tmp_path / "shards", [3, 2], audio_format="flac", noisy=True)
     assert verify(url) == []
-    rewrite_shard(url, OTHER, lambda pair: pair._replace(noisy=mixed(pair.clean)[:-5]))
+    rewrite_shard(url, OTHER, lambda pair: pair._replace(noisy=three_quarters(pair.clean)[:-5]))
     data = bytearray(storage.read(tar_url(url)))
     data[pair_entry(url).members["noisy.flac"].offset + 3000] ^= 1
     storage.publish(tar_url(url), bytes(data))
-    told = {(fault.kind, fault.pair): fault.message for fault in check_manifest(url).faults}
+    messages = {(fault.kind, fault.pair): fault.message for fault in check_manifest(url).faults}
     assert (
-        "noisy.flac: 11995 samples, but its meta says 12000" in told["audio", f"{OTHER_KEY}-0000"]
+        "noisy.flac: 11995 samples, but its meta says 12000"
+        in messages["audio", f"{OTHER_KEY}-0000"]
     )
-    assert "noisy.flac" in told["index", "train-000000-0001"]
-    assert "CRC-32" in told["index", "train-000000-0001"]
+    assert "noisy.flac" in messages["index", "train-000000-0001"]
+    assert "CRC-32" in messages["index", "train-000000-0001"]
 
 
 def test_verify_passes_whole_shards_and_names_what_is_damaged(

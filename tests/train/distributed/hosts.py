@@ -46,8 +46,8 @@ class Host:
 
     def kill(self) -> None:
         """End every process here at once, without a word to any of them."""
-        while found := _ip("netns", "pids", self.name).split():
-            for number in found:
+        while processes := _ip("netns", "pids", self.name).split():
+            for number in processes:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(number), signal.SIGKILL)
 
@@ -61,12 +61,12 @@ class Host:
     def sent_bytes(self) -> int:
         """Return what has left here since it was made, headers included."""
         path = f"/sys/class/net/{INTERFACE}/statistics/tx_bytes"
-        return int(_run("ip", "netns", "exec", self.name, "cat", path))
+        return int(_check("ip", "netns", "exec", self.name, "cat", path))
 
     def received_bytes(self) -> int:
         """Return what has come in."""
         path = f"/sys/class/net/{INTERFACE}/statistics/rx_bytes"
-        return int(_run("ip", "netns", "exec", self.name, "cat", path))
+        return int(_check("ip", "netns", "exec", self.name, "cat", path))
 
     def remove(self) -> None:
         """Kill what runs here, and undo all of it."""
@@ -119,8 +119,8 @@ def network() -> Iterator[list[Host]]:
 
 
 def _ip(*words: str) -> str:
-    return _run("ip", *words)
+    return _check("ip", *words)
 
 
-def _run(*words: str) -> str:
+def _check(*words: str) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout

@@ -18,16 +18,16 @@ def launch(ranks: int, *words: str) -> "subprocess.CompletedProcess[str]":
     # Threads split sums differently: one each, so that ranks can agree to the last bit.
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     for _ in range(ATTEMPTS):
-        finished = subprocess.run(
+        process = subprocess.run(
             [*command, f"--nproc_per_node={ranks}", *words],
             cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
-        if GLOO_EXIT not in finished.stderr:
+        if GLOO_EXIT not in process.stderr:
             break
-    return finished
+    return process
 
 
 def torchrun(ranks: int, *words: str) -> None:
     """The same, and it must end well."""
-    finished = launch(ranks, *words)
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    process = launch(ranks, *words)
+    assert process.returncode == 0, process.stderr[-3000:]

@@ -21,7 +21,7 @@ from timbre.stream.device_loader import DeviceLoader
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 
-def told(batch: PairBatch) -> list[Any]:
+def entries(batch: PairBatch) -> list[Any]:
     """What of a batch must not depend on ranks and workers: epoch, keys, and the sound."""
     sums = [
         zlib.crc32(wave.numpy().tobytes())
@@ -45,10 +45,10 @@ def main(job_path: str) -> None:
         return DeviceLoader(PairStream(corpora, config, place), accelerator)
 
     def serve(one: DeviceLoader, steps: int) -> list[Any]:
-        served: list[Any] = []
-        while len(served) < steps:
-            served += [told(batch) for batch in islice(one, steps - len(served))]
-        return served
+        batches: list[Any] = []
+        while len(batches) < steps:
+            batches += [entries(batch) for batch in islice(one, steps - len(batches))]
+        return batches
 
     if job["alone"] and place.rank > 0:
         store = torch.distributed.distributed_c10d._get_default_store()
@@ -57,9 +57,9 @@ def main(job_path: str) -> None:
     if job["alone"] and place.rank == 0:
         torch.distributed.distributed_c10d._get_default_store().set("served", "yes")
     for step, state in job["states"].items():
-        resumed = loader()
-        resumed.load_state_dict(state)
-        answer[step] = serve(resumed, job["steps"] - int(step))
+        second = loader()
+        second.load_state_dict(state)
+        answer[step] = serve(second, job["steps"] - int(step))
     Path(job["out"], f"rank{place.rank}.json").write_text(json.dumps(answer))
     accelerator.wait_for_everyone()
     accelerator.end_training()

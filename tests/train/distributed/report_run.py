@@ -34,38 +34,38 @@ class Louder(nn.Module):
 def figures(run: Run, gain: float) -> dict[str, str]:
     """Return what a validation of ``Louder(gain)`` measures, to the last bit."""
     run.gan.average = Louder(gain)
-    measured = run.validation.measure(run.gan, run.reconstruction)
-    return {name: value.hex() for name, value in measured.items()}
+    values = run.validation.measure(run.gan, run.reconstruction)
+    return {name: value.hex() for name, value in values.items()}
 
 
 def best_so_far(run: Run) -> list[list[Any]]:
     """Validate once for each gain; return after each the best score and its step so far."""
-    found = []
+    bests = []
     whole = run.gan.average
     for step, gain in enumerate(GAINS):
         run.gan.average, run.gan.step = Louder(gain), step
         run.validate()
-        found.append([run.best_score.hex(), run.best_step])
+        bests.append([run.best_score.hex(), run.best_step])
     run.gan.average, run.gan.step = whole, 0
-    return found
+    return bests
 
 
 def rates(run: Run, steps: int) -> list[float]:
     """Take some steps and return the learning rate of each."""
-    optimizer, taken = run.gan.generator_descent.optimizer, []
+    optimizer, values = run.gan.generator_descent.optimizer, []
     for batch in islice(run.batches(), steps):
         run.watch(train_step(run, batch))
-        taken.append(optimizer.param_groups[0]["lr"])
-    return taken
+        values.append(optimizer.param_groups[0]["lr"])
+    return values
 
 
 def main(config_path: str, out: str) -> None:
     torch.set_num_threads(1)
     run = open_run(configs.load(TrainConfig, config_path))
-    told: dict[str, Any] = {"best": best_so_far(run), "rates": rates(run, STEPS)}
+    report: dict[str, Any] = {"best": best_so_far(run), "rates": rates(run, STEPS)}
     run.save()
-    told["figures"] = figures(run, GAINS[1])
-    Path(out, f"rank{os.environ['RANK']}.json").write_text(json.dumps(told))
+    report["figures"] = figures(run, GAINS[1])
+    Path(out, f"rank{os.environ['RANK']}.json").write_text(json.dumps(report))
     run.close()
 
 

@@ -32,22 +32,22 @@ def main(config_path: str, out: str) -> None:
         for parameter in run.gan.average.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
     # The second one knows the degraded side's figures already.
-    told = {"first": validate(run), "second": validate(run)}
-    told["shown"] = dict.fromkeys(run.validation.shown, "")
+    report = {"first": validate(run), "second": validate(run)}
+    report["shown"] = dict.fromkeys(run.validation.shown, "")
 
     whole = run.gan.average
     if rank == 0:  # a fault that is nobody's input
         run.gan.average = Narrow(3, 3)
-    told["fault"] = validate(run)
+    report["fault"] = validate(run)
 
     run.gan.average = whole
     if rank == 0:
         spoil_pair(config.data[0].manifest, 1)
     run.accelerator.wait_for_everyone()
-    told["unreadable"] = validate(run)
+    report["unreadable"] = validate(run)
     if rank == 0:  # the same bit again: whole, for another attempt of the test
         spoil_pair(config.data[0].manifest, 1)
-    Path(out, f"rank{rank}.json").write_text(json.dumps(told))
+    Path(out, f"rank{rank}.json").write_text(json.dumps(report))
     run.close()
 
 

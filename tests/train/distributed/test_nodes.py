@@ -29,7 +29,7 @@ STORE_PORT = 9000
 PATIENCE_SECONDS = 240
 STEPS = 18
 # All phases of the schedule, with a checkpoint every 3 steps.
-GIVEN = (
+OVERRIDES = (
     f"steps={STEPS}",
     "adversarial={start_step: 5, discriminator_steps: 1, ramp_steps: 3}",
     "validation={perceptual_pairs: 0, harm_pairs: 0, shown_pairs: 0}",
@@ -75,26 +75,28 @@ class Job:
         """Wait until all launchers have ended; return their exit codes."""
         return [launcher.wait(PATIENCE_SECONDS) for launcher in self.launchers]
 
-    def told(self) -> str:
+    def printed_text(self) -> str:
         """Return what all of them have printed."""
         return self.output.read_text()
 
 
-def wait_until(happened: Callable[[], object], job: Job) -> None:
+def wait_until(has_happened: Callable[[], object], job: Job) -> None:
     """Look until it has happened; a job that ends before that has failed."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not happened():
-        assert time.monotonic() < deadline, job.told()[-3000:]
-        assert all(launcher.poll() is None for launcher in job.launchers), job.told()[-3000:]
+    while not has_happened():
+        assert time.monotonic() < deadline, job.printed_text()[-3000:]
+        assert all(launcher.poll() is None for launcher in job.launchers), job.printed_text()[
+            -3000:
+        ]
         time.sleep(0.05)  # files tell nobody that they have grown
 
 
-def logged(folder: Path, again: bool = False) -> dict[int, float]:
+def losses_by_step(folder: Path, again: bool = False) -> dict[int, float]:
     """Return the loss of each step that the main rank has logged, before or ``again`` after it resumed."""
     log = folder / "run/logs/rank-00000.log"
     parts = (log.read_text() if log.exists() else "").split("resuming at step")
-    found = re.findall(r"step (\d+) of .*: loss ([0-9.]+)", parts[again]) if parts[again:] else []
-    return {int(step): float(loss) for step, loss in found}
+    matches = re.findall(r"step (\d+) of .*: loss ([0-9.]+)", parts[again]) if parts[again:] else []
+    return {int(step): float(loss) for step, loss in matches}
 
 
 def scalars(folder: Path, name: str) -> dict[int, float]:
@@ -148,53 +150,53 @@ def story(
     """
     *hosts, store = network
     folder = tmp_path_factory.mktemp("story")
-    config = write_config(folder, bucket.url, *GIVEN)
+    config = write_config(folder, bucket.url, *OVERRIDES)
     hosts[2].slow_down("20mbit")
     three = Job(hosts, store, config)
-    wait_until(lambda: 2 in logged(folder), three)
+    wait_until(lambda: 2 in losses_by_step(folder), three)
     bucket.close()
     back = time.monotonic() + AWAY_SECONDS
     wait_until(lambda: time.monotonic() > back, three)
     bucket.open()
-    wait_until(lambda: 10 in logged(folder), three)
+    wait_until(lambda: 10 in losses_by_step(folder), three)
     hosts[2].kill()
-    lost = three.codes()
+    codes_of_three = three.codes()
 
     two = Job(hosts[:2], store, config)
-    wait_until(lambda: 11 in logged(folder, again=True), two)
+    wait_until(lambda: 11 in losses_by_step(folder, again=True), two)
     bucket.close()
-    yield Story(folder, three, lost, two, two.codes())
+    yield Story(folder, three, codes_of_three, two, two.codes())
     bucket.open()
 
 
 def test_a_store_that_comes_back_was_waited_for(story: Story) -> None:
     assert max(scalars(story.folder, "data/retries").values()) > 0
-    assert max(logged(story.folder)) >= 10
+    assert max(losses_by_step(story.folder)) >= 10
 
 
 def test_a_lost_host_ends_all_and_is_told_once(story: Story) -> None:
     assert 0 not in story.lost
-    told = story.three.told()
-    assert told.count("timbre: error:") == 1, told
-    assert "lost another rank: no answer for 60 s" in told
+    printed_text = story.three.printed_text()
+    assert printed_text.count("timbre: error:") == 1, printed_text
+    assert "lost another rank: no answer for 60 s" in printed_text
 
 
 def test_two_hosts_go_on_as_if_nothing_had_happened(
     story: Story, bucket: Bucket, tmp_path: Path
 ) -> None:
     """The curves are those of one rank that nothing happens to."""
-    assert story.two.told().count("resuming at step 9 of") == 1
-    write_config(tmp_path, bucket.local_url, *GIVEN)
+    assert story.two.printed_text().count("resuming at step 9 of") == 1
+    write_config(tmp_path, bucket.local_url, *OVERRIDES)
     train(configs.load(TrainConfig, tmp_path / "config.yaml", []))
     for name in ("g/loss", "d/loss", "g/grad_norm"):
         expected = scalars(tmp_path, name)
-        found = scalars(story.folder, name)
-        assert len(found) >= 5
-        for step, value in found.items():
+        values = scalars(story.folder, name)
+        assert len(values) >= 5
+        for step, value in values.items():
             assert value == pytest.approx(expected[step], rel=TOLERANCE), (name, step)
     expected = scalars(tmp_path, "g/loss")
     assert len(expected) == STEPS
-    before, after = logged(story.folder), logged(story.folder, again=True)
+    before, after = losses_by_step(story.folder), losses_by_step(story.folder, again=True)
     assert max(before) < max(after) < STEPS and min(after) == 10
     for step, loss in [*before.items(), *after.items()]:
         assert loss == pytest.approx(expected[step], rel=TOLERANCE), step
@@ -204,11 +206,11 @@ def test_a_store_that_stays_away_ends_all_with_one_message_and_the_checkpoint_st
     story: Story,
 ) -> None:
     assert 0 not in story.ended
-    told = story.two.told()
-    assert told.count("timbre: error:") == 1, told
-    assert "timbre: error: s3://bucket/shards/train/shard-" in told
-    saved = checkpoints.latest(f"{story.folder}/run")
-    assert saved is not None and checkpoint.load(saved)["gan"]["step"] >= 9
+    printed_text = story.two.printed_text()
+    assert printed_text.count("timbre: error:") == 1, printed_text
+    assert "timbre: error: s3://bucket/shards/train/shard-" in printed_text
+    url = checkpoints.latest(f"{story.folder}/run")
+    assert url is not None and checkpoint.load(url)["gan"]["step"] >= 9
 
 
 def test_a_host_that_never_comes_is_told_in_time(
@@ -216,9 +218,9 @@ def test_a_host_that_never_comes_is_told_in_time(
 ) -> None:
     """The launchers tell it: no rank is started before all of them are there."""
     *hosts, store = network
-    config = write_config(tmp_path, bucket.url, *GIVEN)
+    config = write_config(tmp_path, bucket.url, *OVERRIDES)
     three = ["--num_machines", "3", "--num_processes", "3"]
     job = Job(hosts[:2], store, config, *three, "--rdzv_conf", "timeout=3")
     assert job.codes() == [1, 1]
-    assert "waiting for clients. 2/3 clients joined." in job.told()
+    assert "waiting for clients. 2/3 clients joined." in job.printed_text()
     assert not (tmp_path / "run").exists()

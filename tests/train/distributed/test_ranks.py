@@ -18,7 +18,7 @@ from timbre.train.gan.schedule import cosine_share
 
 
 def write_config(folder: Path, url: str, *overrides: str) -> str:
-    given = [
+    all_overrides = [
         f"data=[{{manifest: {url}}}]",
         f"run_dir={folder}/run",
         "segment_seconds=0.2",
@@ -31,7 +31,7 @@ def write_config(folder: Path, url: str, *overrides: str) -> str:
         "save_every=5",
         *overrides,
     ]
-    config = configs.load(TrainConfig, ROOT / "configs/train_tiny.yaml", given)
+    config = configs.load(TrainConfig, ROOT / "configs/train_tiny.yaml", all_overrides)
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(configs.dump(config))
     return str(folder / "config.yaml")
@@ -42,13 +42,13 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_shards(tmp_path_factory.mktemp("shards"), [7, 7, 7], [3, 2])
 
 
-Told = dict[str, dict[str, str]]
+Reports = dict[str, dict[str, str]]
 
 
 @pytest.fixture(scope="module")
-def validations(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Told]]:
+def validations(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Reports]]:
     """What every rank of 1, 2 and 3 holds of its validations of the same 5 pairs."""
-    told = {}
+    reports = {}
     for ranks in (1, 2, 3):
         folder = tmp_path_factory.mktemp("validation")
         # None of these numbers can be divided by 2 and 3.
@@ -56,26 +56,26 @@ def validations(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Told
         config = write_config(folder, make_shards(folder / "shards", [7], [3, 2]), closely)
         torchrun(ranks, "-m", "tests.train.distributed.report_validation", config, str(folder))
         files = [folder / f"rank{rank}.json" for rank in range(ranks)]
-        told[ranks] = [json.loads(file.read_text()) for file in files]
-    return told
+        reports[ranks] = [json.loads(file.read_text()) for file in files]
+    return reports
 
 
 def test_validation_is_one_number_on_every_rank_and_at_any_number_of_ranks(
-    validations: dict[int, list[Told]],
+    validations: dict[int, list[Reports]],
 ) -> None:
-    told = [rank for ranks in validations.values() for rank in ranks]
-    assert len(told) == 6
-    first = told[0]["first"]
-    assert all(rank[turn] == first for rank in told for turn in ("first", "second"))
+    reports = [rank for ranks in validations.values() for rank in ranks]
+    assert len(reports) == 6
+    first = reports[0]["first"]
+    assert all(rank[turn] == first for rank in reports for turn in ("first", "second"))
     assert first["val/si_sdr"] != first["val/degraded/si_sdr"]
     assert {"val/harm/si_sdr", "val/score", "val/loss/adversarial"} <= first.keys()
     # Only the main process shows pairs, and the same ones.
-    assert [len(rank["shown"]) for rank in told] == [2, 2, 0, 2, 0, 0]
-    assert told[0]["shown"] == told[1]["shown"] == told[3]["shown"]
+    assert [len(rank["shown"]) for rank in reports] == [2, 2, 0, 2, 0, 0]
+    assert reports[0]["shown"] == reports[1]["shown"] == reports[3]["shown"]
 
 
 def test_a_pair_that_one_rank_cannot_read_stops_all_of_them_with_the_same_words(
-    validations: dict[int, list[Told]],
+    validations: dict[int, list[Reports]],
 ) -> None:
     for ranks in validations.values():
         words = ranks[0]["unreadable"]["ShardError"]
@@ -84,7 +84,7 @@ def test_a_pair_that_one_rank_cannot_read_stops_all_of_them_with_the_same_words(
 
 
 def test_any_other_fault_of_one_rank_stops_all_of_them(
-    validations: dict[int, list[Told]],
+    validations: dict[int, list[Reports]],
 ) -> None:
     for faulty, *others in validations.values():
         assert "shapes cannot be multiplied" in faulty["fault"]["RuntimeError"]
@@ -102,8 +102,8 @@ def test_two_ranks_train_like_one_and_each_resumes_the_other(url: str, tmp_path:
     # Not the weights: where a gradient is nearly zero, Adam makes a whole step of its rounding.
     for number, state in one["gan"]["generator_optimizer"]["state"].items():
         expected = state["exp_avg"]
-        found = two["gan"]["generator_optimizer"]["state"][number]["exp_avg"]
-        assert (found - expected).norm() < 1e-3 * expected.norm(), number
+        average = two["gan"]["generator_optimizer"]["state"][number]["exp_avg"]
+        assert (average - expected).norm() < 1e-3 * expected.norm(), number
     # One step of the schedule a step of the optimizer, however many ranks: the rate of the fifth.
     expected_rate = 1e-4 * cosine_share(4, 2, 5, 0.02)
     for state in (one, two):
@@ -113,34 +113,34 @@ def test_two_ranks_train_like_one_and_each_resumes_the_other(url: str, tmp_path:
     # Two ranks go on from what one rank saved, with the pairs that come next.
     config = write_config(tmp_path / "1", url, "steps=7")
     torchrun(2, "-m", "timbre.train", config)
-    resumed = checkpoint.load(f"{tmp_path}/1/run/checkpoints/step-00000007.pt")
-    assert resumed["gan"]["step"] == 7
-    optimizer = resumed["gan"]["generator_optimizer"]
+    later = checkpoint.load(f"{tmp_path}/1/run/checkpoints/step-00000007.pt")
+    assert later["gan"]["step"] == 7
+    optimizer = later["gan"]["generator_optimizer"]
     assert optimizer["param_groups"][0]["lr"] == 1e-4 * cosine_share(6, 2, 7, 0.02)
     assert all(moments["step"] == 7 for moments in optimizer["state"].values())
-    assert (resumed["stream"]["epoch"], resumed["stream"]["sample_in_epoch"]) == (2, 6)
+    assert (later["stream"]["epoch"], later["stream"]["sample_in_epoch"]) == (2, 6)
 
 
 def test_gradients_that_are_not_finite_stop_all_ranks_alike(url: str, tmp_path: Path) -> None:
     """With the balancer, whose averages go over the ranks."""
-    given = ["optimizer.learning_rate=1e30", "max_skipped_steps=1", "balancer.enabled=true"]
-    finished = launch(2, "-m", "timbre.train", write_config(tmp_path, url, *given))
-    assert finished.returncode != 0
-    told = "step 3: the gradient of the generator was not finite for 2 steps in a row"
-    assert finished.stderr.count(told) == 1
+    overrides = ["optimizer.learning_rate=1e30", "max_skipped_steps=1", "balancer.enabled=true"]
+    process = launch(2, "-m", "timbre.train", write_config(tmp_path, url, *overrides))
+    assert process.returncode != 0
+    message = "step 3: the gradient of the generator was not finite for 2 steps in a row"
+    assert process.stderr.count(message) == 1
     assert not (tmp_path / "run/checkpoints").exists()
     for rank in range(2):
         log = (tmp_path / f"run/logs/rank-0000{rank}.log").read_text()
         assert f"rank {rank} of 2 on " in log and "step 2 of 5: loss " in log
-        assert f"WorkError: {told}" in log
+        assert f"WorkError: {message}" in log
 
 
 def test_ranks_train_a_generator_that_never_hears_its_noisy_side(tmp_path: Path) -> None:
     """Withheld from every pair it is silent, not left out, so that all parameters are in use."""
     url = make_shards(tmp_path / "shards", [7, 7], [2], noisy=True)
-    given = ["generator.noisy_input=true", "augment.noisy_dropout=1", "steps=3", "save_every=3"]
-    given += ["validation.perceptual_pairs=0", "workers=0"]
-    torchrun(2, "-m", "timbre.train", write_config(tmp_path, url, *given))
+    overrides = ["generator.noisy_input=true", "augment.noisy_dropout=1", "steps=3", "save_every=3"]
+    overrides += ["validation.perceptual_pairs=0", "workers=0"]
+    torchrun(2, "-m", "timbre.train", write_config(tmp_path, url, *overrides))
     state = checkpoint.load(f"{tmp_path}/run/checkpoints/step-00000003.pt")
     optimizer = state["gan"]["generator_optimizer"]
     assert len(optimizer["state"]) == len(state["gan"]["generator"])
@@ -149,20 +149,20 @@ def test_ranks_train_a_generator_that_never_hears_its_noisy_side(tmp_path: Path)
 
 def test_shards_without_a_noisy_side_are_refused_on_all_ranks(url: str, tmp_path: Path) -> None:
     config = write_config(tmp_path, url, "generator.noisy_input=true")
-    finished = launch(2, "-m", "timbre.train", config)
-    assert finished.returncode != 0 and not (tmp_path / "run").exists()
-    assert f"noisy_input true: {url}: its shards hold no noisy side" in finished.stderr
-    assert "store_noisy: true" in finished.stderr
+    process = launch(2, "-m", "timbre.train", config)
+    assert process.returncode != 0 and not (tmp_path / "run").exists()
+    assert f"noisy_input true: {url}: its shards hold no noisy side" in process.stderr
+    assert "store_noisy: true" in process.stderr
 
 
 def test_an_indivisible_global_batch_is_refused_on_all_ranks_and_told_once(
     url: str, tmp_path: Path
 ) -> None:
-    finished = accelerate("one_node.yaml", 2, write_config(tmp_path, url, "global_batch=5"))
-    assert finished.returncode == 1
-    told = "timbre: error: global_batch 5 does not divide over 2 ranks; near it are 4 and 6"
-    assert finished.stderr.count(told) == 1
-    assert "exitcode  : 2" in finished.stderr  # of a rank, as of the command
+    process = accelerate("one_node.yaml", 2, write_config(tmp_path, url, "global_batch=5"))
+    assert process.returncode == 1
+    message = "timbre: error: global_batch 5 does not divide over 2 ranks; near it are 4 and 6"
+    assert process.stderr.count(message) == 1
+    assert "exitcode  : 2" in process.stderr  # of a rank, as of the command
     assert not (tmp_path / "run").exists()
 
 
@@ -170,8 +170,8 @@ def test_accelerate_launch_is_the_same_function_as_the_command(url: str, tmp_pat
     for name in ("command", "launch"):
         config = write_config(tmp_path / name, url, "workers=0")
         if name == "launch":
-            finished = accelerate("one_gpu.yaml", 1, config)
-            assert finished.returncode == 0, finished.stderr[-3000:]
+            process = accelerate("one_gpu.yaml", 1, config)
+            assert process.returncode == 0, process.stderr[-3000:]
         else:
             words = [sys.executable, "-m", "timbre", "train", config]
             variables = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -206,10 +206,10 @@ def test_accelerate_reads_the_launch_configs(path: Path) -> None:
 
 
 def test_a_rank_that_does_not_answer_is_lost_after_the_timeout() -> None:
-    finished = launch(2, "-m", "tests.train.distributed.report_lost_rank", "4")
-    told = "lost another rank: no answer for 4 s (ranks.timeout_seconds), or it has gone: "
-    assert told in finished.stdout, finished.stderr[-3000:]
+    process = launch(2, "-m", "tests.train.distributed.report_lost_rank", "4")
+    message = "lost another rank: no answer for 4 s (ranks.timeout_seconds), or it has gone: "
+    assert message in process.stdout, process.stderr[-3000:]
     assert (
         "Run the same command again, with any number of ranks that divides global_batch"
-        in finished.stdout
+        in process.stdout
     )

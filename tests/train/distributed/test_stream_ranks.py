@@ -49,10 +49,10 @@ def serve(folder: Path, url: str, world: int, workers: int, **more: Any) -> dict
     }
     (folder / "job.json").write_text(json.dumps(job | more))
     torchrun(world, "-m", "tests.train.distributed.report_batches", f"{folder}/job.json")
-    told = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(world)]
+    reports = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(world)]
     answer = {}
-    for name in told[0]:
-        steps = zip(*(rank[name] for rank in told), strict=True)
+    for name in reports[0]:
+        steps = zip(*(rank[name] for rank in reports), strict=True)
         answer[name] = [
             [parts[0][0], [row for _, rows in parts for row in rows]] for parts in steps
         ]
@@ -66,17 +66,17 @@ def test_global_batches_and_resumes_are_equal_over_ranks_and_workers(
     expected = serve(tmp_path / "one", url, 1, 0)["whole"]
     assert [epoch for epoch, _ in expected] == [0] * 5 + [1] * 5 + [2] * 2
     for world, workers in [(1, 2), (2, 1), (3, 2), (4, 3), (6, 0)]:
-        told = serve(tmp_path / f"{world}", url, world, workers, states=states)
-        assert told["whole"] == expected, (world, workers)
+        reports = serve(tmp_path / f"{world}", url, world, workers, states=states)
+        assert reports["whole"] == expected, (world, workers)
         for step in states:
-            assert told[step] == expected[int(step) :], (world, workers, step)
+            assert reports[step] == expected[int(step) :], (world, workers, step)
 
 
 def test_ranks_share_an_epoch_without_overlap_and_without_talking(tmp_path: Path) -> None:
     """60 pairs in 5 steps: union is the data, overlap none; rank 0 is done before rank 1 begins."""
     url = make_shards(tmp_path / "shards", [20, 15, 25], seconds=0.1)
-    told = serve(tmp_path / "out", url, 2, 2, steps=5, alone=True)
-    keys = [row[0] for _, rows in told["whole"] for row in rows]
+    reports = serve(tmp_path / "out", url, 2, 2, steps=5, alone=True)
+    keys = [row[0] for _, rows in reports["whole"] for row in rows]
     shards = zip(range(3), [20, 15, 25], strict=True)
     assert sorted(keys) == [f"train-{s:06d}-{i:04d}" for s, n in shards for i in range(n)]
     ranks = [json.loads((tmp_path / f"out/rank{rank}.json").read_text()) for rank in range(2)]
@@ -88,21 +88,21 @@ def test_ranks_share_an_epoch_without_overlap_and_without_talking(tmp_path: Path
 def test_a_rank_that_cannot_go_on_ends_all_with_one_message(tmp_path: Path, damage: str) -> None:
     """Of two ranks one meets the damage; nothing hangs, and the checkpoint before it stays."""
     url = make_shards(tmp_path / "shards", [60, 101], [2], seconds=0.2)
-    broken = Path(url).parent / "train/shard-000001.tar"
-    given = ["log_every=2", "save_every=2", "steps=80", "validate_every=80", "global_batch=4"]
-    given += ["adversarial.start_step=null", "shuffle_window=1", "segment_seconds=0.1"]
+    shard = Path(url).parent / "train/shard-000001.tar"
+    overrides = ["log_every=2", "save_every=2", "steps=80", "validate_every=80", "global_batch=4"]
+    overrides += ["adversarial.start_step=null", "shuffle_window=1", "segment_seconds=0.1"]
     if damage == "a few too many":
-        content = bytearray(broken.read_bytes())
+        content = bytearray(shard.read_bytes())
         content[2000::40_000] = bytes(len(content[2000::40_000]))  # many pairs, not all
-        broken.write_bytes(content)
-        told = "max_bad_fraction 0.02; for example"
+        shard.write_bytes(content)
+        message = "max_bad_fraction 0.02; for example"
     else:
-        broken.unlink()
-        given += ["max_bad_fraction=1"]
-        told = "100 pairs in a row cannot be read; last: "
-    finished = launch(2, "-m", "timbre.train", write_config(tmp_path / "run", url, *given))
-    assert finished.returncode == 1
-    assert finished.stderr.count("timbre: error:") == 1
-    assert told in finished.stderr and "shard-000001.tar" in finished.stderr
-    saved = checkpoints.latest(f"{tmp_path}/run/run")
-    assert saved is None or checkpoint.load(saved)["gan"]["step"] % 2 == 0
+        shard.unlink()
+        overrides += ["max_bad_fraction=1"]
+        message = "100 pairs in a row cannot be read; last: "
+    process = launch(2, "-m", "timbre.train", write_config(tmp_path / "run", url, *overrides))
+    assert process.returncode == 1
+    assert process.stderr.count("timbre: error:") == 1
+    assert message in process.stderr and "shard-000001.tar" in process.stderr
+    checkpoint_url = checkpoints.latest(f"{tmp_path}/run/run")
+    assert checkpoint_url is None or checkpoint.load(checkpoint_url)["gan"]["step"] % 2 == 0

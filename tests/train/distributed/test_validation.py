@@ -33,7 +33,7 @@ def _on_the_cpu() -> Iterator[None]:
 class Ranks(NamedTuple):
     """What every rank of a run of two wrote, and the config that the run goes on with."""
 
-    told: list[dict[str, Any]]
+    reports: list[dict[str, Any]]
     config: TrainConfig
 
 
@@ -58,7 +58,7 @@ def alone(urls: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_validation_is_one_number_on_every_rank_and_at_every_world_size(
     two_ranks: Ranks, alone: Run
 ) -> None:
-    first, second = two_ranks.told
+    first, second = two_ranks.reports
     assert first["figures"] == second["figures"] == figures(alone, GAINS[1])
     assert {"val/score", "val/si_sdr", "val/harm/si_sdr", "val/loss/adversarial"} <= first[
         "figures"
@@ -69,10 +69,10 @@ def test_validation_is_one_number_on_every_rank_and_at_every_world_size(
 def test_the_best_checkpoint_is_that_of_the_best_validation_on_every_rank(
     two_ranks: Ranks,
 ) -> None:
-    first, second = two_ranks.told
+    first, second = two_ranks.reports
     assert first["best"] == second["best"]
-    (unchanged, step), *later = first["best"]
-    assert float.fromhex(unchanged) == pytest.approx(1.0) and step == 0
+    (start, step), *later = first["best"]
+    assert float.fromhex(start) == pytest.approx(1.0) and step == 0
     assert later == [[first["figures"]["val/score"], 1]] * 2  # the third is no better
     assert float.fromhex(later[0][0]) < 0.9
     _, tensors = checkpoint.read_generator(f"{two_ranks.config.run_dir}/{checkpoints.BEST}")
@@ -82,13 +82,13 @@ def test_the_best_checkpoint_is_that_of_the_best_validation_on_every_rank(
 def test_the_rate_moves_once_a_step_on_two_ranks_and_goes_on_exactly_on_one(
     two_ranks: Ranks,
 ) -> None:
-    first, second = two_ranks.told
+    first, second = two_ranks.reports
     assert first["rates"] == second["rates"] and len(first["rates"]) == STEPS
-    resumed = open_run(two_ranks.config)
-    assert resumed.gan.step == STEPS
-    found = first["rates"] + rates(resumed, 3)
-    resumed.close()
-    assert {int(s["step"]) for s in resumed.gan.generator_descent.optimizer.state.values()} == {7}
+    run = open_run(two_ranks.config)
+    assert run.gan.step == STEPS
+    values = first["rates"] + rates(run, 3)
+    run.close()
+    assert {int(s["step"]) for s in run.gan.generator_descent.optimizer.state.values()} == {7}
     # A warm-up of one step at the peak, then PyTorch's own, stepped once a step.
     c = two_ranks.config.optimizer
     reference = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], c.learning_rate)
@@ -100,8 +100,8 @@ def test_the_rate_moves_once_a_step_on_two_ranks_and_goes_on_exactly_on_one(
         expected.append(reference.param_groups[0]["lr"])
         reference.step()
         schedule.step()
-    assert found == pytest.approx(expected)
-    assert found[2] < found[3]  # it did restart
+    assert values == pytest.approx(expected)
+    assert values[2] < values[3]  # it did restart
 
 
 def test_a_ragged_share_neither_drops_nor_repeats_a_pair_and_figures_are_weighted(
@@ -115,18 +115,18 @@ def test_a_ragged_share_neither_drops_nor_repeats_a_pair_and_figures_are_weighte
         sides = pair.degraded[:, 0], pair.clean[:, 0]
         values.append(float(metrics.log_spectral_distance(*sides, 0, 8000, pair.bandwidth_hz)))
         weights.append(place.entry.samples)
-    found = float.fromhex(two_ranks.told[0]["figures"]["val/degraded/lsd_0_8k"])
-    assert found == pytest.approx(np.average(values, weights=weights), rel=1e-9)
-    assert found != pytest.approx(np.mean(values), rel=0.1)
+    value = float.fromhex(two_ranks.reports[0]["figures"]["val/degraded/lsd_0_8k"])
+    assert value == pytest.approx(np.average(values, weights=weights), rel=1e-9)
+    assert value != pytest.approx(np.mean(values), rel=0.1)
 
 
 def test_validation_reports_gan_losses_and_teaches_the_discriminator_nothing(
     alone: Run,
 ) -> None:
     before = [parameter.clone() for parameter in alone.gan.discriminator.parameters()]
-    measured = alone.validation.measure(alone.gan, alone.reconstruction)
+    values = alone.validation.measure(alone.gan, alone.reconstruction)
     for name in ("mel", "spectrum", "waveform", "adversarial", "feature_matching"):
-        assert 0 < measured[f"val/loss/{name}"] < math.inf, name
-    assert {"val/si_sdr", "val/lsd_0_8k", "val/lsd_8_24k", "val/mel_distance"} <= measured.keys()
+        assert 0 < values[f"val/loss/{name}"] < math.inf, name
+    assert {"val/si_sdr", "val/lsd_0_8k", "val/lsd_8_24k", "val/mel_distance"} <= values.keys()
     for parameter, was in zip(alone.gan.discriminator.parameters(), before, strict=True):
         assert parameter.equal(was) and parameter.grad is None

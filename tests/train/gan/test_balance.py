@@ -44,16 +44,16 @@ def test_weights_are_shares_of_a_gradient_of_length_one_an_item() -> None:
         parts = gradients(0, batch)
         norms = item_norms(parts)
         factors = balancer.factors(norms, WEIGHTS)
-        found = shares(norms, factors)
-        assert float(found["quiet"]) == pytest.approx(0.75, rel=0.05)
+        weights = shares(norms, factors)
+        assert float(weights["quiet"]) == pytest.approx(0.75, rel=0.05)
         lengths = (batch * balanced(balancer, parts)).flatten(1).norm(dim=1)
         assert float(lengths.mean()) == pytest.approx((0.25**2 + 0.75**2) ** 0.5, rel=0.05)
 
 
-@pytest.mark.parametrize("broken", [float("nan"), 0.0])
-def test_a_gradient_that_says_nothing_leaves_the_averages_as_they_are(broken: float) -> None:
+@pytest.mark.parametrize("value", [float("nan"), 0.0])
+def test_a_gradient_that_says_nothing_leaves_the_averages_as_they_are(value: float) -> None:
     balancer = Balancer(0.9, Accelerator())
-    nothing = {name: part * broken for name, part in gradients(1).items()}
+    nothing = {name: part * value for name, part in gradients(1).items()}
     balanced(balancer, nothing)
     first = balanced(balancer, gradients(0))
     torch.testing.assert_close(first, balanced(Balancer(0.9, Accelerator()), gradients(0)))
@@ -64,5 +64,5 @@ def test_a_gradient_that_says_nothing_leaves_the_averages_as_they_are(broken: fl
 
 def test_shares_are_measured_after_the_weights() -> None:
     norms = {"a": torch.tensor(1.0), "b": torch.tensor(3.0)}
-    found = shares(norms, {"a": 9.0, "b": 1.0})
-    assert [float(found[name]) for name in "ab"] == pytest.approx([0.75, 0.25])
+    weights = shares(norms, {"a": 9.0, "b": 1.0})
+    assert [float(weights[name]) for name in "ab"] == pytest.approx([0.75, 0.25])

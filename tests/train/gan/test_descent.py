@@ -23,10 +23,10 @@ def snapshot(descent: Descent) -> list[torch.Tensor]:
     return [t.detach().clone() for t in (*descent.parameters, *moments)]
 
 
-@pytest.mark.parametrize("scaled", [False, True])
-def test_a_gradient_that_is_not_finite_moves_neither_weights_nor_moments(scaled: bool) -> None:
+@pytest.mark.parametrize("with_scaler", [False, True])
+def test_a_gradient_that_is_not_finite_moves_neither_weights_nor_moments(with_scaler: bool) -> None:
     net = network()
-    descent = Descent(net, RATE, 10.0, scaled)
+    descent = Descent(net, RATE, 10.0, with_scaler)
     inputs = torch.randn(3, 4)
     for _ in range(2):
         assert descent.descend(net(inputs).square().mean()).isfinite()
@@ -38,7 +38,7 @@ def test_a_gradient_that_is_not_finite_moves_neither_weights_nor_moments(scaled:
     assert descent.descend(net(inputs).square().mean()).isfinite()
     assert not any(a.equal(b) for a, b in zip(before, snapshot(descent), strict=True))
     # Only fp16 needs another scale: two overflows halve it twice.
-    assert descent.scaler.get_scale() == (2.0**14 if scaled else 1.0)
+    assert descent.scaler.get_scale() == (2.0**14 if with_scaler else 1.0)
 
 
 def test_steps_are_those_of_clipped_adamw() -> None:

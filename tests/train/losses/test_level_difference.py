@@ -20,19 +20,19 @@ def level_differences(restored: Tensor, clean: Tensor, bandwidth_hz: float) -> d
     window = window / window.norm()
     sides = []
     for wave in (restored, clean):
-        padded = torch.nn.functional.pad(wave.double() / size, (512, 512))
-        frames = padded.unfold(0, 1024, 256) * window
+        longer = torch.nn.functional.pad(wave.double() / size, (512, 512))
+        frames = longer.unfold(0, 1024, 256) * window
         sides.append(torch.fft.rfft(frames).abs()[:, : int(bandwidth_hz / 46.875) + 1])
     top = sides[1].max().item()
     floor = top * 10 ** (-80 / 20)
-    lost, leaked = [], []
+    losses, leaks = [], []
     for r, c in zip(sides[0].flatten().tolist(), sides[1].flatten().tolist(), strict=True):
         d = 20 * math.log10((r + floor) / (c + floor))
         if c > top * 10 ** (-60 / 20):
-            lost.append(min(max(-d - 3, 0), 30) / 10)
+            losses.append(min(max(-d - 3, 0), 30) / 10)
         else:
-            leaked.append(min(max(d - 3, 0), 40) / 10)
-    return {"over_attenuation": sum(lost) / len(lost), "leak": sum(leaked) / max(len(leaked), 1)}
+            leaks.append(min(max(d - 3, 0), 40) / 10)
+    return {"over_attenuation": sum(losses) / len(losses), "leak": sum(leaks) / max(len(leaks), 1)}
 
 
 def test_level_differences_are_those_counted_bin_by_bin() -> None:
@@ -48,14 +48,14 @@ def test_level_differences_are_those_counted_bin_by_bin() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain_db", "lost"), [(-2.9, 0), (-13, 1), (-23, 2), (-80, 3), (2.9, 0), (30, 0)]
+    ("gain_db", "loss_db"), [(-2.9, 0), (-13, 1), (-23, 2), (-80, 3), (2.9, 0), (30, 0)]
 )
 def test_a_gain_counts_beyond_3_db_up_to_30_and_only_where_it_is_a_loss(
-    gain_db: float, lost: float
+    gain_db: float, loss_db: float
 ) -> None:
     clean = 0.1 * noise(1, 1, 48000)
     terms = ReconstructionLoss(EVERY_TERM)(10 ** (gain_db / 20) * clean, clean, FULL)
-    assert terms["over_attenuation"].item() == pytest.approx(lost, abs=0.03)
+    assert terms["over_attenuation"].item() == pytest.approx(loss_db, abs=0.03)
     assert terms["leak"].item() < 1e-3
 
 

@@ -25,9 +25,9 @@ def at_snr(clean: Tensor, snr_db: float, seed: int) -> Tensor:
     return clean + level * noise(*clean.shape, seed=seed)
 
 
-def mos(lost: Tensor) -> Tensor:
+def mos(loss: Tensor) -> Tensor:
     """P.862.2's mapping of a raw score."""
-    return 0.999 + 4 / (1 + torch.exp(3.8224 - 1.3669 * (4.5 - lost)))
+    return 0.999 + 4 / (1 + torch.exp(3.8224 - 1.3669 * (4.5 - loss)))
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +38,18 @@ def loss() -> PerceptualLoss:
 def test_it_is_pesq(loss: PerceptualLoss) -> None:
     """Within what the standard's search for delays and its own filters make of a difference."""
     pytest.importorskip("pesq")
-    found, official = [], []
+    ours, official = [], []
     for seed in range(3):
         clean = speech(seed)
         gap = torch.ones_like(clean)
         gap[:, SAMPLE_RATE : SAMPLE_RATE * 3 // 2] = 0.1
         sides = [at_snr(clean, snr_db, seed) for snr_db in (0, 10, 20, 30, 40)]
         sides += [clean * gap, 0.5 * clean, 3 * at_snr(clean, 25, seed)]
-        found += [float(mos(loss(side, clean))) for side in sides]
+        ours += [float(mos(loss(side, clean))) for side in sides]
         official += [float(metrics.pesq_wideband(side[0], clean[0])) for side in sides]
-    difference = np.array(found) - np.array(official)
+    difference = np.array(ours) - np.array(official)
     assert np.ptp(official) > 2.5
-    assert np.corrcoef(found, official)[0, 1] > 0.99
+    assert np.corrcoef(ours, official)[0, 1] > 0.99
     assert np.abs(difference).mean() < 0.1 and np.abs(difference).max() < 0.4
 
 
@@ -74,11 +74,11 @@ def test_silence_and_short_ends_give_finite_gradients(
     loss: PerceptualLoss, restored_level: float, clean_level: float, samples: int
 ) -> None:
     restored = (restored_level * noise(1, samples)).requires_grad_()
-    lost = loss(restored, clean_level * noise(1, samples, seed=1))
-    lost.sum().backward()
-    assert restored.grad is not None and restored.grad.isfinite().all() and lost.isfinite().all()
+    value = loss(restored, clean_level * noise(1, samples, seed=1))
+    value.sum().backward()
+    assert restored.grad is not None and restored.grad.isfinite().all() and value.isfinite().all()
     if clean_level == 0:
-        assert lost.item() == 0 and not restored.grad.any()
+        assert value.item() == 0 and not restored.grad.any()
 
 
 def test_going_down_its_gradient_raises_the_mos(loss: PerceptualLoss) -> None:
@@ -98,8 +98,8 @@ def test_it_is_a_term_only_where_it_is_asked_for() -> None:
     restored = clean + 0.01 * noise(*clean.shape)
     full = torch.tensor([24000.0])
     plain = ReconstructionLoss()(restored, clean, full)
-    asked = ReconstructionLoss(LossConfig(perceptual=1.0))(restored, clean, full)
-    assert asked.keys() - plain.keys() == {"perceptual"}
-    assert float(asked["perceptual"]) == pytest.approx(
+    with_term = ReconstructionLoss(LossConfig(perceptual=1.0))(restored, clean, full)
+    assert with_term.keys() - plain.keys() == {"perceptual"}
+    assert float(with_term["perceptual"]) == pytest.approx(
         float(PerceptualLoss()(restored[:, 0], clean[:, 0])), rel=1e-3
     )

@@ -43,10 +43,10 @@ def test_a_gain_has_a_closed_form_in_every_term() -> None:
     level_one = clean / clean.square().mean().sqrt()
     assert terms["waveform"].item() == pytest.approx(level_one.abs().mean().item(), rel=1e-4)
     # Magnitude and complex parts are both (2^0.3 - 1) |X|^0.3 where nothing is near the floor.
-    compressed = torch.stack(
+    spectra = torch.stack(
         [Stft(n, n // 4)(level_one[0]).abs().pow(0.3).mean() for n, _ in RESOLUTIONS]
     )
-    expected = (2**0.3 - 1) * compressed.mean().item()
+    expected = (2**0.3 - 1) * spectra.mean().item()
     assert terms["spectrum"].item() == pytest.approx(expected, rel=0.01)
 
 

@@ -14,11 +14,11 @@ def figures(
 ) -> dict[str, float]:
     """Figures of a generator that leaves ``share`` of every distance and harms by ``harm`` of it."""
     restored = {name: share * value for name, value in DEGRADED.items()} | {"si_sdr": si_sdr}
-    harmed = {name: harm * DEGRADED[name] for name in ("lsd_0_8k", "lsd_8_24k")}
+    harm_figures = {name: harm * DEGRADED[name] for name in ("lsd_0_8k", "lsd_8_24k")}
     return {
         **{f"val/{name}": value for name, value in restored.items()},
         **{f"val/degraded/{name}": value for name, value in DEGRADED.items()},
-        **{f"val/harm/{name}": value for name, value in harmed.items()},
+        **{f"val/harm/{name}": value for name, value in harm_figures.items()},
         "val/harm/si_sdr": harm_si_sdr,
     }
 
@@ -51,11 +51,11 @@ def test_of_two_checkpoints_the_better_has_the_lower_score(
 
 def test_the_parts_are_what_they_are_said_to_be() -> None:
     # mel 6/8, 0-8 kHz 9/12 and 8-24 kHz 7.5/10 are left; 0.7 dB beyond what is free are lost.
-    told = figures(0.75, si_sdr=14.0, harm=0.25, harm_si_sdr=15.0)
-    assert distance(told) == pytest.approx(0.75)
-    assert si_sdr_penalty(told) == pytest.approx(0.7)
-    assert harm_penalty(told) == pytest.approx(0.5 * (0.25 - 0.15) + 5 * 0.02)
-    assert score(told) == pytest.approx(0.75 + 0.7 + 0.15)
+    values = figures(0.75, si_sdr=14.0, harm=0.25, harm_si_sdr=15.0)
+    assert distance(values) == pytest.approx(0.75)
+    assert si_sdr_penalty(values) == pytest.approx(0.7)
+    assert harm_penalty(values) == pytest.approx(0.5 * (0.25 - 0.15) + 5 * 0.02)
+    assert score(values) == pytest.approx(0.75 + 0.7 + 0.15)
 
 
 @pytest.mark.parametrize("absent", ["missing", "nan"])

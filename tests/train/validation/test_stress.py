@@ -16,8 +16,8 @@ CPU = torch.device("cpu")
 
 def test_the_denoised_side_holds_the_noise_far_down_and_the_speech_whole() -> None:
     for probe in denoised_probes():
-        left, noise = probe.degraded - probe.clean, probe.noisy - probe.clean
-        assert level_db(left) - level_db(noise) == pytest.approx(RESIDUE_DB, abs=0.1)
+        rest, noise = probe.degraded - probe.clean, probe.noisy - probe.clean
+        assert level_db(rest) - level_db(noise) == pytest.approx(RESIDUE_DB, abs=0.1)
         assert probe.clean.any() == probe.name.startswith("speech")
 
 
@@ -37,14 +37,14 @@ def test_noise_let_through_is_a_lift_by_what_the_denoiser_removed() -> None:
 
 
 def test_a_generator_without_the_noisy_signal_gets_none() -> None:
-    seen: list[Tensor | None] = []
+    inputs: list[Tensor | None] = []
 
     def recording(degraded: Tensor, noisy: Tensor | None) -> Tensor:
-        seen.append(noisy)
+        inputs.append(noisy)
         return 2 * degraded
 
     lifts = measure_stress(recording, CPU, noisy=False)
-    assert seen == [None] * len(denoised_probes())
+    assert inputs == [None] * len(denoised_probes())
     assert all(lift == pytest.approx(6.02, abs=0.01) for lift in lifts.values())
 
 

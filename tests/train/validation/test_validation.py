@@ -27,7 +27,7 @@ from timbre.train.validation.figures import summary
 CPU = torch.device("cpu")
 
 
-class Changed(nn.Module):
+class Halving(nn.Module):
     """A generator that halves what it is given, so that nothing it does is the identity."""
 
     def forward(self, waves: Tensor, _: Tensor | None = None) -> Tensor:
@@ -41,7 +41,7 @@ class Hearing(nn.Module):
         return waves if noisy is None else noisy
 
 
-class Broken(nn.Module):
+class AllNan(nn.Module):
     """A generator of nothing but NaN."""
 
     def forward(self, waves: Tensor, _: Tensor | None = None) -> Tensor:
@@ -51,18 +51,18 @@ class Broken(nn.Module):
 class Mute(nn.Module):
     """A generator that silences one pair and leaves the others alone."""
 
-    def __init__(self, muted: Tensor) -> None:
+    def __init__(self, wave: Tensor) -> None:
         super().__init__()
-        self.muted = muted
+        self.wave = wave
 
     def forward(self, waves: Tensor, _: Tensor | None = None) -> Tensor:
-        return waves * (not waves.equal(self.muted))
+        return waves * (not waves.equal(self.wave))
 
 
 def start(folder: Path, url: str, *overrides: str) -> Run:
-    given = [f"data=[{{manifest: {url}}}]", f"run_dir={folder}/run", "segment_seconds=0.2"]
+    all_overrides = [f"data=[{{manifest: {url}}}]", f"run_dir={folder}/run", "segment_seconds=0.2"]
     return open_run(
-        configs.load(TrainConfig, ROOT / "configs/train_tiny.yaml", [*given, *overrides])
+        configs.load(TrainConfig, ROOT / "configs/train_tiny.yaml", [*all_overrides, *overrides])
     )
 
 
@@ -101,7 +101,7 @@ def test_figures_are_weighted_by_what_they_cover_and_no_pair_is_left_out(run: Ru
 
 def test_the_generator_is_measured_each_time_and_the_degraded_side_once(run: Run) -> None:
     before = measure(run)
-    run.gan.average = Changed()
+    run.gan.average = Halving()
     after = measure(run)
     # Halved again: 6 dB more of every spectral distance, and nothing of SI-SDR.
     assert after["val/lsd_0_8k"] == pytest.approx(before["val/lsd_0_8k"] + 6.02, abs=0.05)
@@ -125,41 +125,41 @@ def test_harm_is_what_the_generator_does_to_clean_speech(run: Run) -> None:
     start = measure(run)
     assert start["val/harm/si_sdr"] > 60 and start["val/harm/lsd_0_8k"] < 0.01
     assert start["val/penalty/harm"] == 0
-    run.gan.average = Changed()
-    harmed = measure(run)
+    run.gan.average = Halving()
+    figures = measure(run)
     for band in ("lsd_0_8k", "lsd_8_24k"):
-        assert harmed[f"val/harm/{band}"] == pytest.approx(6.02, abs=0.01)
-    assert harmed["val/harm/si_sdr"] == 100  # of any scale
-    assert harmed["val/penalty/harm"] > 0
-    assert harmed["val/score"] > start["val/score"]
+        assert figures[f"val/harm/{band}"] == pytest.approx(6.02, abs=0.01)
+    assert figures["val/harm/si_sdr"] == 100  # of any scale
+    assert figures["val/penalty/harm"] > 0
+    assert figures["val/score"] > start["val/score"]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "stored", "distance_db"),
+    ("noisy_input", "has_noisy", "distance_db"),
     # Degraded is half of clean, noisy three quarters.
     [("true", True, 2.5), ("true", False, 6.02), ("false", True, 6.02)],
 )
 def test_a_generator_is_measured_with_the_noisy_side_if_it_wants_it_and_it_is_stored(
-    tmp_path: Path, wanted: str, stored: bool, distance_db: float
+    tmp_path: Path, noisy_input: str, has_noisy: bool, distance_db: float
 ) -> None:
     url = make_shards(tmp_path / "shards", [4], [3], noisy=True)
-    if not stored:
+    if not has_noisy:
         rewrite_shard(url, "val/shard-000000.tar", lambda pair: pair._replace(noisy=None))
-    run = start(tmp_path, url, f"generator.noisy_input={wanted}")
+    run = start(tmp_path, url, f"generator.noisy_input={noisy_input}")
     run.gan.average = Hearing()
     figures = measure(run)
-    shown = list(run.validation.show(run.gan))
+    examples = list(run.validation.show(run.gan))
     run.close()
     for band in ("lsd_0_8k", "lsd_8_24k"):
         assert figures[f"val/{band}"] == pytest.approx(distance_db, abs=0.03)
         assert figures[f"val/degraded/{band}"] == pytest.approx(6.02, abs=0.03)
         assert figures[f"val/harm/{band}"] == 0
-    for _, pair, restored in shown:
+    for _, pair, restored in examples:
         assert restored.equal(pair.degraded) == (distance_db > 3)
 
 
 def test_a_broken_generator_shows_and_scores_infinity(run: Run) -> None:
-    run.gan.average = Broken()
+    run.gan.average = AllNan()
     figures = measure(run)
     assert math.isnan(figures["val/lsd_0_8k"]) and math.isnan(figures["val/harm/lsd_0_8k"])
     assert figures["val/score"] == math.inf
@@ -186,11 +186,11 @@ def test_real_speech_is_heard_and_pairs_without_any_are_left_out_and_counted(
 ) -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
-    given = ["perceptual_pairs=3", "harm_pairs=0", "shown_pairs=3"]
-    run = start(tmp_path, manifest_url, *(f"validation.{item}" for item in given))
+    overrides = ["perceptual_pairs=3", "harm_pairs=0", "shown_pairs=3"]
+    run = start(tmp_path, manifest_url, *(f"validation.{item}" for item in overrides))
     places = [run.validation.pairs[row] for row in sorted(run.validation.perceptual)]
-    muted, *others = [load_pair(place, CPU) for place in places]
-    run.gan.average = Mute(muted.degraded)
+    silent, *others = [load_pair(place, CPU) for place in places]
+    run.gan.average = Mute(silent.degraded)
     figures = measure(run)
     run.close()
     assert (figures["val/pesq_left_out"], figures["val/estoi_left_out"]) == (1, 1)
@@ -204,13 +204,13 @@ def test_real_speech_is_heard_and_pairs_without_any_are_left_out_and_counted(
         assert figures[f"val/degraded/{name}"] == figures[f"val/{name}"] == expected, name
 
     # Those shown are spread over the degraded side's quality.
-    shown = [
+    examples = [
         metrics.si_sdr(p.degraded[0, 0], p.clean[0, 0]).item()
         for p in run.validation.shown.values()
     ]
     everything = run.validation.known["degraded/si_sdr"]
-    assert shown == sorted(shown)
-    assert everything.min() <= shown[0] < everything.median() < shown[-1] <= everything.max()
+    assert examples == sorted(examples)
+    assert everything.min() <= examples[0] < everything.median() < examples[-1] <= everything.max()
 
 
 def test_a_missing_package_is_one_line_at_the_start_and_all_else_is_measured(
@@ -218,8 +218,8 @@ def test_a_missing_package_is_one_line_at_the_start_and_all_else_is_measured(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pesq", None)
     run = start(tmp_path, url)
-    told = capsys.readouterr().err
-    assert told.count("timbre[eval]") == 1 and "leaves out PESQ and ESTOI" in told
+    output = capsys.readouterr().err
+    assert output.count("timbre[eval]") == 1 and "leaves out PESQ and ESTOI" in output
     figures = measure(run)
     assert not any("pesq" in name or "estoi" in name for name in figures)
     assert figures["val/score"] == pytest.approx(1, abs=1e-3)
@@ -278,14 +278,14 @@ def test_a_missing_or_foreign_index_is_told_at_the_start(tmp_path: Path) -> None
 def test_every_pair_of_several_corpora_has_one_place(url: str, tmp_path: Path) -> None:
     other = make_shards(tmp_path / "other", [2], [1, 4])
     corpora = [open_corpus(DataSource(u), "val") for u in (url, other)]
-    listed = [(place.folder, place.entry.key) for place in PairList(corpora)]
-    assert listed == [
+    places = [(place.folder, place.entry.key) for place in PairList(corpora)]
+    assert places == [
         (corpus.folder, entry.key)
         for corpus in corpora
         for shard in corpus.shards
         for entry in shards.load_index(corpus.folder, shard).pairs
     ]
-    assert len(set(listed)) == 10
+    assert len(set(places)) == 10
 
 
 @pytest.mark.parametrize(("total", "count"), [(5, 0), (5, 1), (5, 5), (5, 9), (100, 16), (17, 16)])
