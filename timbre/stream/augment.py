@@ -92,14 +92,18 @@ class Sides(NamedTuple):
 
 def augmented(batch: PairBatch, config: AugmentConfig, seed: int) -> Sides:
     """Return the batch's waveforms as float32, augmented on the device that they are on."""
+    drawn = draw(config, seed, batch.epoch, batch.positions)
+    return apply(drawn.to(batch.degraded.device), sides_of(batch))
+
+
+def sides_of(batch: PairBatch) -> Sides:
+    """Return the batch's waveforms as float32, as they are."""
     degraded, clean, noisy = (
         None if wave is None else wave.float()[:, None] / 32768
         for wave in (batch.degraded, batch.clean, batch.noisy)
     )
     assert degraded is not None and clean is not None
-    drawn = draw(config, seed, batch.epoch, batch.positions)
-    sides = Sides(degraded, clean, noisy, batch.bandwidth_hz)
-    return apply(drawn.to(degraded.device), sides)
+    return Sides(degraded, clean, noisy, batch.bandwidth_hz)
 
 
 class Draw(NamedTuple):

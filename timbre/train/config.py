@@ -17,6 +17,7 @@ from timbre.train.gan.gan import OptimizerConfig, Precision
 from timbre.train.gan.schedule import AdversarialConfig
 from timbre.train.losses.reconstruction import LossConfig
 from timbre.train.ranks import RanksConfig
+from timbre.train.stepping import StepMode
 from timbre.train.validation.validation import ValidationConfig
 
 
@@ -38,6 +39,8 @@ class TrainConfig:
     precision: Precision = "bf16"
     # torch.compile of both networks; needs a C++ compiler.
     compile: bool = False
+    # graph: the whole step as a CUDA graph; auto: where that can be.
+    step: StepMode = "auto"
     seed: Seed = 0
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)

@@ -2,13 +2,11 @@
 
 from timbre.errors import WorkError
 from timbre.stream import PairBatch
-from timbre.stream.augment import augmented
 from timbre.train.config import TrainConfig
 from timbre.train.interruption import Interruption
-from timbre.train.parts import AUGMENTATION, part
 from timbre.train.ranks import failing_together
 from timbre.train.run import Run, open_run
-from timbre.train.step import Metrics, descend
+from timbre.train.step import Metrics
 from timbre.train.validation.validation import ValidationStoppedError
 
 
@@ -44,9 +42,7 @@ def train(config: TrainConfig) -> bool:
 
 def train_step(run: Run, batch: PairBatch) -> Metrics:
     """Take one step of each network whose turn it is; return the scalars to be logged."""
-    with part(AUGMENTATION):
-        sides = augmented(batch, run.config.augment, run.config.seed)
-    return descend(run.step_parts(), sides)
+    return run.steps.take(batch)
 
 
 def end_step(run: Run, interruption: Interruption) -> bool:
@@ -81,6 +77,7 @@ def validate_owed(run: Run, interruption: Interruption) -> bool:
     except ValidationStoppedError:
         return False
     run.owes_validation = False
+    run.steps.renew()  # validation has run other sizes in between
     return True
 
 

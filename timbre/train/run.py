@@ -37,6 +37,7 @@ from timbre.train.ranks import (
 from timbre.train.run_folder import RunFolder
 from timbre.train.saver import Saver
 from timbre.train.step import StepParts
+from timbre.train.stepping import FixedSteps, Steps, choose, describe
 from timbre.train.validation.figures import summary
 from timbre.train.validation.validation import Validation
 from timbre.train.watch import rank_log
@@ -87,6 +88,8 @@ class Run:
             config.adversarial, self.data.stream.steps_per_epoch, self.taught
         )
         refuse_split_start(accelerator, config.run_dir, self.gan.step)
+        self._choice = choose(config.step, accelerator, config.balancer.enabled, config.compile)
+        self.steps = self._open_steps()
         self._bad_pairs = 0
         self.saved_step: int | None = None  # by this process
         self._looks = Looks(accelerator, self.gan.step)
@@ -127,6 +130,14 @@ class Run:
             self.config.adversarial,
             self.adversarial_start,
             self.config.log_gradients_every,
+        )
+
+    def _open_steps(self) -> Steps:
+        augment, seed = self.config.augment, self.config.seed
+        if not self._choice.fixed:
+            return Steps(self.step_parts, augment, seed)
+        return FixedSteps(
+            self.step_parts, augment, seed, say=lambda line: self.telemetry.line(line)
         )
 
     def batches(self, interruption: Interruption | None = None) -> Iterator[PairBatch]:
@@ -266,6 +277,7 @@ class Run:
             f"rank {rank} of {self.accelerator.num_processes} on {place()}, "
             f"{self.accelerator.device}, threads: {threads()}"
         )
+        telemetry.log.write(describe(self._choice, self.accelerator))
         if writing:
             for line in self.warnings():
                 telemetry.line(line)

@@ -64,6 +64,11 @@ class Descent:
             self.scaler.update(None if self.scaled else 1.0)
             return norm
 
+    def abandon(self) -> None:
+        """Forget gradients, and that they were unscaled; the scaler has no public way to."""
+        self.optimizer.zero_grad()
+        self.scaler._per_optimizer_states.clear()
+
     def gradients(self, terms: dict[str, Tensor], output: Tensor) -> dict[str, Tensor]:
         """Return each term's gradient with respect to ``output``, of its shape; the graph is kept."""
         scale = self.scaler.scale(torch.ones((), device=output.device))

@@ -143,6 +143,11 @@ class Gan:
             torch._foreach_add_(averaged, change)
         return norm
 
+    def abandon_step(self) -> None:
+        """Make a new step possible where one was broken off half-way."""
+        for descent in (self.generator_descent, self.discriminator_descent):
+            descent.abandon()
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that training goes on from; tensors, numbers and plain containers."""
         return {
