@@ -16,7 +16,7 @@ SAMPLE = 20_000
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
-    """Describe ``MANIFEST [--sample N] [--json] [--plots DIR]``."""
+    """Describe ``MANIFEST [--sample N] [--json] [--table] [--plots DIR]``."""
     parser = argparse.ArgumentParser("timbre stats", description=__doc__)
     parser.add_argument("manifest", metavar="MANIFEST", help="manifest.json, or its folder")
     parser.add_argument(
@@ -27,6 +27,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="look at so many pairs of each split at most, the same ones each time (%(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="write pairs.parquet beside the manifest, a row for each of all pairs",
+    )
     parser.add_argument("--plots", metavar="DIR", help="write pictures (PNG) into this folder")
     options = parser.parse_args(argv)
     if options.plots:
@@ -34,14 +39,22 @@ def main(argv: Sequence[str] | None = None) -> None:
             from shard_tools.stats import plots
         except ImportError:
             raise ConfigError("--plots needs matplotlib: pip install 'timbre[prep]'") from None
+    if options.table:
+        try:
+            from shard_tools.stats import pairs_table
+        except ImportError as error:  # also where it does not fit the NumPy that is there
+            message = f"--table needs pyarrow: pip install 'timbre[table]' ({error})"
+            raise ConfigError(message) from None
     manifest = open_manifest(options.manifest)
     metas: Metas = {
-        split: read_metas(options.manifest, manifest, split, options.sample)
+        split: read_metas(
+            options.manifest, manifest, split, None if options.table else options.sample
+        )
         for split in manifest.splits
     }
     tree = {"manifest": shards.manifest_url(options.manifest), **describe(manifest, metas)}
     print_result(json.dumps(tree) if options.json else to_text(tree))
-    if options.plots:
-        paths = plots.draw(options.plots, manifest, metas)
-        if not options.json:
-            print_result("\n".join(["", *(f"written: {url}" for url in paths)]))
+    paths = [pairs_table.write_table(options.manifest, manifest, metas)] if options.table else []
+    paths += plots.draw(options.plots, manifest, metas) if options.plots else []
+    if paths and not options.json:
+        print_result("\n".join(["", *(f"written: {url}" for url in paths)]))
