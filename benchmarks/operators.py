@@ -38,30 +38,30 @@ class OperatorCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._ranges: list[str] = []
 
     def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        self, function: Any, types: Any, positional: Any = (), keywords: Any = None
     ) -> Any:
         if function.namespace == "profiler":
             if "enter" in str(function):
-                own = args[0].removeprefix("timbre/")
+                own = positional[0].removeprefix("timbre/")
                 self._ranges.append(own if own in PARTS else self._inner())
             else:
                 self._ranges.pop()
         else:
             self.calls[self._inner(), str(function), function.is_view] += 1
-        return function(*args, **(kwargs or {}))
+        return function(*positional, **(keywords or {}))
 
     def _inner(self) -> str:
         return self._ranges[-1] if self._ranges else REST
 
     def parts(self) -> dict[str, Operators]:
         """Return what each part has called, in the order in which the parts first came."""
-        found: dict[str, Operators] = {}
+        operators: dict[str, Operators] = {}
         for (part, _, view), count in self.calls.items():
-            before = found.get(part, Operators(0, 0))
-            found[part] = Operators(
+            before = operators.get(part, Operators(0, 0))
+            operators[part] = Operators(
                 before.kernels + count * (not view), before.views + count * view
             )
-        return found
+        return operators
 
 
 def count_step(run: Run, batch: PairBatch) -> OperatorCount:

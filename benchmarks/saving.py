@@ -45,20 +45,20 @@ def main() -> None:
         descent.optimizer.step()
     copies = HostCopy()
     copies.take({"gan": gan.state_dict()})
-    seconds: dict[str, list[float]] = {"copy": [], "written": []}
+    seconds: dict[str, list[float]] = {"copy": [], "save": []}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(ROUNDS):
             state = {"gan": gan.state_dict()}
-            seconds["copy"].append(timed(partial(copies.take, state)))
+            seconds["copy"].append(seconds_of(partial(copies.take, state)))
             write = partial(checkpoints.save, folder, number, state, 1)
-            seconds["written"].append(timed(write))
+            seconds["save"].append(seconds_of(write))
     for side, times in seconds.items():
         print_figure(BENCH, f"{options.size}, {side}", "median", statistics.median(times), "s")
-    pairs = zip(seconds["copy"], seconds["written"], strict=True)
-    print_ratios(BENCH, copy_of_written=statistics.median(copy / save for copy, save in pairs))
+    pairs = zip(seconds["copy"], seconds["save"], strict=True)
+    print_ratios(BENCH, copy_to_save=statistics.median(copy / save for copy, save in pairs))
 
 
-def timed(work: Callable[[], object]) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
     """Return the seconds that it takes."""
     start = time.perf_counter()
     work()

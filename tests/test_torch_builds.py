@@ -14,7 +14,7 @@ from timbre.torch_builds import SPANS, remedy
 # Doors other than `timbre COMMAND`.
 MODULES = ("timbre.train", "shard_tools.speed")
 # What torchaudio 2.11.1 does beside torch 2.11: its library does not load.
-BROKEN = "raise OSError('Could not load this library: libtorchaudio.so')\n"
+BROKEN_TORCHAUDIO = "raise OSError('Could not load this library: libtorchaudio.so')\n"
 
 
 def test_the_remedy_leaves_torch_wherever_a_torchaudio_loads_beside_it() -> None:
@@ -37,7 +37,7 @@ def test_a_build_for_one_device_takes_torchaudio_from_the_same_index() -> None:
 
 
 def test_every_command_names_the_remedy_instead_of_a_traceback(tmp_path: Path) -> None:
-    (tmp_path / "torchaudio.py").write_text(BROKEN)
+    (tmp_path / "torchaudio.py").write_text(BROKEN_TORCHAUDIO)
     doors = [["timbre", command] for command in COMMANDS] + [[module] for module in MODULES]
     running = [
         subprocess.Popen(
@@ -59,7 +59,7 @@ def test_every_command_names_the_remedy_instead_of_a_traceback(tmp_path: Path) -
 
 
 def test_a_launcher_prints_the_remedy_once(tmp_path: Path) -> None:
-    (tmp_path / "torchaudio.py").write_text(BROKEN)
+    (tmp_path / "torchaudio.py").write_text(BROKEN_TORCHAUDIO)
     launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     process = subprocess.run(
         [sys.executable, "-m", *launcher, "-m", "timbre.train", "config.yaml"],

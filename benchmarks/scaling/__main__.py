@@ -69,7 +69,7 @@ def main() -> None:
         travelling = ways(hosts[:2], size, folder / "ways")
         wires.append(sent_to_ideal(2, travelling["fp32"]))
         reading = {
-            audio_format: read(hosts, size, audio_format, folder / audio_format)
+            audio_format: measure_reading(hosts, size, audio_format, folder / audio_format)
             for audio_format in ("flac", "wav")
         }
     wire = statistics.median(wire for wire in wires if wire)
@@ -176,7 +176,9 @@ def train(
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(count)]
 
 
-def read(hosts: list[Host], size: Size, audio_format: str, folder: Path) -> scaling_model.Reading:
+def measure_reading(
+    hosts: list[Host], size: Size, audio_format: str, folder: Path
+) -> scaling_model.Reading:
     """Print, and return for a pair, what each reading host gets from a store on another."""
     *readers, store = hosts[: 2 if size is QUICK else 3]
     clips = stream_data.draw_clips(None, quick=True)

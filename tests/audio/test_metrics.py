@@ -125,8 +125,10 @@ def test_over_suppressed_share_counts_the_bins_that_were_muted() -> None:
     spectrum = torch.fft.rfft(reference.double())
     frequencies_hz = torch.fft.rfftfreq(SAMPLE_RATE, 1 / SAMPLE_RATE)
     # Muted by 10 dB from 6 to 12 kHz, a quarter of all bins.
-    muted = spectrum * torch.where((frequencies_hz > 6000) & (frequencies_hz < 12000), 0.316, 1.0)
-    estimate = torch.fft.irfft(muted)
+    quiet_band = spectrum * torch.where(
+        (frequencies_hz > 6000) & (frequencies_hz < 12000), 0.316, 1.0
+    )
+    estimate = torch.fft.irfft(quiet_band)
     share = over_suppressed_share(estimate, reference, 0.0, FULL_HZ, FULL_HZ)
     assert share.item() == pytest.approx(0.25, abs=0.01)
     within = over_suppressed_share(estimate, reference, 6000.0, 12000.0, FULL_HZ)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from timbre.audio import SAMPLE_RATE
 from timbre.audio.spectra import MEL_FLOOR, RESOLUTIONS, LogMel, Stft, pair_gain
-from timbre.train.losses.reconstruction import SPECTRUM_FLOOR, ReconstructionLoss
+from timbre.train.losses.reconstruction import ReconstructionLoss
+from timbre.train.losses.spectral_terms import SPECTRUM_FLOOR
 
 freq = pytest.importorskip("auraloss.freq")
 librosa = pytest.importorskip("librosa")

@@ -154,12 +154,12 @@ def test_the_exported_file_is_one_and_says_what_it_is(name: str) -> None:
     onnx.checker.check_model(model)
     (opset,) = (entry.version for entry in model.opset_import if entry.domain == "")
     facts = {entry.key: entry.value for entry in model.metadata_props}
-    assert facts["opset"] == str(opset) and f"opset {opset}" in file.printed
+    assert facts["opset"] == str(opset) and f"opset {opset}" in file.text
     assert facts["sample_rate"] == "48000" and "-25 dBFS" in facts["level"]
     assert json.loads(facts["generator"]) == config.to_tree(file.case.config)
     if name in LATENCY:
         assert facts["latency_samples"] == str(LATENCY[name])
-        assert f"late by {LATENCY[name]} samples" in file.printed
+        assert f"late by {LATENCY[name]} samples" in file.text
     state = json.loads(facts["state"])
     shapes = {place.name: place.shape for place in session_of(name).get_inputs()}
     assert {key: shapes[key][1:] for key in state} == {key: s[1:] for key, s in state.items()}

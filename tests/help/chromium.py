@@ -27,8 +27,8 @@ class Browser:
         self._number = 0
         self.complaints: list[str] = []
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
-        attached = self._ask("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
+        answer = self._ask("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = answer["sessionId"]
         for domain in ("Runtime", "Log", "Page"):
             self.ask(f"{domain}.enable")
 

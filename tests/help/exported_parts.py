@@ -53,7 +53,7 @@ class Export(NamedTuple):
     case: Case
     checkpoint: str
     path: Path
-    printed: str
+    text: str
 
 
 def moved_generator(config: GeneratorConfig) -> Generator:
@@ -70,13 +70,13 @@ def export_case(name: str) -> Export:
     """What `timbre export` wrote of a case."""
     case = CASES[name]
     folder = Path(mkdtemp(prefix="exported-"))
-    saved = str(folder / "generator.safetensors")
-    checkpoint.save_generator(saved, moved_generator(case.config), case.config, None)
+    url = str(folder / "generator.safetensors")
+    checkpoint.save_generator(url, moved_generator(case.config), case.config, None)
     path = folder / "out" / "made.onnx"
-    with redirect_stdout(io.StringIO()) as printed:
-        arguments = [saved, str(path), "--part", case.part, *(["--stream"] * case.stream)]
+    with redirect_stdout(io.StringIO()) as text:
+        arguments = [url, str(path), "--part", case.part, *(["--stream"] * case.stream)]
         assert export.main(arguments) == 0
-    return Export(case, saved, path, printed.getvalue())
+    return Export(case, url, path, text.getvalue())
 
 
 def session_of(name: str) -> onnxruntime.InferenceSession:
@@ -85,9 +85,9 @@ def session_of(name: str) -> onnxruntime.InferenceSession:
 
 def zero_state(session: onnxruntime.InferenceSession, batch: int) -> State:
     return {
-        given.name: np.zeros([batch, *given.shape[1:]], TYPES[given.type])
-        for given in session.get_inputs()
-        if given.name not in ("noisy", "degraded")
+        entry.name: np.zeros([batch, *entry.shape[1:]], TYPES[entry.type])
+        for entry in session.get_inputs()
+        if entry.name not in ("noisy", "degraded")
     }
 
 

@@ -64,13 +64,13 @@ class PlainPeriod(nn.Module):
 
     def forward(self, waves: Tensor) -> PlainJudgement:
         """Return logits ``(batch, 1, time, period)`` of ``(batch, 1, samples)``."""
-        padded = F.pad(waves, (0, -waves.shape[-1] % self.period))
-        hidden = padded.reshape(waves.shape[0], 1, -1, self.period)
+        longer = F.pad(waves, (0, -waves.shape[-1] % self.period))
+        activations = longer.reshape(waves.shape[0], 1, -1, self.period)
         features = []
         for layer in self.layers:
-            hidden = F.leaky_relu(layer(hidden), SLOPE)
-            features.append(hidden)
-        return PlainJudgement(self.last(hidden), features)
+            activations = F.leaky_relu(layer(activations), SLOPE)
+            features.append(activations)
+        return PlainJudgement(self.last(activations), features)
 
 
 class PlainSpectral(nn.Module):
@@ -89,8 +89,8 @@ class PlainSpectral(nn.Module):
         """Return logits ``(batch, 1, frames, bins / 8)`` of ``(batch, 1, samples)``."""
         with torch.autocast(waves.device.type, enabled=False):
             spectrum = self.stft(waves[:, 0]).transpose(1, 2)
-            compressed = spectrum * compression_factor(bin_power(spectrum), FLOOR)
-            planes = torch.stack([compressed.real, compressed.imag], dim=1)
+            small = spectrum * compression_factor(bin_power(spectrum), FLOOR)
+            planes = torch.stack([small.real, small.imag], dim=1)
         features: list[Tensor] = []
         tops: list[Tensor] = []
         for plane, band in zip(torch.split(planes, self.widths, dim=3), self.bands, strict=True):
@@ -172,8 +172,8 @@ class PlainResolution(nn.Module):
         """Return the terms of ``(batch, samples)`` at unit level."""
         restored_spectrum, clean_spectrum = self.stft(restored), self.stft(clean)
         restored_power, clean_power = bin_power(restored_spectrum), bin_power(clean_spectrum)
-        counted = self.stft.counted(bandwidth_hz)
-        silent = counted & ~active_bins(clean_power, counted)
+        mask = self.stft.counted(bandwidth_hz)
+        silent = mask & ~active_bins(clean_power, mask)
 
         restored_magnitude = (restored_power + SPECTRUM_FLOOR**2).sqrt()
         clean_magnitude = (clean_power + SPECTRUM_FLOOR**2).sqrt()
@@ -186,18 +186,18 @@ class PlainResolution(nn.Module):
         log_ratio = self.mel(restored_magnitude) - self.mel(clean_magnitude)
         return {
             "mel": mean_over(log_ratio.abs(), self.mel.counted(bandwidth_hz)),
-            "spectrum": mean_over(excess.abs().lerp(distance, COMPLEX_SHARE), counted),
+            "spectrum": mean_over(excess.abs().lerp(distance, COMPLEX_SHARE), mask),
             "silence": mean_over(excess.relu(), silent),
         }
 
 
-def mean_over(values: Tensor, counted: Tensor) -> Tensor:
+def mean_over(values: Tensor, mask: Tensor) -> Tensor:
     """Return the mean over pairs of the means over counted entries; no entry counts as zero.
 
     Args:
         values: ``(batch, bins, frames)``.
         counted: bool, broadcast to that.
     """
-    counted = counted.expand_as(values)
-    totals = values.masked_fill(~counted, 0.0).sum(dim=(1, 2))
-    return (totals / counted.sum(dim=(1, 2)).clamp(min=1)).mean()
+    mask = mask.expand_as(values)
+    totals = values.masked_fill(~mask, 0.0).sum(dim=(1, 2))
+    return (totals / mask.sum(dim=(1, 2)).clamp(min=1)).mean()

@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "tars"
 
 
-def made(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, bytes]:
     """What lies beside the tars, but for their times."""
     files = [*folder.rglob("*.index"), *folder.glob("*.json")]
     return {path.name: path.read_bytes() for path in files}
@@ -27,25 +27,25 @@ def made(folder: Path) -> dict[str, bytes]:
 
 def test_processes_make_what_threads_make(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(folder), "--jobs", "2"]) == 0
-    printed = capsys.readouterr()
-    assert printed.out == (
+    output = capsys.readouterr()
+    assert output.out == (
         f"{folder}: train 9 pairs in 3 tars, val 2 pairs in 1 tars; manifest and indexes are in "
         f"{folder}\n"
     )
-    by_processes = made(folder)
+    by_processes = contents(folder)
     for path in [*folder.rglob("*.index"), *folder.glob("*.json"), folder / "tars.stamps"]:
         path.unlink()
     corpus(folder)
-    assert made(folder) == by_processes and len(by_processes) == 5
+    assert contents(folder) == by_processes and len(by_processes) == 5
     assert main([str(folder)]) == 0 and capsys.readouterr().err == ""
 
 
 def test_what_was_indexed_before_an_interruption_is_not_read_again(folder: Path) -> None:
-    damaged = folder / "train/1.tar"
-    whole = damaged.read_bytes()
-    damaged.write_bytes(whole[:5000])
+    tar = folder / "train/1.tar"
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[:5000])
     assert main([str(folder), "--jobs", "1"]) == 1
-    damaged.write_bytes(whole)
+    tar.write_bytes(whole)
     first = folder / "train/0.index"
     before = first.stat().st_mtime_ns
     assert main([str(folder), "--jobs", "1"]) == 0

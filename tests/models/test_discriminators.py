@@ -124,8 +124,8 @@ def test_quiet_highs_are_seen_beside_loud_lows() -> None:
     lows = 1.4 * torch.sin(2 * torch.pi * 200 * time)[None, None]
     highs = 0.014 * torch.sin(2 * torch.pi * 10000 * time)[None, None]
     discriminators = light()
-    judged = [discriminators.judge(waves) for waves in (lows + highs, lows)]
-    for with_highs, without in [*zip(*judged, strict=True)][-3:]:
+    judgements = [discriminators.judge(waves) for waves in (lows + highs, lows)]
+    for with_highs, without in [*zip(*judgements, strict=True)][-3:]:
         relative = max(
             ((a - b).norm() / b.norm()).item()
             for a, b in zip(with_highs.features, without.features, strict=True)
@@ -173,13 +173,13 @@ def test_state_dicts_and_fresh_weights_are_those_of_single_convolutions(preset: 
     assert (*state,) == (*expected,)
     for name, tensor in expected.items():
         torch.testing.assert_close(state[name], tensor, rtol=0, atol=0)
-    moved = {name: tensor + 0.01 * noise(*tensor.shape) for name, tensor in expected.items()}
-    ours.load_state_dict(moved)
-    plain.load_state_dict(moved)
+    new_state = {name: tensor + 0.01 * noise(*tensor.shape) for name, tensor in expected.items()}
+    ours.load_state_dict(new_state)
+    plain.load_state_dict(new_state)
     waves = noise(2, 1, 6000)
     for one, other in zip(ours.judge(waves), plain(waves), strict=True):
         torch.testing.assert_close(one.logits, other.logits, atol=1e-5, rtol=1e-4)
         for a, b in zip(one.features, other.features, strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
     with pytest.raises(RuntimeError, match="Missing key"):
-        ours.load_state_dict({name: moved[name] for name in [*moved][1:]})
+        ours.load_state_dict({name: new_state[name] for name in [*new_state][1:]})

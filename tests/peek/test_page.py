@@ -38,8 +38,8 @@ def urls(tmp_path: Path) -> list[str]:
 
 def sounds(page: str) -> list[np.ndarray]:  # type: ignore[type-arg]
     """The sound of every side on a page, in their sequence."""
-    encoded = re.findall(r'src="data:audio/flac;base64,([^"]+)"', page)
-    files = (io.BytesIO(base64.b64decode(data)) for data in encoded)
+    texts = re.findall(r'src="data:audio/flac;base64,([^"]+)"', page)
+    files = (io.BytesIO(base64.b64decode(data)) for data in texts)
     return [soundfile.read(file, dtype="int16")[0] for file in files]
 
 
@@ -62,12 +62,12 @@ def test_the_page_plays_what_a_step_is_computed_with(
     (batch,) = islice(stream, 1)
     sides = augmented(batch, AUGMENT, 5)
     assert sides.noisy is not None
-    served = [to_int16(w[row, 0].numpy()) for row in range(2) for w in sides[:3]]
+    waves = [to_int16(w[row, 0].numpy()) for row in range(2) for w in sides[:3]]
     text = page.read_text()
-    shown = sounds(text)
-    assert len(shown) == len(served) == 6
-    for played, used in zip(shown, served, strict=True):
-        np.testing.assert_array_equal(played, used)
+    page_sounds = sounds(text)
+    assert len(page_sounds) == len(waves) == 6
+    for sound, wave in zip(page_sounds, waves, strict=True):
+        np.testing.assert_array_equal(sound, wave)
     assert [text.index(f"<h3>{key}</h3>") for key in batch.keys] == sorted(
         text.index(f"<h3>{key}</h3>") for key in batch.keys
     )

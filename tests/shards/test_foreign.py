@@ -300,10 +300,10 @@ def test_of_a_shorter_degraded_side_what_both_have_is_used(
 def test_tars_behind_links_are_served_and_a_pipe_is_told(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    linked = tmp_path / "linked"
-    linked.mkdir()
-    (linked / "train").symlink_to(folder / "train")
-    (linked / "b.tar").symlink_to(folder / "b.tar")
+    links = tmp_path / "linked"
+    links.mkdir()
+    (links / "train").symlink_to(folder / "train")
+    (links / "b.tar").symlink_to(folder / "b.tar")
     os.mkfifo(folder / "train/live.tar")
-    assert [shard.path for shard in corpus(linked).shards] == ["b.tar", "train/a.tar"]
-    assert f"{linked}/train/live.tar: a pipe" in capsys.readouterr().err
+    assert [shard.path for shard in corpus(links).shards] == ["b.tar", "train/a.tar"]
+    assert f"{links}/train/live.tar: a pipe" in capsys.readouterr().err

@@ -69,16 +69,16 @@ def test_tars_on_a_disk_that_may_only_be_read_are_indexed_elsewhere(
         place.chmod(0o555)
     as_user = AS_USER if os.geteuid() == 0 else []
     command = [*as_user, sys.executable, "-c", OPEN, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     for place in places:
         place.chmod(0o755)
-    counts, homes = zip(*map(str.split, done.stdout.splitlines()), strict=True)
-    assert counts == ("5", "2", "5") and len(set(homes)) == 1, done.stderr
+    counts, homes = zip(*map(str.split, process.stdout.splitlines()), strict=True)
+    assert counts == ("5", "2", "5") and len(set(homes)) == 1, process.stderr
     assert Path(homes[0]).is_relative_to(cache)
     line = (
         f"timbre: warning: {folder}: cannot be written to; the indexes of its tars go to {homes[0]}"
     )
-    assert done.stderr.splitlines() == [line]
+    assert process.stderr.splitlines() == [line]
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["a.tar", "b.tar"]
 
 
@@ -91,9 +91,9 @@ def test_tars_of_a_web_server_are_served_like_those_of_a_disk(
     assert remote == corpus(page) and remote.shards == corpus(folder).shards
     assert Path(remote.index_folder).is_relative_to(cache)
     shape = StreamConfig(4800, 2, 0, 2, 0, reading=reading)
-    theirs = islice(PairStream([remote], shape), 3)
-    for ours, read in zip(islice(PairStream([corpus(folder)], shape), 3), theirs, strict=True):
-        assert ours.keys == read.keys and ours.clean.equal(read.clean)
+    batches = islice(PairStream([remote], shape), 3)
+    for ours, other in zip(islice(PairStream([corpus(folder)], shape), 3), batches, strict=True):
+        assert ours.keys == other.keys and ours.clean.equal(other.clean)
 
 
 def test_a_damaged_index_in_the_cache_folder_is_named(cache: Path, page: str) -> None:

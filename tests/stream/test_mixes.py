@@ -38,14 +38,16 @@ def changes(urls: Urls) -> list[Mix]:
     return [mix(urls, FIRST, one=1, two=3), mix(urls, SECOND, two=1, three=1)]
 
 
-def stream(urls: Urls, made: list[Mix], place: Place | None = None, workers: int = 0) -> PairStream:
+def stream(
+    urls: Urls, later_mixes: list[Mix], place: Place | None = None, workers: int = 0
+) -> PairStream:
     first = mix(urls, 0, one=1, two=1)
-    return PairStream(first.corpora, CONFIG._replace(workers=workers), place, made)
+    return PairStream(first.corpora, CONFIG._replace(workers=workers), place, later_mixes)
 
 
-def served(
+def serve(
     urls: Urls,
-    made: list[Mix],
+    later_mixes: list[Mix],
     steps: int,
     state: dict[str, Any] | None = None,
     world: int = 1,
@@ -54,7 +56,7 @@ def served(
     """What all ranks together are served at each step: keys and sound, which tells the corpus."""
     each = []
     for rank in range(world):
-        one = stream(urls, made, Place(rank, world), workers)
+        one = stream(urls, later_mixes, Place(rank, world), workers)
         if state:
             one.load_state_dict(state)
         each.append(
@@ -66,16 +68,16 @@ def served(
     return [[pair for rank in each for pair in rank[step]] for step in range(steps)]
 
 
-def state_at(urls: Urls, made: list[Mix], step: int) -> dict[str, Any]:
-    one = stream(urls, made)
+def state_at(urls: Urls, later_mixes: list[Mix], step: int) -> dict[str, Any]:
+    one = stream(urls, later_mixes)
     list(islice(one, step))
     assert one.step == step
     return one.state_dict()
 
 
 def test_before_its_step_a_change_changes_nothing(urls: Urls) -> None:
-    assert served(urls, changes(urls), FIRST) == served(urls, [], FIRST)
-    assert served(urls, changes(urls), SECOND) == served(urls, changes(urls)[:1], SECOND)
+    assert serve(urls, changes(urls), FIRST) == serve(urls, [], FIRST)
+    assert serve(urls, changes(urls), SECOND) == serve(urls, changes(urls)[:1], SECOND)
 
 
 @pytest.mark.parametrize("step", [0, 3, FIRST, FIRST + 1, SECOND - 1, SECOND, STEPS - 2])
@@ -83,9 +85,9 @@ def test_before_its_step_a_change_changes_nothing(urls: Urls) -> None:
 def test_resuming_is_exact_across_changes_at_any_rank_and_worker_count(
     urls: Urls, step: int, world: int, workers: int
 ) -> None:
-    whole = served(urls, changes(urls), STEPS)
+    whole = serve(urls, changes(urls), STEPS)
     state = state_at(urls, changes(urls), step)
-    rest = served(urls, changes(urls), STEPS - step, state, world, workers)
+    rest = serve(urls, changes(urls), STEPS - step, state, world, workers)
     assert rest == whole[step:]
 
 
@@ -107,18 +109,19 @@ def test_a_corpus_goes_on_where_it_was_and_is_served_by_its_new_weight(urls: Url
 def test_a_change_from_the_checkpoints_step_on_is_taken(urls: Urls) -> None:
     """It was asked for: a running job gets another mix."""
     state = state_at(urls, [], SECOND)
-    made = [mix(urls, SECOND, three=1)]
-    rest = served(urls, made, 4, state)
-    assert rest == served(urls, made, SECOND + 4)[SECOND:]
+    later_mixes = [mix(urls, SECOND, three=1)]
+    rest = serve(urls, later_mixes, 4, state)
+    assert rest == serve(urls, later_mixes, SECOND + 4)[SECOND:]
     # What is still to come may be given up, or moved.
     assert (
-        served(urls, [], 4, state_at(urls, made, SECOND - 1)) == served(urls, [], SECOND + 3)[-4:]
+        serve(urls, [], 4, state_at(urls, later_mixes, SECOND - 1))
+        == serve(urls, [], SECOND + 3)[-4:]
     )
 
 
 def test_a_change_that_is_not_to_come_is_refused(urls: Urls) -> None:
     state = state_at(urls, changes(urls), SECOND)
-    for made in (
+    for later_mixes in (
         [],
         [mix(urls, FIRST, one=1, two=2)],
         [mix(urls, FIRST + 1, one=1, two=3)],
@@ -127,7 +130,7 @@ def test_a_change_that_is_not_to_come_is_refused(urls: Urls) -> None:
         with pytest.raises(
             ConfigError, match=f"before step {SECOND}.*from_step of at least {SECOND}"
         ):
-            stream(urls, made).load_state_dict(state)
+            stream(urls, later_mixes).load_state_dict(state)
     other = PairStream(mix(urls, 0, one=1, two=2).corpora, CONFIG, None, changes(urls))
     with pytest.raises(ConfigError, match=r"weights was .*data_changes"):
         other.load_state_dict(state)
@@ -136,7 +139,7 @@ def test_a_change_that_is_not_to_come_is_refused(urls: Urls) -> None:
 def test_a_state_that_knows_of_no_changes_is_one_without_any(urls: Urls) -> None:
     state = state_at(urls, [], 7)
     old = {name: value for name, value in state.items() if name not in ("step", "changes")}
-    assert served(urls, [], 3, old) == served(urls, [], 10)[7:]
+    assert serve(urls, [], 3, old) == serve(urls, [], 10)[7:]
     with pytest.raises(ConfigError, match="before step 7"):
         stream(urls, changes(urls)).load_state_dict(old)
 
@@ -149,10 +152,10 @@ def test_a_mix_that_is_smaller_than_a_batch_is_refused(urls: Urls, tmp_path: Pat
 
 def test_an_epoch_ends_where_the_mix_changes_and_tells_it_before(urls: Urls) -> None:
     one = stream(urls, changes(urls))
-    left = [one.steps_left]
+    steps = [one.steps_left]
     epochs = []
     for batch in islice(one, SECOND + 2):
         epochs.append(batch.epoch)
-        left.append(one.steps_left)
+        steps.append(one.steps_left)
     assert epochs == 5 * [0] + 5 * [1] + 2 * [2] + 2 * [3]
-    assert left == [5, 4, 3, 2, 1, 5, 4, 3, 2, 1, 2, 1, 4, 3, 2]
+    assert steps == [5, 4, 3, 2, 1, 5, 4, 3, 2, 1, 2, 1, 4, 3, 2]

@@ -47,34 +47,34 @@ def kill_during_a_save(run_dir: Path, saves: int) -> tuple[int, int]:
     process.start()
     its.close()
     folder = run_dir / checkpoints.FOLDER
-    known = 0
-    while known < saves:
-        known = mine.recv()
+    report = 0
+    while report < saves:
+        report = mine.recv()
     while not any(atomic_write.is_temporary(path.name) for path in folder.iterdir()):
         pass
     process.kill()
     process.join()
     try:
         while True:
-            known = mine.recv()
+            report = mine.recv()
     except EOFError:
         pass
-    saved = checkpoints.load_latest(str(run_dir))
-    assert saved is not None and not saved.warnings
-    step = int(saved.state["gan"]["step"])
-    assert saved.state["gan"]["x"].eq(step).all()
+    state = checkpoints.load_latest(str(run_dir))
+    assert state is not None and not state.warnings
+    step = int(state.state["gan"]["step"])
+    assert state.state["gan"]["x"].eq(step).all()
     # Its hash is listed; of those that it was about to delete, perhaps none.
-    listed = checkpoint.read_sums(str(folder))[Path(saved.url).name]
-    assert listed == storage.sha256(Path(saved.url).read_bytes())
-    return known, step
+    sha256 = checkpoint.read_sums(str(folder))[Path(state.url).name]
+    assert sha256 == storage.sha256(Path(state.url).read_bytes())
+    return report, step
 
 
 def main(times: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(times):
-            known, step = kill_during_a_save(Path(folder, str(number)), 1 + number % 5)
-            assert step >= known, (known, step)
-            line = f"{number + 1}: step {known} was known to be whole, step {step} was found"
+            report, step = kill_during_a_save(Path(folder, str(number)), 1 + number % 5)
+            assert step >= report, (report, step)
+            line = f"{number + 1}: step {report} was known to be whole, step {step} was found"
             sys.stdout.write(f"{line}\n")
 
 

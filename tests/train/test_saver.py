@@ -47,11 +47,11 @@ def names(run_dir: Path) -> list[str]:
 
 
 def test_the_file_has_the_bits_of_a_save_that_is_waited_for(
-    pair_url: str, finished: Path, tmp_path: Path
+    pair_url: str, whole_run: Path, tmp_path: Path
 ) -> None:
     last = "checkpoints/step-00000010.pt"
     (tmp_path / "run/checkpoints").mkdir(parents=True)
-    shutil.copy(finished / last, tmp_path / "run" / last)
+    shutil.copy(whole_run / last, tmp_path / "run" / last)
     with open_run(config(pair_url, tmp_path / "run", *OFTEN, "steps=11")) as run:
         state = run.state_dict()
         assert state["gan"]["discriminator_optimizer"]["state"]  # both networks have moments
@@ -63,14 +63,14 @@ def test_the_file_has_the_bits_of_a_save_that_is_waited_for(
 def test_steps_beside_a_save_do_not_change_it_and_the_next_save_waits(
     pair_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, save, begun = Event(), checkpoints.save, []
+    gate, save, starts = Event(), checkpoints.save, []
 
-    def gated(run_dir: str, step: int, *rest: Any) -> str:
-        begun.append((step, names(tmp_path) if step > 1 else []))
+    def save_at_the_gate(run_dir: str, step: int, *rest: Any) -> str:
+        starts.append((step, names(tmp_path) if step > 1 else []))
         assert gate.wait(60)
         return save(run_dir, step, *rest)
 
-    monkeypatch.setattr(checkpoints, "save", gated)
+    monkeypatch.setattr(checkpoints, "save", save_at_the_gate)
     with open_run(config(pair_url, tmp_path, *OFTEN)) as run:
         step(run)
         expected = HostCopy().take(run.state_dict())
@@ -79,7 +79,7 @@ def test_steps_beside_a_save_do_not_change_it_and_the_next_save_waits(
         assert not (tmp_path / "checkpoints").exists()  # it has not been written yet
         gate.set()
         run.save()
-    assert begun == [(1, []), (3, ["SHA256SUMS", "step-00000001.pt"])]
+    assert starts == [(1, []), (3, ["SHA256SUMS", "step-00000001.pt"])]
     check_same(checkpoint.load(str(tmp_path / "checkpoints/step-00000001.pt")), expected)
 
 
@@ -111,11 +111,11 @@ def test_a_failed_save_is_told_at_once_and_the_next_one_saves_all(
             run.save()
             step(run)
             run.save()  # has waited for the one before
-            told = capfd.readouterr().err
-            assert "not saved" in told and "File too large" in told
-            assert f"{tmp_path}/checkpoints/step-00000002.pt" in told
-            assert "(1 failed in a row, max_failed_saves is 3)" in told
-            assert f"{tmp_path}/best.safetensors" in told
+            output = capfd.readouterr().err
+            assert "not saved" in output and "File too large" in output
+            assert f"{tmp_path}/checkpoints/step-00000002.pt" in output
+            assert "(1 failed in a row, max_failed_saves is 3)" in output
+            assert f"{tmp_path}/best.safetensors" in output
             assert not (tmp_path / "best.safetensors").exists()
             assert names(tmp_path) == ["SHA256SUMS", "step-00000001.pt"]
         run.finish_saving()  # tries once more
@@ -129,25 +129,25 @@ def test_a_failed_save_is_told_at_once_and_the_next_one_saves_all(
 def test_too_many_failed_saves_end_the_run_and_the_last_whole_one_goes_on(
     pair_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    given = [*OFTEN, UNSEEN, "max_failed_saves=2", "optimizer.warmup_steps=1"]
-    train(config(pair_url, tmp_path, *given, "steps=2"))
+    overrides = [*OFTEN, UNSEEN, "max_failed_saves=2", "optimizer.warmup_steps=1"]
+    train(config(pair_url, tmp_path, *overrides, "steps=2"))
     end = r"2 saves in a row have failed \(max_failed_saves 2\).*checkpoints.*File too large"
     with pytest.raises(WorkError, match=end), files_of_at_most(2**18):
-        train(config(pair_url, tmp_path, *given, "steps=50"))
+        train(config(pair_url, tmp_path, *overrides, "steps=50"))
     assert capfd.readouterr().err.count("not saved") == 2
     assert names(tmp_path)[1:] == ["step-00000001.pt", "step-00000002.pt"]
-    train(config(pair_url, tmp_path, *given, "steps=3"))
+    train(config(pair_url, tmp_path, *overrides, "steps=3"))
     assert names(tmp_path)[-1] == "step-00000003.pt"
 
 
 def test_a_last_save_that_fails_is_an_error(pair_url: str, tmp_path: Path) -> None:
-    given = [UNSEEN, "steps=3", "save_every=99", "validate_every=99"]
+    overrides = [UNSEEN, "steps=3", "save_every=99", "validate_every=99"]
     end = "end of the run is not saved.*step-00000003"
     with pytest.raises(WorkError, match=end), files_of_at_most(2**18):
-        train(config(pair_url, tmp_path, *given))
+        train(config(pair_url, tmp_path, *overrides))
 
 
 @pytest.mark.parametrize("saves", [1, 2, 5])
 def test_a_kill_during_the_write_leaves_the_last_whole_one(tmp_path: Path, saves: int) -> None:
-    known, found = kill_during_a_save(tmp_path, saves)
-    assert saves <= known <= found
+    last_report, last_step = kill_during_a_save(tmp_path, saves)
+    assert saves <= last_report <= last_step

@@ -31,7 +31,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_shards(tmp_path_factory.mktemp("shards"), [1], [1], seconds=0.1)
 
 
-def counted(
+def count_operators(
     url: str, run_dir: Path, preset: str, precision: str, order: str = "joint"
 ) -> OperatorCount:
     size = Size("small", 1, 0.1, 1, 0)
@@ -51,7 +51,7 @@ def counted(
 def test_a_step_calls_no_more_operators_than_it_must(
     url: str, tmp_path: Path, preset: str, precision: str
 ) -> None:
-    parts = counted(url, tmp_path, preset, precision).parts()
+    parts = count_operators(url, tmp_path, preset, precision).parts()
     assert parts.keys() == {*PARTS, "rest"} == BOUNDS.keys()
     place = precision == "bf16"
     assert sum(operators.all for operators in parts.values()) <= TOTALS[preset][place]
@@ -62,7 +62,7 @@ def test_a_step_calls_no_more_operators_than_it_must(
 
 def test_judging_again_after_the_discriminators_step_costs_a_pass(url: str, tmp_path: Path) -> None:
     joint, alternating = (
-        counted(url, tmp_path / order, "light", "fp32", order=order).parts()["adversarial"]
+        count_operators(url, tmp_path / order, "light", "fp32", order=order).parts()["adversarial"]
         for order in ("joint", "alternating")
     )
     assert 206 <= alternating.kernels - joint.kernels < 300

@@ -27,7 +27,7 @@ def voice(seed: int = 0) -> Wave:
     return signal[None].astype(np.float32)
 
 
-def removed(signal: Wave, sizes: list[int]) -> Wave:
+def remove_offset(signal: Wave, sizes: list[int]) -> Wave:
     remover, out, first, turn = OffsetRemover(len(signal)), [], 0, 0
     while first < signal.shape[1]:
         size = sizes[turn % len(sizes)]
@@ -47,13 +47,13 @@ def alike_db(one: Wave, other: Wave) -> float:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_signal_without_an_offset_keeps_its_bits(seed: int) -> None:
-    np.testing.assert_array_equal(removed(voice(seed), [HOP]), voice(seed))
+    np.testing.assert_array_equal(remove_offset(voice(seed), [HOP]), voice(seed))
 
 
 def test_rows_are_treated_alone_and_however_they_are_cut() -> None:
     signal = np.concatenate([voice(0), voice(1) + np.float32(0.1)])
-    at_once = removed(signal, [SAMPLES])
-    np.testing.assert_array_equal(removed(signal, [1, 700, 0, 5000, 33]), at_once)
+    at_once = remove_offset(signal, [SAMPLES])
+    np.testing.assert_array_equal(remove_offset(signal, [1, 700, 0, 5000, 33]), at_once)
     np.testing.assert_array_equal(at_once[0], signal[0])
     assert np.abs(at_once[1, SAMPLE_RATE:] - voice(1)[0, SAMPLE_RATE:]).max() < 0.002
 
@@ -72,4 +72,4 @@ def test_with_an_offset_what_comes_out_is_that_of_the_whole_file(offset: float) 
 def test_an_offset_that_begins_in_a_pause_goes_within_a_second() -> None:
     signal = voice()
     signal[:, 2 * SAMPLE_RATE :] = 1e-4 * signal[:, 2 * SAMPLE_RATE :] + np.float32(0.05)
-    assert abs(removed(signal, [HOP])[0, 3 * SAMPLE_RATE :].mean()) < 0.035
+    assert abs(remove_offset(signal, [HOP])[0, 3 * SAMPLE_RATE :].mean()) < 0.035

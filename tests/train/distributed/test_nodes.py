@@ -136,9 +136,9 @@ class Story(NamedTuple):
 
     folder: Path
     three: Job
-    lost: list[int]
+    codes_of_three: list[int]
     two: Job
-    ended: list[int]
+    codes_of_two: list[int]
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_a_store_that_comes_back_was_waited_for(story: Story) -> None:
 
 
 def test_a_lost_host_ends_all_and_is_told_once(story: Story) -> None:
-    assert 0 not in story.lost
+    assert 0 not in story.codes_of_three
     printed_text = story.three.printed_text()
     assert printed_text.count("timbre: error:") == 1, printed_text
     assert "lost another rank: no answer for 60 s" in printed_text
@@ -205,7 +205,7 @@ def test_two_hosts_go_on_as_if_nothing_had_happened(
 def test_a_store_that_stays_away_ends_all_with_one_message_and_the_checkpoint_stays(
     story: Story,
 ) -> None:
-    assert 0 not in story.ended
+    assert 0 not in story.codes_of_two
     printed_text = story.two.printed_text()
     assert printed_text.count("timbre: error:") == 1, printed_text
     assert "timbre: error: s3://bucket/shards/train/shard-" in printed_text

@@ -17,7 +17,7 @@ def gradients(seed: int, batch: int = 4) -> dict[str, torch.Tensor]:
     return {"loud": 1e3 * noise[0], "quiet": 1e-2 * noise[1]}
 
 
-def balanced(balancer: Balancer, parts: dict[str, torch.Tensor]) -> torch.Tensor:
+def balance(balancer: Balancer, parts: dict[str, torch.Tensor]) -> torch.Tensor:
     factors = balancer.factors(item_norms(parts), WEIGHTS)
     return torch.stack([factors[name] * part for name, part in parts.items()]).sum(0)
 
@@ -35,7 +35,7 @@ def test_balanced_gradients_are_those_of_encodecs_definition() -> None:
             powers = [decay**age for age in reversed(range(step + 1))]
             average = sum(p * h for p, h in zip(powers, history[name], strict=True)) / sum(powers)
             expected += part * WEIGHTS[name] / 4.0 / average
-        torch.testing.assert_close(balanced(balancer, parts), expected, rtol=1e-4, atol=1e-9)
+        torch.testing.assert_close(balance(balancer, parts), expected, rtol=1e-4, atol=1e-9)
 
 
 def test_weights_are_shares_of_a_gradient_of_length_one_an_item() -> None:
@@ -46,7 +46,7 @@ def test_weights_are_shares_of_a_gradient_of_length_one_an_item() -> None:
         factors = balancer.factors(norms, WEIGHTS)
         weights = shares(norms, factors)
         assert float(weights["quiet"]) == pytest.approx(0.75, rel=0.05)
-        lengths = (batch * balanced(balancer, parts)).flatten(1).norm(dim=1)
+        lengths = (batch * balance(balancer, parts)).flatten(1).norm(dim=1)
         assert float(lengths.mean()) == pytest.approx((0.25**2 + 0.75**2) ** 0.5, rel=0.05)
 
 
@@ -54,11 +54,11 @@ def test_weights_are_shares_of_a_gradient_of_length_one_an_item() -> None:
 def test_a_gradient_that_says_nothing_leaves_the_averages_as_they_are(value: float) -> None:
     balancer = Balancer(0.9, Accelerator())
     nothing = {name: part * value for name, part in gradients(1).items()}
-    balanced(balancer, nothing)
-    first = balanced(balancer, gradients(0))
-    torch.testing.assert_close(first, balanced(Balancer(0.9, Accelerator()), gradients(0)))
+    balance(balancer, nothing)
+    first = balance(balancer, gradients(0))
+    torch.testing.assert_close(first, balance(Balancer(0.9, Accelerator()), gradients(0)))
     before = copy.deepcopy(balancer.state_dict())
-    balanced(balancer, nothing)
+    balance(balancer, nothing)
     assert all(balancer.averages[name].equal(before[name]) for name in before)
 
 

@@ -103,24 +103,24 @@ def test_the_state_of_stacked_weights_is_that_of_an_optimizer_of_single_ones() -
         torch.nn.utils.clip_grad_norm_(plain.parameters(), 10.0)
         adamw.step()
 
-    def stacked(descent: Descent, network: Discriminators) -> None:
-        judged = zip(network.judge(waves), targets, strict=True)
-        descent.descend(torch.stack([(j.logits - t).square().mean() for j, t in judged]).sum())
+    def descend_stack(descent: Descent, network: Discriminators) -> None:
+        judgements = zip(network.judge(waves), targets, strict=True)
+        descent.descend(torch.stack([(j.logits - t).square().mean() for j, t in judgements]).sum())
 
     for _ in range(2):
         plainly()
     ours.load_state_dict(plain.state_dict())
     descent = Descent(ours, RATE, 10.0, False)
     descent.load_state_dict(adamw.state_dict())
-    saved, expected = descent.state_dict(), adamw.state_dict()
-    assert saved["state"].keys() == expected["state"].keys()
+    state, expected = descent.state_dict(), adamw.state_dict()
+    assert state["state"].keys() == expected["state"].keys()
     for number, moments in expected["state"].items():
         for kind, value in moments.items():
-            assert saved["state"][number][kind].equal(value), (number, kind)
-    (own,), (group,) = saved["param_groups"], expected["param_groups"]
+            assert state["state"][number][kind].equal(value), (number, kind)
+    (own,), (group,) = state["param_groups"], expected["param_groups"]
     assert {**own, "lr": float(RATE)} == {**group, "lr": float(RATE)}
     plainly()
-    stacked(descent, ours)
+    descend_stack(descent, ours)
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
     fresh = Descent(Discriminators(PRESETS["light"]), RATE, 10.0, False).state_dict()

@@ -36,8 +36,8 @@ def test_the_discriminators_loss_has_its_closed_form() -> None:
 def test_accuracy_is_the_share_of_logits_on_the_right_side_of_a_half() -> None:
     four = judgement(torch.tensor([[0.9, 0.6, 0.4, 2.0]]), torch.tensor([[0.6, 0.7, 0.4, -0.9]]))
     one = judgement(torch.tensor([[1.0]]), torch.tensor([[0.0]]))
-    undecided = judgement(torch.tensor([[0.5]]), torch.tensor([[0.5]]))
-    for judgements, right in (([four], 5 / 8), ([four, one], 13 / 16), ([undecided], 0.0)):
+    half_way = judgement(torch.tensor([[0.5]]), torch.tensor([[0.5]]))
+    for judgements, right in (([four], 5 / 8), ([four, one], 13 / 16), ([half_way], 0.0)):
         assert discriminator_loss(judgements)[1].item() == pytest.approx(right)
 
 
@@ -51,7 +51,7 @@ def both(request: pytest.FixtureRequest) -> tuple[Discriminators, PlainDiscrimin
     return ours, reference
 
 
-def judged(
+def judge_both(
     reference: PlainDiscriminators, clean: Tensor, restored: Tensor
 ) -> tuple[list[PlainJudgement], list[PlainJudgement]]:
     return reference(clean), reference(restored)
@@ -62,7 +62,7 @@ def test_the_discriminators_loss_and_gradients_are_the_plain_ones(
 ) -> None:
     ours, reference = both
     clean, restored = noise(2, 1, 6000), noise(2, 1, 6000, seed=1)
-    real, fake = judged(reference, clean, restored)
+    real, fake = judge_both(reference, clean, restored)
     loss, accuracy = discriminator_loss(ours.judge(torch.cat([clean, restored])))
     expected = plain.discriminator_loss(real, fake)
     torch.testing.assert_close(loss, expected)
@@ -83,7 +83,7 @@ def test_the_generators_terms_and_gradients_are_the_plain_ones(
     restored = (clean + 0.3 * noise(2, 1, 6000, seed=1)).requires_grad_()
     planes = ours.planes(torch.cat([clean, restored]))
     judgements = ours([plane.detach() for plane in planes])
-    real, fake = judged(reference, clean, restored)
+    real, fake = judge_both(reference, clean, restored)
     value = generator_losses(ours, judgements, planes)[term]
     if term == 0:
         expected = plain.adversarial_loss(fake)
@@ -104,7 +104,7 @@ def test_in_bf16_they_are_the_plain_ones_within_its_precision(
     with torch.autocast("cpu", torch.bfloat16):
         planes = ours.planes(torch.cat([clean, restored]))
         judgements = ours([plane.detach() for plane in planes])
-        real, fake = judged(reference, clean, restored)
+        real, fake = judge_both(reference, clean, restored)
     expected = plain.adversarial_loss(fake), plain.feature_matching_loss(real, fake)
     for value, reference_value in zip(
         generator_losses(ours, judgements, planes), expected, strict=True
