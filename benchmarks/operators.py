@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from timbre.stream import PairBatch
 from timbre.train.loop import train_step
-from timbre.train.parts import PARTS
+from timbre.train.parts import PARTS, PREFIX
 from timbre.train.run import Run
 
 REST = "rest"
@@ -42,7 +42,7 @@ class OperatorCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         if function.namespace == "profiler":
             if "enter" in str(function):
-                own = positional[0].removeprefix("timbre/")
+                own = positional[0].removeprefix(PREFIX)
                 self._ranges.append(own if own in PARTS else self._inner())
             else:
                 self._ranges.pop()

@@ -8,6 +8,7 @@ from timbre.errors import PrintedError
 from timbre.train.config import TrainConfig
 from timbre.train.dry_run.describe import describe_run
 from timbre.train.loop import train
+from timbre.train.profile import describe_profile, profile_run
 from timbre.train.ranks import naming_lost_ranks, printed_once
 from timbre.train.run import open_run
 
@@ -42,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             if options.dry_run:
                 show(config, options.ranks)
                 return
+            if config.profile:
+                measure(config)
+                return
             finished = train(config)
     if options.fail_if_interrupted and not finished:
         raise PrintedError("interrupted")
@@ -53,3 +57,11 @@ def show(config: TrainConfig, ranks: int | None) -> None:
         description = describe_run(run, ranks or run.accelerator.num_processes)
         if run.accelerator.is_main_process:
             print_result(description)
+
+
+def measure(config: TrainConfig) -> None:
+    """Print where the time of a step goes, and write a trace; the run stays as it is."""
+    with open_run(config, writing=False) as run:
+        profile = profile_run(run, config.profile)
+        if run.accelerator.is_main_process:
+            print_result(describe_profile(run, config.profile, profile))

@@ -61,6 +61,8 @@ class TrainConfig:
     max_skipped_steps: Natural = 100
     # From this share of right judgements on the discriminator has won, and the user is told.
     alarm_accuracy: Fraction = 0.95
+    # Instead of training, measure so many steps and write a trace of them.
+    profile: Natural = 0
     log_every: Count = 50
     # How often each term's share in the generator's gradient is measured.
     log_gradients_every: Count = 500

@@ -87,7 +87,7 @@ def _activations(run: Run, batch: int) -> int:
         ]
         bandwidth_hz = torch.full((batch,), SAMPLE_RATE / 2, device=device)
         sides = Sides(waves[0], waves[1], waves[2] if waves[2:] else None, bandwidth_hz)
-        heaviest = _heaviest_step(run)
+        heaviest = heaviest_step(run)
         parts.gan.step = heaviest + 1
         descend(parts, sides)  # makes gradients and moments
         settled = living.most = living.now
@@ -96,7 +96,7 @@ def _activations(run: Run, batch: int) -> int:
     return int(living.most - settled)
 
 
-def _heaviest_step(run: Run) -> int:
+def heaviest_step(run: Run) -> int:
     """Return a step at which everything is done that is ever done in one."""
     config = run.config
     if run.adversarial_start >= config.steps:
