@@ -10,7 +10,7 @@ import soundfile
 
 from tests.audio.tone import tone
 from timbre import audio
-from timbre.audio.chunks import layout_of
+from timbre.audio.chunks import W64_ID_TAIL, W64_MARK, layout_of
 from timbre.errors import AudioError
 
 FORMATS = ["WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU"]
@@ -81,6 +81,15 @@ def test_a_second_file_behind_the_first_is_refused(format: str) -> None:
     data = encode(format)
     with pytest.raises(AudioError, match=rf"a: another .*begins in it at byte {len(data)}"):
         audio.header(io.BytesIO(data + data), "a")
+    with pytest.raises(AudioError, match=rf"a: another .*begins in it at byte {len(data)}"):
+        audio.decode_bytes(data + data, "a")
+
+
+def test_mpeg_audio_in_wav_is_refused_as_that() -> None:
+    data = encode("WAV")
+    at = data.index(b"fmt ") + 8
+    with pytest.raises(AudioError, match=r"a: is MPEG audio in a WAV file.*ffmpeg"):
+        audio.header(io.BytesIO(data[:at] + b"\x55\0" + data[at + 2 :]), "a")
 
 
 def test_a_length_that_went_round_32_bits_is_mended(tmp_path: Path) -> None:
@@ -114,3 +123,31 @@ def test_the_padding_of_a_codec_is_no_sound_where_the_file_says_how_long_it_is(
     # What cannot be the padding of one block is not believed.
     wrong = data[:at] + struct.pack("<I", 10) + data[at + 4 :]
     assert audio.decode_bytes(wrong, "a")[0].shape == (1, frames)
+
+
+@pytest.mark.parametrize(
+    ("tag", "bits"), [(3, 32), (3, 64), (1, 24)], ids=["float", "double", "integers"]
+)
+def test_w64_that_says_behind_its_tag_what_its_samples_are_is_read_as_that(
+    tag: int, bits: int
+) -> None:
+    """As ffmpeg writes it; libsndfile takes the floats for integers."""
+    wave = tone(440, 4800).astype(np.float32)
+    if tag == 3:
+        samples = wave.astype(f"<f{bits // 8}").tobytes()
+    else:
+        integers = np.round(wave.astype(np.float64) * (1 << 23)).astype("<i4")
+        samples = integers.view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
+    width = bits // 8
+    head = struct.pack("<HHIIHHHHI", 0xFFFE, 1, 48_000, 48_000 * width, width, bits, 22, bits, 4)
+    head += struct.pack("<H", tag) + bytes.fromhex("000000001000800000aa00389b71")
+    chunks = b"".join(
+        name + W64_ID_TAIL + struct.pack("<Q", 24 + len(content)) + content
+        for name, content in [(b"fmt ", head), (b"data", samples)]
+    )
+    whole = W64_MARK + struct.pack("<Q", 40 + len(chunks)) + b"wave" + W64_ID_TAIL + chunks
+    np.testing.assert_allclose(audio.decode_bytes(whole, "a")[0][0], wave, atol=1e-6)
+    piped = whole[:16] + b"\xff" * 8 + whole[24:]
+    at = piped.index(b"data" + W64_ID_TAIL) + 16
+    piped = piped[:at] + b"\xff" * 8 + piped[at + 8 :]
+    np.testing.assert_allclose(audio.decode_bytes(piped, "a")[0][0], wave, atol=1e-6)

@@ -12,13 +12,14 @@ from timbre.audio.window import Window
 from timbre.errors import AudioError
 
 # Who writes WAV into a pipe cannot come back to fill in the length, and writes about this much.
-UNKNOWN_BYTES = 0x7FFF_0000
+UNKNOWN_BYTES, UNKNOWN_BYTES_OF_64 = 0x7FFF_0000, 1 << 62
 MOST_OF_32_BITS = 0xFFFF_FFFF
 MARKS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff", b"caff", b".snd", b"fLaC")
 W64_MARK = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 W64_ID_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 # Format tags of WAV for codecs that pad to whole blocks: MS and IMA ADPCM, GSM 6.10.
 PADDED_FORMATS = (0x0002, 0x0011, 0x0031)
+PCM, EXTENSIBLE, *MPEG = (struct.pack("<H", tag) for tag in (0x0001, 0xFFFE, 0x0050, 0x0055))
 
 
 class Dialect(NamedTuple):
@@ -97,7 +98,11 @@ def layout_of(file: BinaryIO, name: str) -> Layout | None:
     if data is None:
         return Layout([Splice(file, [Stretch(0, window.length)])])
     layout = _layout(file, window, data, dialect, name)
-    return layout._replace(samples=_stated_samples(window, chunks, dialect))
+    _refuse_mpeg(window, chunks, name)
+    links = layout.links
+    if head[:4] == b"riff":
+        links = [_with_plain_format(link, window, chunks) for link in links]
+    return layout._replace(links=links, samples=_stated_samples(window, chunks, dialect))
 
 
 def _check_end(head: bytes, end: int, length: int, name: str) -> None:
@@ -107,7 +112,8 @@ def _check_end(head: bytes, end: int, length: int, name: str) -> None:
         size = 8 + int.from_bytes(head[4:8], "big")
         length_by_header = max(length_by_header, size if size < UNKNOWN_BYTES else 0)
     elif head[:4] == b"riff":
-        length_by_header = max(length_by_header, int.from_bytes(head[16:24], "little"))
+        size = int.from_bytes(head[16:24], "little")
+        length_by_header = max(length_by_header, size if size < UNKNOWN_BYTES_OF_64 else 0)
     if length < length_by_header:
         raise AudioError(f"{name}: breaks off after {length} of {length_by_header} bytes")
 
@@ -155,8 +161,11 @@ def _layout(
     rest = window.length - data.start
     wide = dialect is not None and struct.calcsize(dialect.size) == 8
     if data.bytes > rest:
-        if data.bytes >= (1 << 62 if wide else UNKNOWN_BYTES):
-            return whole  # written into a pipe; libsndfile reads to the end
+        # Written into a pipe. With 32 bits libsndfile reads to the end by itself.
+        if wide and data.bytes >= UNKNOWN_BYTES_OF_64:
+            return _with_size(file, window, data, dialect, name)
+        if not wide and data.bytes >= UNKNOWN_BYTES:
+            return whole
         raise AudioError(
             f"{name}: breaks off after {window.length} of {data.start + data.bytes} bytes"
         )
@@ -231,6 +240,28 @@ def _with_size(
     field = struct.pack(format, size)
     rest = Stretch(data.size_at + len(field), length)
     return Layout([Splice(file, [*head, field, rest])])
+
+
+def _refuse_mpeg(window: Window, chunks: dict[bytes, Chunk], name: str) -> None:
+    format = chunks.get(b"fmt ")
+    if format is not None and window.at(format.start, 2) in MPEG:
+        raise AudioError(
+            f"{name}: is MPEG audio in a WAV file, whose length libsndfile cannot tell; convert it, "
+            "for example: ffmpeg -i IN OUT.wav"
+        )
+
+
+def _with_plain_format(link: Splice, window: Window, chunks: dict[bytes, Chunk]) -> Splice:
+    """Return a W64 file whose format tag says what its samples are.
+
+    Where the tag is ``EXTENSIBLE``, that stands behind it, and libsndfile takes floats for integers.
+    """
+    format = chunks.get(b"fmt " + W64_ID_TAIL)
+    head = window.at(format.start, 26) if format else b""
+    if format is None or head[:2] != EXTENSIBLE or head[24:26] in (PCM, b""):
+        return link
+    behind = Stretch(format.start + 2, link.seek(0, 2))
+    return Splice(link, [Stretch(0, format.start), head[24:26], behind])
 
 
 def _stated_samples(window: Window, chunks: dict[bytes, Chunk], dialect: Dialect) -> int | None:

@@ -85,6 +85,7 @@ def read_mono(url: str | Path) -> Wave:
 
 def decode_bytes(data: bytes, name: str) -> tuple[Wave, int]:
     """Return ``(channels, samples)`` and the sample rate of an encoded file; ``name`` is for errors."""
+    check_single(io.BytesIO(data), name)
     with WholeSound(io.BytesIO(data), name) as file:
         frames, rate = file.frames, file.samplerate
         wave = file.read(frames)

@@ -19,7 +19,7 @@ class Splice:
     replaced without a copy of the file.
     """
 
-    def __init__(self, file: BinaryIO, parts: list[Stretch | bytes]) -> None:
+    def __init__(self, file: "BinaryIO | Splice", parts: list[Stretch | bytes]) -> None:
         self._file, self._parts = file, parts
         self._edges = [0]
         for part in parts:
