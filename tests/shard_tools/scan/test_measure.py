@@ -1,4 +1,4 @@
-"""What is measured of a recording: cut files, cancelled channels, constant offsets."""
+"""What is measured of a recording, and what makes it useless."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from timbre.audio.synthetic.voice import voice
 TALK = voice(3.0, np.random.default_rng(2))
 
 
-def measure_file(path: Path) -> Clip:
-    return measure(File(path.name, str(path), path.stat().st_size, "", None, None))
+def measure_file(path: Path, with_bandwidth: bool = True) -> Clip:
+    return measure(File(path.name, str(path), path.stat().st_size, "", None, None), with_bandwidth)
 
 
 def write_wave(path: Path, wave: Wave, **more: str) -> Path:
@@ -90,3 +90,51 @@ def test_a_recording_that_may_not_be_read_is_counted_as_unreadable(tmp_path: Pat
             pytest.skip("this user may read everything")
     finally:
         path.chmod(0o644)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 32_000, 44_100])
+def test_a_low_passed_voice_is_measured_to_its_edge(tmp_path: Path, rate: int) -> None:
+    talk = voice(6.0, np.random.default_rng(1))
+    audio.write(tmp_path / "a.flac", audio.resample(talk, 48_000, rate), rate)
+    edge_hz = measure_file(tmp_path / "a.flac").bandwidth_hz
+    edge = 0.9476 * rate / 2
+    assert edge - 1_000 < edge_hz < rate / 2 + 200
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason", "message"),
+    [
+        ("empty.wav", b"", "unreadable", "empty.wav"),
+        ("text.flac", b"no audio at all", "unreadable", "text.flac: not readable"),
+        ("silent.wav", np.zeros(48_000, np.float32), "silent", None),
+        ("none.wav", np.zeros(0, np.float32), "unreadable", "holds no samples"),
+        ("nan.wav", np.full(4_800, np.nan, np.float32), "unreadable", "NaN"),
+    ],
+)
+def test_what_cannot_be_used_is_told(
+    tmp_path: Path, name: str, content: bytes | Wave, reason: str, message: str | None
+) -> None:
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        soundfile.write(path, content, 48_000, subtype="FLOAT")
+    clip = measure_file(path)
+    assert clip.refused == reason
+    assert clip.detail is None if message is None else message in str(clip.detail)
+
+
+@pytest.mark.parametrize("rate", [30, 44_099])
+def test_a_rate_that_cannot_be_brought_to_48_khz_is_refused_in_every_role(
+    tmp_path: Path, rate: int
+) -> None:
+    noise = np.random.default_rng(0).standard_normal(60_000)
+    soundfile.write(tmp_path / "a.wav", noise, rate, subtype="FLOAT")
+    for with_bandwidth in (True, False):
+        clip = measure_file(tmp_path / "a.wav", with_bandwidth)
+        assert clip.refused == "unreadable" and f"{rate} Hz" in str(clip.detail)
+
+
+def test_a_constant_is_silence(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(48_000, 0.3), 48_000)
+    assert measure_file(tmp_path / "a.wav").refused == "silent"

@@ -12,12 +12,14 @@ from shard_tools.config import PrepConfig
 from shard_tools.executors.local import run_local
 from shard_tools.executors.share import Share
 from shard_tools.plan.editions import begin_edition
+from shard_tools.scan import sources
 from shard_tools.scan.scan import scan
 from shard_tools.scan.sources import SpeakerRule, list_files, open_source
 from timbre import audio
 from timbre import config as configs
 from timbre.audio.synthetic.voice import voice
 from timbre.errors import ConfigError
+from timbre.storage import files as storage
 
 NAMES = ["s0/a.wav", "s1/a.wav", "s2/a.wav"]
 
@@ -158,3 +160,71 @@ def test_noises_are_split_by_kind_and_source(tmp_path: Path) -> None:
     assert sides["train"] and sides["val"] and not sides["train"] & sides["val"]
     spare = [clip for clip in edition.clips["noise"] if clip.refused == "spare"]
     assert len(spare) + len(edition.usable_clips("noise")) == 12
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (SpeakerRule(level=-1), {"p1", "p2", None}),
+        (SpeakerRule(level=0), {"corpus", None}),
+        (SpeakerRule(level=None), {None}),
+        (SpeakerRule(pattern=r"_(\d+)\."), {"07", "08", "09"}),
+        (SpeakerRule(pattern=r"(x)?(?P<speaker>0\d)"), {"07", "08", "09"}),
+    ],
+)
+def test_speakers_come_from_a_folder_or_a_pattern(
+    tmp_path: Path, rule: SpeakerRule, expected: set[str | None]
+) -> None:
+    for name in ["corpus/p1/a_07.wav", "corpus/p2/a_08.wav", "a_09.wav"]:
+        storage.publish(tmp_path / name, b"x")
+    files = list_files(open_source(str(tmp_path), "speech"), "speech", rule)
+    assert {file.speaker for file in files} == expected
+
+
+def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path) -> None:
+    storage.publish(tmp_path / "a.wav", b"x")
+    with pytest.raises(ConfigError, match=r"speaker_pattern: .* matches no path .* a\.wav"):
+        list_files(open_source(str(tmp_path), "speech"), "speech", SpeakerRule(None, r"p(\d+)"))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"file": ""}', "file"),
+        ('{"file": 3}', "file"),
+        ('{"file": "a.wav", "speaker": 3}', "speaker"),
+        ("[]", "the row"),
+    ],
+)
+def test_a_manifest_row_of_another_shape_is_refused_by_line(
+    tmp_path: Path, row: str, message: str
+) -> None:
+    (tmp_path / "m.jsonl").write_text(f"\n{row}\n")
+    with pytest.raises(ConfigError, match=rf"m\.jsonl, line 2: {message}"):
+        open_source(f"{tmp_path}/m.jsonl", "speech")
+
+
+def test_a_manifest_of_all_roles_gives_each_its_own_rows(corpus: Path) -> None:
+    for role in sources.ROLES:
+        by_manifest, by_folder = (
+            list_files(open_source(f"{corpus}/{source}", role), role, SpeakerRule())
+            for source in ("manifest.jsonl", role)
+        )
+        assert by_manifest == by_folder
+        assert all(file.path.startswith(role) for file in by_manifest)
+    rows = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
+    speech = list_files(open_source(f"{corpus}/speech", "speech"), "speech", SpeakerRule())
+    assert {file.speaker for file in speech} == {
+        row["speaker"] for row in rows if row["file"].startswith("speech")
+    }
+
+
+def test_files_that_a_manifest_does_not_list_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("speech/a.wav", "speech/b.wav"):
+        storage.publish(tmp_path / name, b"x")
+    (tmp_path / "manifest.jsonl").write_text('{"file": "speech/a.wav", "license": "CC0-1.0"}\n')
+    (file,) = list_files(open_source(f"{tmp_path}/speech", "speech"), "speech", SpeakerRule())
+    assert file.path == "speech/a.wav" and file.licence == "CC0-1.0"
+    assert "1 files" in capsys.readouterr().out
