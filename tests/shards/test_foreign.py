@@ -307,3 +307,15 @@ def test_tars_behind_links_are_served_and_a_pipe_is_told(
     os.mkfifo(folder / "train/live.tar")
     assert [shard.path for shard in corpus(links).shards] == ["b.tar", "train/a.tar"]
     assert f"{links}/train/live.tar: a pipe" in capsys.readouterr().err
+
+
+def test_tars_that_are_not_served_are_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = ["more.tar.gz", "test/d.tar", "train/UPPER.TAR", "train/part/e.tar", "val/old.tgz"]
+    for path in left:
+        write(folder / path, pairs(20, 1))
+    (folder / "train/._a.tar").touch()
+    assert [shard.path for shard in corpus(folder).shards] == ["b.tar", "train/a.tar"]
+    assert f"{folder}: left out: {', '.join(left)}; expected" in capsys.readouterr().err
+    assert corpus(folder).pairs == 9 and not capsys.readouterr().err

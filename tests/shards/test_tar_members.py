@@ -69,6 +69,8 @@ LIES: dict[str, tuple[bytes, str]] = {
         whole(pax(record(b"GNU.sparse.major", b"1")), header("a.wav")),
         "a.wav: a sparse file",
     ),
+    "a hard link": (whole(header("k/a.clean.wav", kind=b"1")), "k/a.clean.wav: a link"),
+    "a symbolic link": (whole(header("a.pair.json", kind=b"2")), "a.pair.json: a link"),
     "an old sparse file": (whole(header("a.wav", kind=b"S")), "a.wav: a sparse file"),
     "two tars in one": (whole(header("a.wav")) + whole(header("b.wav")), "behind the end mark at"),
     "a wrong checksum": (whole(header("a.wav").replace(b"a.wav", b"b.wav")), "bad checksum at 0"),

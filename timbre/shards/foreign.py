@@ -1,11 +1,12 @@
 """Shards that timbre did not write: indexes and a manifest for a folder of WebDataset tars.
 
 They are made on first use and lie beside the tars from then on, so that such a folder is read like
-any other. For tars that may only be read they lie in this user's cache folder. Tars in ``FOLDER/train`` and ``FOLDER/val`` belong to that split, those in ``FOLDER``
-itself to ``train``. Of each pair's ``pair.json`` only ``alignment_offset`` is needed; ``samples`` and
+any other. For tars that may only be read they lie in this user's cache folder. Tars in
+``FOLDER/train`` and ``FOLDER/val`` belong to that split, those in ``FOLDER`` itself to ``train``. Of each pair's ``pair.json`` only ``alignment_offset`` is needed; ``samples`` and
 ``bandwidth_hz`` are taken where they are there.
 """
 
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
@@ -44,6 +45,7 @@ ADOPTED = {"adopted": "timbre made this manifest for a folder of tars"}
 # Stores without listings of their own: what a folder holds is read once, off a page.
 UNLISTED = ("http://", "https://")
 NO_CHANGES = Changes([], [], [])
+LIKE_A_TAR = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|tzst)$", re.I)
 # So many pairs that cannot be decoded are left out; more, and the folder is refused.
 UNREADABLE_FREE, MAX_UNREADABLE = 10, 0.1
 
@@ -102,6 +104,7 @@ def adopt(
     the tars that were ``changed``. The manifest of ``before`` is kept under the name of its version;
     where nothing differs from it, it stays.
     """
+    _print_left_out(folder)
     entries = index_tars(folder, home, tars, changed, jobs)
     save_stamps(home, tars)
     splits: dict[str, list[ShardEntry]] = defaultdict(list)
@@ -206,13 +209,29 @@ def _split_of(entry: ShardEntry) -> str:
 
 
 def _find_tars(folder: str) -> list[FileStat]:
-    """Return the tars of a folder, those behind links too; pipes under such names are told."""
+    """Return the tars of a folder, those behind links too."""
+    return [file for file in storage.find_files(folder, {}) if _is_tar(file.path)]
+
+
+def _print_left_out(folder: str) -> None:
+    """Name what could be taken for a tar of the folder, and is not served."""
     passed_over: dict[str, PassedOver] = {}
     files = storage.find_files(folder, passed_over)
     for path, (reason, is_folder) in passed_over.items():
         if (is_folder and path in SPLITS) or path.endswith(".tar"):
             print_warning(f"{storage.join(folder, path)}: {reason}; left out")
-    return [file for file in files if _is_tar(file.path)]
+    others = [
+        file.path
+        for file in files
+        if LIKE_A_TAR.search(file.path)
+        and not _is_tar(file.path)
+        and not storage.is_companion(file.path)
+    ]
+    if others:
+        print_warning(
+            f"{folder}: left out: {named(others)}; expected tars that are not compressed, named .tar, in "
+            "the folder itself, in train/ or in val/"
+        )
 
 
 def _is_tar(path: str) -> bool:
