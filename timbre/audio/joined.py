@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from timbre.audio import chunks, mpeg, ogg
+from timbre.audio import chunks, flac, mpeg, ogg
 from timbre.audio.chunks import Layout
 from timbre.audio.libsndfile import opened_audio
 from timbre.audio.splice import Splice, Stretch
@@ -30,7 +30,7 @@ def layout_of(file: BinaryIO, name: str) -> Layout:
     layout = chunks.layout_of(file, name)
     if layout is not None:
         return layout
-    links = ogg.links_of(file, name) or mpeg.links_of(file, name)
+    links = flac.links_of(file, name) or ogg.links_of(file, name) or mpeg.links_of(file, name)
     return Layout(links or [Splice(file, [Stretch(0, file.seek(0, 2))])])
 
 
