@@ -15,6 +15,7 @@ from shard_tools.plan.editions import load_editions
 from shard_tools.prep.prep import prep
 from shard_tools.scan import parts
 from shard_tools.verify.manifest import verify
+from tests.help.plain_prep import make_manifest, plain_config
 from timbre import audio, shards
 from timbre import config as configs
 from timbre.errors import ConfigError, ShardError
@@ -40,25 +41,7 @@ def config(tmp_path: Path) -> PrepConfig:
             RNG.standard_normal(48_000).astype(np.float32) / 8,
             48_000,
         )
-    tree = {
-        "speech": f"{tmp_path}/speech",
-        "noise": f"{tmp_path}/noise",
-        "output": f"{tmp_path}/out",
-        "workers": 1,
-        "shard_pairs": 8,
-        "save_segment_seconds": 0.5,
-        "val_ratio": 0.2,
-        "denoiser": {"name": "none"},
-        "clips": {"trim_margin_seconds": None, "min_bandwidth_hz": 0.0},
-        "quality": {"min_seconds": 0.4, "max_flat_share": 1.0},
-    }
-    return configs.from_tree(PrepConfig, tree, "test")
-
-
-def make_manifest(config: PrepConfig) -> Manifest:
-    manifest = prep(config)
-    assert manifest is not None
-    return manifest
+    return plain_config(str(tmp_path), shard_pairs=8, val_ratio=0.2)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

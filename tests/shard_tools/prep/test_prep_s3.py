@@ -14,6 +14,7 @@ import pytest
 from shard_tools.config import PrepConfig
 from shard_tools.prep.prep import prep
 from shard_tools.verify.manifest import verify
+from tests.help.plain_prep import plain_config
 from tests.storage.faulty_bucket import Bucket
 from tests.storage.faulty_proxy import Fault, Proxy
 from timbre import audio, cli
@@ -38,18 +39,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_config(root: str, workers: int = 1) -> PrepConfig:
-    tree = {
-        **{role: f"{root}/{role}" for role in ("speech", "noise")},
-        "output": f"{root}/out",
-        "workers": workers,
-        "shard_pairs": 2,
-        "save_segment_seconds": 0.5,
-        "val_ratio": 0.2,
-        "denoiser": {"name": "none"},
-        "clips": {"trim_margin_seconds": None, "min_bandwidth_hz": 0.0},
-        "quality": {"min_seconds": 0.4, "max_flat_share": 1.0},
-    }
-    return configs.from_tree(PrepConfig, tree, "test")
+    return plain_config(root, workers=workers, shard_pairs=2, val_ratio=0.2)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
