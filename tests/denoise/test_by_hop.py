@@ -1,36 +1,18 @@
 """DeepFilterNet3 in pieces: any cutting gives what the whole signal gives at once."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
-from torch import Tensor
 
+from tests.help.by_hop import in_pieces
 from tests.help.denoise_inputs import noisy_voice, si_sdr_db
 from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import LATENCY_SAMPLES, DenoiserByHop
-from timbre.restore.hop_runner import ByHop, HopRunner
-from timbre.restore.live.denoiser import LiveDenoiser
 
 
 @pytest.fixture(scope="module")
 def model() -> DeepFilterNet3:
     return DeepFilterNet3.load()
-
-
-def pieces_of(signal: Tensor, sizes: list[int]) -> Iterator[Tensor]:
-    """The signal in pieces of these sizes, again and again."""
-    first = turn = 0
-    while first < signal.shape[1]:
-        size = sizes[turn % len(sizes)]
-        yield signal[:, first : first + size]
-        first, turn = first + size, turn + 1
-
-
-def in_pieces(step: ByHop, signal: Tensor, sizes: list[int]) -> Tensor:
-    stream = HopRunner(step, len(signal))
-    return torch.cat([*map(stream.push, pieces_of(signal, sizes)), stream.flush()], dim=1)
 
 
 def random_sizes(seed: int, most: int) -> list[int]:
@@ -56,17 +38,9 @@ def test_any_cutting_equals_the_whole(model: DeepFilterNet3, sizes: list[int]) -
 def test_any_length_ends_like_the_whole(model: DeepFilterNet3, samples: int) -> None:
     signal = noisy_voice(samples, 3)[None]
     step = DenoiserByHop(model)
-    for kind, sizes in ((step, [HOP]), (step, [331, 1000]), (LiveDenoiser(model), [HOP, 1000])):
-        pieces = in_pieces(kind, signal, sizes)
+    for sizes in ([HOP], [331, 1000]):
+        pieces = in_pieces(step, signal, sizes)
         torch.testing.assert_close(pieces, model(signal), atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_fast_way_of_single_hops_agrees(model: DeepFilterNet3, channels: int) -> None:
-    signal = torch.stack([noisy_voice(40_123, seed) for seed in range(channels)])
-    signal[:, 10_000:14_000] = 0
-    pieces = in_pieces(LiveDenoiser(model), signal, [HOP, HOP, HOP, 2 * HOP])
-    torch.testing.assert_close(pieces, model(signal), atol=1e-6, rtol=0)
 
 
 def test_a_sample_depends_on_no_hop_past_the_latency(model: DeepFilterNet3) -> None:
