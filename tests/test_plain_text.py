@@ -4,7 +4,7 @@ import pytest
 
 from timbre.command import command, print_result, table
 from timbre.errors import ShardError
-from timbre.plain_text import escaped, printable, redacted, redacted_tree
+from timbre.plain_text import escape, printable, redact, redacted_tree
 
 PASSWORD, TOKEN = "S3cret", "T0pSignature"
 SECRETS = [
@@ -21,7 +21,7 @@ SECRETS = [
 @pytest.mark.parametrize("url", SECRETS)
 @pytest.mark.parametrize("sentence", ["{}", "{}: no such file", "('{}') is away.", 'a="{}",b'])
 def test_no_secret_of_a_url_is_left_in_a_sentence(url: str, sentence: str) -> None:
-    text = redacted(sentence.format(url))
+    text = redact(sentence.format(url))
     assert PASSWORD not in text
     assert TOKEN not in text
     after = sentence.partition("{}")[2]
@@ -33,7 +33,7 @@ def test_no_secret_of_a_url_is_left_in_a_sentence(url: str, sentence: str) -> No
     ["s3://bucket/a/b.tar: no such file", "take?1.wav", "a@b.org", "is s3://a/b there? no", "C:?x"],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
-    assert redacted(text) == text
+    assert redact(text) == text
 
 
 def test_a_tree_is_redacted_at_every_depth() -> None:
@@ -45,8 +45,8 @@ def test_a_tree_is_redacted_at_every_depth() -> None:
 
 
 def test_control_characters_are_written_out_and_letters_stay() -> None:
-    assert escaped("\x1b[31m\r\n\t\x9b\u202e\udcff") == r"\x1b[31m\r\n\t\x9b\u202e\udcff"
-    assert escaped("\u00fcber \u0434\u043e\u043c \u5bb6 \U0001f3a4 \\n") == (
+    assert escape("\x1b[31m\r\n\t\x9b\u202e\udcff") == r"\x1b[31m\r\n\t\x9b\u202e\udcff"
+    assert escape("\u00fcber \u0434\u043e\u043c \u5bb6 \U0001f3a4 \\n") == (
         "\u00fcber \u0434\u043e\u043c \u5bb6 \U0001f3a4 \\n"
     )
     once = printable(f"{SECRETS[0]}\x1b")

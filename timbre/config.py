@@ -124,7 +124,7 @@ def _child(node: Any, part: str, where: str) -> Any:
         return node[part]
     if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
         return node[int(part)]
-    raise ConfigError(f"{where} is not in the file: {plain_yaml.shown(node)} has no such entry")
+    raise ConfigError(f"{where} is not in the file: {plain_yaml.shorten(node)} has no such entry")
 
 
 def _remove(tree: Any, location: Location) -> bool:
@@ -151,7 +151,7 @@ def _explain(schema: Any, error: ErrorDetails) -> str:
         return f"{name}: {message}" if name else message
     if error["type"] != "unexpected_keyword_argument":
         expectation = error["msg"].replace("Input should be", "expected")
-        return f"{name}: {expectation}, got {plain_yaml.shown(error['input'])}"
+        return f"{name}: {expectation}, got {plain_yaml.shorten(error['input'])}"
     fields = _fields_at(schema, location[:-1])
     close = difflib.get_close_matches(str(location[-1]), fields, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(fields)}"

@@ -21,7 +21,7 @@ TOKEN = re.compile(
 HIDDEN = "***"
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """Return a text whose URLs have neither user, password nor query; all else is as it was."""
     text = USER.sub(rf"\1{HIDDEN}@", text)
     text = QUERY.sub(rf"\1?{HIDDEN}", text)
@@ -31,20 +31,20 @@ def redacted(text: str) -> str:
 def redacted_tree(tree: Any) -> Any:
     """Return what JSON or YAML can hold with every text in it redacted."""
     if isinstance(tree, str):
-        return redacted(tree)
+        return redact(tree)
     if isinstance(tree, dict):
         return {redacted_tree(key): redacted_tree(value) for key, value in tree.items()}
     return [redacted_tree(value) for value in tree] if isinstance(tree, list | tuple) else tree
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Return a text in which all that is no visible character is written out, as ``\\x1b``."""
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def printable(text: str) -> str:
     """Return a text redacted and escaped, on one line."""
-    return escaped(redacted(text))
+    return escape(redact(text))
 
 
 def printable_lines(text: str) -> str:

@@ -14,7 +14,7 @@ MAX_BYTES = 1_000_000
 MAX_ENTRIES = 10_000
 MAX_DEPTH = 50
 MAX_DIGITS = 40
-MAX_SHOWN = 100
+MAX_CHARACTERS = 100
 
 # What YAML's own tags begin with; ``!!int`` is short for ``tag:yaml.org,2002:int``.
 TAG = "tag:yaml.org,2002:"
@@ -43,10 +43,10 @@ def parse(text: str, source: str) -> Any:
         raise ConfigError(f"{source}: not valid YAML: {error}") from None
 
 
-def shown(value: object) -> str:
+def shorten(value: object) -> str:
     """Return a value as an error shows it: short, and on one line."""
     text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
 
 
 def _read(path: Path | str) -> str:
@@ -70,7 +70,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name = _key(key)
             if name in keys:
-                raise _fault(f"key {shown(name)} is given twice", node)
+                raise _fault(f"key {shorten(name)} is given twice", node)
             keys.add(name)
         return super().construct_mapping(node, deep)
 
@@ -113,10 +113,10 @@ class _Extent(NamedTuple):
 
 
 # Of a node that is not finished; whoever meets it again is inside it.
-UNFINISHED = _Extent(0, 0)
+NO_EXTENT = _Extent(0, 0)
 
 
-def _check(node: yaml.Node, loader: _Loader, known: dict[int, _Extent], depth: int) -> _Extent:
+def _check(node: yaml.Node, loader: _Loader, extents: dict[int, _Extent], depth: int) -> _Extent:
     """Return a node's extent; raise what is wrong with it.
 
     Args:
@@ -125,21 +125,21 @@ def _check(node: yaml.Node, loader: _Loader, known: dict[int, _Extent], depth: i
         known: the nodes seen so far, each visited once.
         depth: of the node.
     """
-    extent = known.get(id(node))
-    if extent is UNFINISHED:
+    extent = extents.get(id(node))
+    if extent is NO_EXTENT:
         raise _fault("an anchor contains itself", node)
     if extent is None:
         if depth > MAX_DEPTH:
             raise _fault(f"nested deeper than {MAX_DEPTH} levels", node)
-        known[id(node)] = UNFINISHED
+        extents[id(node)] = NO_EXTENT
         entries, height = 1, 0
         for child in _children(node, loader):
-            inner = _check(child, loader, known, depth + 1)
+            inner = _check(child, loader, extents, depth + 1)
             entries, height = entries + inner.entries, max(height, inner.height + 1)
             if entries > MAX_ENTRIES:
                 message = f"more than {MAX_ENTRIES} entries when its aliases are written out"
                 raise _fault(message, node)
-        extent = known[id(node)] = _Extent(entries, height)
+        extent = extents[id(node)] = _Extent(entries, height)
     if depth + extent.height > MAX_DEPTH:
         raise _fault(f"nested deeper than {MAX_DEPTH} levels", node)
     return extent
@@ -162,13 +162,13 @@ def _check_scalar(node: yaml.ScalarNode, loader: _Loader) -> None:
     number = f"{TAG}int", f"{TAG}float"
     _check_tag(node, {plain, loader.DEFAULT_SCALAR_TAG, *(number[1:] if plain in number else ())})
     if node.tag in number and len(node.value) > MAX_DIGITS:
-        raise _fault(f"a number of {len(node.value)} digits: {shown(node.value)}", node)
+        raise _fault(f"a number of {len(node.value)} digits: {shorten(node.value)}", node)
 
 
 def _check_tag(node: yaml.Node, tags: set[str]) -> None:
     if node.tag not in tags:
-        value = f": {shown(node.value)}" if isinstance(node, yaml.ScalarNode) else ""
-        raise _fault(f"tag {shown(node.tag)} does not fit; expected a plain value{value}", node)
+        value = f": {shorten(node.value)}" if isinstance(node, yaml.ScalarNode) else ""
+        raise _fault(f"tag {shorten(node.tag)} does not fit; expected a plain value{value}", node)
 
 
 def _key(node: yaml.Node) -> str:

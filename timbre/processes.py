@@ -86,32 +86,32 @@ def run_tasks(
         Exception: whatever a task raised, or drawing it; tasks that are not done then are dropped.
     """
     # By number: iterating takes an IndexError that a task raises as it is drawn for the end of all.
-    waiting = deque(range(len(tasks)))
+    queue = deque(range(len(tasks)))
     if workers == 0:
-        while waiting:
-            task = tasks[waiting.popleft()]
+        while queue:
+            task = tasks[queue.popleft()]
             with one_thread():
                 result = work(task, partial(progress, task)) if progress else work(task)
             yield task, result
         return
     count = min(workers, len(tasks))
     with _processes(work, count, gpu, environment or {}, progress is not None) as pool:
-        begun: dict[Connection, T] = {}
+        tasks_of_lines: dict[Connection, T] = {}
         for line in pool:
-            begun[line] = tasks[waiting.popleft()]
-            _send(pool, line, begun[line])
-        while begun:
-            for line in _answered(begun):
-                answer = _receive(pool, line, begun[line])
+            tasks_of_lines[line] = tasks[queue.popleft()]
+            _send(pool, line, tasks_of_lines[line])
+        while tasks_of_lines:
+            for line in _lines_with_answers(tasks_of_lines):
+                answer = _receive(pool, line, tasks_of_lines[line])
                 if isinstance(answer, Message):
                     assert progress is not None
-                    progress(begun[line], answer.content)
+                    progress(tasks_of_lines[line], answer.content)
                     continue
                 result = result_of(answer)
-                task = begun.pop(line)
-                if waiting:
-                    begun[line] = tasks[waiting.popleft()]
-                    _send(pool, line, begun[line])
+                task = tasks_of_lines.pop(line)
+                if queue:
+                    tasks_of_lines[line] = tasks[queue.popleft()]
+                    _send(pool, line, tasks_of_lines[line])
                 yield task, result
 
 
@@ -132,16 +132,16 @@ def result_of(outcome: R | Failure) -> R:
 
 @contextmanager
 def _processes(
-    work: Work[Any], count: int, gpu: bool, environment: Mapping[str, str], telling: bool
+    work: Work[Any], count: int, gpu: bool, environment: Mapping[str, str], reports: bool
 ) -> Iterator[Pool]:
     """Give ``count`` processes that do tasks; end them afterwards."""
     context = multiprocessing.get_context("spawn")
     pool: Pool = {}
     try:
-        with inherit(environment), _interrupts_held():
+        with inherit(environment), _hold_interrupts():
             for number in range(count):
                 ours, theirs = context.Pipe()
-                arguments = theirs, work, number if gpu else None, telling
+                arguments = theirs, work, number if gpu else None, reports
                 process = context.Process(target=_serve, args=arguments, daemon=True)
                 process.start()
                 theirs.close()  # so that the line breaks when the worker dies
@@ -159,14 +159,14 @@ def _processes(
             line.close()
 
 
-def _serve(line: Connection, work: Work[Any], device: int | None, telling: bool) -> None:
+def _serve(line: Connection, work: Work[Any], device: int | None, reports: bool) -> None:
     """Do the tasks that come in: what a worker process runs."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     if device is not None and torch.cuda.is_available():  # a choice takes some of its memory
         torch.cuda.set_device(device % torch.cuda.device_count())
-    if telling:
+    if reports:
         work = partial(_reporting_by, line, work)
     with suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
@@ -184,9 +184,9 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _answered(begun: Mapping[Connection, object]) -> list[Connection]:
+def _lines_with_answers(tasks_of_lines: Mapping[Connection, object]) -> list[Connection]:
     """Wait for answers; return the lines on which there is one, or which are broken."""
-    return [line for line in wait(list(begun)) if isinstance(line, Connection)]
+    return [line for line in wait(list(tasks_of_lines)) if isinstance(line, Connection)]
 
 
 def _send(pool: Pool, line: Connection, task: object) -> None:
@@ -228,7 +228,7 @@ def _portable(error: Exception) -> Exception:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def _hold_interrupts() -> Iterator[None]:
     """Let processes that are started meanwhile never see a Ctrl-C: it is their parent's to act on."""
     resource_tracker.ensure_running()  # starting it would lift the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])

@@ -53,15 +53,15 @@ def remedy(torch: str | None, torchaudio: str | None) -> str:
     It leaves torch as it is wherever a torchaudio loads beside it.
     """
     release, _, build = (torch or "").partition("+")
-    fitting = [span.torchaudio for span in SPANS if _is_within(release, span)]
-    if not fitting:
+    releases = [span.torchaudio for span in SPANS if _is_within(release, span)]
+    if not releases:
         newest = SPANS[-1]
         return f"pip install torch=={newest.highest} torchaudio=={newest.torchaudio}"
     # torch 2.13.0+cpu does not load the torchaudio of PyPI, which wants CUDA's libraries.
     index = f" --index-url {INDEX}/{build}" if build else ""
     # pip would leave the release that is there, of whatever build.
-    again = "--force-reinstall --no-deps " * (fitting[-1] == (torchaudio or "").partition("+")[0])
-    return f"pip install {again}torchaudio=={fitting[-1]}{index}"
+    again = "--force-reinstall --no-deps " * (releases[-1] == (torchaudio or "").partition("+")[0])
+    return f"pip install {again}torchaudio=={releases[-1]}{index}"
 
 
 def _is_within(torch: str, span: Span) -> bool:

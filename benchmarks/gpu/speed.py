@@ -19,7 +19,7 @@ from benchmarks.train_step import (
     synchronise,
 )
 from timbre.models import GeneratorConfig, build_generator
-from timbre.stream.augment import augmented
+from timbre.stream.augment import augment
 from timbre.train.gan.gan import DTYPES
 from timbre.train.loop import train_step
 from timbre.train.losses.reconstruction import LossConfig, ReconstructionLoss
@@ -205,7 +205,7 @@ def graphed_step(setting: Setting, tell: Tell, preset: str) -> None:
     size = setting.size(32, 1.0)
     url = setting.noise_shards(size)
     with setting.adversarial(url, preset, size, "bf16") as (run, batches):
-        sides = augmented(next(batches), run.config.augment, run.config.seed)
+        sides = augment(next(batches), run.config.augment, run.config.seed)
         for descent in (run.gan.generator_descent, run.gan.discriminator_descent):
             for group in descent.optimizer.param_groups:
                 group["capturable"] = True  # as a graph demands; rates are then part of it

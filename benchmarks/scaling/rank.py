@@ -77,7 +77,7 @@ class Side:
         accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[wrapper])
         tree = job.config | {"run_dir": f"{job.out}/{setting.name}"}
         config = configs.from_tree(TrainConfig, tree, "scaling")
-        self.run = Run(config, accelerator, writing=False)
+        self.run = Run(config, accelerator, writes=False)
         self.run.gan.step = 10**5  # every term is in it
         self.setting, self.counter = setting, GradientCounter(setting.gradients)
         for network in (self.run.gan.generator, self.run.gan.discriminator):

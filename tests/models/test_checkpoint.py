@@ -14,7 +14,7 @@ import timbre
 from tests.help.moved_generators import build
 from timbre import config as configs
 from timbre.errors import CheckpointError, ConfigError
-from timbre.models.checkpoint import SHIPPED, load, load_generator, resolve, save_generator
+from timbre.models.checkpoint import NAMES_OF_OURS, load, load_generator, resolve, save_generator
 from timbre.models.generator import GeneratorConfig
 from timbre.models.spectral import SpectralGenerator
 
@@ -184,7 +184,7 @@ def test_a_wave_generator_cannot_have_a_limit(tmp_path: Path) -> None:
         load_generator(path, 6.0)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", NAMES_OF_OURS)
 def test_shipped_checkpoints_go_by_name_and_one_that_lacks_is_named(name: str) -> None:
     path = Path(timbre.__file__).parent / "checkpoints" / f"{name}.safetensors"
     assert resolve("runs/best.safetensors") == "runs/best.safetensors"

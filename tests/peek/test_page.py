@@ -15,7 +15,7 @@ from timbre.audio import to_int16
 from timbre.peek.command import main
 from timbre.shards import DataSource, open_corpus
 from timbre.stream import Mix, PairStream, Place, StreamConfig
-from timbre.stream.augment import AugmentConfig, augmented
+from timbre.stream.augment import AugmentConfig, augment
 
 AUGMENT = AugmentConfig(low_pass_share=1.0, hole_share=0.5, noisy_dropout=0.5)
 CONFIG = """
@@ -60,7 +60,7 @@ def test_the_page_plays_what_a_step_is_computed_with(
     )
     stream.load_state_dict(stream.state_dict() | {"epoch": epoch, "sample_in_epoch": start})
     (batch,) = islice(stream, 1)
-    sides = augmented(batch, AUGMENT, 5)
+    sides = augment(batch, AUGMENT, 5)
     assert sides.noisy is not None
     waves = [to_int16(w[row, 0].numpy()) for row in range(2) for w in sides[:3]]
     text = page.read_text()

@@ -8,7 +8,7 @@ from timbre.audio import Wave, encode_wave
 from timbre.audio.synthetic.voice import voice
 from timbre.restore import Restorer
 from timbre.restore.files import FileTask, restore_file
-from timbre.restore.output import WHOLLY_RESTORED, Output
+from timbre.restore.output import FULL_OUTPUT, Output
 
 
 def noisy(seconds: float, seed: int = 0) -> Wave:
@@ -21,7 +21,7 @@ def restore(
     restorer: Restorer,
     source: Path,
     target: Path,
-    output: Output = WHOLLY_RESTORED,
+    output: Output = FULL_OUTPUT,
     rate: int | None = None,
 ) -> list[float]:
     shares: list[float] = []

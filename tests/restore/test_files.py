@@ -14,7 +14,7 @@ from tests.restore.sounds import encode, noisy, restore
 from timbre import audio, cli
 from timbre.errors import AudioError
 from timbre.restore.files import FileTask, restore_file
-from timbre.restore.output import WHOLLY_RESTORED, Output
+from timbre.restore.output import FULL_OUTPUT, Output
 from timbre.restore.restorer import Restorer
 
 DRY = Output(dry=1.0)
@@ -96,7 +96,7 @@ def test_clipping_input_is_restored_and_what_is_clipped_again_is_counted(
     assert np.isfinite(output).all() and np.abs(output).max() <= 1
     soundfile.write(tmp_path / "over.wav", np.array([0.5, 1.5, -3.0]), 48_000, subtype="FLOAT")
     task = FileTask(str(tmp_path / "over.wav"), str(tmp_path / "over.flac"), 1)
-    assert restore_file(through, task, WHOLLY_RESTORED, lambda _: None).clipped == 2
+    assert restore_file(through, task, FULL_OUTPUT, lambda _: None).clipped_samples == 2
     restore(through, tmp_path / "over.wav", tmp_path / "kept.wav")  # floats go beyond
     np.testing.assert_allclose(audio.read(tmp_path / "kept.wav")[0][0], [0.5, 1.5, -3.0], rtol=1e-6)
 

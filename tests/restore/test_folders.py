@@ -19,7 +19,7 @@ from timbre.audio import Wave
 from timbre.errors import AudioError, ConfigError
 from timbre.restore import Restorer
 from timbre.restore.files import FileTask, folder_work, is_below
-from timbre.restore.output import WHOLLY_RESTORED
+from timbre.restore.output import FULL_OUTPUT
 from timbre.restore.pool import serially
 from timbre.storage import files as storage
 
@@ -36,7 +36,7 @@ def test_names_that_lead_out_of_the_folder_are_refused_and_the_rest_goes_on(tmp_
     work = folder_work("memory://traversal/in", str(tmp_path / "out"))
     del memory.store["/traversal/in/../../evil.wav"]
     assert [Path(task.target).name for task in work.tasks] == ["good.wav"]
-    assert len(work.refused) == 1 and "leads out of the folder" in work.refused[0]
+    assert len(work.refusals) == 1 and "leads out of the folder" in work.refusals[0]
 
 
 def test_a_bucket_is_read_and_written(
@@ -141,7 +141,7 @@ def test_a_folder_that_may_not_be_entered_is_a_failure_and_the_rest_goes_on(tmp_
     finally:
         (tmp_path / "in/b").chmod(0o755)
     assert [Path(task.source).name for task in work.tasks] == ["a.wav"]
-    assert work.refused == [f"{tmp_path}/in/b: Permission denied"]
+    assert work.refusals == [f"{tmp_path}/in/b: Permission denied"]
 
 
 def test_a_file_for_which_memory_is_short_is_a_failure_and_the_rest_goes_on(
@@ -160,9 +160,11 @@ def test_a_file_for_which_memory_is_short_is_a_failure_and_the_rest_goes_on(
     audio.write(tmp_path / "a.wav", np.stack([noisy(0.1)] * 2), 48_000)
     audio.write(tmp_path / "b.wav", noisy(0.1), 48_000)
     tasks = [FileTask(f"{tmp_path}/{n}.wav", f"{tmp_path}/out/{n}.wav", 1) for n in "ab"]
-    outcomes = list(serially(Greedy(None, None), tasks, WHOLLY_RESTORED, lambda *_: None))
-    assert outcomes[0].done is None and f"{tmp_path}/a.wav: RuntimeError" in str(outcomes[0].error)
-    assert outcomes[1].done is not None and (tmp_path / "out/b.wav").exists()
+    outcomes = list(serially(Greedy(None, None), tasks, FULL_OUTPUT, lambda *_: None))
+    assert outcomes[0].result is None and f"{tmp_path}/a.wav: RuntimeError" in str(
+        outcomes[0].error
+    )
+    assert outcomes[1].result is not None and (tmp_path / "out/b.wav").exists()
     assert not (tmp_path / "out/a.wav").exists()
 
 

@@ -142,11 +142,11 @@ def test_a_lock_that_is_deleted_while_it_is_waited_for_is_made_anew(tmp_path: Pa
     states = []
 
     def wait() -> None:
-        with atomic_write.locked(path) as file:
+        with atomic_write.lock(path) as file:
             states.append((atomic_write.is_at(file, path), atomic_write.is_unlocked(path)))
 
     waiter = threading.Thread(target=wait)
-    with atomic_write.locked(path):
+    with atomic_write.lock(path):
         waiter.start()
         while not waits_for_a_lock(os.getpid()):
             assert waiter.is_alive()

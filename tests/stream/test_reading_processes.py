@@ -13,7 +13,7 @@ import pytest
 from tests.help.made_shards import make_shards
 from timbre.errors import LostWorkerError
 from timbre.shards import DataSource, open_corpus
-from timbre.stream import Counters, PairBatch, PairStream, ReadingConfig, StreamConfig, Waiting
+from timbre.stream import Counters, PairBatch, PairStream, ReadingConfig, StreamConfig, Wait
 
 DEADLINE = 2.0
 
@@ -58,9 +58,9 @@ def drain(batches: Iterator[PairBatch]) -> None:
 
 
 def test_who_waits_is_called_with_the_process_that_does_not_answer(stream: PairStream) -> None:
-    waits: list[Waiting] = []
+    waits: list[Wait] = []
 
-    def leave(waiting: Waiting) -> None:
+    def leave(waiting: Wait) -> None:
         waits.append(waiting)
         assert waiting.is_stopped
         raise StopWaitingError
@@ -77,7 +77,7 @@ def test_who_waits_is_called_with_the_process_that_does_not_answer(stream: PairS
 def test_a_process_that_goes_on_in_time_is_waited_for(stream: PairStream) -> None:
     to_wake: list[psutil.Process] = []
 
-    def go_on(_: Waiting) -> None:
+    def go_on(_: Wait) -> None:
         for process in to_wake:
             process.send_signal(signal.SIGCONT)
 

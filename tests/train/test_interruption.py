@@ -33,20 +33,20 @@ def _handlers() -> Iterator[None]:
 def test_a_signal_is_heard_and_tears_nothing(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with Interruption() as interruption:
-        assert not interruption.asked
+        assert not interruption.is_asked
         os.kill(os.getpid(), number)
-        assert interruption.asked
+        assert interruption.is_asked
     assert signal.getsignal(number) is before
 
 
 def test_a_signal_breaks_off_a_wait_and_only_that() -> None:
     with Interruption() as interruption:
-        with pytest.raises(WaitInterruptedError), interruption.breaking():
+        with pytest.raises(WaitInterruptedError), interruption.break_wait():
             os.kill(os.getpid(), signal.SIGTERM)
             raise AssertionError("the wait went on")
         os.kill(os.getpid(), signal.SIGTERM)
         # What was asked for before a wait ends it at its beginning.
-        with pytest.raises(WaitInterruptedError), interruption.breaking():
+        with pytest.raises(WaitInterruptedError), interruption.break_wait():
             raise AssertionError("a wait began")
 
 
@@ -55,7 +55,7 @@ def test_a_signal_that_was_ignored_stays_ignored() -> None:
     try:
         with Interruption() as interruption:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert not interruption.asked
+            assert not interruption.is_asked
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -64,7 +64,7 @@ def test_a_schedulers_signal_is_heard_where_a_batch_script_ignores_it() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert interruption.asked
+        assert interruption.is_asked
 
 
 def test_after_a_signal_control_c_ends_the_process_at_once() -> None:
@@ -133,7 +133,7 @@ def test_a_run_that_waited_goes_on_where_it_was(tmp_path: Path) -> None:
         for batch in run.batches(interruption):
             run.watch(train_step(run, batch))
             if run.gan.step == 3:
-                interruption.asked = True
+                interruption.is_asked = True
         leave(run)
         place = run.data.stream.state_dict()
     assert run.gan.step == 3 and place["sample_in_epoch"] == 6

@@ -12,7 +12,7 @@ from timbre.audio.encode import output_format
 from timbre.audio.libsndfile import KeptErrors, reason_of
 from timbre.audio.waveform import Wave, to_int16
 from timbre.errors import AudioError
-from timbre.storage import STANDARD, naming, new_file
+from timbre.storage import STANDARD, name_in_errors, new_file
 
 # libsndfile's Vorbis encoder crashes on a minute at once.
 FRAMES_AT_ONCE = 16_384
@@ -125,7 +125,7 @@ def name_of(url: str) -> str:
 
 def _raise_error_of(guard: KeptErrors, name: str) -> None:
     if guard.error:
-        with naming(name):
+        with name_in_errors(name):
             raise guard.error from None
 
 

@@ -11,7 +11,7 @@ from timbre import storage
 from timbre.denoise import DeepFilterNet3
 from timbre.errors import ConfigError
 from timbre.evaluate.cases import LoadedPair
-from timbre.models import SHIPPED, load_generator, resolve
+from timbre.models import NAMES_OF_OURS, load_generator, resolve
 from timbre.restore.restorer import Restorer
 
 NOISY, BASELINE, CLEAN, RESTORED = "noisy", "df3", "clean", "restored"
@@ -205,7 +205,7 @@ def _checkpoints(words: Sequence[str]) -> list[System]:
         if not name and len(words) == 1:
             name = RESTORED
         elif not name:
-            name = url if url in SHIPPED else PurePosixPath(url).parent.name or url
+            name = url if url in NAMES_OF_OURS else PurePosixPath(url).parent.name or url
         if name in (NOISY, BASELINE, CLEAN, NO_CHECKPOINT):
             raise ConfigError(f"{word}: {name} names another system; choose a name of its own")
         systems.append(System(name, resolve(url)))

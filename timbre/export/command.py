@@ -18,7 +18,7 @@ from timbre.export.onnx_file import LEVEL, OPSET, convert
 from timbre.export.parity import parity
 from timbre.export.part import Part
 from timbre.export.whole import whole_chain, whole_generator
-from timbre.models import SHIPPED, Generator, GeneratorConfig, load_generator, save_generator
+from timbre.models import NAMES_OF_OURS, Generator, GeneratorConfig, load_generator, save_generator
 
 TOLERANCE = 1e-4
 ABOUT = f"""ONNX files have opset {OPSET} and take and give (batch, 1, samples) float32 at
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         "checkpoint",
         metavar="CHECKPOINT",
         help="best.safetensors or step-*.pt of a training run, or a shipped one: "
-        + " or ".join(SHIPPED),
+        + " or ".join(NAMES_OF_OURS),
     )
     parser.add_argument("out", metavar="OUT", help="a name that ends in .onnx or .safetensors")
     parser.add_argument(

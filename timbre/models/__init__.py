@@ -2,8 +2,8 @@
 
 from timbre.models.checkpoint import (
     CAUSAL,
+    NAMES_OF_OURS,
     OFFLINE,
-    SHIPPED,
     load_generator,
     resolve,
     save_generator,
@@ -12,8 +12,8 @@ from timbre.models.generator import WITHOUT_WEIGHTS, Generator, GeneratorConfig,
 
 __all__ = [
     "CAUSAL",
+    "NAMES_OF_OURS",
     "OFFLINE",
-    "SHIPPED",
     "WITHOUT_WEIGHTS",
     "Generator",
     "GeneratorConfig",

@@ -27,7 +27,7 @@ from timbre.models.generator import Generator, GeneratorConfig, build_generator
 SUMS = "SHA256SUMS"
 # The checkpoints that come with timbre go by these names.
 OFFLINE, CAUSAL = "offline", "causal"
-SHIPPED = (OFFLINE, CAUSAL)
+NAMES_OF_OURS = (OFFLINE, CAUSAL)
 # What a training state holds by name.
 PARTS = ("config", "gan", "stream")
 # What weights may be; a generator's own are float32.
@@ -44,8 +44,8 @@ def load(url: str) -> dict[str, Any]:
     data = storage.read(url)
     folder, _, name = url.rpartition("/")
     # None is listed where the file was copied without its folder.
-    listed = read_sums(folder or ".").get(name)
-    if listed is not None and listed != hashlib.sha256(data).hexdigest():
+    sum_in_list = read_sums(folder or ".").get(name)
+    if sum_in_list is not None and sum_in_list != hashlib.sha256(data).hexdigest():
         raise CheckpointError(f"{url}: damaged: its SHA-256 is not the one in {SUMS}")
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise CheckpointError(f"{url}: not a training state of timbre: not a file of torch.save")
@@ -104,8 +104,8 @@ def load_generator(url: str, max_lift_db: float | None = None) -> tuple[Generato
     check_weights(path, tensors)
     config = _config_of(path, tree)
     if max_lift_db is not None:
-        limited = configs.to_tree(config) | {"max_lift_db": max_lift_db}
-        config = configs.from_tree(GeneratorConfig, limited, f"{url} with another limit")
+        tree_with_limit = configs.to_tree(config) | {"max_lift_db": max_lift_db}
+        config = configs.from_tree(GeneratorConfig, tree_with_limit, f"{url} with another limit")
     generator = build_generator(config)
     try:
         generator.load_state_dict(tensors)
@@ -175,7 +175,7 @@ def resolve(checkpoint: str) -> str:
     Raises:
         CheckpointError: this installation lacks the checkpoint of that name.
     """
-    if checkpoint not in SHIPPED:
+    if checkpoint not in NAMES_OF_OURS:
         return checkpoint
     path = files("timbre") / "checkpoints" / f"{checkpoint}.safetensors"
     if not path.is_file():

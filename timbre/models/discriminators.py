@@ -243,10 +243,10 @@ class SpectralDiscriminator(Part):
         """Return fresh convolutions."""
         channels, layers = self.channels, {}
         for band in range(len(self.widths)):
-            halving = [nn.Conv2d(channels, channels, (3, 9), (1, 2), (1, 4)) for _ in range(3)]
+            halves = [nn.Conv2d(channels, channels, (3, 9), (1, 2), (1, 4)) for _ in range(3)]
             first = nn.Conv2d(2, channels, (3, 9), padding=(1, 4))
             last = nn.Conv2d(channels, channels, (3, 3), padding=(1, 1))
-            for number, layer in enumerate((first, *halving, last)):
+            for number, layer in enumerate((first, *halves, last)):
                 layers[f"bands.{band}.layers.{number}"] = layer
         return layers | {"last": nn.Conv2d(channels, 1, (3, 3), padding=(1, 1))}
 

@@ -157,12 +157,12 @@ class SpectralGenerator(nn.Module):
             if self.limits_change and noisy_spectrum is not None:
                 removed = self.near(removed_power((real, imaginary), noisy_spectrum))
             levels = Levels(near, self.speech(power.mean(dim=2)), level, removed)
-            change = self.limited(change, (real, imaginary), noisy_spectrum, levels)
+            change = self.limit(change, (real, imaginary), noisy_spectrum, levels)
             # Adding the change, not replacing the spectrum, leaves what is right untouched by
             # rounding in the transform (TF32 keeps 10 bits).
             return degraded + self.fourier.synthesise(*change, samples=degraded.shape[-1])
 
-    def limited(
+    def limit(
         self, change: Spectrum, spectrum: Spectrum, noisy: Spectrum | None, levels: Levels
     ) -> Spectrum:
         """Return a change of the spectrum within this generator's limits.
@@ -310,5 +310,7 @@ def trailing_level(power: Tensor) -> Tensor:
     """
     frames = power.mean(dim=2)
     total = F.avg_pool1d(F.pad(frames, (LEVEL_FRAMES - 1, 0)), LEVEL_FRAMES, 1) * LEVEL_FRAMES
-    seen = torch.arange(1, frames.shape[1] + 1, device=power.device).clamp(max=LEVEL_FRAMES)
-    return torch.sqrt((total / seen).clamp(min=LEVEL_FLOOR**2))[:, :, None]
+    frames_so_far = torch.arange(1, frames.shape[1] + 1, device=power.device).clamp(
+        max=LEVEL_FRAMES
+    )
+    return torch.sqrt((total / frames_so_far).clamp(min=LEVEL_FLOOR**2))[:, :, None]

@@ -135,18 +135,18 @@ class SpectralByHop(nn.Module):
             removed, removed_past = local_level(generator.near, power, state.removed)
         speech = powers[:, -(count + PAUSE_FRAMES - 1) :].unfold(1, PAUSE_FRAMES, 1).mean(dim=2)
         levels = Levels(near, speech[:, :, None], level, removed)
-        change = generator.limited(change, (real, imaginary), noisy_spectrum, levels)
-        added, overlap = self.synthesise(*change, state.overlap)
+        change = generator.limit(change, (real, imaginary), noisy_spectrum, levels)
+        change_wave, overlap = self.synthesise(*change, state.overlap)
         late = torch.cat((state.degraded, hops), dim=1)
-        started = (state.seen + count > 0)[:, None, None, None]
-        return late[:, :-HOP] + added, SpectralState(
+        is_begun = (state.seen + count > 0)[:, None, None, None]
+        return late[:, :-HOP] + change_wave, SpectralState(
             degraded=late[:, -HOP:],
             noisy=state.noisy if noisy is None else noisy[:, -HOP:],
             powers=powers[:, count:],
             near=near_past,
             wide=wide_past,
             removed=removed_past,
-            blocks=torch.stack(pasts, dim=1) * started,
+            blocks=torch.stack(pasts, dim=1) * is_begun,
             overlap=overlap,
             seen=state.seen + count,
         )
@@ -171,8 +171,8 @@ class SpectralByHop(nn.Module):
         """Return :func:`trailing_level` of the frames behind the first 199 of ``powers``."""
         totals = powers.unfold(1, LEVEL_FRAMES, 1).sum(dim=2)
         index = torch.arange(1, totals.shape[1] + 1, device=powers.device)
-        counted = (seen[:, None] + index).clamp(1, LEVEL_FRAMES)
-        return torch.sqrt((totals / counted).clamp(min=LEVEL_FLOOR**2))[:, :, None]
+        frames_so_far = (seen[:, None] + index).clamp(1, LEVEL_FRAMES)
+        return torch.sqrt((totals / frames_so_far).clamp(min=LEVEL_FLOOR**2))[:, :, None]
 
 
 def advance(block: ConvNextBlock, inputs: Tensor) -> Tensor:
@@ -190,9 +190,9 @@ def local_level(around: LocalLevel, power: Tensor, past: Tensor) -> tuple[Tensor
         power: ``(batch, frames, bins)``.
         past: ``(batch, past frames, bins)`` of earlier frames, spread over bins.
     """
-    spread = torch.cat((past, around.over_bins(power[:, None])[:, 0]), dim=1)
-    mean = around.over_frames(spread[:, None])[:, 0]
-    return torch.sqrt(mean.clamp(min=1e-20)), spread[:, power.shape[1] :]
+    powers = torch.cat((past, around.over_bins(power[:, None])[:, 0]), dim=1)
+    mean = around.over_frames(powers[:, None])[:, 0]
+    return torch.sqrt(mean.clamp(min=1e-20)), powers[:, power.shape[1] :]
 
 
 def frames_of(around: LocalLevel) -> int:

@@ -132,9 +132,9 @@ class Convolution(nn.Module):
         super().__init__()
         span = (kernel - 1) * dilation
         padding = span - (stride - 1)
-        left = padding if causal else padding // 2
-        self.padding = (left, padding - left)
-        self.ahead, self.behind = span - left, left
+        before = padding if causal else padding // 2
+        self.padding = (before, padding - before)
+        self.ahead, self.behind = span - before, before
         self.convolution = weight_norm(
             nn.Conv1d(*channels, kernel, stride, dilation=dilation, bias=bias)
         )

@@ -92,22 +92,22 @@ class Memory:
     """Hands out the parts of a state in the order of use, and collects those of the next one."""
 
     def __init__(self, past: Tensor) -> None:
-        self._past, self._taken = past, 0
-        self._kept: list[Tensor] = []
+        self._past, self._position = past, 0
+        self._parts: list[Tensor] = []
 
     def take(self, rows: int, columns: int) -> Tensor:
         """Return the next part, ``(batch, rows, columns)``."""
-        first = self._taken
-        self._taken += rows * columns
-        return self._past[:, first : self._taken].reshape(-1, rows, columns)
+        first = self._position
+        self._position += rows * columns
+        return self._past[:, first : self._position].reshape(-1, rows, columns)
 
     def keep(self, part: Tensor) -> None:
         """Give a part to the next call."""
-        self._kept.append(part.flatten(1))
+        self._parts.append(part.flatten(1))
 
     def next_past(self) -> Tensor:
         """Return the parts for the next call, ``(batch, any)``."""
-        return torch.cat(self._kept, dim=1)
+        return torch.cat(self._parts, dim=1)
 
 
 class Layers(Memory):

@@ -12,7 +12,7 @@ from timbre.audio.spectrogram import levels, peak_power, png
 from timbre.pages import data_uri
 from timbre.peek.settings import PeekConfig
 from timbre.stream import Mix, PairBatch, PairStream, Place, StreamConfig
-from timbre.stream.augment import Draw, augmented, draw
+from timbre.stream.augment import Draw, augment, draw
 
 SIDES = ("degraded", "clean", "noisy")
 
@@ -85,7 +85,7 @@ def write_page(
 
 
 def _segments(batch: PairBatch, listed: Listed, settings: PeekConfig) -> Iterator[Segment]:
-    sides = augmented(batch, settings.augment, settings.seed)
+    sides = augment(batch, settings.augment, settings.seed)
     drawn = draw(settings.augment, settings.seed, batch.epoch, batch.positions)
     for row, (key, shard) in enumerate(zip(batch.keys, listed.shards, strict=True)):
         waves = {

@@ -47,16 +47,16 @@ def window_of(samples: int, history_samples: int, latency_samples: int) -> Windo
 def denoise_blocks(step: DenoiserByHop, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
     """Yield ``(2, rows, samples)``, denoised and as it was, of ``(rows, samples)`` at 48 kHz."""
     runner: HopRunner | None = None
-    waiting: Tensor | None = None
+    queue: Tensor | None = None
     for block in blocks:
         runner = runner or HopRunner(step, len(block))
-        waiting = block if waiting is None else torch.cat([waiting, block], dim=1)
+        queue = block if queue is None else torch.cat([queue, block], dim=1)
         ready = runner.push(block)
         if ready.shape[1]:
-            yield torch.stack([ready, waiting[:, : ready.shape[1]]])
-            waiting = waiting[:, ready.shape[1] :]
-    if runner is not None and waiting is not None:
-        yield torch.stack([runner.flush(), waiting])
+            yield torch.stack([ready, queue[:, : ready.shape[1]]])
+            queue = queue[:, ready.shape[1] :]
+    if runner is not None and queue is not None:
+        yield torch.stack([runner.flush(), queue])
 
 
 def generate_blocks(
@@ -70,13 +70,13 @@ def generate_blocks(
         window: as :func:`window_of` returns it for ``generate``.
     """
     rest: Tensor | None = None
-    begun = 0  # samples at the front of the rest that are out
+    start = 0  # samples at the front of the rest that are out
     for block in blocks:
         rest = block if rest is None else torch.cat([rest, block], dim=2)
-        while rest.shape[2] >= (end := begun + window.samples) + window.after:
+        while rest.shape[2] >= (end := start + window.samples) + window.after:
             ready = generate(rest[:, :, : end + window.after])
-            yield torch.stack([rest[0, :, begun:end], ready[:, begun:end]])
-            dropped = max(end - window.before, 0)
-            rest, begun = rest[:, :, dropped:], end - dropped
-    if rest is not None and rest.shape[2] > begun:
-        yield torch.stack([rest[0, :, begun:], generate(rest)[:, begun:]])
+            yield torch.stack([rest[0, :, start:end], ready[:, start:end]])
+            surplus = max(end - window.before, 0)
+            rest, start = rest[:, :, surplus:], end - surplus
+    if rest is not None and rest.shape[2] > start:
+        yield torch.stack([rest[0, :, start:], generate(rest)[:, start:]])

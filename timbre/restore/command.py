@@ -16,7 +16,7 @@ from timbre.command import at_least, print_result, print_warning, restartable_co
 from timbre.errors import AudioError, ConfigError, WorkError
 from timbre.models import OFFLINE
 from timbre.restore.files import (
-    Done,
+    FileResult,
     FileTask,
     FolderWork,
     folder_work,
@@ -76,24 +76,29 @@ def restore_folder(
             outcomes = in_processes(settings, work.tasks, output, count, progress)
         else:
             outcomes = serially(restorer, work.tasks, output, progress)
-        begun, restored, seconds, failures = time.monotonic(), 0, 0.0, list(work.refused)
+        start_time, restored_files, seconds, failures = (
+            time.monotonic(),
+            0,
+            0.0,
+            list(work.refusals),
+        )
         for outcome in outcomes:
-            if outcome.done is None:
+            if outcome.result is None:
                 failures.append(str(outcome.error))
                 continue
-            restored, seconds = restored + 1, seconds + outcome.done.seconds
-            _warn(outcome.task, outcome.done)
-    files = len(work.tasks) + len(work.refused)
-    return Sum(files, restored, seconds, time.monotonic() - begun, failures)
+            restored_files, seconds = restored_files + 1, seconds + outcome.result.seconds
+            _warn(outcome.task, outcome.result)
+    files = len(work.tasks) + len(work.refusals)
+    return Sum(files, restored_files, seconds, time.monotonic() - start_time, failures)
 
 
-def _warn(task: FileTask, done: Done) -> None:
+def _warn(task: FileTask, result: FileResult) -> None:
     """Print what a user should know of a file that was restored."""
-    for note in done.notes:
+    for note in result.notes:
         print_warning(f"{task.source}: {note}")
-    if done.clipped:
+    if result.clipped_samples:
         print_warning(
-            f"{task.target}: {done.clipped} samples were beyond full scale and are clipped"
+            f"{task.target}: {result.clipped_samples} samples were beyond full scale and are clipped"
         )
 
 
@@ -117,8 +122,8 @@ def _folder(options: argparse.Namespace, settings: RestorerSettings, output: Out
     work = folder_work(options.input, options.output, options.rate)
     for line in work.left_out:
         print_warning(f"left out: {line}")
-    if work.skipped:
-        print_result(f"skipped {work.skipped} files that exist in {options.output}")
+    if work.file_count_in_target:
+        print_result(f"skipped {work.file_count_in_target} files that exist in {options.output}")
     result = restore_folder(settings, work, output, options.workers)
     if result.restored:
         length = timedelta(seconds=round(result.seconds))
@@ -137,10 +142,10 @@ def _file(options: argparse.Namespace, settings: RestorerSettings, output: Outpu
     task = FileTask(options.input, options.output, size, options.rate)
     with _bar([task]) as progress:
         try:
-            done = restore_file(restorer, task, output, lambda share: progress(task, share))
+            result = restore_file(restorer, task, output, lambda share: progress(task, share))
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise WorkError(f"{options.input}: {first_line(error)}") from None
-    _warn(task, done)
+    _warn(task, result)
     if options.output != STANDARD:
         print_result(f"written: {options.output}")
 

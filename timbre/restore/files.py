@@ -27,11 +27,11 @@ class FileTask(NamedTuple):
     rate: int | None = None
 
 
-class Done(NamedTuple):
+class FileResult(NamedTuple):
     """What became of a file: its length, the samples clipped at full scale, and what to know of it."""
 
     seconds: float
-    clipped: int
+    clipped_samples: int
     notes: tuple[str, ...] = ()
 
 
@@ -46,12 +46,14 @@ class FolderWork(NamedTuple):
     """
 
     tasks: list[FileTask]
-    skipped: int
-    refused: list[str]
+    file_count_in_target: int
+    refusals: list[str]
     left_out: list[str]
 
 
-def restore_file(restorer: Restorer, task: FileTask, output: Output, progress: Progress) -> Done:
+def restore_file(
+    restorer: Restorer, task: FileTask, output: Output, progress: Progress
+) -> FileResult:
     """Write ``task.source`` restored to ``task.target``, with its length and channels.
 
     The target appears whole or not at all. ``-`` is standard input or output.
@@ -65,21 +67,21 @@ def restore_file(restorer: Restorer, task: FileTask, output: Output, progress: P
         rate = sound.info.sample_rate
         like = length_at(sound.info, task.rate or rate)
         with create(task.target, like) as writer:
-            written = 0
+            samples = 0
             try:
                 for block in restorer.blocks(
                     lambda: sound.blocks(block_size(rate)), rate, output, like.sample_rate
                 ):
                     writer.write(block)
-                    written += block.shape[1]
-                    progress(min(written / like.samples, 1.0))
+                    samples += block.shape[1]
+                    progress(min(samples / like.samples, 1.0))
             except AudioError as error:
                 # Of the signal itself, such as its rate.
                 if sound.name in str(error):
                     raise
                 raise AudioError(f"{sound.name}: {error}") from None
         notes = (sound.info.note,) if sound.info.note else ()
-        return Done(sound.info.samples / rate, writer.clipped_samples, notes)
+        return FileResult(sound.info.samples / rate, writer.clipped_samples, notes)
 
 
 def folder_work(source: str, target: str, rate: int | None = None) -> FolderWork:
@@ -95,21 +97,21 @@ def folder_work(source: str, target: str, rate: int | None = None) -> FolderWork
     # What killed runs left.
     storage.remove_stale_temporaries(target)
     folder = audio.find_audio(source)
-    refused = list(folder.unreadable)
-    if not folder.files and not refused:
+    refusals = list(folder.unreadable)
+    if not folder.files and not refusals:
         raise ConfigError(f"{source}: no audio in it", *folder.left_out)
     present = {file.path for file in storage.find_files(target)}
-    tasks, skipped = [], 0
+    tasks, present_count = [], 0
     for file in folder.files:
         reason = _reason_to_refuse(file)
         if reason is not None:
-            refused.append(f"{storage.join(source, file.path)}: {reason}")
+            refusals.append(f"{storage.join(source, file.path)}: {reason}")
         elif file.path in present:
-            skipped += 1
+            present_count += 1
         else:
             urls = storage.join(source, file.path), storage.join(target, file.path)
             tasks.append(FileTask(*urls, file.bytes, rate))
-    return FolderWork(tasks, skipped, refused, folder.left_out)
+    return FolderWork(tasks, present_count, refusals, folder.left_out)
 
 
 def is_below(path: str) -> bool:

@@ -23,7 +23,7 @@ class ByHop(Protocol):
     def initial_state(self, batch: int) -> Any:
         """Return the state before the first hop of ``batch`` signals."""
 
-    def __call__(self, *inputs: Any, **named: Any) -> tuple[Tensor, Any]:
+    def __call__(self, *inputs: Any, **options: Any) -> tuple[Tensor, Any]:
         """Return the output for hops ``(batch, hops * HOP)``, of that shape, and the next state.
 
         Args:
@@ -69,15 +69,15 @@ class HopRunner:
         """Return the rest, ``(batch, any)``; the signal is over."""
         if self._samples == 0:
             return torch.zeros(self._batch, 0)
-        missing = -self._samples % HOP
-        last = self._run([F.pad(rest, (0, missing)) for rest in self._rest])
+        shortfall = -self._samples % HOP
+        last = self._run([F.pad(rest, (0, shortfall)) for rest in self._rest])
         if "length" in self._state._fields:
             length = torch.full_like(self._state.length, self._samples)
             self._state = self._state._replace(length=length)
         silence = last.new_zeros(len(last), self._network.latency_samples)
         tail = self._run([silence for _ in self._rest])
         whole = torch.cat((last, tail), dim=1)
-        return whole[:, : whole.shape[1] - missing]
+        return whole[:, : whole.shape[1] - shortfall]
 
     def _run(self, signals: list[Tensor]) -> Tensor:
         hops, *beside = signals
@@ -86,6 +86,6 @@ class HopRunner:
         # Settings of the process cost some time to change, and a CPU keeps to float32 without.
         with exact_float32() if hops.is_cuda else nullcontext():
             ready, self._state = self._network(hops, self._state, *beside)
-        dropped = min(self._to_drop, ready.shape[1])
-        self._to_drop -= dropped
-        return ready[:, dropped:]
+        surplus = min(self._to_drop, ready.shape[1])
+        self._to_drop -= surplus
+        return ready[:, surplus:]

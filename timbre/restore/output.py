@@ -32,7 +32,7 @@ class Output:
                 raise AudioError(f"{name} {share}: expected 0 to 1")
 
 
-WHOLLY_RESTORED = Output()
+FULL_OUTPUT = Output()
 
 
 def check_waveform(array: Wave) -> None:

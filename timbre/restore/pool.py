@@ -10,7 +10,7 @@ from timbre.cores import granted_cores
 from timbre.errors import AudioError
 from timbre.memory import granted_memory
 from timbre.processes import run_tasks
-from timbre.restore.files import Done, FileTask, Progress, restore_file
+from timbre.restore.files import FileResult, FileTask, Progress, restore_file
 from timbre.restore.output import Output
 from timbre.restore.restorer import Restorer
 
@@ -37,10 +37,10 @@ class RestorerSettings(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a task: ``done``, or why not."""
+    """What became of a task: its ``result``, or the ``error``."""
 
     task: FileTask
-    done: Done | None
+    result: FileResult | None
     error: str | None
 
 
@@ -102,7 +102,7 @@ def attempt(restorer: Restorer, task: FileTask, output: Output, progress: Progre
 
 def _restore(settings: RestorerSettings, output: Output, task: FileTask, tell: Progress) -> Outcome:
     """Do a task in a worker process."""
-    return attempt(_loaded(settings), task, output, tell)
+    return attempt(_load(settings), task, output, tell)
 
 
 def first_line(error: Exception) -> str:
@@ -112,5 +112,5 @@ def first_line(error: Exception) -> str:
 
 
 @lru_cache(maxsize=1)
-def _loaded(settings: RestorerSettings) -> Restorer:
+def _load(settings: RestorerSettings) -> Restorer:
     return settings.load()

@@ -24,7 +24,7 @@ from timbre.denoise.by_hop import DenoiserByHop
 from timbre.models import OFFLINE, Generator, load_generator
 from timbre.restore.chunks import denoise_blocks, generate_blocks, window_of
 from timbre.restore.output import (
-    WHOLLY_RESTORED,
+    FULL_OUTPUT,
     Output,
     block_size,
     check_finite,
@@ -45,7 +45,7 @@ W = TypeVar("W", Wave, Tensor)
 Blocks = Callable[[], Iterable[Wave]]
 
 
-class Restored(NamedTuple):
+class BothWaves(NamedTuple):
     """Two waveforms of one shape: after the denoiser alone, and after the generator too."""
 
     denoised: Tensor
@@ -155,7 +155,7 @@ class Restorer:
         self,
         source: Blocks,
         sample_rate: int,
-        output: Output = WHOLLY_RESTORED,
+        output: Output = FULL_OUTPUT,
         rate: int | None = None,
     ) -> Iterator[Wave]:
         """Yield a signal of any length restored, in blocks ``(channels, samples)``.
@@ -179,7 +179,7 @@ class Restorer:
         samples, gains, offsets = working_level(source(), sample_rate)
         total = resampled_length(samples, sample_rate, rate)
         blocks, again = tee(source()) if output.dry else (iter(source()), None)
-        centred = _centred(blocks, offsets.numpy())
+        centred = _centre(blocks, offsets.numpy())
         at_48_khz = (
             torch.from_numpy(block) for block in resample_blocks(centred, sample_rate, SAMPLE_RATE)
         )
@@ -192,7 +192,7 @@ class Restorer:
         for one, other in side_by_side(result, dry, block_size(rate)):
             yield (1 - output.dry) * one + output.dry * other
 
-    def process(self, waves: Tensor, noisy: Tensor | None = None) -> Restored:
+    def process(self, waves: Tensor, noisy: Tensor | None = None) -> BothWaves:
         """Return ``(batch, samples)`` at 48 kHz denoised and restored, each row alone, on the CPU.
 
         Args:
@@ -205,7 +205,7 @@ class Restorer:
             waves = waves - offsets.to(waves.device)
         signals = waves[None] if noisy is None else torch.stack([waves, noisy])
         blocks = torch.split(signals, block_size(SAMPLE_RATE), dim=2)
-        return Restored(*torch.cat(list(self._repaired(blocks, gains, True)), dim=2).clone())
+        return BothWaves(*torch.cat(list(self._repaired(blocks, gains, True)), dim=2).clone())
 
     def _mixed(self, blocks: Iterable[Tensor], gains: Tensor, strength: float) -> Iterator[Wave]:
         # Without a correction there is no need to compute it.
@@ -253,6 +253,6 @@ class Restorer:
         return restored[:, 0]
 
 
-def _centred(blocks: Iterable[Wave], offsets: Wave) -> Iterable[Wave]:
+def _centre(blocks: Iterable[Wave], offsets: Wave) -> Iterable[Wave]:
     """Return blocks ``(rows, samples)`` less each row's offset ``(rows, 1)``; as they are without."""
     return (block - offsets for block in blocks) if offsets.any() else blocks

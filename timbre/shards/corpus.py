@@ -45,13 +45,13 @@ def open_corpus(source: DataSource, split: str) -> Corpus:
     """
     manifest, index_folder = foreign.open_or_adopt(source.manifest)
     try:
-        listed = manifest.shards(split)
+        entries = manifest.shards(split)
     except ShardError as error:
         raise ShardError(f"{manifest_url(source.manifest)}: {error}") from None
     return Corpus(
         folder_of(source.manifest),
         index_folder,
-        listed,
+        entries,
         source.weight,
         storage.sha256(to_json(manifest)),
         manifest.save_segment_seconds,

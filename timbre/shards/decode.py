@@ -81,7 +81,7 @@ def pcm_place(head: memoryview, length: int) -> PcmPlace | None:
     """
     if bytes(head[:4]) != b"RIFF" or bytes(head[8:FIRST_CHUNK]) != b"WAVE":
         return None
-    at, known = FIRST_CHUNK, False
+    at, is_length_known = FIRST_CHUNK, False
     while at + CHUNK_HEADER.size <= len(head):
         name, size = CHUNK_HEADER.unpack_from(head, at)
         at += CHUNK_HEADER.size
@@ -89,9 +89,9 @@ def pcm_place(head: memoryview, length: int) -> PcmPlace | None:
             return None
         if name == b"fmt " and FORMAT.size <= min(size, len(head) - at):
             kind, channels, rate, _, _, bits = FORMAT.unpack_from(head, at)
-            known = (kind, channels, rate, bits) == (PCM, 1, SAMPLE_RATE, BITS)
+            is_length_known = (kind, channels, rate, bits) == (PCM, 1, SAMPLE_RATE, BITS)
         elif name == b"data":
-            return PcmPlace(at, size // 2) if known else None
+            return PcmPlace(at, size // 2) if is_length_known else None
         at += size + size % 2
     return None
 

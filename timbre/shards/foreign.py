@@ -41,9 +41,9 @@ from timbre.storage import FileStat, PassedOver
 
 SPLITS = ("train", "val")
 # In the ``config`` of a manifest that was made here: the folder may change, and is looked at again.
-ADOPTED = {"adopted": "timbre made this manifest for a folder of tars"}
+ADOPTED_CONFIG = {"adopted": "timbre made this manifest for a folder of tars"}
 # Stores without listings of their own: what a folder holds is read once, off a page.
-UNLISTED = ("http://", "https://")
+NO_LISTING = ("http://", "https://")
 NO_CHANGES = Changes([], [], [])
 LIKE_A_TAR = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|tzst)$", re.I)
 # So many pairs that cannot be decoded are left out; more, and the folder is refused.
@@ -70,7 +70,7 @@ def open_or_adopt(url: str, jobs: int = 0) -> tuple[Manifest, str]:
             raise
     if beside:
         latest = manifest_url(url).rpartition("/")[2] == MANIFEST_NAME
-        if not is_adopted(beside) or not latest or folder.startswith(UNLISTED):
+        if not is_adopted(beside) or not latest or folder.startswith(NO_LISTING):
             return beside, folder
         tars = _find_tars(folder)
         if not any(_find_changes(beside, folder, folder, tars)):
@@ -111,8 +111,8 @@ def adopt(
     formats, unreadable = set(), list[str]()
     lengths: dict[str, list[int]] = defaultdict(list)
     for entry, index in entries:
-        refused = index.rejected.get(UNREADABLE, ())
-        unreadable += [f"{entry.path}: {rejection.path}" for rejection in refused]
+        rejections = index.rejected.get(UNREADABLE, ())
+        unreadable += [f"{entry.path}: {rejection.path}" for rejection in rejections]
         if index.pairs:
             splits[_split_of(entry)].append(entry)
             formats |= {_audio_format(index, entry.path)}
@@ -128,7 +128,7 @@ def adopt(
         rejected={UNREADABLE: len(unreadable)} if unreadable else {},
         clips={},
         hashes={},
-        config=ADOPTED,
+        config=ADOPTED_CONFIG,
     )
     if before:
         if replace(manifest, version=before.version) == before:  # only the times of files differ
@@ -140,7 +140,7 @@ def adopt(
 
 def is_adopted(manifest: Manifest) -> bool:
     """Whether timbre made this manifest for tars of another program, whose metas tell less."""
-    return manifest.config == ADOPTED
+    return manifest.config == ADOPTED_CONFIG
 
 
 def _usual_samples(lengths: Mapping[str, Sequence[int]]) -> int:
@@ -180,7 +180,7 @@ def _find_changes(manifest: Manifest, home: str, folder: str, tars: list[FileSta
     Raises:
         ShardError: all of them are gone.
     """
-    if folder.startswith(UNLISTED):
+    if folder.startswith(NO_LISTING):
         return NO_CHANGES
     listed = {shard.path: shard.bytes for shards in manifest.splits.values() for shard in shards}
     changes = find_changes(listed, tars, home)
@@ -242,7 +242,7 @@ def _is_tar(path: str) -> bool:
 
 def _audio_format(index: ShardIndex, path: str) -> AudioFormat:
     member = audio_member(index.pairs[0].members, "clean")
-    ending = member.rpartition(".")[2]
-    if ending not in ("flac", "wav"):
+    extension = member.rpartition(".")[2]
+    if extension not in ("flac", "wav"):
         raise ShardError(f"{path}: {index.pairs[0].key}.{member}: expected .flac or .wav")
-    return "flac" if ending == "flac" else "wav"
+    return "flac" if extension == "flac" else "wav"

@@ -55,7 +55,7 @@ def cut_segment(pair: PairBytes, segment: int, seed: Sequence[int]) -> list[Int1
     Raises:
         ShardError: a side cannot be decoded, or ends too early.
     """
-    return _cut(pair, draw_cut(pair.place.entry, segment, seed))
+    return _cut_sides(pair, draw_cut(pair.place.entry, segment, seed))
 
 
 class Cut(NamedTuple):
@@ -88,7 +88,7 @@ def read_whole(place: PairPlace, sides: Sequence[str] = SIDES) -> list[Int16Wave
     """
     names = side_names(place, sides)
     members = read_members(place.url, place.entry, names)
-    waves = _cut(PairBytes(place, names, tuple(members)), Cut(*overlap(place.entry)))
+    waves = _cut_sides(PairBytes(place, names, tuple(members)), Cut(*overlap(place.entry)))
     return [wave.copy() for wave in waves]  # PyTorch wants what can be written to
 
 
@@ -104,7 +104,7 @@ def _draw(seed: Sequence[int], count: int) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") % count
 
 
-def _cut(pair: PairBytes, cut: Cut) -> list[Int16Wave]:
+def _cut_sides(pair: PairBytes, cut: Cut) -> list[Int16Wave]:
     place = pair.place
     waves = []
     for name, data in zip(pair.names, pair.members, strict=True):

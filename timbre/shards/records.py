@@ -187,8 +187,8 @@ class Manifest:
     def shards(self, split: str) -> tuple[ShardEntry, ...]:
         """Return the shards of a split; ShardError if it has none."""
         if not self.splits.get(split):
-            known = ", ".join(name for name, shards in self.splits.items() if shards) or "none"
-            raise ShardError(f"no shards in split {split!r}; splits with shards: {known}")
+            splits = ", ".join(name for name, shards in self.splits.items() if shards) or "none"
+            raise ShardError(f"no shards in split {split!r}; splits with shards: {splits}")
         return self.splits[split]
 
 

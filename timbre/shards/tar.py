@@ -28,7 +28,7 @@ UNREADABLE = "unreadable"
 # As WebDataset splits a name: the key ends at the first dot of the file's own name.
 MEMBER_NAME = re.compile(r"((?:.*/|)[^./]+)\.([^/]+)", re.DOTALL)
 # A member that would be one if its key had no dots.
-DOTTED = re.compile(r"\.(clean|degraded|noisy|pair)\.")
+DOTTED_SIDE = re.compile(r"\.(clean|degraded|noisy|pair)\.")
 
 
 def index_tar(data: bytes | mmap.mmap, name: str) -> ShardIndex:
@@ -42,7 +42,7 @@ def index_tar(data: bytes | mmap.mmap, name: str) -> ShardIndex:
     """
     pairs: dict[str, PairEntry] = {}
     unreadable: dict[str, Rejection] = {}
-    for number, (key, members) in enumerate(_grouped(data, name)):
+    for number, (key, members) in enumerate(_group(data, name)):
         if key in pairs or key in unreadable:
             raise ShardError(f"{name}: the members of {key!r} do not lie together")
         timing = _timing(data, key, members, name)
@@ -109,7 +109,7 @@ def read_members(url: str, entry: PairEntry, names: Sequence[str]) -> list[memor
     return split_span(storage.read_range(*span), span.offset, entry, names, url)
 
 
-def _grouped(data: bytes | mmap.mmap, name: str) -> Iterator[tuple[str, dict[str, Member]]]:
+def _group(data: bytes | mmap.mmap, name: str) -> Iterator[tuple[str, dict[str, Member]]]:
     """Yield the members of one key after the other; whoever is not whole ends it at once."""
     current, members = "", dict[str, Member]()
     for file in tar_files(data, name):
@@ -135,17 +135,17 @@ def _grouped(data: bytes | mmap.mmap, name: str) -> Iterator[tuple[str, dict[str
 def _whole(key: str, members: dict[str, Member], name: str) -> dict[str, Member]:
     """Return the members of a pair; ShardError if one is not there."""
     sides = {member.partition(".")[0] for member in members} - {"pair"}
-    missing = {"clean", "degraded", META_MEMBER} - (sides | members.keys())
-    if not missing:
+    absent = {"clean", "degraded", META_MEMBER} - (sides | members.keys())
+    if not absent:
         return members
     for member in members:
-        if DOTTED.search(member):
+        if DOTTED_SIDE.search(member):
             raise ShardError(
                 f"{name}: {key}.{member}: a key ends at the first dot, so this is the member {member} "
                 f"of {key}; expected a key without dots"
             )
     raise ShardError(
-        f"{name}: {key}: no member {', '.join(sorted(missing))} among {', '.join(members)}; the members "
+        f"{name}: {key}: no member {', '.join(sorted(absent))} among {', '.join(members)}; the members "
         "of a pair must lie together"
     )
 

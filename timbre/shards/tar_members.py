@@ -41,7 +41,7 @@ def tar_files(data: bytes | mmap.mmap, name: str) -> Iterator[TarFile]:
         ShardError: the tar is cut or damaged, says of a file what cannot be, or goes on behind its
             end mark; the message begins with ``name``.
     """
-    at, said = 0, _Extended()
+    at, extended = 0, _ExtendedHeader()
     while True:
         block = data[at : at + TAR_BLOCK]
         if block == END[:TAR_BLOCK]:
@@ -49,21 +49,21 @@ def tar_files(data: bytes | mmap.mmap, name: str) -> Iterator[TarFile]:
             return
         info = _header(block, at, name)
         start = at + TAR_BLOCK
-        length = said.length if said.length is not None else info.size
+        length = extended.length if extended.length is not None else info.size
         if not 0 <= length <= len(data) - start:
             raise ShardError(
-                f"{name}: not a whole tar: {said.path or info.name} has {length} bytes at {start}, "
+                f"{name}: not a whole tar: {extended.path or info.name} has {length} bytes at {start}, "
                 f"but the tar has {len(data)}"
             )
         at = start + length + -length % TAR_BLOCK
         if info.type in (EXTENDED, GLOBAL, LONG_NAME, LONG_LINK):
-            said = said.with_header(info.type, data, start, length, name)
+            extended = extended.with_header(info.type, data, start, length, name)
             continue
-        if said.sparse or info.type == tarfile.GNUTYPE_SPARSE:
+        if extended.sparse or info.type == tarfile.GNUTYPE_SPARSE:
             raise ShardError(
-                f"{name}: {said.path or info.name}: a sparse file, expected a plain one"
+                f"{name}: {extended.path or info.name}: a sparse file, expected a plain one"
             )
-        path = said.path or info.name
+        path = extended.path or info.name
         # KEY.clean.wav is one of a pair; other links are as good as not there.
         if info.type in LINKS and path.rpartition("/")[2].count(".") > 1:
             raise ShardError(
@@ -72,10 +72,10 @@ def tar_files(data: bytes | mmap.mmap, name: str) -> Iterator[TarFile]:
             )
         if info.type in FILES and not path.endswith("/"):
             yield TarFile(path, start, length)
-        said = _Extended()
+        extended = _ExtendedHeader()
 
 
-class _Extended(NamedTuple):
+class _ExtendedHeader(NamedTuple):
     """What extended headers say of the file that follows."""
 
     path: str = ""
@@ -84,7 +84,7 @@ class _Extended(NamedTuple):
 
     def with_header(
         self, kind: bytes, data: bytes | mmap.mmap, start: int, length: int, name: str
-    ) -> "_Extended":
+    ) -> "_ExtendedHeader":
         """Return this with what one more extended header says."""
         if length > MAX_EXTENDED_BYTES:
             raise ShardError(
@@ -102,11 +102,11 @@ class _Extended(NamedTuple):
                 path = _text(value, name)
             elif key == "size":
                 if not re.fullmatch(rb"[0-9]{1,18}", value):
-                    shown = _text(value[:40], name)
-                    raise ShardError(f"{name}: an extended header at {start} says size {shown}")
+                    text = _text(value[:40], name)
+                    raise ShardError(f"{name}: an extended header at {start} says size {text}")
                 size = int(value)
             sparse = sparse or key.startswith(SPARSE)
-        return _Extended(path, size, sparse)
+        return _ExtendedHeader(path, size, sparse)
 
 
 def _header(block: bytes, at: int, name: str) -> tarfile.TarInfo:

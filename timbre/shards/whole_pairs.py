@@ -33,7 +33,7 @@ class PairList:
     def __init__(self, corpora: Sequence[Corpus]) -> None:
         self.shards = [(corpus, shard) for corpus in corpora for shard in corpus.shards]
         self._ends = np.cumsum([shard.pairs for _, shard in self.shards])
-        self._opened: tuple[int, ShardIndex] | None = None
+        self._open_index: tuple[int, ShardIndex] | None = None
 
     def __len__(self) -> int:
         """Return how many pairs there are."""
@@ -57,7 +57,7 @@ class PairList:
             FileNotFoundError: there is none.
             ShardError: it is not the one that the manifest was written with.
         """
-        if self._opened is None or self._opened[0] != number:
+        if self._open_index is None or self._open_index[0] != number:
             corpus, shard = self.shards[number]
             index = load_index(corpus.index_folder, shard)
             if len(index.pairs) != shard.pairs:
@@ -65,8 +65,8 @@ class PairList:
                     f"{storage.join(corpus.index_folder, index_path(shard.path))}: "
                     f"{len(index.pairs)} pairs, but the manifest says {shard.pairs}"
                 )
-            self._opened = number, index
-        return self._opened[1]
+            self._open_index = number, index
+        return self._open_index[1]
 
 
 def load_pair(place: PairPlace, device: torch.device, noisy: bool = False) -> AlignedPair:

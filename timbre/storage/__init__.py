@@ -1,6 +1,6 @@
 """Files and stores: reading, listing, publishing whole, and keeping copies."""
 
-from timbre.plain_text import escaped, redacted
+from timbre.plain_text import escape, redact
 from timbre.storage.cache import FileCache
 from timbre.storage.errors import EndOfFileError, StoreError
 from timbre.storage.files import (
@@ -22,7 +22,7 @@ from timbre.storage.files import (
     size,
 )
 from timbre.storage.listing import FileStat, PassedOver, is_companion
-from timbre.storage.new_file import STANDARD, naming, new_file
+from timbre.storage.new_file import STANDARD, name_in_errors, new_file
 from timbre.storage.remote import RemoteReader, Span
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "RemoteReader",
     "Span",
     "StoreError",
-    "escaped",
+    "escape",
     "exists",
     "find_below",
     "find_files",
@@ -44,13 +44,13 @@ __all__ = [
     "is_writable",
     "join",
     "local_path",
-    "naming",
+    "name_in_errors",
     "new_file",
     "open_ranged",
     "publish",
     "read",
     "read_range",
-    "redacted",
+    "redact",
     "remove",
     "remove_stale_temporaries",
     "sha256",

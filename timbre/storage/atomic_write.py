@@ -34,14 +34,14 @@ def temporary(target: Path) -> Iterator[tuple[FileIO, Path]]:
     """Open a new, locked file beside the target; it is deleted at the end, unless renamed by then."""
     path = target.with_name(f".{target.name[:KEPT_CHARACTERS]}.{uuid.uuid4().hex}.tmp")
     try:
-        with locked(path) as file:
+        with lock(path) as file:
             yield file, path
     finally:
         path.unlink(missing_ok=True)
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[FileIO]:
+def lock(path: Path) -> Iterator[FileIO]:
     """Open a file that :func:`remove_unlocked` keeps its hands off; wait for who has it.
 
     It is made if it is not there. A link under its name is not followed, and nothing is truncated.
@@ -95,12 +95,12 @@ def is_temporary(name: str) -> bool:
 
 def is_unlocked(path: Path) -> bool:
     """Whether there is such a file, and nobody has it locked."""
-    return _if_unlocked(path, lambda _: None)
+    return _act_if_unlocked(path, lambda _: None)
 
 
 def remove_unlocked(path: Path) -> bool:
     """Delete a file that nobody has locked; return whether it was one."""
-    return _if_unlocked(path, Path.unlink)
+    return _act_if_unlocked(path, Path.unlink)
 
 
 def remove_stale(folder: Path) -> int:
@@ -113,7 +113,7 @@ def remove_stale(folder: Path) -> int:
     )
 
 
-def _if_unlocked(path: Path, action: Callable[[Path], None]) -> bool:
+def _act_if_unlocked(path: Path, action: Callable[[Path], None]) -> bool:
     # Locked, gone already, or on a file system without locks: left alone.
     with suppress(OSError), FileIO(open_plain(path, os.O_RDWR), "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,5 +122,5 @@ def _if_unlocked(path: Path, action: Callable[[Path], None]) -> bool:
                 action(path)
                 return True
         finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # as in `locked`
+            fcntl.flock(file, fcntl.LOCK_UN)  # as in `lock`
     return False

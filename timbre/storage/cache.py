@@ -30,12 +30,12 @@ from typing import BinaryIO, NamedTuple
 
 from timbre.errors import ShardError
 from timbre.storage import atomic_write
-from timbre.storage.errors import renamed
+from timbre.storage.errors import rename_error
 from timbre.storage.remote import ReadMany, Span
 
 HASH = re.compile(r"[0-9a-f]{64}")
 COPY = re.compile(r"[0-9a-f]{64}\.shard")
-UNFINISHED = re.compile(r"\.([0-9a-f]{64}\.lock|[0-9a-f]{40}\.[0-9a-f]{32}\.tmp)")
+UNFINISHED_NAME = re.compile(r"\.([0-9a-f]{64}\.lock|[0-9a-f]{40}\.[0-9a-f]{32}\.tmp)")
 
 # What a downloading process holds in memory: so many parts of this size.
 PART_BYTES, PARTS_AT_ONCE = 2**23, 4
@@ -57,7 +57,7 @@ class FileCache:
         self._max_bytes = max_bytes
         self._read_many = read_many
         # Of the copies whose hash this process has compared: their file's number on the disk.
-        self._compared: dict[str, tuple[int, int]] = {}
+        self._files_of_known_hash: dict[str, tuple[int, int]] = {}
         self._is_ours = False
         self.hits = self.fetches = self.fetched_bytes = self.bypasses = 0
 
@@ -77,18 +77,18 @@ class FileCache:
         for number in range(1, TRIES + 1):
             try:
                 return self._open(Span(url, 0, length), sha256)
-            except _StoreError as failed:
-                raise failed.error from None
+            except _StoreError as failure:
+                raise failure.error from None
             except OSError as error:
                 if isinstance(error, FileNotFoundError) and number < TRIES:
                     continue  # somebody deleted the folder, or the file that was being written
                 message = f"{self._folder}: cannot keep a copy of {url}"
-                raise renamed(error, message) from error
+                raise rename_error(error, message) from error
         raise AssertionError("unreachable")
 
     def discard(self, sha256: str) -> None:
         """Delete a copy that turned out damaged. One that has the right hash now is kept."""
-        self._compared.pop(sha256, None)
+        self._files_of_known_hash.pop(sha256, None)
         path = self._path(sha256)
         if file := _open_shared(path):
             with file:
@@ -107,7 +107,7 @@ class FileCache:
         self._folder.mkdir(0o700, parents=True, exist_ok=True)
         self._check_folder()
         lock = self._folder / f".{sha256}.lock"
-        with atomic_write.locked(lock) as lock_file:
+        with atomic_write.lock(lock) as lock_file:
             try:
                 # Whoever had the lock before may have downloaded it.
                 return self._open_copy(path, whole.length, sha256) or self._fetch(whole, sha256)
@@ -154,11 +154,11 @@ class FileCache:
             path.unlink(missing_ok=True)
             return None
         number = status.st_dev, status.st_ino
-        if self._compared.get(sha256) != number:
+        if self._files_of_known_hash.get(sha256) != number:
             if not self._unlink_unless_whole(file, path, sha256):
                 file.close()
                 return None
-            self._compared[sha256] = number
+            self._files_of_known_hash[sha256] = number
         if abs(time.time() - status.st_mtime) > TOUCH_SECONDS:
             with suppress(OSError):  # of another user, or on a read-only disk: it ages
                 os.utime(file.fileno())
@@ -181,7 +181,7 @@ class FileCache:
                 copy = _open_shared(temporary)
                 temporary.replace(path)
                 status = os.fstat(file.fileno())
-                self._compared[sha256] = status.st_dev, status.st_ino
+                self._files_of_known_hash[sha256] = status.st_dev, status.st_ino
                 self.fetches += 1
                 return copy
 
@@ -209,32 +209,32 @@ class FileCache:
 
     def _make_room(self, length: int) -> bool:
         """Delete the copies used longest ago, until there is room; nothing if that is not enough."""
-        copies, used = self._list()
-        missing, chosen = used + length - self._max_bytes, []
+        copies, total = self._list()
+        excess, paths = total + length - self._max_bytes, []
         for copy in sorted(copies):
-            if missing <= 0:
+            if excess <= 0:
                 break
             if atomic_write.is_unlocked(copy.path):
-                missing -= copy.length
-                chosen.append(copy.path)
-        return missing <= 0 and all(atomic_write.remove_unlocked(path) for path in chosen)
+                excess -= copy.length
+                paths.append(copy.path)
+        return excess <= 0 and all(atomic_write.remove_unlocked(path) for path in paths)
 
     def _list(self) -> tuple[list["_Copy"], int]:
         """Return all copies, and the bytes of these and of those to come; delete what is left over."""
-        copies, used = [], 0
+        copies, total = [], 0
         with os.scandir(self._folder) as entries:
             for entry in entries:
-                path, unfinished = Path(entry.path), UNFINISHED.fullmatch(entry.name)
-                if not unfinished and not COPY.fullmatch(entry.name):
+                path, is_unfinished = Path(entry.path), UNFINISHED_NAME.fullmatch(entry.name)
+                if not is_unfinished and not COPY.fullmatch(entry.name):
                     continue
-                if unfinished and atomic_write.remove_unlocked(path):
+                if is_unfinished and atomic_write.remove_unlocked(path):
                     continue
                 with suppress(FileNotFoundError):
                     status = entry.stat()
-                    used += status.st_size
-                    if not unfinished:
+                    total += status.st_size
+                    if not is_unfinished:
                         copies.append(_Copy(status.st_mtime, status.st_size, path))
-        return copies, used
+        return copies, total
 
     @contextmanager
     def _locked_folder(self) -> Iterator[None]:

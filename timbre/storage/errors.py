@@ -90,8 +90,8 @@ def permanent(url: object, error: Exception, remote: bool) -> OSError | None:
             " expired and allowed to do this, and that endpoint and region are theirs"
         )
     if isinstance(error, FileNotFoundError):
-        missing = "no such bucket" if code(error) == "NoSuchBucket" else "no such file"
-        return FileNotFoundError(f"{url}: {error.strerror or missing}")
+        absence = "no such bucket" if code(error) == "NoSuchBucket" else "no such file"
+        return FileNotFoundError(f"{url}: {error.strerror or absence}")
     if isinstance(error, PERMANENT):
         return type(error)(f"{url}: {reason(error)}")
     # botocore's, and gcsfs's: a name that no bucket can have.
@@ -101,7 +101,7 @@ def permanent(url: object, error: Exception, remote: bool) -> OSError | None:
     return None
 
 
-def renamed(error: OSError, message: str) -> OSError:
+def rename_error(error: OSError, message: str) -> OSError:
     """Return an error of the same class and number with this message, and why it failed behind it."""
     fresh = type(error)(f"{message}: {reason(error)}")
     fresh.errno = error.errno  # not by the constructor, which would put it into the text
@@ -112,8 +112,8 @@ def reason(error: Exception) -> str:
     """Return in one line what a failure says of itself."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     text = " ".join(text.split()) or type(error).__name__
-    named = code(error)
-    return text if not named or named.isdigit() or named in text else f"{named}: {text}"
+    name = code(error)
+    return text if not name or name.isdigit() or name in text else f"{name}: {text}"
 
 
 def code(error: BaseException) -> str:

@@ -20,15 +20,15 @@ import fsspec
 from timbre.storage import atomic_write, listing, ranged_file
 from timbre.storage import errors as store_errors
 from timbre.storage.bounded import BoundedStore
-from timbre.storage.errors import EndOfFileError, renamed
+from timbre.storage.errors import EndOfFileError, rename_error
 from timbre.storage.listing import FileStat as FileStat
 from timbre.storage.resolve import is_a, resolve
-from timbre.storage.retries import Patience, retrying
+from timbre.storage.retries import Patience, retry
 
 T = TypeVar("T")
 
 # How HTTP says that there is no such file.
-GONE = ("404", "410")
+CODES_OF_ABSENCE = ("404", "410")
 
 
 def join(base: str | Path, *parts: str) -> str:
@@ -68,7 +68,7 @@ def is_folder(url: str | Path) -> bool:
     if is_a("file", file_system):
         return bool(file_system.isdir(path))
     try:
-        return _retrying(url, file_system, lambda store: _is_remote_folder(store, path))
+        return _retry(url, file_system, lambda store: _is_remote_folder(store, path))
     except FileNotFoundError:
         return False
 
@@ -98,7 +98,7 @@ def size(url: str | Path, patience: Patience | None = None) -> int:
         FileNotFoundError, IsADirectoryError: there is no such file.
     """
     file_system, path = resolve(url)
-    return _retrying(url, file_system, lambda store: _size(store, path), patience)
+    return _retry(url, file_system, lambda store: _size(store, path), patience)
 
 
 def find_files(
@@ -117,7 +117,7 @@ def find_files(
     file_system, root = resolve(url)
 
     def ask(request: Callable[[Any], T]) -> T:
-        return _retrying(url, file_system, request)
+        return _retry(url, file_system, request)
 
     if is_a("file", file_system):
         files = listing.local_files(root, passed_over)
@@ -126,9 +126,9 @@ def find_files(
     else:
         entries = ask(lambda store: store.find(root, detail=True))
         files = listing.other_files(root, entries)
-    named = (file for file in files if file.path and not file.path.endswith("/"))
+    named_files = (file for file in files if file.path and not file.path.endswith("/"))
     keeps = passed_over is not None  # who asks what was passed over names companions, too
-    files = (file for file in named if keeps or not listing.is_companion(file.path))
+    files = (file for file in named_files if keeps or not listing.is_companion(file.path))
     return sorted(files, key=attrgetter("path"))
 
 
@@ -151,15 +151,15 @@ def read(url: str | Path, patience: Patience | None = None) -> bytes:
         if is_a("file", file_system):
             data = file_system.cat_file(path)
             return data
-        expected = _size(store, path)
+        expected_bytes = _size(store, path)
         # One request from 0 on: for a plain read s3fs joins parts, and fills short ones with zeros.
         # Of an empty file there is no range.
-        data = store.for_bytes(expected).cat_file(path, start=0 if expected else None)
-        if len(data) != expected:
-            raise OSError(f"{len(data)} of {expected} bytes came")
+        data = store.for_bytes(expected_bytes).cat_file(path, start=0 if expected_bytes else None)
+        if len(data) != expected_bytes:
+            raise OSError(f"{len(data)} of {expected_bytes} bytes came")
         return data
 
-    return _retrying(url, file_system, whole, patience)
+    return _retry(url, file_system, whole, patience)
 
 
 def read_range(
@@ -175,7 +175,7 @@ def read_range(
     """
     file_system, path = resolve(url)
 
-    def ranged(store: Any) -> bytes:
+    def fetch(store: Any) -> bytes:
         data = _cat_range(store.for_bytes(length), path, offset, length)
         if len(data) == length:
             return data
@@ -183,7 +183,7 @@ def read_range(
             raise EndOfFileError(f"{url}: {end} bytes long, expected {length} bytes at {offset}")
         raise OSError(f"{len(data)} of {length} bytes at {offset} came")
 
-    return _retrying(url, file_system, ranged, patience) if length else b""
+    return _retry(url, file_system, fetch, patience) if length else b""
 
 
 def open_ranged(url: str | Path, bytes: int) -> io.BufferedReader:
@@ -197,7 +197,7 @@ def open_ranged(url: str | Path, bytes: int) -> io.BufferedReader:
         raise OSError(f"{url}: {length} bytes long, expected {bytes}")
     if is_local(url):
         return local_path(url).open("rb")
-    return ranged_file.buffered(lambda offset, length: read_range(url, offset, length), bytes)
+    return ranged_file.buffer_ranges(lambda offset, length: read_range(url, offset, length), bytes)
 
 
 def publish(url: str | Path, data: bytes) -> None:
@@ -218,7 +218,7 @@ def publish(url: str | Path, data: bytes) -> None:
     try:
         atomic_write.write(Path(path), data)
     except OSError as error:
-        raise renamed(error, f"{url}: cannot be written") from None
+        raise rename_error(error, f"{url}: cannot be written") from None
 
 
 def publish_from(url: str | Path, source: Path) -> None:
@@ -231,7 +231,7 @@ def remove(url: str | Path) -> None:
     """Delete a file; it is no error if it is gone already."""
     file_system, path = resolve(url)
     with suppress(FileNotFoundError):
-        _retrying(url, file_system, lambda store: store.rm_file(path))
+        _retry(url, file_system, lambda store: store.rm_file(path))
 
 
 def remove_stale_temporaries(folder: str | Path) -> int:
@@ -248,19 +248,21 @@ def sha256(data: bytes | mmap.mmap) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _put(url: str | Path, send: Callable[[Any], object], expected: int) -> None:
+def _put(url: str | Path, send: Callable[[Any], object], expected_bytes: int) -> None:
     file_system, path = resolve(url)
 
     def put(store: Any) -> None:
-        send(store.for_bytes(expected))
+        send(store.for_bytes(expected_bytes))
         try:
-            arrived = _size(store, path)
+            stored_bytes = _size(store, path)
         except FileNotFoundError:
             raise OSError("what was written is not there") from None
-        if arrived != expected:
-            raise OSError(f"{arrived} of {expected} written bytes arrived, and are there now")
+        if stored_bytes != expected_bytes:
+            raise OSError(
+                f"{stored_bytes} of {expected_bytes} written bytes arrived, and are there now"
+            )
 
-    _retrying(url, file_system, put)
+    _retry(url, file_system, put)
 
 
 def _size(file_system: fsspec.AbstractFileSystem, path: str) -> int:
@@ -281,7 +283,11 @@ def _size(file_system: fsspec.AbstractFileSystem, path: str) -> int:
 def _told_by_http(error: FileNotFoundError) -> BaseException:
     """Return what is behind a "no such file" of fsspec's HTTP, which says so of every failure."""
     cause = error.__cause__
-    if cause is None or isinstance(cause, FileNotFoundError) or store_errors.code(cause) in GONE:
+    if (
+        cause is None
+        or isinstance(cause, FileNotFoundError)
+        or store_errors.code(cause) in CODES_OF_ABSENCE
+    ):
         return error
     return cause
 
@@ -306,7 +312,7 @@ def _cat_range(file_system: Any, path: str, offset: int, length: int) -> bytes:
     return data
 
 
-def _retrying(
+def _retry(
     url: str | Path,
     file_system: fsspec.AbstractFileSystem,
     attempt: Callable[[Any], T],
@@ -316,4 +322,4 @@ def _retrying(
         file_system.invalidate_cache()  # of listings: another process may have written
         return attempt(BoundedStore(file_system, seconds, patience.requests if patience else None))
 
-    return retrying(url, fresh, remote=not is_a("file", file_system), patience=patience)
+    return retry(url, fresh, remote=not is_a("file", file_system), patience=patience)

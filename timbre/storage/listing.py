@@ -61,15 +61,15 @@ def s3_files(file_system: Any, path: str, ask: Ask) -> Iterator[FileStat]:
     """
     bucket, key, _ = file_system.split_path(path)
     prefix = f"{key.rstrip('/')}/" if key else ""
-    following: Mapping[str, str] = {}
+    options: Mapping[str, str] = {}
     while True:
-        page = ask(partial(s3_page, bucket=bucket, prefix=prefix, options=following))
+        page = ask(partial(s3_page, bucket=bucket, prefix=prefix, options=options))
         for entry in page.get("Contents", []):
             stamp = entry.get("ETag") or str(entry.get("LastModified", ""))
             yield FileStat(entry["Key"].removeprefix(prefix), entry["Size"], stamp.strip('"'))
         if not page["IsTruncated"]:
             return
-        following = {"ContinuationToken": page["NextContinuationToken"]}
+        options = {"ContinuationToken": page["NextContinuationToken"]}
 
 
 def s3_page(file_system: Any, bucket: str, prefix: str, options: Mapping[str, Any]) -> Page:
@@ -95,7 +95,7 @@ class _Walk:
     def __init__(self, root: str, passed_over: dict[str, PassedOver] | None) -> None:
         self.folders, self.links = [""], list[str]()
         self._root, self._passed_over = root, passed_over
-        self._listed: set[tuple[int, int]] = set()
+        self._known_folders: set[tuple[int, int]] = set()
 
     def files_of(self, folder: str) -> Iterator[FileStat]:
         path = os.path.join(self._root, folder)  # noqa: PTH118 - a Path per file is slow
@@ -129,12 +129,12 @@ class _Walk:
     def _is_new(self, folder: str, path: str) -> bool:
         status = Path(path).stat()
         place = status.st_dev, status.st_ino
-        if place in self._listed:
+        if place in self._known_folders:
             assert self._passed_over is not None
             reason = "a link to a folder that is listed already"
             self._passed_over[folder.rstrip("/")] = PassedOver(reason, False)
             return False
-        self._listed.add(place)
+        self._known_folders.add(place)
         return True
 
     def _pass_over(self, folder: str, error: OSError) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from timbre.storage import atomic_write
 from timbre.storage import files as storage
-from timbre.storage.errors import renamed
+from timbre.storage.errors import rename_error
 
 STANDARD = "-"
 
@@ -28,7 +28,7 @@ def new_file(url: str) -> Iterator[FileIO]:
         OSError: it cannot be written.
     """
     if url == STANDARD:
-        with _unnamed() as (file, _):
+        with _temporary() as (file, _):
             yield file
             file.seek(0)
             shutil.copyfileobj(file, sys.stdout.buffer)
@@ -37,35 +37,35 @@ def new_file(url: str) -> Iterator[FileIO]:
         with _beside(url) as file:
             yield file
     else:
-        with _unnamed() as (file, path):
+        with _temporary() as (file, path):
             yield file
             storage.publish_from(url, path)
 
 
 @contextmanager
-def naming(url: str) -> Iterator[None]:
+def name_in_errors(url: str) -> Iterator[None]:
     """Let an OSError of the block say that ``url`` cannot be written."""
     try:
         yield
     except OSError as error:
-        raise renamed(error, f"{url}: cannot be written") from None
+        raise rename_error(error, f"{url}: cannot be written") from None
 
 
 @contextmanager
 def _beside(url: str) -> Iterator[FileIO]:
     target = storage.local_path(url)
     with ExitStack() as stack:
-        with naming(url):
+        with name_in_errors(url):
             target.parent.mkdir(parents=True, exist_ok=True)
             file, path = stack.enter_context(atomic_write.temporary(target))
         yield file
-        with naming(url):
+        with name_in_errors(url):
             os.fsync(file.fileno())
             path.replace(target)
 
 
 @contextmanager
-def _unnamed() -> Iterator[tuple[FileIO, Path]]:
+def _temporary() -> Iterator[tuple[FileIO, Path]]:
     with tempfile.TemporaryDirectory(prefix="timbre-") as folder:
         path = Path(folder) / "new"
         with FileIO(path, "w+b") as file:

@@ -46,6 +46,6 @@ class RangedFile(io.RawIOBase):
         return count
 
 
-def buffered(fetch: Callable[[int, int], bytes], length: int) -> io.BufferedReader:
+def buffer_ranges(fetch: Callable[[int, int], bytes], length: int) -> io.BufferedReader:
     """Return a file of ``length`` bytes that fetches a block at a time."""
     return io.BufferedReader(RangedFile(fetch, length), BLOCK_BYTES)

@@ -8,7 +8,7 @@ import inspect
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from timbre.plain_text import redacted
+from timbre.plain_text import redact
 from timbre.storage.errors import RedirectError
 
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -36,11 +36,11 @@ def staying_s3() -> dict[str, Any]:
     if "http_session_cls" not in inspect.signature(AioConfig.__init__).parameters:
         return {}
 
-    class Staying(AIOHTTPSession):  # type: ignore[misc]
+    class SameHostSession(AIOHTTPSession):  # type: ignore[misc]
         async def _get_session(self, proxy_url: Any) -> Any:
             return _WithoutRedirects(await super()._get_session(proxy_url))
 
-    return {"http_session_cls": Staying}
+    return {"http_session_cls": SameHostSession}
 
 
 class _WithoutRedirects:
@@ -70,7 +70,7 @@ def _refuse_other_host(here: str, headers: Any) -> None:
     there = urljoin(here, headers.get("Location") or headers.get("URI") or "")
     if _host(here) != _host(there) and not _is_same_but_encrypted(here, there):
         raise RedirectError(
-            f"the store redirects to another host, {redacted(there)}, which is not followed; "
+            f"the store redirects to another host, {redact(there)}, which is not followed; "
             "name that URL if it is to be trusted"
         )
 

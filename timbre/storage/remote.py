@@ -42,7 +42,7 @@ class RemoteReader:
         self.patience = Patience(deadline_seconds, self._pause, OpenRequests())
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="get")
         self._lock = threading.Lock()
-        self._closed = threading.Event()
+        self._is_closed = threading.Event()
 
     def read_each(self, spans: Sequence[Span]) -> list[bytes | OSError]:
         """Return the bytes of every span, or what is wrong with the file that it is in.
@@ -78,7 +78,7 @@ class RemoteReader:
 
     def close(self) -> None:
         """Let go of what is still on its way."""
-        self._closed.set()
+        self._is_closed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self.patience.requests.close()
 
@@ -90,7 +90,7 @@ class RemoteReader:
         return data
 
     def _pause(self, seconds: float) -> None:
-        if self._closed.wait(seconds):
+        if self._is_closed.wait(seconds):
             raise StoreError("closed meanwhile")
         with self._lock:
             self.retries += 1

@@ -54,5 +54,5 @@ def _http_client() -> dict[str, Any]:
 
 def is_a(protocol: str, file_system: fsspec.AbstractFileSystem) -> bool:
     """Whether a file system is the one of this scheme."""
-    known = file_system.protocol
-    return protocol in ((known,) if isinstance(known, str) else known)
+    protocols = file_system.protocol
+    return protocol in ((protocols,) if isinstance(protocols, str) else protocols)

@@ -36,7 +36,7 @@ class Patience(NamedTuple):
     requests: OpenRequests
 
 
-def retrying(
+def retry(
     url: str | Path,
     attempt: Callable[[float | None], T],
     remote: bool,
@@ -51,11 +51,11 @@ def retrying(
         OSError: a disk failed, or a store in a way that will not pass.
         Exception: whatever else ``attempt`` raises.
     """
-    begun, timeouts = time.monotonic(), 0
+    start, timeouts = time.monotonic(), 0
     for number in count(1):
-        left = max(begun + patience.seconds - time.monotonic(), 1.0) if patience else None
+        seconds_left = max(start + patience.seconds - time.monotonic(), 1.0) if patience else None
         try:
-            return attempt(left)
+            return attempt(seconds_left)
         except Exception as error:
             if not store_errors.is_failure(error, remote):
                 raise
@@ -63,14 +63,14 @@ def retrying(
                 raise final from None
             if not remote:
                 raise OSError(f"{url}: {store_errors.reason(error)}") from error
-            doubled = FIRST_WAIT_SECONDS * 2 ** min(number - 1, ATTEMPTS)
-            wait = min(doubled * random.uniform(1.0, 1.5), LONGEST_WAIT_SECONDS)
-            tried = time.monotonic() - begun
+            backoff = FIRST_WAIT_SECONDS * 2 ** min(number - 1, ATTEMPTS)
+            wait = min(backoff * random.uniform(1.0, 1.5), LONGEST_WAIT_SECONDS)
+            seconds = time.monotonic() - start
             timeouts += isinstance(error, TimeoutError)
             if patience is None:
                 over, during = number == ATTEMPTS or timeouts == TIMEOUTS, ""
             else:
-                over, during = tried + wait > patience.seconds, f" in {tried:.0f} s"
+                over, during = seconds + wait > patience.seconds, f" in {seconds:.0f} s"
             if over:
                 reason = store_errors.reason(error)
                 raise StoreError(f"{url}: {reason} (tried {number} times{during})") from error

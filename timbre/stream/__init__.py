@@ -7,7 +7,7 @@ from timbre.stream.mixes import DataChange, Mix, MixedOrder, open_mixes
 from timbre.stream.order import Order, SampleOrder
 from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 from timbre.stream.reader import Counters, ReadingConfig
-from timbre.stream.reading_processes import Waiting
+from timbre.stream.reading_processes import Wait
 
 __all__ = [
     "Counters",
@@ -23,7 +23,7 @@ __all__ = [
     "ReadingConfig",
     "SampleOrder",
     "StreamConfig",
-    "Waiting",
+    "Wait",
     "open_corpus",
     "open_mixes",
 ]

@@ -90,10 +90,10 @@ class Sides(NamedTuple):
     bandwidth_hz: Tensor
 
 
-def augmented(batch: PairBatch, config: AugmentConfig, seed: int) -> Sides:
+def augment(batch: PairBatch, config: AugmentConfig, seed: int) -> Sides:
     """Return the batch's waveforms as float32, augmented on the device that they are on."""
-    drawn = draw(config, seed, batch.epoch, batch.positions)
-    return apply(drawn.to(batch.degraded.device), sides_of(batch))
+    parameters = draw(config, seed, batch.epoch, batch.positions)
+    return apply(parameters.to(batch.degraded.device), sides_of(batch))
 
 
 def sides_of(batch: PairBatch) -> Sides:
@@ -129,10 +129,10 @@ class Draw(NamedTuple):
 
 def draw(config: AugmentConfig, seed: int, epoch: int, positions: Tensor) -> Draw:
     """Return the parameters for the pairs at ``positions`` ``(batch,)`` of an epoch's order."""
-    drawn = np.empty((len(positions), SCALARS + PER_HOLE * HOLES))
-    for row, position in zip(drawn, positions.tolist(), strict=True):
+    parameters = np.empty((len(positions), SCALARS + PER_HOLE * HOLES))
+    for row, position in zip(parameters, positions.tolist(), strict=True):
         np.random.default_rng([seed, epoch, position, STREAM]).random(out=row)
-    uniform: Iterator[NDArray[np.float64]] = iter(drawn[:, :SCALARS].T)
+    uniform: Iterator[NDArray[np.float64]] = iter(parameters[:, :SCALARS].T)
 
     sign = np.where((next(uniform) < 0.5) & config.flip_polarity, -1, 1)
     gain = sign * _between(config.gain_low, config.gain_high, next(uniform))
@@ -146,7 +146,7 @@ def draw(config: AugmentConfig, seed: int, epoch: int, positions: Tensor) -> Dra
     # One number says whether there are holes and, being uniform below the share, how many.
     below = config.hole_share - next(uniform)
     count = np.ceil(below.clip(0) / max(config.hole_share, 1e-9) * HOLES)
-    holes = _holes(config, count, drawn[:, SCALARS:].reshape(-1, HOLES, PER_HOLE))
+    holes = _holes(config, count, parameters[:, SCALARS:].reshape(-1, HOLES, PER_HOLE))
     values = (gain, low_pass_hz, tilt_db, residual, keep_noisy, holes)
     return Draw(*(torch.from_numpy(value.astype(np.float32)) for value in values))
 

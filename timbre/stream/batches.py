@@ -18,10 +18,10 @@ from timbre.storage import StoreError
 from timbre.stream.mixes import MixedOrder
 from timbre.stream.reader import BadPair, Counters, PairReader, PairRequest
 from timbre.stream.shared_batches import Loan, RowPool, Shape
-from timbre.stream.straight import Aim, Landed
+from timbre.stream.straight import Aim, StraightRead
 
 # What reading brings of a pair.
-Pair = PairBytes | Landed | BadPair
+Pair = PairBytes | StraightRead | BadPair
 
 # So many unusable pairs in a row end the run: the data is broken, not a pair.
 MAX_BAD_IN_A_ROW = 100
@@ -125,7 +125,7 @@ class BatchMaker:
     ) -> None:
         self._corpora, self._order, self._reader = corpora, order, reader
         self._shape, self._seed, self._pool = shape, seed, pool
-        self._reported = Counters()
+        self._last_counters = Counters()
 
     def batches(
         self, steps: Iterator[OrderPlace], ahead: int, is_ending: Callable[[], bool]
@@ -201,8 +201,8 @@ class BatchMaker:
 
         Only the place's own pair is told as replaced: those after it have places of their own.
         """
-        for skipped in range(1, MAX_BAD_IN_A_ROW + 1):
-            if isinstance(pair, Landed):
+        for offset in range(1, MAX_BAD_IN_A_ROW + 1):
+            if isinstance(pair, StraightRead):
                 return pair.place.entry
             if isinstance(pair, PairBytes):
                 try:
@@ -211,15 +211,15 @@ class BatchMaker:
                 except ShardError as error:
                     pair = BadPair.of(pair.place.url, pair.place.entry.key, error)
             last = pair
-            if skipped == 1:
+            if offset == 1:
                 replaced.append(last)
-            (pair,) = self._fetch(OrderPlace(place.epoch, place.first + skipped), 1)
+            (pair,) = self._fetch(OrderPlace(place.epoch, place.first + offset), 1)
         raise ShardError(f"{MAX_BAD_IN_A_ROW} pairs in a row cannot be read; last: {last}")
 
     def _took(self) -> Counters:
         """Return what reading took since this was last asked."""
-        now, before = self._reader.counters(), self._reported
-        self._reported = now
+        now, before = self._reader.counters(), self._last_counters
+        self._last_counters = now
         return now - before
 
 

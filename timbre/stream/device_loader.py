@@ -10,7 +10,7 @@ from torch import Tensor
 
 from timbre.stream.batches import PairBatch
 from timbre.stream.pair_stream import PairStream
-from timbre.stream.reading_processes import Waiting, wait_quietly
+from timbre.stream.reading_processes import Wait, wait_quietly
 
 
 class DeviceLoader:
@@ -30,7 +30,7 @@ class DeviceLoader:
         self.stream = stream
         self.waited_seconds = 0.0
         # Called every second of a wait for a batch; what it raises ends the wait.
-        self.while_waiting: Callable[[Waiting], None] = wait_quietly
+        self.while_waiting: Callable[[Wait], None] = wait_quietly
         self._device = accelerator.device
         self._batches: Generator[PairBatch, None, None] | None = None
         accelerator.register_for_checkpointing(self)
@@ -55,13 +55,13 @@ class DeviceLoader:
         for _ in range(len(self)):
             if self._batches is not batches:  # closed, or moved elsewhere, by the loop's own body
                 return
-            begun = time.perf_counter()
+            start = time.perf_counter()
             try:
                 batch = next(batches)
             except BaseException:  # its generator has ended
                 self.close()
                 raise
-            self.waited_seconds += time.perf_counter() - begun
+            self.waited_seconds += time.perf_counter() - start
             self.stream.consume(batch)
             yield batch
 
@@ -91,16 +91,18 @@ def _copy_ahead(
     for batch in batches:
         with torch.cuda.stream(copies):
             # Pinned memory is PyTorch's: it is kept until the copy is done, the batch's need not be.
-            copied = batch.change(lambda wave: wave.pin_memory().to(device, non_blocking=True))
-            following = copied, copies.record_event()
+            gpu_batch = batch.change(lambda wave: wave.pin_memory().to(device, non_blocking=True))
+            coming = gpu_batch, copies.record_event()
         if last is not None:
             yield _hand_over(*last, torch.cuda.current_stream(device))
-        last = following
+        last = coming
 
 
-def _hand_over(batch: PairBatch, copied: torch.cuda.Event, current: torch.cuda.Stream) -> PairBatch:
+def _hand_over(
+    batch: PairBatch, gpu_batch: torch.cuda.Event, current: torch.cuda.Stream
+) -> PairBatch:
     """Return a batch for use on the current stream: the device waits for the copy, not the host."""
-    current.wait_event(copied)
+    current.wait_event(gpu_batch)
 
     def keep(wave: Tensor) -> Tensor:
         wave.record_stream(current)  # else the next copy may take its memory too early

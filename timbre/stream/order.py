@@ -132,7 +132,7 @@ class SampleOrder:
         beginning.
         """
         parts = [
-            self._mixed(epoch, block, low, high)
+            self._mix(epoch, block, low, high)
             for block, low, high in _blocks(start % self.pairs, stop - start, self.pairs)
         ]
         return np.concatenate([np.empty((0, 3), np.int64), *parts])
@@ -145,7 +145,7 @@ class SampleOrder:
         counts = [begun + int(own) for begun, own in zip(before, each, strict=True)]
         return dict(zip(self._beginning.numbers, counts, strict=True))
 
-    def _mixed(self, epoch: int, block: int, low: int, high: int) -> Order:
+    def _mix(self, epoch: int, block: int, low: int, high: int) -> Order:
         """Return the rows ``low`` to ``high``, counted from its beginning, of a block."""
         before, whose = self._block(epoch, block)
         mine = whose[low:high]
@@ -195,11 +195,11 @@ class SampleOrder:
         Each takes its share of what those before it have left, rounded. So no count ever falls as
         ``places`` grows, which rounding each share by itself does not grant.
         """
-        quotas, left, weight = [], places, sum(self._weights)
+        quotas, places_left, weight = [], places, sum(self._weights)
         for own in self._weights[:-1]:
-            quotas.append(int(left * (own / weight) + 0.5))
-            left, weight = left - quotas[-1], weight - own
-        return [*quotas, left]
+            quotas.append(int(places_left * (own / weight) + 0.5))
+            places_left, weight = places_left - quotas[-1], weight - own
+        return [*quotas, places_left]
 
 
 def _blocks(start: int, count: int, pairs: int) -> Iterator[tuple[int, int, int]]:

@@ -24,7 +24,7 @@ from timbre.stream.reader import BadPair, Counters, PairReader, ReadingConfig
 from timbre.stream.reading_processes import (
     SLICE_SECONDS,
     ReadingProcesses,
-    Waiting,
+    Wait,
     batches_in_slices,
     wait_quietly,
 )
@@ -122,7 +122,7 @@ class PairStream:
             yield batch
 
     def read_ahead(
-        self, while_waiting: Callable[[Waiting], None] = wait_quietly
+        self, while_waiting: Callable[[Wait], None] = wait_quietly
     ) -> Generator[PairBatch, None, None]:
         """Yield the same batches, for a caller that tells with :meth:`consume` when each is used.
 
@@ -157,10 +157,10 @@ class PairStream:
         )
         deadline = config.reading.deadline_seconds
         try:
-            for filled in batches_in_slices(loader, processes, deadline, while_waiting):
-                if isinstance(filled, ReadFailure):
-                    raise (StoreError if filled.store else ShardError)(filled.message)
-                yield filled.open(pool)
+            for slot in batches_in_slices(loader, processes, deadline, while_waiting):
+                if isinstance(slot, ReadFailure):
+                    raise (StoreError if slot.store else ShardError)(slot.message)
+                yield slot.open(pool)
         finally:
             atexit.unregister(processes.end)
             processes.end()
@@ -306,9 +306,9 @@ def _batches(
     return maker.batches(steps, 0 if local else AHEAD, is_ending)
 
 
-def _as_is(filled: Any) -> Any:
+def _as_is(slot: Any) -> Any:
     """Return what a reading process made; PyTorch's default looks into every number of it."""
-    return filled
+    return slot
 
 
 def _is_count(value: object) -> TypeGuard[int]:

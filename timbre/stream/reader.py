@@ -19,7 +19,7 @@ from timbre.errors import ShardError
 from timbre.shards import PairBytes, PairPlace, ShardEntry, ShardIndex, side_names
 from timbre.storage import EndOfFileError, FileCache, RemoteReader, Span, StoreError
 from timbre.storage import errors as store_errors
-from timbre.stream.straight import Aim, Landed, read_straight
+from timbre.stream.straight import Aim, StraightRead, read_straight
 
 
 @dataclass(config=STRICT)
@@ -124,7 +124,7 @@ class PairReader:
             folder = Path(config.cache_dir)
             self._cache = FileCache(folder, config.cache_bytes, self._remote.read_many)
         # Shards that do not come whole with the right hash: of these, pairs are read one by one.
-        self._broken: set[str] = set()
+        self._broken_shards: set[str] = set()
         # Shards with a pair that could not be read straight into a batch.
         self._indirect: set[str] = set()
         self._local_bytes = 0
@@ -135,7 +135,7 @@ class PairReader:
 
     def read(
         self, requests: Sequence[PairRequest], aims: Sequence[Aim] = ()
-    ) -> Iterator[PairBytes | Landed | BadPair]:
+    ) -> Iterator[PairBytes | StraightRead | BadPair]:
         """Yield each pair's bytes, or why it cannot be had; what lies here is read at its turn.
 
         ``aims`` are places for the segments of all requests, or none. A pair that can be read
@@ -146,12 +146,12 @@ class PairReader:
         """
         spans = [self._find(request) for request in requests]
         absent = [one for one in spans if isinstance(one, PairSpan) and not self._is_here(one)]
-        fetched = self._fetch(absent)
+        remote_pairs = self._fetch(absent)
         for one, aim in zip_longest(spans, aims):
             if isinstance(one, BadPair):
                 yield one
             else:
-                yield self._read_here(one, aim) if self._is_here(one) else next(fetched)
+                yield self._read_here(one, aim) if self._is_here(one) else next(remote_pairs)
 
     def counters(self) -> Counters:
         """Return what reading took so far."""
@@ -210,7 +210,9 @@ class PairReader:
     def _is_here(self, pair_span: PairSpan) -> bool:
         return self._cache is not None or self._is_local(pair_span.place.folder)
 
-    def _read_here(self, pair_span: PairSpan, aim: Aim | None) -> PairBytes | Landed | BadPair:
+    def _read_here(
+        self, pair_span: PairSpan, aim: Aim | None
+    ) -> PairBytes | StraightRead | BadPair:
         """Return a pair that lies on this machine, or shall."""
         url, shard = pair_span.place.url, pair_span.place.shard
         try:
@@ -218,7 +220,7 @@ class PairReader:
                 self._local_bytes += pair_span.span.length
                 file = self._file_at(url)
                 if aim and self._land(file, pair_span, aim):
-                    return Landed(pair_span.place)
+                    return StraightRead(pair_span.place)
                 return self._read_file(file, pair_span)
             copy = self._copy_of(url, shard)
         except StoreError:
@@ -239,19 +241,19 @@ class PairReader:
         place = pair_span.place
         if place.shard.sha256 in self._indirect:
             return False
-        landed = read_straight(file, place, pair_span.names, aim)
-        if not landed:
+        result = read_straight(file, place, pair_span.names, aim)
+        if not result:
             self._indirect.add(place.shard.sha256)
-        return landed
+        return result
 
     def _copy_of(self, url: str, shard: ShardEntry) -> BinaryIO | None:
         """Return a cached shard; None if there is no room, or it is not what the manifest says."""
-        if shard.sha256 in self._broken:
+        if shard.sha256 in self._broken_shards:
             return None
         try:
             return self._open_copy(url, shard.bytes, shard.sha256)
         except (ShardError, EndOfFileError):  # one flipped bit costs one pair, not its shard
-            self._broken.add(shard.sha256)
+            self._broken_shards.add(shard.sha256)
             return None
 
     def _read_file(self, file: BinaryIO, pair_span: PairSpan) -> PairBytes:

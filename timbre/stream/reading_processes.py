@@ -19,12 +19,12 @@ T = TypeVar("T")
 SLICE_SECONDS = 1.0
 # So often the longest that one request to a store may take, a reading process may be silent.
 SILENT_DEADLINES = 10
-STOPPED = "T"
+STOPPED_STATE = "T"
 # What PyTorch's loader says, which has one class for all its errors.
-TIMED_OUT, EXITED = "timed out", ("exited unexpectedly", "is killed by signal")
+TIMED_OUT, EXIT_MESSAGES = "timed out", ("exited unexpectedly", "is killed by signal")
 
 
-class Waiting(NamedTuple):
+class Wait(NamedTuple):
     """A wait for a batch: for how long so far, and for which reading process."""
 
     seconds: float
@@ -34,13 +34,13 @@ class Waiting(NamedTuple):
     @property
     def is_stopped(self) -> bool:
         """Whether the process was stopped by a signal, and runs no more until another one."""
-        return _state(self.pid) == STOPPED
+        return _state(self.pid) == STOPPED_STATE
 
     def __str__(self) -> str:
         """Return it as a clause."""
-        stopped = " is stopped and" if self.is_stopped else ""
+        note = " is stopped and" if self.is_stopped else ""
         return (
-            f"reading process {self.worker} (pid {self.pid}){stopped} has not answered for "
+            f"reading process {self.worker} (pid {self.pid}){note} has not answered for "
             f"{self.seconds:.0f} s"
         )
 
@@ -68,7 +68,7 @@ class ReadingProcesses:
         """In the parent, before the loader ends them; one that is stopped could not hear of it."""
         self._is_ending.value = True
         for pid in self._pids:
-            if pid and _state(pid) == STOPPED:
+            if pid and _state(pid) == STOPPED_STATE:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -76,17 +76,17 @@ class ReadingProcesses:
         """Return whether they are not needed any more."""
         return bool(self._is_ending.value)
 
-    def waiting(self, batch: int, seconds: float) -> Waiting:
+    def wait_for(self, batch: int, seconds: float) -> Wait:
         """Return for whom the parent waits: each process makes every n-th batch."""
         worker = batch % len(self._pids)
-        return Waiting(seconds, worker, self._pids[worker])
+        return Wait(seconds, worker, self._pids[worker])
 
 
 def batches_in_slices(
     loader: "DataLoader[T]",
     processes: ReadingProcesses,
     deadline_seconds: float,
-    while_waiting: Callable[[Waiting], None],
+    while_waiting: Callable[[Wait], None],
 ) -> Iterator[T]:
     """Yield what a loader gives, and call ``while_waiting`` every second that it gives nothing.
 
@@ -97,23 +97,23 @@ def batches_in_slices(
             silent for many times as long.
     """
     # By name: it outlives the loop, and ends its processes after they were told.
-    served = _begin(loader)
+    batches = _begin(loader)
     number, seconds = 0, 0.0
     while True:
         try:
-            batch = next(served)
+            batch = next(batches)
         except RuntimeError as error:
-            if any(text in str(error) for text in EXITED):
-                raise LostWorkerError(_killed(str(error))) from None
+            if any(text in str(error) for text in EXIT_MESSAGES):
+                raise LostWorkerError(_kill_message(str(error))) from None
             if TIMED_OUT not in str(error):
                 raise
             seconds += SLICE_SECONDS
-            waiting = processes.waiting(number, seconds)
-            while_waiting(waiting)
-            limit = deadline_seconds * (1 if waiting.is_stopped else SILENT_DEADLINES)
+            wait = processes.wait_for(number, seconds)
+            while_waiting(wait)
+            limit = deadline_seconds * (1 if wait.is_stopped else SILENT_DEADLINES)
             if seconds > limit:
                 raise LostWorkerError(
-                    f"{waiting}; continue it with SIGCONT, or look at its disk or store, and run the "
+                    f"{wait}; continue it with SIGCONT, or look at its disk or store, and run the "
                     "same command again"
                 ) from None
         else:
@@ -129,14 +129,14 @@ def _begin(loader: "DataLoader[T]") -> Iterator[T]:
     """
     try:
         before: Any = signal.getsignal(signal.SIGCHLD)
-        served = iter(loader)
+        batches = iter(loader)
         signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
     except ValueError:  # not in the main thread, where PyTorch sets no handler, either
-        served = iter(loader)
-    return served
+        batches = iter(loader)
+    return batches
 
 
-def _killed(message: str) -> str:
+def _kill_message(message: str) -> str:
     return (
         f"a reading process was killed ({message.strip()}): most likely the machine or container was out of "
         "memory; lower workers or global_batch, or give it more"
@@ -150,5 +150,5 @@ def _state(pid: int) -> str:
     return ""
 
 
-def wait_quietly(_: Waiting) -> None:
+def wait_quietly(_: Wait) -> None:
     """Do nothing while a batch is waited for."""

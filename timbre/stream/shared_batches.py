@@ -66,8 +66,8 @@ class RowPool:
         """Whether this system has files in memory (Linux) and forks its reading processes."""
         # Not the one in force now: to ask for that is to fix it for the whole program.
         methods = torch.multiprocessing.get_all_start_methods()
-        chosen = torch.multiprocessing.get_start_method(allow_none=True)
-        return hasattr(os, "memfd_create") and "fork" in methods and chosen in (None, "fork")
+        method = torch.multiprocessing.get_start_method(allow_none=True)
+        return hasattr(os, "memfd_create") and "fork" in methods and method in (None, "fork")
 
     def take(self, worker: int) -> Loan | None:
         """In a reading process: return a free place to fill; None if the parent uses them all."""

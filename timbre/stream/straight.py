@@ -27,7 +27,7 @@ class Aim(NamedTuple):
     seed: tuple[int, ...]
 
 
-class Landed(NamedTuple):
+class StraightRead(NamedTuple):
     """A pair whose segment lies where it was aimed at."""
 
     place: PairPlace

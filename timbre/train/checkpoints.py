@@ -16,7 +16,7 @@ from timbre.train.gan.gan import Gan, unwrap
 FOLDER = "checkpoints"
 BEST = "best.safetensors"
 # What a new run takes from another's training state; steps, schedule and scale are its own.
-TRANSFERRED = (
+TRANSFER_NAMES = (
     "generator",
     "average",
     "discriminator",
@@ -48,13 +48,13 @@ def save(
     name = _name(step)
     names = sorted({*_list(run_dir), name})
     best = _name(best_step) if best_step is not None else None
-    staying = [n for n in names if n in names[-keep:] or n in (name, best)]
+    names_to_keep = [n for n in names if n in names[-keep:] or n in (name, best)]
     sums = checkpoint.read_sums(folder) | {name: hashlib.sha256(data).hexdigest()}
     # First, so that whenever this is killed no file has a wrong hash: at worst it has none.
-    text = "".join(f"{sums[n]}  {n}\n" for n in staying if n in sums)
+    text = "".join(f"{sums[n]}  {n}\n" for n in names_to_keep if n in sums)
     storage.publish(storage.join(folder, checkpoint.SUMS), text.encode())
     storage.publish(storage.join(folder, name), data)
-    for old in set(names) - set(staying):
+    for old in set(names) - set(names_to_keep):
         storage.remove(storage.join(folder, old))
     return storage.join(folder, name)
 
@@ -104,36 +104,36 @@ def start_from(
     state = checkpoint.load(url)
     tree = _with_limits_of(generator, state["config"].get("generator", {}))
     refuse_other(url, {**state["config"], "generator": tree}, generator, discriminator)
-    gan.load_state_dict({"step": 0, **{name: state["gan"][name] for name in TRANSFERRED}})
+    gan.load_state_dict({"step": 0, **{name: state["gan"][name] for name in TRANSFER_NAMES}})
     return bool(state["gan"]["discriminator_optimizer"]["state"])
 
 
-def _with_limits_of(config: GeneratorConfig, saved: dict[str, Any]) -> dict[str, Any]:
-    return {**saved, **{key: getattr(config, key) for key in WITHOUT_WEIGHTS}}
+def _with_limits_of(config: GeneratorConfig, config_tree: dict[str, Any]) -> dict[str, Any]:
+    return {**config_tree, **{key: getattr(config, key) for key in WITHOUT_WEIGHTS}}
 
 
 def refuse_other(
     url: str,
-    saved: dict[str, Any],
+    config_tree: dict[str, Any],
     generator: GeneratorConfig,
     discriminator: DiscriminatorConfig | None = None,
 ) -> None:
-    """Raise CheckpointError unless the config that a checkpoint was ``saved`` with has these."""
-    differing = []
+    """Raise CheckpointError unless the config that a checkpoint was saved with has these."""
+    differences = []
     for name, config in [("generator", generator), ("discriminator", discriminator)]:
         if config is None:
             continue
         now = configs.to_tree(config)
         # Keys that the file is too old for are at their defaults.
-        then = {**configs.to_tree(type(config)()), **saved.get(name, {})}
-        differing += [
+        then = {**configs.to_tree(type(config)()), **config_tree.get(name, {})}
+        differences += [
             f"{name}.{key} was {then.get(key)!r}, the config says {now.get(key)!r}"
             for key in sorted({*now, *then})
             if now.get(key) != then.get(key)
         ]
-    if differing:
+    if differences:
         raise CheckpointError(
-            f"{url}: a checkpoint of another architecture: {'; '.join(differing)}; "
+            f"{url}: a checkpoint of another architecture: {'; '.join(differences)}; "
             "change the config, or choose another run_dir or init_from"
         )
 

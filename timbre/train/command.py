@@ -46,14 +46,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             if config.profile:
                 measure(config)
                 return
-            finished = train(config)
-    if options.fail_if_interrupted and not finished:
+            is_finished = train(config)
+    if options.fail_if_interrupted and not is_finished:
         raise PrintedError("interrupted")
 
 
 def show(config: TrainConfig, ranks: int | None) -> None:
     """Print what a run would do and need; nothing is written."""
-    with open_run(config, writing=False) as run:
+    with open_run(config, writes=False) as run:
         description = describe_run(run, ranks or run.accelerator.num_processes)
         if run.accelerator.is_main_process:
             print_result(description)
@@ -61,7 +61,7 @@ def show(config: TrainConfig, ranks: int | None) -> None:
 
 def measure(config: TrainConfig) -> None:
     """Print where the time of a step goes, and write a trace; the run stays as it is."""
-    with open_run(config, writing=False) as run:
+    with open_run(config, writes=False) as run:
         profile = profile_run(run, config.profile)
         if run.accelerator.is_main_process:
             print_result(describe_profile(run, config.profile, profile))

@@ -38,7 +38,7 @@ BAD_PAIRS_FREE = 10
 class DataCounts(NamedTuple):
     """What one rank counts beside what reading took; the waiting since the last time."""
 
-    failed: float
+    failures: float
     served: float
     replaced: float
     waited_seconds: float
@@ -48,7 +48,7 @@ class DataCounts(NamedTuple):
 class TrainingData:
     """One rank's batches; all ranks must build it from the same config.
 
-    ``ended`` is why there are no more, if it is no fault of the data: a signal that came while a batch
+    ``end`` is why there are no more, if it is no fault of the data: a signal that came while a batch
     was waited for, or a reading process that was killed. ``waited_seconds`` is what a step of this rank waited for its batch before the last
     :meth:`settle`.
 
@@ -86,12 +86,12 @@ class TrainingData:
         _refuse_different(self.stream)
         self.loader = DeviceLoader(self.stream, accelerator)
         self._failure: ShardError | StoreError | LostWorkerError | None = None
-        self.ended: WaitInterruptedError | WorkError | None = None
+        self.end: WaitInterruptedError | WorkError | None = None
         self._waited_before, self._steps = 0.0, 0
         self.waited_seconds = 0.0
 
     def batches(self, interruption: Interruption) -> Iterator[PairBatch]:
-        """Yield batches on this rank's device, until ``ended`` says why there are no more.
+        """Yield batches on this rank's device, until ``end`` says why there are no more.
 
         One of several ranks that cannot go on yields silence instead, so that the others are not
         left waiting in a step, until all of them hear of it in :meth:`settle`, before anything is saved.
@@ -128,12 +128,12 @@ class TrainingData:
         stream = self.stream
         before = stream.epoch, stream.sample_in_epoch
         try:
-            with interruption.breaking():
+            with interruption.break_wait():
                 return next(batches)
-        except WaitInterruptedError as interrupted:
-            self.ended = interrupted
+        except WaitInterruptedError as interrupt_error:
+            self.end = interrupt_error
         except LostWorkerError as error:
-            self.ended = error
+            self.end = error
         kill_stopped_processes()
         # The batch may have been counted already.
         stream.epoch, stream.sample_in_epoch = before
@@ -154,17 +154,17 @@ class TrainingData:
                 ``max_bad_fraction`` could not be read.
         """
         stream = self.stream
-        waited = self.loader.waited_seconds - self._waited_before
-        failed = self._failure is not None
-        mine = DataCounts(failed, stream.served, stream.replaced, waited, self._steps)
-        self.waited_seconds = waited / max(self._steps, 1)
+        seconds = self.loader.waited_seconds - self._waited_before
+        has_failed = self._failure is not None
+        mine = DataCounts(has_failed, stream.served, stream.replaced, seconds, self._steps)
+        self.waited_seconds = seconds / max(self._steps, 1)
         self._waited_before, self._steps = self.loader.waited_seconds, 0
         row = torch.tensor([[*mine, *stream.took]], dtype=torch.float64)
         rows = self._accelerator.gather(row.to(self._accelerator.device)).cpu()
         sums = rows.sum(0).tolist()
         total, took = DataCounts(*sums[: len(mine)]), Counters(*sums[len(mine) :])
         with failing_together(self._accelerator):
-            self._refuse_broken(total)
+            self._refuse_bad_data(total)
         return {
             "data/epoch": stream.epoch + stream.sample_in_epoch / stream.pairs,
             "data/wait_seconds": float((rows[:, 3] / rows[:, 4].clamp(min=1)).max()),
@@ -172,7 +172,7 @@ class TrainingData:
             **{f"data/{name}": value for name, value in took._asdict().items()},
         }
 
-    def _refuse_broken(self, total: DataCounts) -> None:
+    def _refuse_bad_data(self, total: DataCounts) -> None:
         """Raise on a rank that cannot go on, or has seen one of too many bad pairs."""
         if self._failure is not None:
             raise self._failure
@@ -204,10 +204,10 @@ class TrainingData:
 
 def _refuse_different(stream: PairStream) -> None:
     """Raise ConfigError on every rank if they see different data; a collective."""
-    seen = gather_object([stream.state_dict()])
-    for rank, state in enumerate(seen):
-        if state != seen[0]:
-            names = ", ".join(name for name in state if state[name] != seen[0][name])
+    states = gather_object([stream.state_dict()])
+    for rank, state in enumerate(states):
+        if state != states[0]:
+            names = ", ".join(name for name in state if state[name] != states[0][name])
             raise ConfigError(
                 f"data: rank {rank} sees other data than rank 0: {names} differ; all ranks must read "
                 "the same manifests, and nothing may be added while they start"

@@ -24,21 +24,23 @@ class Interruption:
     """Whether a signal asks the run to end.
 
     ``with`` it, signals are caught, but for a terminal's that were ignored; after it they do what
-    they did before. A signal sets ``asked``, and nothing more: steps, saving and validation are
-    not torn. Only a wait that :meth:`breaking` marks is broken off. After the first signal, Ctrl-C
+    they did before. A signal sets ``is_asked``, and nothing more: steps, saving and validation are
+    not torn. Only a wait that :meth:`break_wait` marks is broken off. After the first signal, Ctrl-C
     ends the process at once.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._waiting = False
+        self.is_asked = False
+        self._is_waiting = False
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interruption":
         """Catch signals."""
-        ignored = {number for number in TERMINAL if signal.getsignal(number) == signal.SIG_IGN}
-        caught = [number for number in SIGNALS if number not in ignored]
-        self._former = {number: signal.signal(number, self._hear) for number in caught}
+        ignored_signals = {
+            number for number in TERMINAL if signal.getsignal(number) == signal.SIG_IGN
+        }
+        handled_signals = [number for number in SIGNALS if number not in ignored_signals]
+        self._former = {number: signal.signal(number, self._hear) for number in handled_signals}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,7 +49,7 @@ class Interruption:
             signal.signal(number, handler)
 
     @contextmanager
-    def breaking(self) -> Iterator[None]:
+    def break_wait(self) -> Iterator[None]:
         """Let a signal break the body off; for a wait that leaves nothing half done.
 
         Raises:
@@ -55,12 +57,12 @@ class Interruption:
         """
         children = signal.getsignal(signal.SIGCHLD)
         try:
-            self._waiting = True
-            if self.asked:
+            self._is_waiting = True
+            if self.is_asked:
                 raise WaitInterruptedError("data")
             yield
         finally:
-            self._waiting = False
+            self._is_waiting = False
             # PyTorch's loader, once started, would raise wherever the program is when one of its
             # processes dies. A wait for that process finds it, too.
             if signal.getsignal(signal.SIGCHLD) != children:
@@ -71,9 +73,9 @@ class Interruption:
             # A second Ctrl-C ends the process at once, whatever it is in. A launcher sends its
             # ranks one more itself.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        self.asked = True
-        if self._waiting:
-            self._waiting = False
+        self.is_asked = True
+        if self._is_waiting:
+            self._is_waiting = False
             # Here, before the wait is unwound, which ends the processes.
             processes = reading_processes()
             kill_stopped_processes()

@@ -30,7 +30,7 @@ def train(config: TrainConfig) -> bool:
                 f"{config.run_dir}: finished at step {run.gan.step}; raise steps, or choose another "
                 "run_dir"
             )
-        if run.owes_validation and validate_owed(run, interruption):
+        if run.owes_validation and validate_if_due(run, interruption):
             run.save()  # the best score so far is part of the state
         for batch in run.batches(interruption):
             run.watch(train_step(run, batch))
@@ -49,27 +49,27 @@ def end_step(run: Run, interruption: Interruption) -> bool:
     """Log, validate and save what is due after a step; return whether the run is to stop."""
     config, step = run.config, run.gan.step
     last = step == config.steps
-    saving = step % config.save_every == 0 or last
-    logging = step % config.log_every == 0 or saving
-    stopping = run.should_stop(interruption.asked)
+    saves = step % config.save_every == 0 or last
+    logs = step % config.log_every == 0 or saves
+    stops = run.should_stop(interruption.is_asked)
 
     # Where the host waits for the device. Nothing is saved that has not been looked at.
-    message = run.log() if logging or stopping else None
+    message = run.log() if logs or stops else None
     if step % config.validate_every == 0 or last:
         run.owes_validation = True
-        stopping = stopping or not validate_owed(run, interruption)
-    if saving or stopping:
+        stops = stops or not validate_if_due(run, interruption)
+    if saves or stops:
         run.save()
     run.telemetry.advance(message)
-    return stopping
+    return stops
 
 
-def validate_owed(run: Run, interruption: Interruption) -> bool:
+def validate_if_due(run: Run, interruption: Interruption) -> bool:
     """Validate; return False if a signal ended that, so that the next start owes it."""
 
     def stop() -> bool:
         run.folder.renew()
-        return interruption.asked
+        return interruption.is_asked
 
     try:
         with run.gan.eager():
@@ -87,17 +87,17 @@ def leave(run: Run) -> None:
     Raises:
         WorkError: the last step cannot be saved; or a reading process was killed, and it is saved.
     """
-    step, ended = run.gan.step, run.data.ended
+    step, reason = run.gan.step, run.data.end
     finished = step >= run.config.steps and not run.owes_validation
     if not finished and run.saved_step != step:
         run.save()
     run.finish_saving()
     if finished:
         return
-    saved = run.saved_step == step
-    end = f"saved at step {step}" if saved else f"step {step} could not be saved"
+    is_saved = run.saved_step == step
+    end = f"saved at step {step}" if is_saved else f"step {step} could not be saved"
     with failing_together(run.accelerator):
-        if isinstance(ended, WorkError):
-            raise WorkError(f"{ended} ({end}; the same command continues)") from ended
-    waiting = f" while waiting for {ended}" if ended is not None else ""
-    run.telemetry.line(f"interrupted{waiting}: {end}; the same command continues")
+        if isinstance(reason, WorkError):
+            raise WorkError(f"{reason} ({end}; the same command continues)") from reason
+    wait_text = f" while waiting for {reason}" if reason is not None else ""
+    run.telemetry.line(f"interrupted{wait_text}: {end}; the same command continues")

@@ -55,7 +55,7 @@ class Run:
         owes_validation: whether a signal ended the validation of the last step.
     """
 
-    def __init__(self, config: TrainConfig, accelerator: Accelerator, writing: bool) -> None:
+    def __init__(self, config: TrainConfig, accelerator: Accelerator, writes: bool) -> None:
         self.config, self.accelerator = config, accelerator
         self.data = TrainingData(config, accelerator)
         held_out = [open_corpus(source, "val") for source in config.data]
@@ -93,15 +93,15 @@ class Run:
         self._bad_pairs = 0
         self.saved_step: int | None = None  # by this process
         self._looks = Looks(accelerator, self.gan.step)
-        with ExitStack() as opened:
-            opened.callback(self.data.close)
-            self.folder = opened.enter_context(RunFolder(config, accelerator, writing, last))
-            self.telemetry = self._open_telemetry(writing)
-            opened.callback(self.telemetry.close)
+        with ExitStack() as stack:
+            stack.callback(self.data.close)
+            self.folder = stack.enter_context(RunFolder(config, accelerator, writes, last))
+            self.telemetry = self._open_telemetry(writes)
+            stack.callback(self.telemetry.close)
             self.saver: Saver | None = None
-            if writing and accelerator.is_main_process:
-                self.saver = opened.enter_context(Saver(config, self.telemetry.line))
-            self._opened = opened.pop_all()
+            if writes and accelerator.is_main_process:
+                self.saver = stack.enter_context(Saver(config, self.telemetry.line))
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> "Run":
         """Return the run."""
@@ -113,7 +113,7 @@ class Run:
             self.close()
             return
         self.telemetry.log.record(error)
-        self._opened.close()
+        self._stack.close()
 
     def warnings(self) -> list[str]:
         """Return lines for the user: where the run starts from, and what is not as it could be."""
@@ -254,7 +254,7 @@ class Run:
     def should_stop(self, wish: bool) -> bool:
         """Return whether any rank wishes to stop, the same on all; several ask every few seconds."""
         self.folder.renew()
-        return self._looks.any(wish or self.data.ended is not None, self.gan.step)
+        return self._looks.any(wish or self.data.end is not None, self.gan.step)
 
     def close(self) -> None:
         """Finish saving and leave the process group, when all ranks have come here.
@@ -265,20 +265,20 @@ class Run:
         try:
             self.finish_saving()
         finally:
-            self._opened.close()
+            self._stack.close()
         self.accelerator.wait_for_everyone()  # nobody leaves while another still talks to it
         self.accelerator.end_training()
 
-    def _open_telemetry(self, writing: bool) -> Telemetry:
+    def _open_telemetry(self, writes: bool) -> Telemetry:
         config, rank = self.config, self.accelerator.process_index
-        run_dir = config.run_dir if writing else None
+        run_dir = config.run_dir if writes else None
         telemetry = Telemetry(run_dir, self.gan.step, config.steps, rank)
         telemetry.log.write(
             f"rank {rank} of {self.accelerator.num_processes} on {place()}, "
             f"{self.accelerator.device}, threads: {threads()}"
         )
         telemetry.log.write(describe(self._choice, self.accelerator))
-        if writing:
+        if writes:
             for line in self.warnings():
                 telemetry.line(line)
         return telemetry
@@ -299,15 +299,15 @@ class Run:
         """Load the last checkpoint, else what the run starts from; return the last one's URL, and lines for the user."""
         config = self.config
         last = checkpoints.latest(config.run_dir)
-        saved = checkpoints.load_latest(config.run_dir)
-        if saved is None:
+        latest_state = checkpoints.load_latest(config.run_dir)
+        if latest_state is None:
             if config.init_from is None:
                 return None, []
             self.taught = start_from(
                 config.init_from, self.gan, config.generator, config.discriminator
             )
             return None, [f"starting from {config.init_from}"]
-        url, state, warnings = saved
+        url, state, warnings = latest_state
         refuse_other(url, state["config"], config.generator, config.discriminator)
         self.data.loader.load_state_dict(state["stream"])
         self.gan.load_state_dict(state["gan"])
@@ -320,7 +320,7 @@ class Run:
         return last, [*warnings, f"resuming at step {self.gan.step} of {config.steps}: {url}"]
 
 
-def open_run(config: TrainConfig, writing: bool = True) -> Run:
+def open_run(config: TrainConfig, writes: bool = True) -> Run:
     """Return the run, at its last checkpoint if it has one; it is to be closed.
 
     Args:
@@ -335,4 +335,4 @@ def open_run(config: TrainConfig, writing: bool = True) -> Run:
     accelerator = open_accelerator(config.ranks)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    return Run(config, accelerator, writing)
+    return Run(config, accelerator, writes)

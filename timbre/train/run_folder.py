@@ -52,14 +52,14 @@ class RunFolder:
     """
 
     def __init__(
-        self, config: TrainConfig, accelerator: Accelerator, writing: bool, seen: str | None
+        self, config: TrainConfig, accelerator: Accelerator, writes: bool, newest_state: str | None
     ) -> None:
         self._lock: RunLock | None = None
         try:
             with failing_together(accelerator):
-                if writing and accelerator.is_main_process:
+                if writes and accelerator.is_main_process:
                     self._lock = RunLock(config.run_dir)
-                    _refuse_later(config.run_dir, seen)
+                    _refuse_later(config.run_dir, newest_state)
                     storage.remove_stale_temporaries(config.run_dir)
                     text = configs.dump_tree(redacted_tree(configs.to_tree(config)))
                     storage.publish(storage.join(config.run_dir, CONFIG_NAME), text.encode())
@@ -82,9 +82,9 @@ class RunFolder:
             self._lock.renew()
 
 
-def _refuse_later(run_dir: str, seen: str | None) -> None:
+def _refuse_later(run_dir: str, newest_state: str | None) -> None:
     last = checkpoints.latest(run_dir)
-    if last != seen:
+    if last != newest_state:
         raise ConfigError(
             f"run_dir {run_dir}: another run has saved {last} meanwhile; run the same command again"
         )
@@ -102,14 +102,14 @@ class RunLock:
         self.url = storage.join(run_dir, LOCK_NAME)
         self.run_dir = run_dir
         self._file: IO[str] | None = None
-        self._renewed = 0.0
+        self._renewal = 0.0
         if storage.is_local(run_dir) and self._lock(storage.local_path(run_dir)):
             return
         self._take_lease()
 
     def renew(self) -> None:
         """Renew a lease, where it is one and time has come."""
-        if self._file is None and time.monotonic() - self._renewed > RENEWAL_SECONDS:
+        if self._file is None and time.monotonic() - self._renewal > RENEWAL_SECONDS:
             self._write_lease()
 
     def release(self) -> None:
@@ -149,8 +149,8 @@ class RunLock:
             holder = _parse(storage.read(self.url).decode(errors="replace"))
         except FileNotFoundError:
             holder = {}
-        renewed = holder.get("renewed", 0.0)
-        age = time.time() - renewed if isinstance(renewed, int | float) else LEASE_SECONDS
+        renewal = holder.get("renewed", 0.0)
+        age = time.time() - renewal if isinstance(renewal, int | float) else LEASE_SECONDS
         mine = _holder()
         same = all(holder.get(key) == mine[key] for key in ("host", "process"))
         if age < LEASE_SECONDS and not same:
@@ -161,7 +161,7 @@ class RunLock:
     def _write_lease(self) -> None:
         text = json.dumps(_holder() | {"renewed": time.time()})
         storage.publish(self.url, text.encode())
-        self._renewed = time.monotonic()
+        self._renewal = time.monotonic()
 
     def _refusal(self, holder: dict[str, Any], hint: str = "") -> ConfigError:
         who = f"host {holder.get('host', 'unknown')}, process {holder.get('process', 'unknown')}"

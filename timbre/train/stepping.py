@@ -15,7 +15,7 @@ from torch import Tensor
 
 from timbre.errors import ConfigError
 from timbre.stream import PairBatch
-from timbre.stream.augment import AugmentConfig, Draw, Sides, apply, augmented, draw, sides_of
+from timbre.stream.augment import AugmentConfig, Draw, Sides, apply, augment, draw, sides_of
 from timbre.train.parts import AUGMENTATION, part
 from timbre.train.step import Metrics, Phase, StepParts, descend, take_step
 
@@ -46,7 +46,7 @@ class Steps:
     def take(self, batch: PairBatch) -> Metrics:
         """Take one step of each network whose turn it is; return the scalars to be logged."""
         with part(AUGMENTATION):
-            sides = augmented(batch, self.augment, self.seed)
+            sides = augment(batch, self.augment, self.seed)
         return descend(self.parts(), sides)
 
     def renew(self) -> None:

@@ -33,7 +33,7 @@ def main(config_path: str, out: str) -> None:
             parameter.add_(0.01 * torch.randn_like(parameter))
     # The second one knows the degraded side's figures already.
     report = {"first": validate(run), "second": validate(run)}
-    report["shown"] = dict.fromkeys(run.validation.shown, "")
+    report["shown"] = dict.fromkeys(run.validation.excerpts, "")
 
     whole = run.gan.average
     if rank == 0:  # a fault that is nobody's input

@@ -13,7 +13,7 @@ from timbre.errors import ConfigError
 from timbre.stream.augment import Sides
 from timbre.train import checkpoints
 from timbre.train.dry_run.describe import describe_run, find_volume
-from timbre.train.dry_run.memory import Living, step_memory
+from timbre.train.dry_run.memory import StorageMeter, step_memory
 from timbre.train.loop import train
 from timbre.train.run import Run, open_run
 from timbre.train.step import descend
@@ -29,7 +29,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def open_small_run(url: str, folder: Path, *overrides: str) -> Run:
-    return open_run(config(url, folder / "run", *overrides), writing=False)
+    return open_run(config(url, folder / "run", *overrides), writes=False)
 
 
 def test_several_ranks_tell_one_plan_and_write_nothing(url: str, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_memory_that_is_counted_is_what_a_real_step_fills(url: str, tmp_path
     estimate = step_memory(run, BATCH, ranks=1)
     assert run.gan.step == 0 and not run.gan.generator_descent.optimizer.state
     waves = torch.zeros(BATCH, 1, 9600)
-    with Living() as living:
+    with StorageMeter() as living:
         sides = Sides(torch.zeros_like(waves), waves.clone(), None, torch.full((BATCH,), 24e3))
         for run.gan.step in (31, 30):  # the second looks at the gradients, too
             before = living.most = living.now

@@ -110,7 +110,7 @@ def test_the_generator_is_measured_each_time_and_the_degraded_side_once(run: Run
         if name.startswith("val/degraded/"):
             assert after[name] == before[name]
     # The one known all along is what a run that starts now measures.
-    run.validation.known = {}
+    run.validation.degraded_figures = {}
     assert measure(run) == after
 
 
@@ -206,9 +206,9 @@ def test_real_speech_is_heard_and_pairs_without_any_are_left_out_and_counted(
     # Those shown are spread over the degraded side's quality.
     examples = [
         metrics.si_sdr(p.degraded[0, 0], p.clean[0, 0]).item()
-        for p in run.validation.shown.values()
+        for p in run.validation.excerpts.values()
     ]
-    everything = run.validation.known["degraded/si_sdr"]
+    everything = run.validation.degraded_figures["degraded/si_sdr"]
     assert examples == sorted(examples)
     assert everything.min() <= examples[0] < everything.median() < examples[-1] <= everything.max()
 
@@ -233,7 +233,7 @@ def test_pairs_are_heard_and_seen_under_their_keys_and_what_stays_is_written_onc
     for _ in range(2):
         run.validate()
         run.gan.step += 1
-    keys = list(run.validation.shown)
+    keys = list(run.validation.excerpts)
     run.close()
     events = EventAccumulator(str(tmp_path / "run/tensorboard"), {"images": 9, "audio": 9})
     events.Reload()

@@ -15,13 +15,13 @@ from timbre.denoise.network import CHANNELS, FEATURE_LOOKAHEAD
 from timbre.restore.live.denoiser_front import FrontHop
 from timbre.restore.live.denoiser_layers import (
     Affine,
+    BoundPatches,
     BoundRecurrence,
     Doubling,
     PatchConvolution,
-    Patched,
     Recurrence,
-    convolved,
-    doubled,
+    bind_convolution,
+    bind_doubling,
     padded_maps,
     rectify_into,
 )
@@ -99,19 +99,19 @@ class DenoiserHop:
     """One stream: its past, and the places of all that is computed."""
 
     def __init__(self, weights: DenoiserWeights) -> None:
-        self._seen = -FEATURE_LOOKAHEAD
+        self._frames = -FEATURE_LOOKAHEAD
         self._front = FrontHop(weights.window, weights.start_means)
         self._encoder, self._decoder = EncoderHop(weights), GainHop(weights)
         self._filters = BoundRecurrence(weights.filters)
         self._skip, self._out = weights.skip.bind(), weights.out.bind()
         self._tap_sums = weights.taps.bind(FILTERED_BINS)
-        self._carried = np.zeros((TAP_FRAMES + 1, FILTERED_BINS, TAPS), np.float32)
+        self._coming = np.zeros((TAP_FRAMES + 1, FILTERED_BINS, TAPS), np.float32)
 
     def __call__(self, hop: Array, length: int) -> Array:
         """Return the denoised ``(480,)`` of a hop; valid until the next call."""
         front, encoder = self._front, self._encoder
         front.analyse(hop)
-        index, self._seen = self._seen, self._seen + 1
+        index, self._frames = self._frames, self._frames + 1
         if index < 0:
             # The features of these frames are dropped, and nothing that comes out now is used.
             return np.zeros(HOP, np.float32)
@@ -128,12 +128,12 @@ class DenoiserHop:
 
     def _detail(self, low_map: Array) -> Array:
         """Return the convolution part of the taps ``(96, 10)``; what later frames get of it is kept."""
-        carried = self._carried
+        coming = self._coming
         sums = multiply(self._tap_sums, low_map).reshape(FILTERED_BINS, TAP_FRAMES + 1, TAPS)
-        carried[:-1] = carried[1:]
-        carried[-1] = 0
-        carried += sums.transpose(1, 0, 2)
-        detail: Array = np.maximum(carried[0], 0)
+        coming[:-1] = coming[1:]
+        coming[-1] = 0
+        coming += sums.transpose(1, 0, 2)
+        detail: Array = np.maximum(coming[0], 0)
         return detail
 
 
@@ -149,16 +149,16 @@ class EncoderHop:
         # (bin, frame, tap) and (bin, frame, tap, part)
         levels = sliding_window_view(self._levels, 3, axis=1).transpose(1, 0, 2)
         low = sliding_window_view(self._low, 3, axis=1).transpose(1, 0, 3, 2)
-        self._from_levels = Patched(weights.levels.product.bind(ERB_BANDS), levels)
-        self._from_low = Patched(weights.low.product.bind(FILTERED_BINS), low)
+        self._from_levels = BoundPatches(weights.levels.product.bind(ERB_BANDS), levels)
+        self._from_low = BoundPatches(weights.low.product.bind(FILTERED_BINS), low)
         self.maps = [padded_maps(bins) for bins in (32, 16, 8, 8)]
         padded_low = padded_maps(FILTERED_BINS)
         self._padded_low, self.low_map = padded_low, padded_low[1:-1]
         self._down = [
-            convolved(layer, padded)
+            bind_convolution(layer, padded)
             for layer, padded in zip(weights.down, self.maps[:-1], strict=True)
         ]
-        self._low_down = convolved(weights.low_down, padded_low)
+        self._low_down = bind_convolution(weights.low_down, padded_low)
         self._low_embedding = weights.low_embedding.bind()
         self._encode = BoundRecurrence(weights.encode)
 
@@ -185,20 +185,20 @@ class GainHop:
     def __init__(self, weights: DenoiserWeights) -> None:
         self._coarse = BoundRecurrence(weights.gains)
         self._affines = weights.affines
-        self._joined = [padded_maps(bins) for bins in (8, 8, 16, 32)]
+        self._merges = [padded_maps(bins) for bins in (8, 8, 16, 32)]
         self._layers = [
-            convolved(weights.same, self._joined[0]),
-            doubled(weights.up[0], self._joined[1]),
-            doubled(weights.up[1], self._joined[2]),
-            convolved(weights.gain_out, self._joined[3]),
+            bind_convolution(weights.same, self._merges[0]),
+            bind_doubling(weights.up[0], self._merges[1]),
+            bind_doubling(weights.up[1], self._merges[2]),
+            bind_convolution(weights.gain_out, self._merges[3]),
         ]
 
     def __call__(self, embedding: Array, maps: list[Array]) -> Array:
         """Return the gains ``(32,)``, from the encoder's maps too; valid until the next call."""
         up = self._coarse(embedding)
-        steps = zip(self._affines, self._joined, self._layers, reversed(maps), strict=True)
-        for affine, joined, layer, beside in steps:
-            affine.join(beside, up.reshape(-1, CHANNELS), joined)
+        steps = zip(self._affines, self._merges, self._layers, reversed(maps), strict=True)
+        for affine, merge, layer, beside in steps:
+            affine.join(beside, up.reshape(-1, CHANNELS), merge)
             up = layer()
             if layer is not self._layers[-1]:
                 np.maximum(up, 0, out=up)

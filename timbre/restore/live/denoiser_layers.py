@@ -82,7 +82,7 @@ class Doubling:
         self.product = PatchProduct(torch.cat((even, odd), dim=1), layer.bias.repeat(2))
 
 
-class Patched(NamedTuple):
+class BoundPatches(NamedTuple):
     """A bound product and the view of its input from which patches are copied."""
 
     product: Bound
@@ -95,16 +95,16 @@ class Patched(NamedTuple):
         return self.product.outputs
 
 
-def convolved(layer: PatchConvolution, padded: Array) -> Patched:
+def bind_convolution(layer: PatchConvolution, padded: Array) -> BoundPatches:
     """Return the layer bound to padded maps ``(bins + 2, channels)``."""
     patches = windows(padded, 3, layer.stride)
-    return Patched(layer.product.bind(len(patches)), patches)
+    return BoundPatches(layer.product.bind(len(patches)), patches)
 
 
-def doubled(layer: Doubling, padded: Array) -> Patched:
+def bind_doubling(layer: Doubling, padded: Array) -> BoundPatches:
     """Return the layer bound to padded maps; its outputs are two bins side by side."""
     patches = windows(padded[1:], 2)
-    return Patched(layer.product.bind(len(patches)), patches)
+    return BoundPatches(layer.product.bind(len(patches)), patches)
 
 
 class Affine(NamedTuple):

@@ -22,7 +22,7 @@ from timbre.restore.live.products import Array
 
 
 class LiveLimits:
-    """``SpectralGenerator.limited`` of one stream.
+    """``SpectralGenerator.limit`` of one stream.
 
     Most bins lie below the knees and cost no more than the look at them.
     """
@@ -30,7 +30,7 @@ class LiveLimits:
     def __init__(self, near: Spread, generator: SpectralGenerator) -> None:
         self._limits_change, self._limits_pauses = generator.limits_change, generator.limits_pauses
         self._max_lift_db = generator.max_lift_db
-        self._removed = LiveLevel(near)
+        self._removed_level = LiveLevel(near)
         self._sums = np.zeros(BINS + 1)
 
     def __call__(
@@ -52,7 +52,7 @@ class LiveLimits:
         """
         if self._limits_change and noisy is not None:
             add_up(bin_power(noisy - spectrum), self._sums)
-            most = self._removed(self._sums)
+            most = self._removed_level(self._sums)
             if bin_power(noisy).any():
                 bins, bent = _bend(change, most, KNEE)
                 change[bins] = bent

@@ -44,7 +44,7 @@ class Mix(Output):
             raise AudioError(f"input_gain_db {self.input_gain_db}: expected -100 to 100")
 
 
-WHOLLY_RESTORED = Mix()
+FULL_MIX = Mix()
 
 
 class LiveRestorer:
@@ -76,7 +76,7 @@ class LiveRestorer:
         denoiser: DeepFilterNet3 | None,
         noisy_input: bool = False,
         channels: int = 1,
-        mix: Mix = WHOLLY_RESTORED,
+        mix: Mix = FULL_MIX,
     ) -> None:
         self._mix, self._gain = mix, gain(mix.input_gain_db)
         self._channels = channels
@@ -88,7 +88,7 @@ class LiveRestorer:
         late = [step.latency_samples for step in (denoise, repair) if step is not None]
         self.latency_samples = sum(late) + HOP - 1 if late else 0
         self._centre = OffsetRemover(channels) if late else None
-        self._ended = False
+        self._is_over = False
         # What went in and what was denoised, until what they belong to comes out.
         self._noisy_queue = self._input_queue = self._denoised_queue = torch.zeros(channels, 0)
 
@@ -98,7 +98,7 @@ class LiveRestorer:
         checkpoint_url: str | None = CAUSAL,
         denoise: bool | DeepFilterNet3 = True,
         channels: int = 1,
-        mix: Mix = WHOLLY_RESTORED,
+        mix: Mix = FULL_MIX,
         max_lift_db: float | None = None,
     ) -> "LiveRestorer":
         """Return a restorer from a checkpoint.
@@ -142,37 +142,37 @@ class LiveRestorer:
             AudioError: the piece has other channels or another type, or is not finite; the signal is
                 over; or what came out is not finite.
         """
-        if self._ended:
+        if self._is_over:
             raise AudioError(
                 "a piece behind the end: flush() was the last; expected a new restorer"
             )
-        return self._advance(torch.from_numpy(_to_float32(piece, self._channels)), ended=False)
+        return self._advance(torch.from_numpy(_to_float32(piece, self._channels)), is_last=False)
 
     def flush(self) -> Wave:
         """Return the rest, ``(channels, any)``; the signal is over, and later calls give nothing."""
-        if self._ended:
+        if self._is_over:
             return np.zeros((self._channels, 0), np.float32)
-        self._ended = True
-        return self._advance(torch.zeros(self._channels, 0), ended=True)
+        self._is_over = True
+        return self._advance(torch.zeros(self._channels, 0), is_last=True)
 
     @torch.inference_mode()
-    def _advance(self, piece: Tensor, ended: bool) -> Wave:
+    def _advance(self, piece: Tensor, is_last: bool) -> Wave:
         # Most hops come with nothing to raise and nothing to mix.
-        raised = piece if self._gain == 1 else piece * self._gain
+        louder = piece if self._gain == 1 else piece * self._gain
         if self._centre is not None:
-            raised = torch.from_numpy(self._centre.push(raised.numpy()))
-            if ended:
-                raised = torch.cat((raised, torch.from_numpy(self._centre.flush())), dim=1)
-        denoised = raised
+            louder = torch.from_numpy(self._centre.push(louder.numpy()))
+            if is_last:
+                louder = torch.cat((louder, torch.from_numpy(self._centre.flush())), dim=1)
+        denoised = louder
         if self._denoise is not None:
-            denoised = _through(self._denoise, [raised], ended)
+            denoised = _through(self._denoise, [louder], is_last)
         signals = [denoised]
         if self._hears_noisy:
-            noisy, self._noisy_queue = _take(self._noisy_queue, raised, denoised.shape[1])
+            noisy, self._noisy_queue = _take(self._noisy_queue, louder, denoised.shape[1])
             signals.append(noisy)
         restored = denoised
         if self._repair is not None:
-            restored = _through(self._repair, signals, ended)
+            restored = _through(self._repair, signals, is_last)
         if self._mix.strength != 1:
             base, self._denoised_queue = _take(self._denoised_queue, denoised, restored.shape[1])
             restored = base + self._mix.strength * (restored - base)
@@ -209,24 +209,24 @@ def restore_blocks(
     Raises:
         AudioError: the rate has no workable ratio to 48 kHz, or a block cannot be used.
     """
-    arrived = sent = 0
+    samples_in = samples_out = 0
 
-    def counted() -> Iterator[Wave]:
-        nonlocal arrived
+    def count_blocks() -> Iterator[Wave]:
+        nonlocal samples_in
         for block in blocks:
-            arrived += block.shape[1]
+            samples_in += block.shape[1]
             yield block
 
     def restored() -> Iterator[Wave]:
-        for block in resample_blocks(counted(), sample_rate, SAMPLE_RATE):
+        for block in resample_blocks(count_blocks(), sample_rate, SAMPLE_RATE):
             yield restorer.push(block)
         yield restorer.flush()
 
     for block in resample_blocks(restored(), SAMPLE_RATE, sample_rate):
         # There and back may end a sample later.
-        ready = block[:, : arrived - sent]
+        ready = block[:, : samples_in - samples_out]
         if ready.shape[1]:
-            sent += ready.shape[1]
+            samples_out += ready.shape[1]
             yield ready
 
 
@@ -243,12 +243,12 @@ def _to_float32(piece: NDArray[np.generic], channels: int) -> Wave:
     return piece.astype(np.float32) if floats else from_int16(piece.astype(np.int16))
 
 
-def _through(stream: HopRunner, signals: list[Tensor], ended: bool) -> Tensor:
+def _through(stream: HopRunner, signals: list[Tensor], is_last: bool) -> Tensor:
     ready = stream.push(*signals)
-    return torch.cat((ready, stream.flush()), dim=1) if ended else ready
+    return torch.cat((ready, stream.flush()), dim=1) if is_last else ready
 
 
-def _take(waiting: Tensor, new: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+def _take(rest: Tensor, new: Tensor, samples: int) -> tuple[Tensor, Tensor]:
     """Return the first so many samples of a queue that ``new`` joins, and what stays in it."""
-    queue = torch.cat((waiting, new), dim=1)
+    queue = torch.cat((rest, new), dim=1)
     return queue[:, :samples], queue[:, samples:]

@@ -91,7 +91,7 @@ class SpectralWeights:
         self.embed = RowProduct(torch.cat(columns, dim=1), generator.embed.bias)
         norm = generator.embed_norm
         self.norm = norm.weight.detach().numpy(), norm.bias.detach().numpy()
-        self.head = RowProduct(*folded(generator.head_norm, torch.cat(rows), torch.cat(biases)))
+        self.head = RowProduct(*fold_norm(generator.head_norm, torch.cat(rows), torch.cat(biases)))
         self.blocks: list[BlockWeights] = [BlockWeights(block) for block in generator.blocks]  # type: ignore[arg-type]
         self.near, self.wide = Spread(generator.near), Spread(generator.wide)
         self.limits = partial(LiveLimits, self.near, generator)
@@ -107,7 +107,7 @@ class BlockWeights:
         self.newest: Array = taps[-1].contiguous().numpy()
         self.bias: Array = block.depthwise.bias.detach().numpy()
         expand, contract, scale = block.expand, block.contract, block.scale
-        self.expand = RowProduct(*folded(block.norm, expand.weight, expand.bias))
+        self.expand = RowProduct(*fold_norm(block.norm, expand.weight, expand.bias))
         self.contract = RowProduct(contract.weight * scale[:, None], contract.bias * scale)
 
 
@@ -137,7 +137,7 @@ class SpectralHop:
         if self._weights.hears_noisy and noisy is not None:
             noisy_spectrum = self._noisy(noisy)
         power = bin_power(spectrum)
-        hidden = self._embedded(spectrum, power, noisy_spectrum)
+        hidden = self._embed_input(spectrum, power, noisy_spectrum)
         sums = np.add.reduce(self._past * self._past_weights, axis=1)
         sums += self._past_biases
         self._past[:, :-1] = self._past[:, 1:]
@@ -157,7 +157,9 @@ class SpectralHop:
         self._overlap = wave[HOP:]
         return restored
 
-    def _embedded(self, spectrum: Spectrum, power: Array, noisy_spectrum: Spectrum | None) -> Array:
+    def _embed_input(
+        self, spectrum: Spectrum, power: Array, noisy_spectrum: Spectrum | None
+    ) -> Array:
         """Return the body's input (width,)."""
         powers, inputs = self._powers, self._embed.inputs
         powers[:-1] = powers[1:]
@@ -243,7 +245,7 @@ class BoundBlock:
         hidden += self._contract.outputs
 
 
-def folded(norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def fold_norm(norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Return the weight and bias of a linear layer that takes a norm's scale and offset over."""
     return weight.detach() * norm.weight.detach(), (bias + weight @ norm.bias).detach()
 

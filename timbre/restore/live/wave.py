@@ -61,8 +61,10 @@ class LiveWave:
         for up, skip in zip(self._decoder, reversed(skips), strict=True):
             hidden = up(hidden, skip, memory)
         change = self._last(hidden, memory)[..., 0]
-        seen = state.seen + hops.shape[1] // HOP
-        return torch.add(hops, change, alpha=1 / INPUT_GAIN), WaveState(memory.next_past(), seen)
+        hop_count = state.seen + hops.shape[1] // HOP
+        return torch.add(hops, change, alpha=1 / INPUT_GAIN), WaveState(
+            memory.next_past(), hop_count
+        )
 
 
 class Patches(NamedTuple):

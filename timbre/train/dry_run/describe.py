@@ -52,7 +52,7 @@ def describe_run(run: Run, ranks: int) -> str:
     batch = config.global_batch // ranks
     volume = find_volume(run)
     rows = [
-        ("run", f"{config.run_dir}: {_beginning(run)}"),
+        ("run", f"{config.run_dir}: {_start_text(run)}"),
         *_course(run, ranks, batch),
         *_volumes(run, volume),
         *_memory(step_memory(run, batch, ranks), batch, ranks),
@@ -73,8 +73,8 @@ def find_volume(run: Run) -> Volume:
     validation = sum(_pair_bytes(corpus, sides) * corpus.pairs for corpus in held_out)
     times = _validations(run)
     seconds = sum(shard.seconds for c in held_out for shard in c.shards) / len(run.validation.pairs)
-    shown = min(config.validation.shown_pairs, len(run.validation.pairs))
-    shown_seconds = min(seconds, SHOWN_SECONDS) * shown
+    pair_count = min(config.validation.shown_pairs, len(run.validation.pairs))
+    shown_seconds = min(seconds, SHOWN_SECONDS) * pair_count
     sound = shown_seconds * (times + 2) * SAMPLE_RATE * 2  # degraded and clean once
     gan = run.gan
     moments = 2 * sum(parameter_bytes(network) for network in trained_networks(run))
@@ -96,15 +96,17 @@ def find_volume(run: Run) -> Volume:
 
 def _pair_bytes(corpus: Corpus, sides: Sequence[str]) -> float:
     """Return the mean bytes that are read of a pair: whole sides, whatever is cut from them."""
-    stored = sum(shard.bytes for shard in corpus.shards) / max(corpus.pairs, 1)
+    bytes_a_pair = sum(shard.bytes for shard in corpus.shards) / max(corpus.pairs, 1)
     # The first shard tells which share of a tar they are: all are written alike.
     first = next(shard for shard in corpus.shards if shard.pairs)
     entries = load_index(corpus.index_folder, first).pairs
-    wanted = sum(e.members[audio_member(e.members, side)].length for e in entries for side in sides)
-    return stored * wanted / first.bytes
+    bytes_to_read = sum(
+        e.members[audio_member(e.members, side)].length for e in entries for side in sides
+    )
+    return bytes_a_pair * bytes_to_read / first.bytes
 
 
-def _beginning(run: Run) -> str:
+def _start_text(run: Run) -> str:
     if run.gan.step >= run.config.steps:
         return f"finished at step {run.gan.step}"
     return f"from step {run.gan.step} to {run.config.steps}"
@@ -118,7 +120,7 @@ def _validations(run: Run) -> int:
 
 def _course(run: Run, ranks: int, batch: int) -> list[tuple[str, str]]:
     config, stream = run.config, run.data.stream
-    left = stream.pairs - stream.steps_per_epoch * config.global_batch
+    tail_pairs = stream.pairs - stream.steps_per_epoch * config.global_batch
     epochs = config.steps / stream.steps_per_epoch
     adversarial, start = config.adversarial, run.adversarial_start
     alone = start + adversarial.discriminator_steps
@@ -128,7 +130,7 @@ def _course(run: Run, ranks: int, batch: int) -> list[tuple[str, str]]:
         ("steps", f"{config.steps}, in {config.precision}: {epochs:.1f} epochs, {_hours(seconds)}"),
         ("batch", f"{config.global_batch} pairs of {config.segment_seconds:g} s: "
          f"{ranks} rank{'s' * (ranks > 1)} of {batch}"),
-        ("epoch", f"{stream.pairs} pairs, {stream.steps_per_epoch} steps; the {left} left over "
+        ("epoch", f"{stream.pairs} pairs, {stream.steps_per_epoch} steps; the {tail_pairs} left over "
          "differ each time"),
         *(
             ("change", f"from step {mix.from_step}: {sum(one.pairs for one in mix.corpora)} pairs of "
@@ -149,14 +151,14 @@ def _volumes(run: Run, volume: Volume) -> list[tuple[str, str]]:
     config = run.config
     # One more while it is written, and one that stays for being best.
     most = config.keep_checkpoints + 1 + config.keep_best_state
-    saved = config.steps // config.save_every + 1
-    disk = min(most, saved) * volume.checkpoint + volume.generator + volume.pictures
+    checkpoint_count = config.steps // config.save_every + 1
+    disk = min(most, checkpoint_count) * volume.checkpoint + volume.generator + volume.pictures
     rows = [
         ("read", f"{size(volume.pair)} a pair, {size(volume.epoch)} an epoch, "
          f"{size(volume.validation)} a validation, {size(volume.whole_run)} in the whole run, over "
          "all ranks"),
         ("disk", f"{size(disk)} at most: checkpoints of {size(volume.checkpoint)} "
-         f"(up to {min(most, saved)}), {size(volume.generator)} for the best generator, "
+         f"(up to {min(most, checkpoint_count)}), {size(volume.generator)} for the best generator, "
          f"about {size(volume.pictures)} of sound and pictures"),
     ]  # fmt: skip
     if config.reading.cache_dir and not all(
@@ -169,11 +171,11 @@ def _volumes(run: Run, volume: Volume) -> list[tuple[str, str]]:
 
 def _memory(memory: StepMemory, batch: int, ranks: int) -> list[tuple[str, str]]:
     total = memory.state + memory.activations
-    exchanged = f" + buckets {size(memory.buckets)}" if ranks > 1 else ""
+    bucket_text = f" + buckets {size(memory.buckets)}" if ranks > 1 else ""
     return [
         ("memory", f"{size(total)} a rank = parameters {size(memory.parameters)} + average "
          f"{size(memory.average)} + gradients {size(memory.gradients)} + moments "
-         f"{size(memory.moments)}{exchanged} + activations {size(memory.activations)}"),
+         f"{size(memory.moments)}{bucket_text} + activations {size(memory.activations)}"),
         ("", f"activations: {size(memory.activations / batch)} a pair, counted in the very step; "
          "CUDA takes up to a tenth more, and 1 GiB: docs/operations.md"),
     ]  # fmt: skip

@@ -52,13 +52,13 @@ def step_memory(run: Run, batch: int, ranks: int) -> StepMemory:
     it is.
     """
     parameters = sum(map(parameter_bytes, (run.gan.generator, run.gan.discriminator)))
-    trained = sum(map(parameter_bytes, trained_networks(run)))
+    trainable_bytes = sum(map(parameter_bytes, trained_networks(run)))
     # AdamW has two moments. All of it is float32, whatever the precision.
     return StepMemory(
         parameters=parameters,
         average=parameter_bytes(run.gan.average),
-        gradients=trained,
-        moments=2 * trained,
+        gradients=trainable_bytes,
+        moments=2 * trainable_bytes,
         buckets=parameters if ranks > 1 else 0,
         activations=_activations(run, batch),
     )
@@ -79,8 +79,12 @@ def _activations(run: Run, batch: int) -> int:
     config, former = run.config, run.gan
     # Not the accelerator's, which may be cpu:0 where theirs is cpu.
     device = next(former.average.parameters()).device
-    with former.eager(), FakeTensorMode(allow_non_fake_inputs=True) as fake, Living() as living:
-        parts = _faked(run.step_parts(), fake)
+    with (
+        former.eager(),
+        FakeTensorMode(allow_non_fake_inputs=True) as fake,
+        StorageMeter() as living,
+    ):
+        parts = _fake(run.step_parts(), fake)
         waves = [
             torch.zeros(batch, 1, round(config.segment_seconds * SAMPLE_RATE), device=device)
             for _ in range(3 if config.generator.noisy_input else 2)
@@ -90,10 +94,10 @@ def _activations(run: Run, batch: int) -> int:
         heaviest = heaviest_step(run)
         parts.gan.step = heaviest + 1
         descend(parts, sides)  # makes gradients and moments
-        settled = living.most = living.now
+        constant_bytes = living.most = living.now
         parts.gan.step = heaviest
         descend(parts, sides)
-    return int(living.most - settled)
+    return int(living.most - constant_bytes)
 
 
 def heaviest_step(run: Run) -> int:
@@ -106,7 +110,7 @@ def heaviest_step(run: Run) -> int:
     return late + -late % config.log_gradients_every
 
 
-def _faked(parts: StepParts, mode: FakeTensorMode) -> StepParts:
+def _fake(parts: StepParts, mode: FakeTensorMode) -> StepParts:
     """Return the parts with networks that have no content, and descents of their own."""
     gan = copy.copy(parts.gan)
     networks = [unwrap(gan.generator), gan.average, gan.critic, parts.reconstruction]
@@ -129,7 +133,7 @@ def _descent(network: nn.Module, rate: Tensor, like: Descent) -> Descent:
     return Descent(network, rate, like.max_grad_norm, like.scaled)
 
 
-class Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class StorageMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all storages that were made under it and are still there."""
 
     def __init__(self) -> None:

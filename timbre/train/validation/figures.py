@@ -19,13 +19,13 @@ LOSSES = ("mel", "spectrum", "waveform", "silence", "adversarial", "feature_matc
 # Of clean speech that went through the generator: how far it is from what it was.
 HARM_METRICS = ("lsd_0_8k", "lsd_8_24k", "si_sdr")
 # What is measured of the restored side, each time, and of the degraded side, once.
-RESTORED = (
+RESTORED_FIGURES = (
     *QUALITY,
     *PERCEPTUAL,
     *(f"loss/{name}" for name in LOSSES),
     *(f"harm/{name}" for name in HARM_METRICS),
 )
-DEGRADED = tuple(f"degraded/{name}" for name in (*QUALITY, *PERCEPTUAL))
+DEGRADED_FIGURES = tuple(f"degraded/{name}" for name in (*QUALITY, *PERCEPTUAL))
 SAMPLES = "samples"
 
 # One number a pair ``()``, or one a row of the table ``(pairs,)``; float64.
@@ -74,9 +74,9 @@ def difference(estimate: Tensor, pair: AlignedPair) -> Columns:
     }
 
 
-def perceptual(estimate: Tensor, pair: AlignedPair, chosen: bool) -> Columns:
-    """Return the figures of ``PERCEPTUAL``; NaN where the pair is not ``chosen``."""
-    if not chosen:
+def perceptual(estimate: Tensor, pair: AlignedPair, is_chosen: bool) -> Columns:
+    """Return the figures of ``PERCEPTUAL``; NaN unless the pair is among those."""
+    if not is_chosen:
         return dict.fromkeys(PERCEPTUAL, torch.tensor(math.nan))
     mine, reference = estimate[0, 0], pair.clean[0, 0]
     return {

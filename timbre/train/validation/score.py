@@ -66,8 +66,8 @@ def harm_penalty(figures: Mapping[str, float]) -> float:
     """
     shares = _shares(figures, "val/harm/", HARMS)
     spectral = _above(sum(shares) / len(shares), FREE_HARM_SHARE) if shares else 0.0
-    kept = figures.get("val/harm/si_sdr", FREE_HARM_SI_SDR_DB)
-    return HARM_WEIGHT * spectral + HARM_PER_DB * _above(FREE_HARM_SI_SDR_DB - kept, 0.0)
+    harm_si_sdr_db = figures.get("val/harm/si_sdr", FREE_HARM_SI_SDR_DB)
+    return HARM_WEIGHT * spectral + HARM_PER_DB * _above(FREE_HARM_SI_SDR_DB - harm_si_sdr_db, 0.0)
 
 
 def _shares(figures: Mapping[str, float], prefix: str, names: tuple[str, ...]) -> list[float]:

@@ -19,13 +19,13 @@ from timbre.train.gan.gan import Gan
 from timbre.train.losses.reconstruction import ReconstructionLoss
 from timbre.train.ranks import failing_together
 from timbre.train.validation import figures
-from timbre.train.validation import score as scoring
+from timbre.train.validation import score as score
 from timbre.train.validation.figures import (
-    DEGRADED,
+    DEGRADED_FIGURES,
     HARM_METRICS,
     LOSSES,
     PERCEPTUAL,
-    RESTORED,
+    RESTORED_FIGURES,
     SAMPLES,
     Columns,
     restore,
@@ -80,8 +80,8 @@ class Validation:
         self.perceptual = frozenset(spread(total, 0 if gap else config.perceptual_pairs))
         self.harm = frozenset(spread(total, config.harm_pairs))
         self.shown_pairs = config.shown_pairs
-        self.known: Columns = {}
-        self.shown: dict[str, AlignedPair] = {}
+        self.degraded_figures: Columns = {}
+        self.excerpts: dict[str, AlignedPair] = {}
 
     @torch.inference_mode()
     def measure(
@@ -104,28 +104,34 @@ class Validation:
             WorkError: on the other ranks, if one failed in another way.
             ValidationStoppedError: on every rank, if ``stop`` said yes on any.
         """
-        names = RESTORED if self.known else (SAMPLES, *DEGRADED, *RESTORED)
+        names = (
+            RESTORED_FIGURES
+            if self.degraded_figures
+            else (SAMPLES, *DEGRADED_FIGURES, *RESTORED_FIGURES)
+        )
         table = torch.zeros(len(self.pairs) + 1, len(names), dtype=torch.float64)
         with failing_together(self.accelerator):
             for row in self._share():
                 if stop is not None and stop():
                     table[-1] = 1  # the last row says that some rank stops
                     break
-                measured = self._measure_pair(gan, reconstruction, row)
-                table[row] = torch.stack([measured[name] for name in names])
+                columns_of_pair = self._measure_pair(gan, reconstruction, row)
+                table[row] = torch.stack([columns_of_pair[name] for name in names])
         # Every row is zero on all ranks but one: the sum over ranks is exact.
         table = self.accelerator.reduce(table.to(self.accelerator.device), "sum").cpu()
         if table[-1].any():
             raise ValidationStoppedError("stopped before its last pair")
         columns = dict(zip(names, table[:-1].unbind(1), strict=True))
-        if not self.known:
-            self.known = {name: columns[name].clone() for name in (SAMPLES, *DEGRADED)}
-            self._load_shown()
-        means = self._means(columns | self.known) | self._stress(gan)
+        if not self.degraded_figures:
+            self.degraded_figures = {
+                name: columns[name].clone() for name in (SAMPLES, *DEGRADED_FIGURES)
+            }
+            self._load_excerpts()
+        means = self._means(columns | self.degraded_figures) | self._stress(gan)
         return means | {
-            "val/score": scoring.score(means),
-            "val/penalty/si_sdr": scoring.si_sdr_penalty(means),
-            "val/penalty/harm": scoring.harm_penalty(means),
+            "val/score": score.score(means),
+            "val/penalty/si_sdr": score.si_sdr_penalty(means),
+            "val/penalty/harm": score.harm_penalty(means),
             "val/penalty/stress": stress_penalty(means),
         }
 
@@ -136,7 +142,7 @@ class Validation:
         They are spread over the degraded side's SI-SDR: from bad to good. On other ranks, and before
         the first :meth:`measure`, there are none.
         """
-        for key, pair in self.shown.items():
+        for key, pair in self.excerpts.items():
             device = self.accelerator.device
             noisy = None if pair.noisy is None else pair.noisy.to(device)
             yield key, pair, restore(gan, pair.degraded.to(device), noisy)
@@ -163,38 +169,40 @@ class Validation:
         place = self.pairs[row]
         pair = load_pair(place, self.accelerator.device, self.noisy)
         restored = restore(gan, pair.degraded, pair.noisy)
-        sides = {"": restored} if self.known else {"": restored, "degraded/": pair.degraded}
-        measured: Columns = {SAMPLES: torch.tensor(float(place.entry.samples))}
+        sides = (
+            {"": restored} if self.degraded_figures else {"": restored, "degraded/": pair.degraded}
+        )
+        columns_of_pair: Columns = {SAMPLES: torch.tensor(float(place.entry.samples))}
         for side, wave in sides.items():
             of_side = figures.quality(wave, pair)
             of_side |= figures.perceptual(wave, pair, row in self.perceptual)
-            measured |= {side + name: value for name, value in of_side.items()}
+            columns_of_pair |= {side + name: value for name, value in of_side.items()}
         terms = figures.losses(gan, reconstruction, restored, pair)
-        measured |= {f"loss/{name}": terms[name] for name in LOSSES}
+        columns_of_pair |= {f"loss/{name}": terms[name] for name in LOSSES}
         nothing = torch.tensor(math.nan)
         harm = self._harm(gan, pair) if row in self.harm else {}
-        measured |= {f"harm/{name}": harm.get(name, nothing) for name in HARM_METRICS}
+        columns_of_pair |= {f"harm/{name}": harm.get(name, nothing) for name in HARM_METRICS}
         # One wait for the device.
         on_device = torch.stack(
-            [value.double().to(pair.clean.device) for value in measured.values()]
+            [value.double().to(pair.clean.device) for value in columns_of_pair.values()]
         )
-        return dict(zip(measured, on_device.cpu().unbind(), strict=True))
+        return dict(zip(columns_of_pair, on_device.cpu().unbind(), strict=True))
 
     def _harm(self, gan: Gan, pair: AlignedPair) -> Columns:
         """Return what becomes of clean speech; the denoiser's input was clean as well, then."""
         noisy = None if pair.noisy is None else pair.clean
         return figures.difference(restore(gan, pair.clean, noisy), pair)
 
-    def _load_shown(self) -> None:
+    def _load_excerpts(self) -> None:
         """Choose the pairs to show; the main process keeps them on its host."""
-        quality = self.known["degraded/si_sdr"].nan_to_num(-metrics.LIMIT_DB)
-        ranked = quality.argsort(stable=True).tolist()
+        quality = self.degraded_figures["degraded/si_sdr"].nan_to_num(-metrics.LIMIT_DB)
+        rows_by_quality = quality.argsort(stable=True).tolist()
         with failing_together(self.accelerator):
             if self.accelerator.is_main_process:
-                for number in spread(len(ranked), self.shown_pairs):
-                    place = self.pairs[ranked[number]]
+                for number in spread(len(rows_by_quality), self.shown_pairs):
+                    place = self.pairs[rows_by_quality[number]]
                     pair = load_pair(place, torch.device("cpu"), self.noisy)
-                    self.shown[place.entry.key] = pair
+                    self.excerpts[place.entry.key] = pair
 
     def _stress(self, gan: Gan) -> dict[str, float]:
         """Return what the generator makes of probes; the main process's, so that all have the same."""
@@ -209,19 +217,19 @@ class Validation:
     def _means(self, columns: Columns) -> dict[str, float]:
         """Return the weighted means of ``(pairs,)`` each, over the pairs that have the figure."""
         means = {}
-        for name in (*RESTORED, *DEGRADED):
-            covered = self._covered(name, columns)
-            if covered.any():
-                weights = columns[SAMPLES][covered]
+        for name in (*RESTORED_FIGURES, *DEGRADED_FIGURES):
+            covered_pairs = self._find_covered(name, columns)
+            if covered_pairs.any():
+                weights = columns[SAMPLES][covered_pairs]
                 # fsum adds without rounding: no thread count or sequence changes a bit.
-                total = math.fsum((columns[name][covered] * weights).tolist())
+                total = math.fsum((columns[name][covered_pairs] * weights).tolist())
                 means[f"val/{name}"] = total / math.fsum(weights.tolist())
         for name in PERCEPTUAL if self.perceptual else ():
-            left_out = len(self.perceptual) - int(self._covered(name, columns).sum())
+            left_out = len(self.perceptual) - int(self._find_covered(name, columns).sum())
             means[f"val/{name}_left_out"] = float(left_out)
         return means
 
-    def _covered(self, name: str, columns: Columns) -> Tensor:
+    def _find_covered(self, name: str, columns: Columns) -> Tensor:
         """Return which pairs count for a figure: bool ``(pairs,)``.
 
         The degraded side decides whether a pair counts. If only the restored side is NaN, the
@@ -230,11 +238,11 @@ class Validation:
         side, _, plain = name.rpartition("/")
         if side == "loss":
             return torch.ones_like(columns[name], dtype=torch.bool)
-        covered = columns[f"degraded/{plain}"].isfinite()
+        covered_pairs = columns[f"degraded/{plain}"].isfinite()
         if plain in PERCEPTUAL:  # they find no speech in a side, or do; compared like with like
-            covered &= columns[plain].isfinite()
+            covered_pairs &= columns[plain].isfinite()
         if side == "harm":
-            chosen = torch.zeros_like(covered)
-            chosen[sorted(self.harm)] = True
-            covered &= chosen
-        return covered
+            chosen_pairs = torch.zeros_like(covered_pairs)
+            chosen_pairs[sorted(self.harm)] = True
+            covered_pairs &= chosen_pairs
+        return covered_pairs

@@ -25,19 +25,19 @@ class Alarms:
     def __init__(self, max_skipped_steps: int, accuracy: float, device: torch.device) -> None:
         self.max_skipped_steps, self.accuracy = max_skipped_steps, accuracy
         # Of each network: skipped steps in all, in a row until now, and in a row at most.
-        self.skipped = {n: torch.zeros(3, dtype=torch.int64, device=device) for n in NETWORKS}
+        self.skip_counts = {n: torch.zeros(3, dtype=torch.int64, device=device) for n in NETWORKS}
         self.sound = torch.ones((), dtype=torch.bool, device=device)
-        self.reported = dict.fromkeys(NETWORKS, 0)
-        self.won = False
+        self.reported_counts = dict.fromkeys(NETWORKS, 0)
+        self.has_won = False
 
     def watch(self, metrics: Mapping[str, Tensor]) -> None:
         """Count a step's scalars, without waiting for the device."""
-        for network, (total, streak, longest) in self.skipped.items():
+        for network, (total, streak, longest) in self.skip_counts.items():
             if f"{network}/grad_norm" in metrics:
-                skipped = metrics[f"{network}/grad_norm"].isfinite().logical_not_()
-                streak = (streak + 1) * skipped
-                counts = [total + skipped, streak, torch.maximum(longest, streak)]
-                self.skipped[network] = torch.stack(counts)
+                is_skipped = metrics[f"{network}/grad_norm"].isfinite().logical_not_()
+                streak = (streak + 1) * is_skipped
+                counts = [total + is_skipped, streak, torch.maximum(longest, streak)]
+                self.skip_counts[network] = torch.stack(counts)
         self.sound = metrics["g/loss"].detach().isfinite()
 
     def check(self, means: Mapping[str, float], step: int) -> tuple[dict[str, float], list[str]]:
@@ -49,7 +49,7 @@ class Alarms:
         scalars: dict[str, float] = {}
         lines = []
         for network, name in NETWORKS.items():
-            total, _, longest = self.skipped[network].tolist()
+            total, _, longest = self.skip_counts[network].tolist()
             scalars[f"{network}/skipped_steps"] = total
             if longest > self.max_skipped_steps:
                 raise WorkError(
@@ -57,32 +57,32 @@ class Alarms:
                     f"in a row, max_skipped_steps is {self.max_skipped_steps}; the last checkpoint "
                     "is whole: try a lower optimizer.learning_rate, or precision fp32"
                 )
-            if total > self.reported[network]:
+            if total > self.reported_counts[network]:
                 lines.append(
-                    f"alarm: step {step}: {total - self.reported[network]} steps of the {name} skipped, "
+                    f"alarm: step {step}: {total - self.reported_counts[network]} steps of the {name} skipped, "
                     f"their gradients were not finite; {total} in all"
                 )
-                self.reported[network] = total
+                self.reported_counts[network] = total
         # While it learns alone it is meant to be right.
-        playing = "g/adversarial" in means
-        won = playing and means.get("d/accuracy", 0.0) >= self.accuracy
-        if won and not self.won:
+        plays = "g/adversarial" in means
+        has_won = plays and means.get("d/accuracy", 0.0) >= self.accuracy
+        if has_won and not self.has_won:
             lines.append(
                 f"alarm: step {step}: the discriminator has won, {means['d/accuracy']:.1%} of its "
                 "judgements are right: try a lower optimizer.discriminator_learning_rate"
             )
-        self.won = won
-        if playing:
-            scalars["d/won"] = float(won)
+        self.has_won = has_won
+        if plays:
+            scalars["d/won"] = float(has_won)
         return scalars, lines
 
     def state_dict(self) -> dict[str, Any]:
         """Return what counting goes on from."""
-        return {"skipped": self.skipped, "won": self.won}
+        return {"skipped": self.skip_counts, "won": self.has_won}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state``."""
         for network, counts in state["skipped"].items():
-            self.skipped[network] = counts.to(self.sound.device)
-            self.reported[network] = int(counts[0])
-        self.won = state["won"]
+            self.skip_counts[network] = counts.to(self.sound.device)
+            self.reported_counts[network] = int(counts[0])
+        self.has_won = state["won"]

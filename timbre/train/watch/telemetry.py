@@ -72,14 +72,14 @@ class Telemetry:
         main = rank == 0 and run_dir is not None
         self.log = RankLog(run_dir, rank)
         self.events = EventFiles(run_dir, first) if main and run_dir is not None else None
-        self.written: set[str] = set()
+        self.figures_so_far: set[str] = set()
         hidden = None if main else True  # None: hidden where there is no terminal
         self.bar = tqdm(total=steps, initial=first, desc="train", unit="step", disable=hidden)
 
     def scalars(self, metrics: Mapping[str, float], step: int) -> None:
         """Write scalars under their names."""
         if self.events:
-            with self.events.writing() as writer:
+            with self.events.use_writer() as writer:
                 for name, value in metrics.items():
                     writer.add_scalar(name, value, step)
 
@@ -91,14 +91,14 @@ class Telemetry:
         """
         if not self.events:
             return
-        shown = {name: wave[: SHOWN_SECONDS * SAMPLE_RATE] for name, wave in sides.items()}
-        picture = stacked(list(shown.values()))
-        with self.events.writing() as writer:
-            for name, wave in shown.items():
-                if name == "restored" or f"{key}/{name}" not in self.written:
+        excerpts = {name: wave[: SHOWN_SECONDS * SAMPLE_RATE] for name, wave in sides.items()}
+        picture = stack_pictures(list(excerpts.values()))
+        with self.events.use_writer() as writer:
+            for name, wave in excerpts.items():
+                if name == "restored" or f"{key}/{name}" not in self.figures_so_far:
                     writer.add_audio(f"pair/{key}/{name}", wave[None], step, SAMPLE_RATE)
-                    self.written.add(f"{key}/{name}")
-            title = f"pair/{key}/{'_'.join(shown)}"
+                    self.figures_so_far.add(f"{key}/{name}")
+            title = f"pair/{key}/{'_'.join(excerpts)}"
             writer.add_image(title, picture, step, dataformats="HWC")
 
     def line(self, message: str) -> None:
@@ -116,7 +116,7 @@ class Telemetry:
     def flush(self) -> None:
         """Write out what waits to be written."""
         if self.events:
-            with self.events.writing() as writer:
+            with self.events.use_writer() as writer:
                 writer.flush()
 
     def close(self) -> None:
@@ -139,26 +139,26 @@ class EventFiles:
         self.folder = storage.join(str(storage.local_path(run_dir)) if local else run_dir, FOLDER)
         self._former, threading.excepthook = threading.excepthook, self._hook
         try:
-            with self._naming():
+            with self._name_in_errors():
                 self._writer = SummaryWriter(self.folder, purge_step=first + 1)
         except WorkError:
             threading.excepthook = self._former
             raise
 
     @contextmanager
-    def writing(self) -> Iterator[SummaryWriter]:
+    def use_writer(self) -> Iterator[SummaryWriter]:
         """Give the writer; what it raises names the folder."""
-        with self._naming():
+        with self._name_in_errors():
             yield self._writer
 
     def close(self) -> None:
         """Write out the rest; what could not be written by now has been reported."""
-        with suppress(WorkError), self._naming():
+        with suppress(WorkError), self._name_in_errors():
             self._writer.close()
         threading.excepthook = self._former
 
     @contextmanager
-    def _naming(self) -> Iterator[None]:
+    def _name_in_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -166,12 +166,12 @@ class EventFiles:
                 f"{self.folder}: cannot be written: {error.strerror or error}"
             ) from error
 
-    def _hook(self, raised: "threading.ExceptHookArgs") -> None:
-        if not isinstance(raised.exc_value, OSError):
-            self._former(raised)
+    def _hook(self, arguments: "threading.ExceptHookArgs") -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            self._former(arguments)
 
 
-def stacked(waves: Sequence[Wave]) -> NDArray[np.uint8]:
+def stack_pictures(waves: Sequence[Wave]) -> NDArray[np.uint8]:
     """Return the spectrograms of ``(samples,)`` each, all of one length, on top of each other.
 
     All are drawn in one range of levels, that of the last one, so that their colours compare.
