@@ -37,6 +37,8 @@ from timbre.train.loop import train_step
 from timbre.train.run import Run, open_run
 
 BENCH = "train_step"
+# What is measured alone is repeated for about so many seconds.
+STEADY_SECONDS = 1.5
 Side = Callable[[], object]
 
 
@@ -179,6 +181,16 @@ def clock(side: Side, device: torch.device, repeats: int = 1) -> float:
         side()
     synchronise(device)
     return (time.perf_counter() - begun) / repeats
+
+
+def steady(side: Side, device: torch.device, quick: bool) -> int:
+    """Run ``side`` until it has what it needs; return how often it fits into the usual time."""
+    if quick:
+        clock(side, device)
+        return 1
+    clock(side, device, 5)  # a step that is captured warms up first
+    taken = clock(side, device, 2)
+    return min(max(round(STEADY_SECONDS / taken), 3), 100)
 
 
 def synchronise(device: torch.device) -> None:

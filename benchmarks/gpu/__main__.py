@@ -7,6 +7,9 @@ go on. Those that no longer fit into the time are told as skipped. Every line is
 `FOLDER/results.jsonl` before the next one is measured, and `results.md` is the same as a table. The
 exit code is 1 if a case failed.
 
+A second call into the same folder goes on with the cases that are not done yet, of the same commit;
+`--again` runs all.
+
 `--data` names shards made beforehand, in FLAC or WAV; what is not given is made up. `--quick
 --device cpu` only shows that everything runs.
 """
@@ -25,11 +28,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchmarks.gpu.cases import BENCH, CASES, QUICK
+from benchmarks.gpu.cases import BENCH, CASES
+from benchmarks.report import git_commit
 
 # A case may take so many times as long as is thought, and so much more, before it is ended.
 PATIENCE, GRACE_SECONDS = 3.0, 40.0
 ROOT = Path(__file__).parents[2]
+
+RESULTS = "results.jsonl"
 
 Line = dict[str, Any]
 
@@ -39,19 +45,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
-    parser.add_argument("--minutes", type=float, default=15.0, help="for all of it (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="for all of it (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="sizes that only show that it runs")
     parser.add_argument("--cases", metavar="NAMES", help="beginnings of names, with commas between")
     parser.add_argument("--data", metavar="MANIFEST", action="append", default=[])
     parser.add_argument("--commit", help="where there is no repository to ask")
+    parser.add_argument("--again", action="store_true", help="also what is in FOLDER already")
     parser.add_argument("--list", action="store_true", help="print the names of the cases, and end")
     options = parser.parse_args(argv)
-    names = chosen(options.cases, options.quick)
+    names = chosen(options.cases)
     if not names:
         parser.error(f"--cases {options.cases}: no case begins so; --list names them")
     if options.list:
         sys.stdout.write("".join(f"{name}\n" for name in names))
         return 0
+    before = set() if options.again else done(options.out, options.commit)
+    names = [name for name in names if name not in before]
     until = time.time() + 60 * options.minutes
     words = ["--device", options.device, "--until", str(until)]
     words += ["--quick"] * options.quick
@@ -65,12 +74,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if results.failed else 0
 
 
-def chosen(told: str | None, quick: bool) -> list[str]:
-    """The names of the cases that begin with one of those told; without any all, or one of a kind."""
-    if told is None and quick:
-        return list(QUICK)
-    beginnings = tuple((told or "").split(","))
-    return [case.name for case in CASES if case.name.startswith(beginnings)]
+def chosen(beginnings: str | None) -> list[str]:
+    """The names of the cases that begin with one of these, with commas between; of all without."""
+    wished = tuple((beginnings or "").split(","))
+    return [case.name for case in CASES if case.name.startswith(wished)]
+
+
+def done(folder: Path, commit: str | None) -> set[str]:
+    """The cases that an earlier call into the folder has finished, of the commit that is at hand."""
+    path, found, current = folder / RESULTS, set(), False
+    for text in path.read_text().splitlines() if path.is_file() else ():
+        line = json.loads(text)
+        if "commit" in line:
+            current = line["commit"] == (commit or git_commit())
+        elif "took" in line and current:
+            found.add(line["case"])
+    return found
 
 
 def absolute(url: str) -> str:
@@ -86,7 +105,10 @@ class Results:
         self.folder, self.commit = folder, commit
         self.lines: list[Line] = []
         self.failed: list[str] = []
-        self._file = (folder / "results.jsonl").open("a")
+        path = folder / RESULTS
+        if path.is_file():  # an earlier call's, so that the table is of both
+            self.lines += [json.loads(text) for text in path.read_text().splitlines()]
+        self._file = path.open("a")
 
     def __enter__(self) -> "Results":
         return self

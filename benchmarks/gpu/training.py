@@ -49,7 +49,7 @@ def phased(setting: Setting, **says: Any) -> TrainConfig:
         "optimizer": {"warmup_steps": 2},
         "adversarial": {"discriminator_steps": 3, "ramp_steps": 2},
         "validation": {"perceptual_pairs": 0},
-        "workers": 1,
+        "workers": 0 if setting.quick else 1,
         "log_every": 3,
         "log_gradients_every": 2,
         "validate_every": 12,
@@ -71,6 +71,7 @@ def steps_without_a_sync(setting: Setting, tell: Tell, name: str, precision: str
         generator={"name": name, "size": "tiny"},
         discriminator={"preset": "full" if setting.on_gpu and name == "spectral" else "light"},
         balancer={"enabled": name == "wave"},
+        step="eager",
     )
     run = open_run(config)
     found: dict[str, list[str]] = {phase: [] for phase in PHASES}
@@ -198,7 +199,8 @@ def data_wait(
     corpus = open_corpus(DataSource(url), "train")
     size = setting.size(min(64, corpus.pairs), min(2.0, corpus.save_segment_seconds))
     most = 3 if setting.quick else 60
-    with setting.adversarial(url, preset, size, "bf16", workers) as (run, batches):
+    workers = 1 if setting.quick else workers
+    with setting.adversarial(url, preset, size, "bf16", workers=workers) as (run, batches):
         batch = next(batches)
         step = lambda: train_step(run, batch)  # noqa: E731
         clock(step, setting.device, 2)

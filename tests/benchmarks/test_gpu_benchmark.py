@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.gpu.cases import CASES, QUICK, Case, run_case
+from benchmarks.gpu.__main__ import done
+from benchmarks.gpu.cases import CASES, Case, run_case
 from benchmarks.gpu.setting import Setting
 from tests.conftest import ROOT
 
@@ -45,15 +46,14 @@ def cases_with(lines: Sequence[dict[str, Any]], key: str) -> list[str]:
 
 
 def test_a_failed_case_is_told_by_name_and_the_rest_go_on(tmp_path: Path) -> None:
-    cases = "environment,sync/loader,data/wav/full,parity/outputs,graphs/generator"
+    cases = "environment,sync/loader,data/wav/light,parity/outputs"
     code, lines = run(
         tmp_path, "--cases", cases, "--data", "nothing/manifest.json", "--commit", "abc"
     )
     assert code == 1
     assert lines[0]["commit"] == "abc"
     assert cases_with(lines, "took") == ["environment", "sync/loader", "parity/outputs"]
-    assert cases_with(lines, "failed") == ["data/wav/full/2workers"]
-    assert cases_with(lines, "skipped") == ["graphs/generator"]
+    assert cases_with(lines, "failed") == ["data/wav/light/8workers"]
     (failure,) = (line["failed"] for line in lines if "failed" in line)
     assert "Traceback" in failure
     figures = {line["metric"]: line["value"] for line in lines if line.get("metric")}
@@ -62,19 +62,60 @@ def test_a_failed_case_is_told_by_name_and_the_rest_go_on(tmp_path: Path) -> Non
     assert lines[-1] == {"bench": "gpu", "ratios": {}}
     text = (tmp_path / "results.md").read_text()
     assert "| sync/loader | batches equal to the host's | 6.0 | of 6 |" in text
-    assert "## Failed\n\n- data/wav/full/2workers: FileNotFoundError" in text
+    assert "## Failed\n\n- data/wav/light/8workers: FileNotFoundError" in text
 
 
 def test_what_no_longer_fits_is_told_as_skipped(tmp_path: Path) -> None:
     code, lines = run(tmp_path, "--minutes", "0")
     assert code == 0
-    assert cases_with(lines, "skipped") == list(QUICK)
+    assert cases_with(lines, "skipped") == [case.name for case in CASES]
     assert not cases_with(lines, "took")
 
 
-def test_names_are_distinct_and_the_quick_ones_are_among_them() -> None:
+# One of each kind; what other tests run anyway is left to `--quick --device cpu` by hand.
+KINDS = (
+    *(
+        "environment",
+        "parity/graph",
+        "step/light/bf16/32x1s",
+        "dac/bf16",
+        "data/flac/full/2workers",
+    ),
+    *("curves/graph", "parts/full/bf16/64x2s", "sync/spectral/bf16", "parity/outputs"),
+)
+
+
+@pytest.mark.timeout(900)  # it starts processes, which other work on the machine slows down
+def test_each_kind_of_case_runs_and_a_second_call_goes_on_with_what_is_left(tmp_path: Path) -> None:
     names = [case.name for case in CASES]
-    assert len(set(names)) == len(names) and set(QUICK) < set(names)
+    assert len(set(names)) == len(names) and {*KINDS} < {*names}
+    first = ["environment", "parity/outputs"]
+    code, lines = run(tmp_path, "--cases", ",".join(first), "--commit", "abc")
+    assert code == 0 and cases_with(lines, "took") == first
+    code, lines = run(tmp_path, "--cases", ",".join(KINDS), "--commit", "abc")
+    assert code == 0, [line for line in lines if "failed" in line]
+    assert sorted(cases_with(lines, "took")) == sorted(KINDS)
+    figures = {(line["case"], line["metric"]): line["value"] for line in lines if "metric" in line}
+    # Through the same memory, without a capture, a step is the very same.
+    assert figures["parity/graph", "graph: loss against eager"] == 0
+    assert figures["curves/graph", "apart at the end"] == 0
+    assert figures["step/light/bf16/32x1s", "eager_to_graph"] > 0
+    table = (tmp_path / "results.md").read_text()
+    assert "| curves/graph | apart at the end | 0.0 | of the loss |" in table
+
+
+def test_what_is_done_is_done_of_one_commit(tmp_path: Path) -> None:
+    assert done(tmp_path, "abc") == set()
+    lines: list[dict[str, Any]] = [
+        {"bench": "gpu", "commit": "abc"},
+        {"bench": "gpu", "case": "one", "took": 1.0},
+        {"bench": "gpu", "case": "two", "failed": "Traceback"},
+        {"bench": "gpu", "commit": "def"},
+        {"bench": "gpu", "case": "three", "took": 1.0},
+    ]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert done(tmp_path, "abc") == {"one"}
+    assert done(tmp_path, "def") == {"three"}
 
 
 @pytest.mark.gpu
