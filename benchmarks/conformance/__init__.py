@@ -1,0 +1,1 @@
+"""What a loader promises, run and not claimed: scenarios, and adapters of a few lines for loaders."""
