@@ -27,6 +27,7 @@ COMMANDS = {
     "peek": Command("timbre.peek.command", "show the pairs that a rank will be served"),
     "index": Command("timbre.index.command", "index a folder of other people's tars"),
     "train": Command("timbre.train.command", "train the restorer"),
+    "report": Command("timbre.train.report.command", "show a run's time, curves and sounds"),
     "evaluate": Command(
         "timbre.evaluate.command", "measure a checkpoint against DeepFilterNet3 alone"
     ),

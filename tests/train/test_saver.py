@@ -84,6 +84,16 @@ def test_steps_beside_a_save_do_not_change_it_and_the_next_save_waits(
     check_same(checkpoint.load(str(tmp_path / "checkpoints/step-00000001.pt")), expected)
 
 
+def test_tensors_that_share_memory_share_it_in_the_copy() -> None:
+    memory = torch.arange(12.0)
+    state = {"rows": memory.view(3, 4), "columns": memory.view(3, 4).t(), "end": memory[9:]}
+    copied = HostCopy().take({**state, "none": torch.ones(0), "steps": torch.ones(2).long()})
+    check_same({name: copied[name] for name in state}, state)
+    assert len({copied[name].untyped_storage().data_ptr() for name in state}) == 1
+    copied["end"][0] = -1
+    assert copied["rows"][2, 1] == copied["columns"][1, 2] == -1 and memory.min() == 0
+
+
 def test_a_copy_in_the_same_buffers_keeps_types_and_follows_new_shapes() -> None:
     network, copies = torch.nn.Linear(3, 2), HostCopy()
     state = {"network": network.state_dict(), "rest": [torch.ones(2).t(), {"lr": 0.1}, "name"]}

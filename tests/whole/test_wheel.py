@@ -45,6 +45,7 @@ def test_checkpoints_the_report_page_and_all_configs_are_inside(wheel: ZipFile) 
     for path in [
         *(ROOT / "timbre/checkpoints").glob("*.safetensors"),
         *(ROOT / "timbre/evaluate/report").glob("page.*"),
+        *(ROOT / "timbre/train/report").glob("page.*"),
     ]:
         assert str(path.relative_to(ROOT)) in names
     for path in (ROOT / "configs").glob("*.yaml"):

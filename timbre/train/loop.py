@@ -93,6 +93,7 @@ def leave(run: Run) -> None:
         run.save()
     run.finish_saving()
     if finished:
+        run.telemetry.line(f"timbre report {run.config.run_dir} shows where the time went")
         return
     is_saved = run.saved_step == step
     end = f"saved at step {step}" if is_saved else f"step {step} could not be saved"

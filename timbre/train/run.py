@@ -44,6 +44,7 @@ from timbre.train.watch import rank_log
 from timbre.train.watch.alarms import Alarms
 from timbre.train.watch.rank_log import peak_memory, place, threads
 from timbre.train.watch.telemetry import Meter, Telemetry, to_wave
+from timbre.train.watch.time_log import SAVES, VALIDATION, TimeLog
 
 
 class Run:
@@ -90,7 +91,7 @@ class Run:
         refuse_split_start(accelerator, config.run_dir, self.gan.step)
         self._choice = choose(config.step, accelerator, config.balancer.enabled, config.compile)
         self.steps = self._open_steps()
-        self._bad_pairs = 0
+        self._bad_pairs, self._logged_step = 0, self.gan.step
         self.saved_step: int | None = None  # by this process
         self._looks = Looks(accelerator, self.gan.step)
         with ExitStack() as stack:
@@ -98,8 +99,16 @@ class Run:
             self.folder = stack.enter_context(RunFolder(config, accelerator, writes, last))
             self.telemetry = self._open_telemetry(writes)
             stack.callback(self.telemetry.close)
+            main = writes and accelerator.is_main_process
+            times = TimeLog(
+                config.run_dir if main else None,
+                self.gan.step,
+                config.steps,
+                accelerator.num_processes,
+            )
+            self.times = stack.enter_context(times)
             self.saver: Saver | None = None
-            if writes and accelerator.is_main_process:
+            if main:
                 self.saver = stack.enter_context(Saver(config, self.telemetry.line))
             self._stack = stack.pop_all()
 
@@ -175,7 +184,11 @@ class Run:
         for name, descent in descents.items():
             scalars[f"{name}/learning_rate"] = float(descent.learning_rate)
         scalars |= alarms
-        self.telemetry.scalars(scalars, self.gan.step)
+        step = self.gan.step
+        self.telemetry.scalars(scalars, step)
+        waited = scalars["data/wait_seconds"] * (step - self._logged_step)
+        self.times.log(step, waited, scalars["g/skipped_steps"])
+        self._logged_step = step
         self._log_own(scalars)
         return f"loss {scalars['g/loss']:.3f}"
 
@@ -184,7 +197,8 @@ class Run:
 
         Takes and raises what :meth:`timbre.train.validation.validation.Validation.measure` does.
         """
-        figures = self.validation.measure(self.gan, self.reconstruction, stop)
+        with self.times.spending(VALIDATION):
+            figures = self.validation.measure(self.gan, self.reconstruction, stop)
         step = self.gan.step
         self.telemetry.scalars(figures, step)
         self.telemetry.line(f"step {step}: {summary(figures)}")
@@ -215,9 +229,10 @@ class Run:
                 raise WorkError(f"{message}; the last checkpoint is whole")
             self.telemetry.line(message)
             return False
-        with failing_together(self.accelerator):
+        with failing_together(self.accelerator), self.times.spending(SAVES):
             if self.saver:
                 self.telemetry.flush()  # a run that is killed keeps its curves up to here
+                self.times.flush()
                 best = self.best_step if self.config.keep_best_state else None
                 self.saver.save(step, self.state_dict(), best)
         self.saved_step = step
@@ -229,7 +244,7 @@ class Run:
         Raises:
             WorkError: on every rank, if it cannot be written.
         """
-        with failing_together(self.accelerator):
+        with failing_together(self.accelerator), self.times.spending(SAVES):
             if self.saver:
                 self.saver.finish()
 

@@ -19,7 +19,8 @@ from timbre.train.config import TrainConfig
 class HostCopy:
     """Copies of training states in host memory, in the same buffers each time.
 
-    Fresh memory costs more than the copy. Beside an accelerator the buffers are pinned.
+    Fresh memory costs more than the copy. Beside CUDA the buffers are pinned. Tensors that share
+    memory share it in the copy, so that a file of it has the same bits.
     """
 
     def __init__(self) -> None:
@@ -28,15 +29,16 @@ class HostCopy:
     def take(self, state: dict[str, Any]) -> dict[str, Any]:
         """Return a copy of ``state`` that training does not change; the next call overwrites it."""
         tensors = list(_tensors(state))
-        if [_layout(t) for t in tensors] != [_layout(b) for b in self._buffers]:
-            self._buffers = [_buffer(tensor) for tensor in tensors]
+        memory = {_place(tensor): _memory(tensor) for tensor in tensors}
+        if [m.shape for m in memory.values()] != [b.shape for b in self._buffers]:
+            self._buffers = [_buffer(m) for m in memory.values()]
         with one_thread():  # a copy is bound by memory, and threads of torch wait by spinning
-            for buffer, tensor in zip(self._buffers, tensors, strict=True):
-                buffer.copy_(tensor, non_blocking=True)
-        if any(tensor.device.type != "cpu" for tensor in tensors):
+            for buffer, source in zip(self._buffers, memory.values(), strict=True):
+                buffer.copy_(source, non_blocking=True)
+        if any(source.device.type != "cpu" for source in memory.values()):
             torch.accelerator.synchronize()
-        copied = {id(t): b for t, b in zip(tensors, self._buffers, strict=True)}
-        return copy.deepcopy(state, copied)
+        buffers = dict(zip(memory, self._buffers, strict=True))
+        return copy.deepcopy(state, {id(t): _in(buffers[_place(t)], t) for t in tensors})
 
 
 class PendingState(NamedTuple):
@@ -168,9 +170,22 @@ def _tensors(tree: object) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _layout(tensor: Tensor) -> tuple[object, ...]:
-    return tensor.shape, tensor.stride(), tensor.dtype
+def _place(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
-def _buffer(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, device="cpu", pin_memory=tensor.device.type == "cuda")
+def _memory(tensor: Tensor) -> Tensor:
+    """Return the bytes ``(bytes,)`` that a tensor lies in, maybe beside others."""
+    memory = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+    return memory.set_(tensor.untyped_storage())
+
+
+def _buffer(memory: Tensor) -> Tensor:
+    pinned = memory.device.type == "cuda"
+    return torch.empty(memory.shape, dtype=memory.dtype, device="cpu", pin_memory=pinned)
+
+
+def _in(buffer: Tensor, tensor: Tensor) -> Tensor:
+    """Return the tensor as it lies in a copy of its memory."""
+    place = tensor.storage_offset(), tensor.size(), tensor.stride()
+    return torch.empty(0, dtype=tensor.dtype).set_(buffer.untyped_storage(), *place)

@@ -1,0 +1,1 @@
+"""``timbre report``: where a run's time went, and how it learned, without TensorBoard."""
