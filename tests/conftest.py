@@ -1,4 +1,4 @@
-"""What several test files start from: a corpus, shards, an S3 server, clusters of Ray and Slurm."""
+"""Fixtures of several test files: a corpus, shards, an S3 server, clusters of Ray and Slurm."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,7 +106,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 @pytest.fixture(scope="module")
 def proxy(s3: Server) -> Iterator[Proxy]:
-    """One for all tests of a file, as a client costs most of a second to make."""
+    """One proxy for all tests of a file: a client takes most of a second to make."""
     with pytest.MonkeyPatch.context() as patch, faulty_proxy(s3.endpoint) as proxy:
         # So that s3fs would read DATA in parts.
         patch.setattr(fsspec.get_filesystem_class("s3"), "default_block_size", 1000)

@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, what Ctrl-C prints, tables."""
+"""What all commands share: exit codes, the message of Ctrl-C, tables."""
 
 from collections.abc import Sequence
 

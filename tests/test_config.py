@@ -1,4 +1,4 @@
-"""Configs: everything wrong is told at once, and nothing is guessed."""
+"""Configs: all mistakes are named at once, and nothing is guessed."""
 
 from dataclasses import field
 from pathlib import Path

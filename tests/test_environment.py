@@ -1,4 +1,4 @@
-"""What a process gets before torch loads: its share of the cores, and threads that wait passively."""
+"""Before torch loads, a process gets its share of the cores, and threads that wait passively."""
 
 import os
 import re
@@ -23,7 +23,7 @@ LAUNCHERS = {
 
 
 def output_of(*words: str, **variables: str) -> list[str]:
-    """Return what each process shows; it starts with these variables and none other of ours."""
+    """Return what each process prints. It starts with these variables and no others of ours."""
     bare = {name: value for name, value in os.environ.items() if name not in OURS}
     process = subprocess.run(
         [sys.executable, *words],

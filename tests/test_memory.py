@@ -1,4 +1,4 @@
-"""How much memory a process may take: what is free, and what limits of cgroups leave."""
+"""How much memory a process may take: the free memory, within the limits of cgroups."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pages: what a value says is text, never markup, and a missing value is an error."""
+"""Pages: a value is text, never markup, and a missing value is an error."""
 
 import base64
 import hashlib

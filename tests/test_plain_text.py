@@ -1,4 +1,4 @@
-"""Text that may leave: no secret of a URL, no control character of a name."""
+"""Text for users and logs: without secrets of URLs and control characters of names."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which torchaudio loads beside which torch, and what a user reads where it does not."""
+"""Which torchaudio loads beside which torch, and the message where it does not."""
 
 import subprocess
 import sys

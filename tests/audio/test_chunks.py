@@ -1,4 +1,4 @@
-"""Files of chunks: what they say wrongly is noticed, and all of their sound is read."""
+"""Files of chunks: all of their sound is read, whatever their headers say."""
 
 import io
 import struct
@@ -24,7 +24,7 @@ def encode(format: str, endian: str = "FILE") -> bytes:
 
 
 def with_no_length(data: bytes, format: str, order: str = "<") -> bytes:
-    """What a recorder leaves that never came back to write the length of the samples."""
+    """Return the file as a recorder leaves it that never wrote the number of samples."""
     if format == "W64":
         at = data.index(MARK[format]) + 16
         return data[:at] + struct.pack("<Q", 24) + data[at + 8 :]
@@ -93,7 +93,7 @@ def test_mpeg_audio_in_wav_is_refused_as_that() -> None:
 
 
 def test_a_length_that_went_round_32_bits_is_mended(tmp_path: Path) -> None:
-    """A recorder that wrote more than 4 GiB of WAV; the file here is a hole."""
+    """A recorder wrote more than 4 GiB of WAV. The file here is sparse."""
     head = encode("WAV")[:44]
     length = (1 << 32) + 200_000
     with (tmp_path / "long.wav").open("wb") as file:
@@ -131,7 +131,7 @@ def test_the_padding_of_a_codec_is_no_sound_where_the_file_says_how_long_it_is(
 def test_w64_that_says_behind_its_tag_what_its_samples_are_is_read_as_that(
     tag: int, bits: int
 ) -> None:
-    """As ffmpeg writes it; libsndfile takes the floats for integers."""
+    """ffmpeg writes such files. libsndfile takes their floats for integers."""
     wave = tone(440, 4800).astype(np.float32)
     if tag == 3:
         samples = wave.astype(f"<f{bits // 8}").tobytes()

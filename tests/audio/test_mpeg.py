@@ -1,4 +1,4 @@
-"""MPEG audio: its length is that of its frames, whatever it says and whatever is around them."""
+"""MPEG audio: its length is that of its frames, whatever its headers say."""
 
 import io
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Where auraloss and librosa measure the same, our spectra and distances equal theirs.
+"""Our spectra and distances equal those of auraloss and librosa where they measure the same.
 
 Of librosa only the mel filters: its ``stft`` compiles for 16 s in a fresh environment, and auraloss
 has magnitudes too.

@@ -1,4 +1,4 @@
-"""The benchmarks of shard preparation run end to end, and what they compare with does what it says."""
+"""The benchmarks of shard preparation run end to end, and the script beside ours makes the same pairs."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from timbre.audio.synthetic.voice import voice
 
 
 def lines_of(name: str, *options: str) -> list[dict[str, Any]]:
-    """What a benchmark prints, each line read as JSON."""
+    """Return the lines that a benchmark prints, read as JSON."""
     result = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *options],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The benchmark of restoring takes every side through both ways and tells ratios of what it timed."""
+"""The benchmark of restoring times every side in both ways and prints their ratios."""
 
 import json
 

@@ -19,7 +19,7 @@ GRADIENT_MB = 4 * (319_876 + 162_132) / 1e6
 
 
 def test_what_is_sent_is_what_the_gradients_need(network: list[Host]) -> None:
-    """And half of it in 16 bits; ``network`` skips where there can be none."""
+    """16 bits take half of it. The fixture ``network`` skips where no namespaces are allowed."""
     pytest.importorskip("s3fs")
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.scaling", "--quick"],

@@ -1,4 +1,4 @@
-"""Our DeepFilterNet3 against the official package, whose parity we state."""
+"""Our DeepFilterNet3 against the official package."""
 
 from pathlib import Path
 

@@ -194,7 +194,7 @@ def test_weights_come_from_the_archive_in_the_wheel(model: DeepFilterNet3) -> No
 
 
 def test_recurrent_weights_lie_as_each_kind_of_device_takes_them() -> None:
-    """By columns on a CPU, which is faster; by rows elsewhere: cuDNN refuses all else."""
+    """They lie by columns on a CPU, which is faster. Elsewhere they lie by rows: cuDNN takes nothing else."""
     network = Network()
     for device, by_rows in [("cpu", False), ("meta", True)]:
         weights = [p for n, p in network.to(device).named_parameters() if "gru.weight_hh" in n]

@@ -1,4 +1,4 @@
-"""Where the denoiser's weights come from, and everything else that is refused by name."""
+"""Where the denoiser's weights come from. Everything else is refused by its name."""
 
 import zipfile
 from collections.abc import Callable

@@ -118,7 +118,7 @@ def test_a_file_without_a_partner_is_refused_by_name(
 
 
 def test_changed_data_is_noticed(tmp_path: Path) -> None:
-    """A manifest that is another is another version of the data."""
+    """Another manifest is another version of the data."""
     manifest = make_shards(tmp_path / "shards", (1,), (2,))
     before = evaluate.cases.open_data(manifest, "val").version
     change_manifest(manifest, version=2)
@@ -126,7 +126,7 @@ def test_changed_data_is_noticed(tmp_path: Path) -> None:
 
 
 def test_names_of_others_are_bounded_and_printable_in_all_that_is_written(tmp_path: Path) -> None:
-    """A speaker of a megabyte, and a file name whose bytes are no UTF-8."""
+    """One speaker's name has a megabyte; a file name is not UTF-8."""
     names = ["a" * 1_000_000, "a" * 1_000_000 + "b", "\x1b[31mred", "<script>"]
     pairs = [
         {**pair, "pair.json": {"alignment_offset": 0, "speaker": name}}

@@ -83,7 +83,7 @@ def test_perceptual_figures_are_those_of_their_packages() -> None:
 
 
 def test_the_bands_of_the_over_suppressed_share_make_up_the_whole() -> None:
-    """Weighted by their bins; edges belong to two bands, so not to the last digit."""
+    """The mean is weighted by bins. Edges belong to two bands, so the last digits differ."""
     estimate, clean = voice_pair()
     comparison = metrics.compare(estimate, clean, 24_000.0)
     values, _ = figures.measure(estimate, clean, 24_000.0, SPECTRAL)

@@ -33,7 +33,7 @@ def low_pass(wave: Tensor, high_hz: float) -> Tensor:
 
 @pytest.mark.parametrize(("package", "judge"), JUDGES)
 def test_the_full_band_counts(package: str, judge: Callable[[Tensor, Tensor], float]) -> None:
-    """What PESQ does not hear: speech that ends at 9 kHz, and noise that begins there."""
+    """PESQ hears neither that speech ends at 9 kHz nor noise that begins there."""
     pytest.importorskip(package)
     clean = voice()
     best = judge(clean, clean)

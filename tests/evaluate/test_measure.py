@@ -19,7 +19,7 @@ from timbre.evaluate.systems import System
 def test_rows_are_the_same_whatever_the_number_of_processes_and_their_age(
     manifest: str, better_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two at a time, and another two for the second half of the pairs."""
+    """Two processes measure the first half of the pairs, two others the second half."""
     monkeypatch.setattr(jobs, "LIFE", PAIRS // 4)
     checkpoint = str(better_run.parent / "g.safetensors")
     run(checkpoint, manifest, tmp_path, "--workers", "2", "--harm-pairs", "2")
@@ -58,7 +58,7 @@ def test_running_again_continues_where_it_was_cut_short(
 
 
 class Bomb(jobs.Case):
-    """A pair that ends the process it comes to, as C code that fails does."""
+    """One pair ends the process that measures it, as failing C code does."""
 
     def __reduce__(self) -> Any:
         return os._exit, (1,)

@@ -1,4 +1,4 @@
-"""What words of the command line name, and what each system makes of a pair."""
+"""Systems as the command line names them, and their outputs for a pair."""
 
 from pathlib import Path
 

@@ -71,7 +71,7 @@ def test_clean_input_that_is_changed_is_told_under_harm(better_run: Path) -> Non
 def test_a_generator_that_hears_the_noisy_side_is_given_it_where_it_is_stored(
     manifest: str, tmp_path: Path
 ) -> None:
-    """Half of clean and two thirds of noisy's three quarters: clean."""
+    """Degraded is half of clean, noisy three quarters. One half and two thirds of noisy make clean."""
     config = GeneratorConfig("spectral", "tiny", noisy_input=True)
     generator = build_generator(config)
     assert isinstance(generator, SpectralGenerator) and generator.noisy_path is not None
@@ -87,7 +87,7 @@ def test_a_generator_that_hears_the_noisy_side_is_given_it_where_it_is_stored(
 
 
 def test_df3_with_a_share_of_the_noisy_input_is_a_system(tmp_path: Path) -> None:
-    """Half of clean, and three quarters of it: a fifth of the way is 0.55."""
+    """Degraded is half of clean, noisy three quarters. A fifth of the way between is 0.55."""
     noisy_manifest = make_shards(tmp_path / "shards", (1,), (2,), noisy=True)
     systems = run("df3+20%", noisy_manifest, tmp_path / "out")["main"]["systems"]
     assert list(systems) == ["noisy", "df3", "df3+10%", "df3+20%"]

@@ -1,4 +1,4 @@
-"""`timbre export`: what a file gives is what PyTorch gives, for any batch, length and stream."""
+"""`timbre export`: a file gives what PyTorch gives, for any batch, length and stream."""
 
 import dataclasses
 import json
@@ -54,7 +54,7 @@ def signals(batch: int, samples: int) -> dict[str, Waves]:
 
 
 def by_pytorch(name: str, waves: dict[str, Waves]) -> list[Waves]:
-    """What a case's networks give of the whole signals, called one by one."""
+    """Return the outputs of a case's networks in PyTorch for whole signals."""
     case = export_case(name).case
     generator, _ = load_generator(export_case(name).checkpoint)
     noisy, degraded = (torch.from_numpy(waves[which]) for which in ("noisy", "degraded"))

@@ -1,4 +1,4 @@
-"""What takes the place of torch's operators in an ONNX file computes the same."""
+"""The Fourier transforms of ONNX files compute what torch's operators compute."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What is done to good bytes, JSON and YAML: every choice comes from the random generator."""
+"""Damage to good bytes, JSON and YAML. Every choice comes from the random generator."""
 
 import json
 import random
@@ -44,7 +44,7 @@ def changed_bytes(data: bytes, rng: random.Random) -> bytes:
 
 
 def changed_tree(tree: Any, rng: random.Random) -> bytes:
-    """Return JSON of which one or a few values are others, gone or doubled."""
+    """Return JSON with a few values replaced, removed or doubled."""
     tree = json.loads(json.dumps(tree))
     for _ in range(rng.choice((1, 1, 2, 4))):
         places = list(_places(tree))

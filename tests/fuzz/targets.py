@@ -1,4 +1,4 @@
-"""What is fuzzed: for each kind of file how to make one, damage it, and use it as timbre does."""
+"""For each kind of file: make one, damage it, and use it as timbre does."""
 
 import io
 import json
@@ -75,7 +75,7 @@ def _write_manifest(folder: Path, rng: random.Random) -> None:
 
 
 def _read_pairs(folder: Path) -> None:
-    """Read every pair, as validation does; a bad pair is named, and the next one read."""
+    """Read every pair as validation does. A bad pair is named, and the next one is read."""
     corpus = open_corpus(DataSource(str(folder)), "train")
     SampleOrder([corpus], 0, 8).rows(0, 0, 10)
     places, bad = PairList([corpus]), list[str]()

@@ -1,4 +1,4 @@
-"""Two hundred damaged and hostile inputs: each is used, or refused by name, soon and in little memory."""
+"""Two hundred damaged and hostile inputs. Each is used or refused by name, soon and in little memory."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What the tests of denoisers feed them, and what holds for every result."""
+"""Inputs of the denoisers' tests, and checks that every result passes."""
 
 from typing import Any
 

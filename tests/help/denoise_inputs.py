@@ -1,4 +1,4 @@
-"""What the denoiser's tests feed it, and how they compare."""
+"""Inputs of the denoiser's tests, and a measure to compare outputs."""
 
 import numpy as np
 import torch

@@ -67,7 +67,7 @@ def moved_generator(config: GeneratorConfig) -> Generator:
 
 @cache
 def export_case(name: str) -> Export:
-    """What `timbre export` wrote of a case."""
+    """Export a case by `timbre export`, once a session."""
     case = CASES[name]
     folder = Path(mkdtemp(prefix="exported-"))
     url = str(folder / "generator.safetensors")

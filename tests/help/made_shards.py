@@ -121,7 +121,7 @@ def make_shards(
 
 
 def stored_pairs(manifest_url: str, path: str) -> list[FinishedPair]:
-    """Return the pairs of a shard as they were before they were written."""
+    """Return the pairs of a shard as they were before the writing."""
     url = storage.join(shards.folder_of(manifest_url), path)
     pairs = []
     for entry in shards.index_tar(storage.read(url), url).pairs:

@@ -30,7 +30,7 @@ class Server(NamedTuple):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What leads any S3 client, also one in a subprocess, to this server."""
+        """Return the variables that lead any S3 client to this server, also in a subprocess."""
         return environment(self.endpoint)
 
     @property

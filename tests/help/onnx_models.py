@@ -1,4 +1,4 @@
-"""Denoisers as ONNX files for tests: a short smoothing filter, as late as one asks."""
+"""Denoisers as ONNX files for tests: a short smoothing filter with any delay."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

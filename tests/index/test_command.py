@@ -1,4 +1,4 @@
-"""`timbre index`: what it makes is what opening the folder makes, and it continues."""
+"""`timbre index` makes what opening the folder makes, and continues after an interruption."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What lies beside the tars, but for their times."""
+    """Return the files beside the tars, without those that hold times."""
     files = [*folder.rglob("*.index"), *folder.glob("*.json")]
     return {path.name: path.read_bytes() for path in files}
 
@@ -73,7 +73,7 @@ def test_a_tar_of_the_same_size_is_noticed_by_its_time(
 def test_a_tar_that_was_only_touched_keeps_its_manifest(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run on it resumes."""
+    """So a run on the folder resumes."""
     before = corpus(folder)
     touch(folder / "train/0.tar")
     assert corpus(folder) == before and "1 tar was changed" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a checkpoint may hold: everything else is refused by name, before anything is restored."""
+"""What a checkpoint may hold. Everything else is refused by its name before anything is restored."""
 
 import json
 from collections.abc import Callable

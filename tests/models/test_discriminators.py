@@ -164,7 +164,7 @@ def test_the_light_discriminator_learns_to_tell_noise_from_a_tone() -> None:
 
 @pytest.mark.parametrize("preset", ["light", "full"])
 def test_state_dicts_and_fresh_weights_are_those_of_single_convolutions(preset: str) -> None:
-    """What was saved before weights were stacked loads, and what is saved says nothing of stacks."""
+    """States from before weights were stacked load, and new states say nothing of stacks."""
     torch.manual_seed(0)
     plain = PlainDiscriminators(PRESETS[preset])
     torch.manual_seed(0)

@@ -165,7 +165,7 @@ def test_what_was_clean_stays_as_it_is_whatever_the_weights(causal: bool) -> Non
 def test_full_band_noise_alone_comes_back_no_louder_than_the_limit(
     causal: bool, max_lift_db: float, level: float
 ) -> None:
-    """In sound, not only in spectra: the energy of all frames bounds that of the waveform."""
+    """This holds for the sound too: the energy of all frames bounds that of the waveform."""
     generator = limited_generator(causal, max_lift_db, False, scale=1e3)
     noisy = level * noise(1, 1, 24_000)
     degraded = 1e-3 * noisy  # 60 dB of it removed

@@ -1,4 +1,4 @@
-"""The second input: what the denoiser heard, which a generator may use and can do without."""
+"""The second input: the denoiser's input, which a generator may use and can do without."""
 
 import pytest
 import torch
@@ -125,7 +125,7 @@ def test_output_stays_float32_under_autocast(name: str) -> None:
 
 @BOTH
 def test_it_brings_back_what_the_denoiser_cut(name: str) -> None:
-    """Thirty steps: nearer with it than without, where the degraded side has lost a band."""
+    """The degraded side has lost a band. Thirty steps bring the output nearer with the input."""
     clean = 0.05 * noise(1, 1, 6000)
     spectrum = torch.fft.rfft(clean)
     spectrum[..., 500:1500] = 0  # 4 to 12 kHz

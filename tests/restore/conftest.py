@@ -22,5 +22,5 @@ def restorer(checkpoint_path: str) -> Restorer:
 
 @pytest.fixture(scope="session")
 def through() -> Restorer:
-    """No networks: what stays is the way of a file through all stages."""
+    """A restorer without networks: a file passes all stages and stays as it is."""
     return Restorer(None, None)

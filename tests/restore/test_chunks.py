@@ -1,4 +1,4 @@
-"""Chunks: cutting a signal changes nothing, and each stage hears just as much as it must."""
+"""Chunks: cutting a signal changes nothing, and each stage gets just the context that it needs."""
 
 import math
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def window_for(name: str, causal: bool) -> Window:
 
 
 def differing(name: str, causal: bool, window: Window, samples: int) -> float:
-    """The largest difference to the whole, in float64, where a generator hears two signals."""
+    """Return the largest difference to the whole, in float64, for a generator with two inputs."""
     generator = build(name, causal=causal, moved=True, noisy_input=True).double()
     signals = 0.05 * noise(2, 1, samples, seed=1).double()
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Restoring files: what goes in comes out in the same shape, repaired by exactly the strength asked."""
+"""Restoring files: the output has the shape of the input and exactly the repair that was asked for."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A job made of recordings of which no speaker is known."""
+"""A job over recordings without known speakers."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Samples of a member: 16-bit WAV without a decoder, all else as the nearest 16-bit samples."""
+"""Samples of a member: 16-bit WAV without a decoder, everything else by the nearest 16-bit samples."""
 
 import io
 import struct

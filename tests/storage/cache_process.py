@@ -1,4 +1,4 @@
-"""A process that reads files through the cache, or watches its folder; run by ``test_cache.py``.
+"""A process that reads files through the cache, or watches its folder.
 
 Its one argument is JSON (see ``read_all`` and ``watch``). It says "ready" and begins when it gets a line.
 """
@@ -25,7 +25,10 @@ def print_and_wait(word: str) -> None:
 
 
 def reader(log: Path, stop_at: int) -> Callable[[Sequence[Span]], list[bytes]]:
-    """Read local files, and note it in the log; at the so-manieth call say so, and wait for a line."""
+    """Return a reader of local files that writes each reading to the log.
+
+    At call number ``stop_at`` it prints "reading" and waits for a line.
+    """
     calls = []
 
     def read_many(spans: Sequence[Span]) -> list[bytes]:

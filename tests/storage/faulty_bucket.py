@@ -1,4 +1,4 @@
-"""A bucket that is reached through a faulty proxy, and what storage does there."""
+"""A bucket behind a faulty proxy, and the operations that are tried on it."""
 
 import random
 from collections.abc import Callable

@@ -24,7 +24,7 @@ class HttpStore(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Return its address."""
         return f"http://{self.server_address[0]!s}:{self.server_address[1]}"
 
 

@@ -1,4 +1,4 @@
-"""Copies on a node's disk: never above the limit, and what is in use stays."""
+"""Copies on a node's disk never exceed the limit, and a file in use stays."""
 
 import random
 import time

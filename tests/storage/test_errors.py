@@ -6,7 +6,7 @@ from timbre.storage import errors as store_errors
 
 
 class HttpError(Exception):
-    """As gcsfs's, of which type and code are known here."""
+    """An error like gcsfs's, with a code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"refused, {code}")

@@ -39,7 +39,7 @@ def test_a_librarys_own_errors_are_tried_again_and_told_as_oserror(
     monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.0)
 
     class ClientPayloadError(Exception):
-        """As aiohttp's: no OSError."""
+        """An error like aiohttp's, which is no OSError."""
 
     tries = []
 

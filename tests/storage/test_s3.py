@@ -1,4 +1,4 @@
-"""A bucket of a real S3 server: what is there, who may, and how much is fetched."""
+"""A bucket of a real S3 server: listings, refusals, and how much is fetched."""
 
 from pathlib import Path
 

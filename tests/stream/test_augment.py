@@ -1,4 +1,4 @@
-"""Augmentation: what it does in the signal, and that its draws depend on the position alone."""
+"""Augmentation: its effect on signals, and draws that depend on the position alone."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def amplitude(wave: Tensor, hz: float) -> float:
 
 
 def draw_of(batch: int = 1, **values: Tensor) -> Draw:
-    """Parameters that do nothing, but for those that are given."""
+    """Return parameters that change nothing, except for ``values``."""
     return augment.draw(NOTHING, 0, 0, torch.arange(batch))._replace(**values)
 
 

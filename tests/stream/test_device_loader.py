@@ -1,4 +1,4 @@
-"""Sized epochs on a device: what is served, what is saved, and that nothing is prepared."""
+"""Sized epochs on a device: their batches, their state, and no use of ``prepare``."""
 
 import multiprocessing
 import subprocess
@@ -75,7 +75,7 @@ def test_its_processes_end_when_nobody_holds_it(url: str) -> None:
 
 
 def test_a_program_that_holds_it_to_its_end_ends(url: str) -> None:
-    """Its processes leave SIGTERM to the parent, which is how the parent would end them."""
+    """Its processes ignore SIGTERM, which is how the parent would end them."""
     program = (
         "from tests.stream.test_device_loader import *\n"
         f"loader = DeviceLoader(stream({url!r}, workers=2), cpu())\n"

@@ -53,7 +53,7 @@ def serve(
     world: int = 1,
     workers: int = 0,
 ) -> list[list[tuple[str, bytes]]]:
-    """What all ranks together are served at each step: keys and sound, which tells the corpus."""
+    """Return what all ranks together are served at each step: keys, and the sound, which tells the corpus."""
     each = []
     for rank in range(world):
         one = stream(urls, later_mixes, Place(rank, world), workers)

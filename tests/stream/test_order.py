@@ -1,4 +1,4 @@
-"""The sample order: a permutation an epoch, any stretch of it by itself, corpora by their weights."""
+"""The sample order: one permutation an epoch, computable at any stretch, corpora by their weights."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace

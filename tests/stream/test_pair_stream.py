@@ -1,4 +1,4 @@
-"""The stream: what is served when depends on nothing but the data, the seed and the step."""
+"""The stream: a batch depends on the data, the seed and the step alone."""
 
 from itertools import islice
 from pathlib import Path
@@ -32,7 +32,7 @@ def stream(url: str, world: int = 1, rank: int = 0, workers: int = 0, **changes:
 def global_keys(
     url: str, steps: int, world: int = 1, workers: int = 0, state: dict | None = None
 ) -> list[list[str]]:  # type: ignore[type-arg]
-    """What all ranks together are served at each step."""
+    """Return the keys that all ranks together are served at each step."""
     ranks = [stream(url, world, rank, workers) for rank in range(world)]
     for one in ranks:
         if state:
@@ -160,7 +160,7 @@ def test_resuming_on_other_data_or_order_is_refused_by_name(manifest_url: str, n
 
 
 def test_worker_counts_may_change_at_every_resume(manifest_url: str) -> None:
-    """8, 2 and 8 again, and three resumes inside one epoch."""
+    """The counts are 8, 2 and 8, with three resumes inside one epoch."""
     whole = global_keys(manifest_url, 12)
     keys: list[list[str]] = []
     state = None

@@ -1,4 +1,4 @@
-"""What goes wrong while a local stream is read: always noticed, named, and never in anybody's way."""
+"""Faults while a local stream is read: each is noticed and named, and the stream goes on."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -176,7 +176,7 @@ def test_a_corrupt_state_is_refused_by_name(tmp_path: Path, change: dict[str, An
 
 
 def test_memory_stays_flat_over_20_epochs(tmp_path: Path) -> None:
-    """What the reading process holds, its share of what it shares, at the end of each epoch."""
+    """The reading process's memory at the end of each epoch, with its share of what it shares."""
     url = make_shards(tmp_path, [24] * 12)  # more shards than stay open
     one = stream(url, workers=1, global_batch=12)
     others = set(psutil.Process().children())

@@ -19,7 +19,7 @@ DEADLINE = 2.0
 
 
 class StopWaitingError(Exception):
-    """Of a caller that was told to leave."""
+    """The error of a caller that was told to leave."""
 
 
 @pytest.fixture

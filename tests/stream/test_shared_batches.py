@@ -1,4 +1,4 @@
-"""Memory for batches that is used again: never while anybody looks at it, always afterwards."""
+"""Memory for batches is used again: never while anybody looks at it, always afterwards."""
 
 import gc
 import os
@@ -20,7 +20,7 @@ SHAPE = Shape(sides=2, pairs=3, samples=100)
 
 
 def fill(pool: RowPool, worker: int, value: int) -> list[torch.Tensor] | None:
-    """What a reading process does, and then its parent."""
+    """Fill a place as a reading process does, and read it as its parent does."""
     loan = pool.take(worker)
     if loan is None:
         return None
@@ -79,7 +79,7 @@ def test_tensors_outlive_their_pool_and_then_its_files_are_closed() -> None:
 
 
 def open_files() -> set[tuple[int, int]]:
-    """What this process has open, each once: by number alone, others' closings would count."""
+    """Return the files that this process has open. Numbers alone would count what others close."""
     numbers = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
     files = set()
     for number in numbers:

@@ -1,4 +1,4 @@
-"""Segments read straight into the batch are those that are decoded, and nothing else passes."""
+"""Segments read straight into the batch equal decoded ones, and no damage passes."""
 
 import io
 import tarfile
@@ -84,7 +84,7 @@ def other_wave(data: bytes, extra: bytes) -> bytes:
 
 
 def test_a_wave_that_lies_otherwise_is_served_all_the_same(tmp_path: Path) -> None:
-    """Such as ffmpeg writes, which says who it is before the samples begin."""
+    """ffmpeg writes such files: its name stands before the samples."""
     url = make_shards(tmp_path, [6])
     expected = list(islice(stream_of(url), 6))
     folder, shard = shards.folder_of(url), shards.load_manifest(url).shards("train")[0]

@@ -1,4 +1,4 @@
-"""Small runs on made-up shards, and what they leave."""
+"""Small runs on made-up shards, and readers of their files."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Signals end a run between steps, or while it waits for data; what was done is saved."""
+"""Signals end a run between steps, or while it waits for data. Its work is saved."""
 
 import multiprocessing
 import os
@@ -127,7 +127,7 @@ def test_a_killed_reading_process_is_one_paragraph_after_saving(tmp_path: Path) 
 
 
 def test_a_run_that_waited_goes_on_where_it_was(tmp_path: Path) -> None:
-    """The batch that was waited for is neither lost nor served twice."""
+    """The batch that the run waited for is neither lost nor served twice."""
     url = make_shards(tmp_path / "shards", [4, 4], [2])
     with begin(url, tmp_path / "run") as run, Interruption() as interruption:
         for batch in run.batches(interruption):

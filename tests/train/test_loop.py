@@ -1,4 +1,4 @@
-"""What a run leaves, and how it ends."""
+"""The files of a run, and its end."""
 
 import dataclasses
 import os

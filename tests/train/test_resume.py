@@ -1,4 +1,4 @@
-"""A run that ended anywhere goes on exactly."""
+"""An interrupted run resumes exactly, wherever it ended."""
 
 import os
 import shutil

@@ -23,7 +23,7 @@ def in_fp32(pair_url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
 
 
 def train_some_steps(url: str, run_dir: Path, *overrides: str) -> tuple[Run, torch.Tensor]:
-    """A run after ten steps, half of them adversarial, and what it makes of a pair it has not seen."""
+    """Return a run after ten steps, half of them adversarial, and its output for a new pair."""
     # At a high rate two runs part whatever the precision.
     slowly = ["steps=10", "optimizer.learning_rate=2e-4", ADVERSARIAL]
     run = open_run(config(url, run_dir, *slowly, *overrides))
@@ -118,7 +118,7 @@ def test_one_bad_batch_is_skipped_counted_and_forgotten(
 
 @pytest.mark.parametrize("balance", ["false", "true"])
 def test_a_step_never_waits_for_the_device(pair_url: str, tmp_path: Path, balance: str) -> None:
-    """No value of a tensor becomes a Python number, except what lies on the host anyway."""
+    """No value of a tensor becomes a Python number, except those that lie on the host anyway."""
     overrides = [f"balancer.enabled={balance}", "steps=10", "log_gradients_every=1", ADVERSARIAL]
     run = open_run(config(pair_url, tmp_path, *overrides))
     reads: list[str] = []

@@ -68,7 +68,7 @@ def parameters(run: Run) -> Iterator[tuple[str, torch.nn.Parameter]]:
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
-    """What nine steps at one step an epoch logged, moved and cost."""
+    """The log, the cost and the moved networks of nine steps, one an epoch."""
     folder = tmp_path_factory.mktemp("schedule")
     url = make_shards(folder / "shards", [2], [1])
     overrides = [
@@ -95,7 +95,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
 
 
 class Multiplications(TorchDispatchMode):
-    """Counts the floating-point operations of matrix products and convolutions, as PyTorch does."""
+    """Count of floating-point operations in matrix products and convolutions, as PyTorch counts them."""
 
     def __init__(self) -> None:
         super().__init__()

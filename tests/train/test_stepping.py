@@ -1,4 +1,4 @@
-"""A step in fixed memory is the step taken operator by operator: losses, skips, resumes."""
+"""A step in fixed memory equals the step operator by operator: losses, skips, resumes."""
 
 from pathlib import Path
 

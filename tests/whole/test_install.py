@@ -1,4 +1,4 @@
-"""Installing: what the locks promise, and what a machine that cannot install is told."""
+"""Installing: the promises of the locks, and the messages where a machine cannot install."""
 
 import configparser
 import importlib.util

@@ -1,4 +1,4 @@
-"""Training by Slurm, and by what Kubernetes' indexed job runs: stopped from outside, it goes on."""
+"""Training by Slurm and by the program of Kubernetes' indexed job: stopped from outside, it goes on."""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""The wheel: what lies in it, and that it works where nothing else of the repository is."""
+"""The wheel: its files, and that it works without anything else of the repository."""
 
 import os
 import shutil

@@ -41,6 +41,6 @@ def test_a_band_ends_where_its_name_says(high_hz: int) -> None:
 
 @pytest.mark.parametrize("kind", ["white", "blue", "hiss", "clicks", "crackle", "20 to 24 kHz"])
 def test_what_recordings_lack_is_there(kind: str) -> None:
-    """Energy above 20 kHz as much as its share of the band, at least."""
+    """The energy above 20 kHz is at least its share of the band."""
     hz, power = spectrum(kind)
     assert power[hz >= 20_000].sum() > 0.15 * power.sum()

@@ -138,7 +138,7 @@ def test_long_pairs_are_cut_to_the_loudest_seconds_on_all_sides() -> None:
 
 
 def test_six_pairs_of_seven_sides_stay_under_thirty_megabytes() -> None:
-    """Noise, which no codec makes smaller, on every side."""
+    """Every side is noise, which no codec makes smaller."""
     rng = np.random.default_rng(0)
     waves = {
         f"side {n}": rng.uniform(-0.5, 0.5, 9 * SAMPLE_RATE).astype(np.float32) for n in range(7)
@@ -276,7 +276,7 @@ def test_switching_sides_keeps_the_position_stopped_and_playing(page_browser: Br
 
 @needs_chromium
 def test_what_is_heard_is_what_the_page_was_given(page_browser: Browser) -> None:
-    """Decoded by the browser, sample by sample."""
+    """The browser decodes it; every sample is compared."""
     page_browser.run("(async () => { await players[1].play(); players[1].stop(); })()")
     waves = example("the best", 1).waves
     for number, name in enumerate(SIDES):

@@ -1,4 +1,4 @@
-"""A live signal: what comes out equals the networks' output of the whole, within the stated latency."""
+"""A live signal: the output equals the networks' output of the whole, within the stated latency."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def noisy(samples: int, channels: int = 2) -> Wave:
 
 
 def live(restorer: LiveRestorer, signal: Wave, sizes: list[int]) -> Wave:
-    """What comes out of pieces of these sizes, again and again, and of the end."""
+    """Return the output for pieces of these sizes, again and again, and for the end."""
     out, first, turn = [], 0, 0
     while first < signal.shape[1]:
         size = sizes[turn % len(sizes)]

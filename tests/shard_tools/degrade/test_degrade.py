@@ -170,7 +170,7 @@ def batches_of(waves: list[Wave], batch_size: int) -> list[tuple[int, int]]:
 
 
 def test_batches_hold_little_padding() -> None:
-    """Beside each clip's next step of length, and less than in the order in which they came."""
+    """Batches hold little more than the clips rounded up, and less than in their own order."""
     rng = np.random.default_rng(3)
     # As planned: from one to two times the shortest.
     waves = [np.zeros(n, np.float32) for n in rng.integers(48_000, 96_000, 32)]
@@ -198,7 +198,7 @@ def test_no_batch_is_longer_than_its_clips_of_four_seconds_but_a_single_clip() -
 
 
 def test_results_come_in_the_order_of_the_input(noisy: list[Wave]) -> None:
-    """Of several lengths, so that the batches come in another order."""
+    """The clips have several lengths, so the batches come in another order."""
     results = degrade(noisy, DenoiserConfig(batch_size=2))
     for wave, source in zip(results, noisy, strict=True):
         match = [np.corrcoef(wave[:50_000], other[:50_000])[0, 1] for other in noisy]

@@ -81,7 +81,7 @@ class Slurm(NamedTuple):
 
 
 def missing_programs() -> str | None:
-    """Return what of Slurm is not installed here, None if nothing."""
+    """Return the programs of Slurm that are missing here, or None."""
     missing = [program for program in PROGRAMS if not shutil.which(program, path=_search_path())]
     message = f"missing: {' '.join(missing)} (packages slurmctld slurmd slurm-client munge)"
     return message if missing else None

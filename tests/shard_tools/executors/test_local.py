@@ -100,7 +100,7 @@ def hang(argv: Sequence[str] | None = None) -> None:
 
 
 class CountedWork:
-    """``number -> -number``, that counts how often it is pickled."""
+    """``number -> -number``; counts how often it is pickled."""
 
     pickle_count = 0
 
@@ -113,7 +113,7 @@ class CountedWork:
 
 
 class CountedTasks(Sequence[int]):
-    """0, 1, 2, …, that count how many of them were asked for."""
+    """0, 1, 2, …; counts how many of them were drawn."""
 
     def __init__(self, total: int) -> None:
         self.total, self.draws = total, 0
@@ -129,7 +129,7 @@ class CountedTasks(Sequence[int]):
 
 
 class TasksWithAFault(CountedTasks):
-    """Of which the 5th cannot be drawn."""
+    """Tasks of which the fifth cannot be drawn."""
 
     def __getitem__(self, number):  # type: ignore[no-untyped-def]
         return super().__getitem__([0, 1, 2, 3][number])

@@ -29,7 +29,7 @@ SAMPLES = 500_000
 
 
 class Surroundings(NamedTuple):
-    """What a task found where it ran."""
+    """Where a task ran: its node, and the banks and threads that it had there."""
 
     node: str
     mapping: str

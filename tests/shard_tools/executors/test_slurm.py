@@ -38,7 +38,7 @@ fi
 
 
 class Run(NamedTuple):
-    """One run of the stand-in: its arguments, and the environment that it found."""
+    """One run of the stand-in: its arguments and its environment."""
 
     words: list[str]
     environment: dict[str, str]

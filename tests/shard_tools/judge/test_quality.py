@@ -1,4 +1,4 @@
-"""Is a pair fit to train on: fair ones pass, each fault has its reason."""
+"""Whether a pair is fit to train on: fair ones pass, each fault has its reason."""
 
 import json
 
@@ -53,7 +53,7 @@ def mixture(clean: Wave, disturbance: Wave, snr_db: float = SNR_DB) -> Wave:
 
 
 def denoised(clean: Wave, disturbance: Wave) -> Wave:
-    """What a fair denoiser leaves: most of the noise gone, the quiet bins with it, the level near."""
+    """Return what a fair denoiser leaves: little noise, no quiet bins, nearly the same level."""
     return 0.9 * mixture(clean, disturbance, SNR_DB + 10)
 
 

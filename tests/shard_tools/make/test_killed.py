@@ -24,7 +24,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What a run that nobody disturbs leaves."""
+    """Return the files of a run that nobody disturbs."""
     output = tmp_path_factory.mktemp("whole") / "out"
     subprocess.run(command(sources, output), check=True, capture_output=True)
     assert verify(f"{output}/manifest.json") == []

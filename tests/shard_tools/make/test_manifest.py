@@ -51,7 +51,7 @@ def test_a_shard_that_is_lost_or_cut_is_made_again_with_the_same_bytes(
 
 
 def test_before_there_is_a_manifest_a_shard_needs_both_its_files(small_prep: SmallPrep) -> None:
-    """As a worker leaves it that was killed between the two, or a disk that lost one."""
+    """A worker was killed between the two, or a disk lost one of them."""
     config, job, edition = small_prep.config, small_prep.job, small_prep.edition
     first, second, *_ = planned_shards(edition)
     for shard in (first, second):

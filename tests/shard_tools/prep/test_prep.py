@@ -65,7 +65,7 @@ def test_speakers_are_on_one_side_only(manifest_url: str) -> None:
 
 
 def test_the_degraded_side_is_the_denoised_clean_side(manifest_url: str) -> None:
-    """On the whole nearer to clean than the mixture was (babble may fare worse), and in time."""
+    """It is in time, and on average nearer to clean than the mixture; single babbles may be farther."""
     manifest = shards.load_manifest(manifest_url)
     metas: dict[str, PairMeta] = {
         meta.key: meta

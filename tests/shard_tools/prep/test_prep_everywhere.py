@@ -1,4 +1,4 @@
-"""The same job by every executor: the same bytes."""
+"""Every executor makes the same bytes of the same job."""
 
 import subprocess
 import sys

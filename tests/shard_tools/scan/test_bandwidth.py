@@ -1,4 +1,4 @@
-"""Up to where a recording has speech."""
+"""The bandwidth of a recording: up to which frequency it has speech."""
 
 import numpy as np
 import pytest

@@ -24,7 +24,7 @@ TRAIN, VAL = "train/shard-000000.tar", "val/shard-000000.tar"
 
 
 def vary(pair: FinishedPair) -> FinishedPair:
-    """Each pair its own ratio, room, level and speaker, told by its number."""
+    """Return the pair with a ratio, room, level and speaker that follow from its number."""
     number = int(pair.meta.key[-4:])
     meta = replace(
         pair.meta,

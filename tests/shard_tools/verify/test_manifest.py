@@ -92,7 +92,7 @@ def test_refused_pairs_are_counted_as_the_indexes_name_them(manifest_url: str) -
 def test_a_shard_that_was_refused_whole_counts_though_no_manifest_lists_it(
     tmp_path: Path, number: int
 ) -> None:
-    """Both within the numbers and at their end."""
+    """Shards are refused both between others and at the end."""
     url = make_shards(tmp_path, [1, 1, 1])
     path = shards.shard_path("train", number)
     publish_tar(url, path, build_tar([], "wav"), rejected=REJECTIONS)
@@ -135,7 +135,7 @@ def test_a_plan_says_how_many_shards_may_have_been_refused_whole(tmp_path: Path)
 
 
 def test_anybodys_tars_that_train_well_have_no_fault(tmp_path: Path) -> None:
-    """Metas that say nothing but the offset, keys that begin anew in each tar, a file beside them."""
+    """The metas hold only the offset, keys repeat in each tar, and a file lies beside them."""
     url = make_shards(tmp_path, [3, 2])
     manifest = shards.load_manifest(url)
     for split, entries in manifest.splits.items():

@@ -21,7 +21,7 @@ NUMBERS = itertools.count()
 
 
 class Host:
-    """One of them: programs run in it, and its cable can be made slow."""
+    """One host: programs run in it, and its cable can be made slow."""
 
     def __init__(self, switch: str, number: int) -> None:
         self.name, self.address = f"{switch}-{number}", f"10.0.0.{number}"
@@ -37,7 +37,7 @@ class Host:
     def start(
         self, words: Sequence[str], environment: Mapping[str, str], output: Path
     ) -> "subprocess.Popen[bytes]":
-        """Start a program here; ``output`` gets what it prints, and that goes on where it ended."""
+        """Start a program here; what it prints is appended to ``output``."""
         with output.open("ab") as file:
             return subprocess.Popen(
                 ["ip", "netns", "exec", self.name, *words],

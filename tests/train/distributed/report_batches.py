@@ -22,7 +22,7 @@ from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 
 def entries(batch: PairBatch) -> list[Any]:
-    """What of a batch must not depend on ranks and workers: epoch, keys, and the sound."""
+    """Return what must not depend on ranks and workers: epoch, keys, and the sound."""
     sums = [
         zlib.crc32(wave.numpy().tobytes())
         for side in (batch.degraded, batch.clean)

@@ -1,4 +1,4 @@
-"""Of two ranks one does not answer, and ends when the other has told what it makes of that."""
+"""One of two ranks does not answer, and ends when the other has printed its error."""
 
 import sys
 from datetime import timedelta

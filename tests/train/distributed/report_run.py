@@ -1,4 +1,4 @@
-"""Run by torchrun: every rank writes what it holds of some validations, and of its first steps."""
+"""Run by torchrun: every rank writes its figures of some validations and of its first steps."""
 
 import json
 import os

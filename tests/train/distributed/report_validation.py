@@ -1,4 +1,4 @@
-"""Run by torchrun: every rank writes what it holds of several validations, figures to the last bit."""
+"""Run by torchrun: every rank writes its figures of several validations, to the last bit."""
 
 import json
 import os

@@ -81,7 +81,7 @@ class Job:
 
 
 def wait_until(has_happened: Callable[[], object], job: Job) -> None:
-    """Look until it has happened; a job that ends before that has failed."""
+    """Wait until it has happened. A job that ends before that has failed."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not has_happened():
         assert time.monotonic() < deadline, job.printed_text()[-3000:]

@@ -47,7 +47,7 @@ Reports = dict[str, dict[str, str]]
 
 @pytest.fixture(scope="module")
 def validations(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Reports]]:
-    """What every rank of 1, 2 and 3 holds of its validations of the same 5 pairs."""
+    """The figures of every rank of 1, 2 and 3, which validate the same 5 pairs."""
     reports = {}
     for ranks in (1, 2, 3):
         folder = tmp_path_factory.mktemp("validation")
@@ -136,7 +136,7 @@ def test_gradients_that_are_not_finite_stop_all_ranks_alike(url: str, tmp_path: 
 
 
 def test_ranks_train_a_generator_that_never_hears_its_noisy_side(tmp_path: Path) -> None:
-    """Withheld from every pair it is silent, not left out, so that all parameters are in use."""
+    """It is withheld from every pair: silent, not left out, so all parameters are in use."""
     url = make_shards(tmp_path / "shards", [7, 7], [2], noisy=True)
     overrides = ["generator.noisy_input=true", "augment.noisy_dropout=1", "steps=3", "save_every=3"]
     overrides += ["validation.perceptual_pairs=0", "workers=0"]

@@ -86,7 +86,7 @@ def test_ranks_share_an_epoch_without_overlap_and_without_talking(tmp_path: Path
 
 @pytest.mark.parametrize("damage", ["all pairs in a row", "a few too many"])
 def test_a_rank_that_cannot_go_on_ends_all_with_one_message(tmp_path: Path, damage: str) -> None:
-    """Of two ranks one meets the damage; nothing hangs, and the checkpoint before it stays."""
+    """One of two ranks meets the damage. Nothing hangs, and the checkpoint before it stays."""
     url = make_shards(tmp_path / "shards", [60, 101], [2], seconds=0.2)
     shard = Path(url).parent / "train/shard-000001.tar"
     overrides = ["log_every=2", "save_every=2", "steps=80", "validate_every=80", "global_batch=4"]

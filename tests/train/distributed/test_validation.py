@@ -31,7 +31,7 @@ def _on_the_cpu() -> Iterator[None]:
 
 
 class Ranks(NamedTuple):
-    """What every rank of a run of two wrote, and the config that the run goes on with."""
+    """The reports of both ranks of a run, and the config that the run goes on with."""
 
     reports: list[dict[str, Any]]
     config: TrainConfig

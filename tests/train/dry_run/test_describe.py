@@ -1,4 +1,4 @@
-"""`timbre train --dry-run`: what it says is what then happens, and it writes nothing."""
+"""`timbre train --dry-run` says what will happen, and writes nothing."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ WEIGHTS = {"loud": 1.0, "quiet": 3.0}
 
 
 def gradients(seed: int, batch: int = 4) -> dict[str, torch.Tensor]:
-    """Of two means over the batch, five decades apart."""
+    """Return the gradients of two means over the batch, five decades apart."""
     noise = torch.randn(2, batch, 1, 500, generator=torch.Generator().manual_seed(seed)) / batch
     return {"loud": 1e3 * noise[0], "quiet": 1e-2 * noise[1]}
 
@@ -23,7 +23,7 @@ def balance(balancer: Balancer, parts: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def test_balanced_gradients_are_those_of_encodecs_definition() -> None:
-    """Written out: a bias-corrected average of norms, then weight / sum of weights / average."""
+    """Return the factors: weight / sum of weights / bias-corrected average of norms."""
     balancer, decay = Balancer(0.9, Accelerator()), 0.9
     history: dict[str, list[float]] = {name: [] for name in WEIGHTS}
     for step in range(6):

@@ -85,7 +85,7 @@ def test_the_rate_is_read_where_it_lies() -> None:
 
 
 def test_the_state_of_stacked_weights_is_that_of_an_optimizer_of_single_ones() -> None:
-    """What was saved before weights were stacked goes on, and what is saved now would, then."""
+    """A state from before weights were stacked goes on here, and a new state would go on there."""
     torch.manual_seed(0)
     plain = PlainDiscriminators(PRESETS["light"])
     ours = Discriminators(PRESETS["light"])

@@ -1,4 +1,4 @@
-"""What generator and discriminator make of judgements, against the plain formulation."""
+"""The losses of generator and discriminator against their plain formulation."""
 
 import pytest
 import torch

@@ -36,7 +36,7 @@ def loss() -> PerceptualLoss:
 
 
 def test_it_is_pesq(loss: PerceptualLoss) -> None:
-    """Within what the standard's search for delays and its own filters make of a difference."""
+    """The tolerance covers the standard's search for delays and its own filters."""
     pytest.importorskip("pesq")
     ours, official = [], []
     for seed in range(3):

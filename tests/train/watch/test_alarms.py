@@ -1,4 +1,4 @@
-"""What a run is watched for, and when it is told or stopped."""
+"""Alarms of a run: when a line is printed, and when the run stops."""
 
 import pytest
 import torch
