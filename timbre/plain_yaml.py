@@ -122,7 +122,7 @@ def _check(node: yaml.Node, loader: _Loader, extents: dict[int, _Extent], depth:
     Args:
         node: of the document, in which an alias is its anchor's own node.
         loader: says what type a plain scalar has.
-        known: the nodes seen so far, each visited once.
+        extents: the nodes seen so far, each visited once.
         depth: of the node.
     """
     extent = extents.get(id(node))

@@ -13,7 +13,7 @@ from timbre.audio import SAMPLE_RATE, Wave
 Floats = NDArray[np.float32]
 
 N_FFT = 2048
-HOP = 1024
+LEVEL_HOP = 1024
 BINS_PER_BAND = 8
 BAND_HZ = BINS_PER_BAND * SAMPLE_RATE / N_FFT
 LOWEST_HZ = 2000.0
@@ -48,7 +48,7 @@ def band_levels(wave: Wave) -> Floats:
     """Return the level in dBFS of each frame and band of ``(samples,)``, ``(frames, bands)``."""
     if len(wave) < N_FFT:
         return np.empty((0, N_FFT // 2 // BINS_PER_BAND), np.float32)
-    frames = torch.from_numpy(wave).unfold(0, N_FFT, HOP) * torch.hann_window(N_FFT)
+    frames = torch.from_numpy(wave).unfold(0, N_FFT, LEVEL_HOP) * torch.hann_window(N_FFT)
     spectrum = torch.fft.rfft(frames)[:, 1:]
     power = (spectrum.real**2 + spectrum.imag**2).unflatten(1, (-1, BINS_PER_BAND)).sum(dim=2)
     # A Hann window's mean square is 3/8.

@@ -34,13 +34,13 @@ def links_of(file: BinaryIO, name: str) -> list[Splice] | None:
     head = window.at(0, SAMPLES_AT + 5)
     if head[:4] != MARK or len(head) < SAMPLES_AT + 5:
         return None
-    said = int.from_bytes(head[SAMPLES_AT:], "big") % (1 << SAMPLES_BITS)
+    sample_count = int.from_bytes(head[SAMPLES_AT:], "big") % (1 << SAMPLES_BITS)
     samples = _samples(window, int.from_bytes(head[10:12], "big"))
-    if samples is None or said >= samples:
+    if samples is None or sample_count >= samples:
         return [Splice(file, [Stretch(0, window.length)])]
-    if said:
+    if sample_count:
         raise AudioError(
-            f"{name}: its header says {said} samples, but its last frame ends at {samples}; write it "
+            f"{name}: its header says {sample_count} samples, but its last frame ends at {samples}; write it "
             "again, for example: ffmpeg -i IN OUT.flac"
         )
     field = (head[SAMPLES_AT] >> 4 << SAMPLES_BITS | samples).to_bytes(5, "big")

@@ -220,8 +220,8 @@ def compression_factor(power: Tensor, floor: float) -> Tensor:
 
 def compressed(parts: Tensor, floor: float) -> Tensor:
     """Return real and imaginary parts ``(…, 2)`` of a spectrum times its :func:`compression_factor`."""
-    found: Tensor = _Compression.apply(parts, floor)
-    return found
+    result: Tensor = _Compression.apply(parts, floor)
+    return result
 
 
 class _Compression(torch.autograd.Function):

@@ -43,7 +43,7 @@ class Writer:
     """A file that is written in blocks ``(channels, samples)`` in [-1, 1].
 
     Attributes:
-        clipped: how many samples were beyond full scale, and are at full scale now.
+        clipped_samples: how many samples were beyond full scale, and are at full scale now.
     """
 
     def __init__(self, file: soundfile.SoundFile) -> None:

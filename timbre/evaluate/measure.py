@@ -116,7 +116,7 @@ def measure_all(
     Args:
         setup: what is done to each.
         some: the cases or probes.
-        harmed: keys of those whose clean side goes through every system as well.
+        harm_keys: keys of those whose clean side goes through every system as well.
         workers: processes of one thread each; 1 works in this one.
         store: keeps rows, so that running again continues.
 

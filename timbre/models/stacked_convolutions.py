@@ -74,7 +74,7 @@ class StackedConvolutions(nn.Module):
         """Return the convolutions; under autocast with weights of its precision."""
         device = self.biases[0].device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        found: dict[str, Convolution] = {}
+        convolutions: dict[str, Convolution] = {}
         stacks = zip(self.stacks, self.directions, self.sizes, self.biases, strict=True)
         for names, direction, size, bias in stacks:
             weight = torch._weight_norm(direction, size, 0)
@@ -84,8 +84,8 @@ class StackedConvolutions(nn.Module):
             parts = zip(
                 names, torch.split(weight, outputs), torch.split(bias, outputs), strict=True
             )
-            found |= {name: Convolution(w, b, *self.geometry[name]) for name, w, b in parts}
-        return [found[name] for name in self.geometry]
+            convolutions |= {name: Convolution(w, b, *self.geometry[name]) for name, w, b in parts}
+        return [convolutions[name] for name in self.geometry]
 
     def separate(self, stacked: Mapping[str, Tensor], whole: bool = False) -> dict[str, Tensor]:
         """Return each convolution's part of tensors that are stacked like the parameters.
@@ -94,7 +94,7 @@ class StackedConvolutions(nn.Module):
             stacked: by the parameters' names.
             whole: each convolution has the stack's tensor as it is, a scalar.
         """
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for kind, own in NAMES.items():
             for number, names in enumerate(self.stacks):
                 tensor = stacked[f"{kind}.{number}"]
@@ -103,17 +103,17 @@ class StackedConvolutions(nn.Module):
                     if whole
                     else torch.split(tensor, len(tensor) // len(names))
                 )
-                found |= {f"{name}.{own}": part for name, part in zip(names, parts, strict=True)}
-        return {name: found[name] for name in self.own_names()}
+                tensors |= {f"{name}.{own}": part for name, part in zip(names, parts, strict=True)}
+        return {name: tensors[name] for name in self.own_names()}
 
     def stack(self, separate: Mapping[str, Tensor], whole: bool = False) -> dict[str, Tensor]:
         """Return what :meth:`separate` was given."""
-        found = {}
+        state = {}
         for kind, own in NAMES.items():
             for number, names in enumerate(self.stacks):
                 parts = [separate[f"{name}.{own}"] for name in names]
-                found[f"{kind}.{number}"] = parts[0].clone() if whole else torch.cat(parts)
-        return found
+                state[f"{kind}.{number}"] = parts[0].clone() if whole else torch.cat(parts)
+        return state
 
     def own_names(self) -> list[str]:
         """Return the names of all tensors in the state dict."""

@@ -40,8 +40,8 @@ class FolderWork(NamedTuple):
 
     Attributes:
         tasks: what is to be done.
-        skipped: how many files are in the target already, whatever made them.
-        refused: what cannot be done, a line each.
+        file_count_in_target: how many files are in the target already, whatever made them.
+        refusals: what cannot be done, a line each.
         left_out: what is no part of the work, a line each.
     """
 

@@ -28,7 +28,7 @@ class ByHop(Protocol):
 
         Args:
             inputs: the hops, the state, and for some networks a second signal of the same shape.
-            named: none; the signatures of networks differ, and this admits all of them.
+            options: none; the signatures of networks differ, and this admits all of them.
         """
 
 

@@ -119,7 +119,7 @@ def shares_of(spans: list[Span], kernels: list[Span]) -> dict[str, float]:
         kernels: when each was launched, and when it would end if it began then.
     """
     owner = {name: share for share, names in SHARES.items() for name in names}
-    found = dict.fromkeys((*SHARES, REST), 0.0)
+    seconds_of = dict.fromkeys((*SHARES, REST), 0.0)
     edges = sorted({edge for span in spans for edge in (span.begin, span.end)})
 
     def inner(moment: float) -> str:
@@ -129,12 +129,12 @@ def shares_of(spans: list[Span], kernels: list[Span]) -> dict[str, float]:
 
     if kernels:
         for kernel in kernels:
-            found[inner(kernel.begin)] += kernel.end - kernel.begin
+            seconds_of[inner(kernel.begin)] += kernel.end - kernel.begin
     else:
         for begin, end in pairwise(edges):
-            found[inner((begin + end) / 2)] += end - begin
-    total = sum(found.values())
-    return {name: value / total for name, value in found.items()}
+            seconds_of[inner((begin + end) / 2)] += end - begin
+    total = sum(seconds_of.values())
+    return {name: value / total for name, value in seconds_of.items()}
 
 
 def _some(batches: Iterator[PairBatch], count: int) -> Iterator[PairBatch]:

@@ -340,7 +340,7 @@ def open_run(config: TrainConfig, writes: bool = True) -> Run:
 
     Args:
         config: everything about it.
-        writing: False for a look at what would be done; nothing is written or locked.
+        writes: False for a look at what would be done; nothing is written or locked.
 
     Raises:
         ConfigError: the config contradicts the data or the number of ranks, or another run is in

@@ -43,8 +43,8 @@ class RunFolder:
     Args:
         config: the run's.
         accelerator: places the ranks; all must come here.
-        writing: False: nothing is taken or written.
-        seen: the last checkpoint when the run looked for one, before it held the folder.
+        writes: False: nothing is taken or written.
+        newest_state: the last checkpoint when the run looked for one, before it held the folder.
 
     Raises:
         ConfigError: on every rank, if another run holds it, or has saved there meanwhile.

@@ -177,15 +177,15 @@ def choose(mode: StepMode, accelerator: Accelerator, balanced: bool, compiled: b
         "several ranks: the exchange of their gradients is not captured": accelerator.num_processes
         > 1,
     }
-    found = [reason for reason, there in obstacles.items() if there]
+    reasons = [reason for reason, there in obstacles.items() if there]
     if mode == "graph":
-        if found:
-            raise ConfigError(f"step graph with {found[0]}; expected step: auto or eager")
+        if reasons:
+            raise ConfigError(f"step graph with {reasons[0]}; expected step: auto or eager")
         return Choice(True, "step is graph")
     if accelerator.device.type != "cuda":
         return Choice(False, f"step is auto, and {accelerator.device.type} has no graphs")
-    if found:
-        return Choice(False, f"step is auto, with {found[0]}")
+    if reasons:
+        return Choice(False, f"step is auto, with {reasons[0]}")
     return Choice(True, "step is auto, on a GPU")
 
 
