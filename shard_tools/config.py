@@ -1,6 +1,5 @@
 """Everything about making shards, as a config."""
 
-import re
 from dataclasses import field, fields
 from typing import Annotated, Any, Literal
 
@@ -42,11 +41,9 @@ class ClipsConfig:
         if self.speaker_pattern is None:
             return
         try:
-            groups = re.compile(self.speaker_pattern).groups
-        except re.error as error:
-            raise ValueError(f"speaker_pattern {self.speaker_pattern!r}: {error}") from None
-        if groups == 0:
-            raise ValueError(f"speaker_pattern {self.speaker_pattern!r}: expected a (group) in it")
+            configs.check_group(self.speaker_pattern)
+        except ValueError as error:
+            raise ValueError(f"speaker_pattern {error}") from None
 
 
 @dataclass(config=STRICT)

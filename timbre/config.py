@@ -7,6 +7,7 @@ that grows when its aliases are written out, contains itself, or asks for other 
 import dataclasses
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
@@ -98,6 +99,16 @@ def dump(config: Any) -> str:
 def dump_tree(tree: dict[str, Any]) -> str:
     """Return plain dicts, lists and scalars as YAML text."""
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def check_group(pattern: str) -> None:
+    """Raise ValueError, which says why, unless this is a regular expression with a (group) in it."""
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"{pattern!r}: {error}") from None
+    if groups == 0:
+        raise ValueError(f"{pattern!r}: expected a (group) in it")
 
 
 def _override(tree: dict[str, Any], item: str) -> None:

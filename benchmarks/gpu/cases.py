@@ -20,10 +20,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.gpu import denoise as denoise
-from benchmarks.gpu import graphs as graphs
-from benchmarks.gpu import speed as speed
-from benchmarks.gpu import training as training
+from benchmarks.gpu import denoise, graphs, speed, training
 from benchmarks.gpu.setting import Setting, Tell
 from benchmarks.report import print_figure, print_line, print_machine
 

@@ -55,7 +55,7 @@ def test_the_terminal_shows_the_verdict_and_a_table_that_fits(
         ({"--split": "test"}, (1, "no shards in split 'test'")),
         ({"--out": "foreign.safetensors/out"}, (1, "foreign.safetensors")),
         ({"--figures": "si_sdr,loudness"}, (2, "--figures loudness: expected some of pesq")),
-        ({"--speaker-pattern": "("}, (2, "--speaker-pattern (")),
+        ({"--speaker-pattern": "("}, (2, "--speaker-pattern '('")),
         ({"--speaker-pattern": "p"}, (2, "expected a (group)")),
     ],
 )

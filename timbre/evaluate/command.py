@@ -6,16 +6,15 @@ cut short.
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 
+from timbre import config as configs
 from timbre import storage
 from timbre.command import at_least, print_result, restartable_command
 from timbre.cores import granted_cores
 from timbre.errors import ConfigError
-from timbre.evaluate import cases, figures, results
-from timbre.evaluate import measure as measure
+from timbre.evaluate import cases, figures, measure, results
 from timbre.evaluate.cases import Data
 from timbre.evaluate.figures import FIGURES
 from timbre.evaluate.measure import UNFINISHED_STRESS, Setup, Store
@@ -180,11 +179,9 @@ def _check_writable(folder: str) -> None:
 
 def _check_pattern(pattern: str) -> None:
     try:
-        groups = re.compile(pattern).groups
-    except re.error as error:
-        raise ConfigError(f"--speaker-pattern {pattern}: {error}") from None
-    if groups < 1:
-        raise ConfigError(f"--speaker-pattern {pattern}: expected a (group) that is the speaker")
+        configs.check_group(pattern)
+    except ValueError as error:
+        raise ConfigError(f"--speaker-pattern {error}") from None
 
 
 if __name__ == "__main__":

@@ -130,15 +130,15 @@ class Discriminators(StackedConvolutions):
             of_logits: the gradient with respect to each judgement's logits.
             of_features: that with respect to all judgements' features, on end; None: zero.
         """
-        found = []
+        of_planes = []
         for part, plane, judgement, of_logit in zip(
             self.parts, planes, judgements, of_logits, strict=True
         ):
             count = len(judgement.features)
             own = of_features[:count] if of_features else None
             of_features = of_features[count:] if of_features else None
-            found.append(part.gradient(plane, judgement, of_logit, own))
-        return found
+            of_planes.append(part.gradient(plane, judgement, of_logit, own))
+        return of_planes
 
 
 class Part(nn.Module):
@@ -186,7 +186,7 @@ class Part(nn.Module):
         parts = (
             torch.split(of_top, [t.shape[3] for t in tops], dim=3) if len(tops) > 1 else [of_top]
         )
-        found = []
+        of_planes = []
         for number, (gradient, hidden) in enumerate(zip(parts, self._branches(plane), strict=True)):
             first = depth * number
             inputs = [hidden.to(of_logits.dtype), *features[first : first + depth - 1]]
@@ -196,8 +196,8 @@ class Part(nn.Module):
                     gradient = gradient + of_features[first + layer]
                 gradient = leaky_relu_back(gradient, output, SLOPE, True)
                 gradient = convolutions[first + layer].input_gradient(gradient, inputs[layer])
-            found.append(gradient)
-        together = found[0] if len(found) == 1 else torch.cat(found, dim=3)
+            of_planes.append(gradient)
+        together = of_planes[0] if len(of_planes) == 1 else torch.cat(of_planes, dim=3)
         return together.to(plane.dtype)
 
     def _branches(self, plane: Tensor) -> tuple[Tensor, ...]:

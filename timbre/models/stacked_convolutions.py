@@ -36,8 +36,19 @@ class Convolution(NamedTuple):
         """Return the gradient with respect to ``hidden`` from that of the result."""
         back = torch.ops.aten.convolution_backward.default
         mask, one, none = [True, False, False], [1, 1], [0, 0]
-        given = gradient, hidden, self.weight, None, self.stride, self.padding, one, False, none, 1
-        result: Tensor = back(*given, mask)[0]
+        arguments = (
+            gradient,
+            hidden,
+            self.weight,
+            None,
+            self.stride,
+            self.padding,
+            one,
+            False,
+            none,
+            1,
+        )
+        result: Tensor = back(*arguments, mask)[0]
         return result
 
 

@@ -86,7 +86,7 @@ def write_page(
 
 def _segments(batch: PairBatch, listed: Listed, settings: PeekConfig) -> Iterator[Segment]:
     sides = augment(batch, settings.augment, settings.seed)
-    drawn = draw(settings.augment, settings.seed, batch.epoch, batch.positions)
+    parameters = draw(settings.augment, settings.seed, batch.epoch, batch.positions)
     for row, (key, shard) in enumerate(zip(batch.keys, listed.shards, strict=True)):
         waves = {
             name: side[row, 0].numpy()
@@ -98,7 +98,7 @@ def _segments(batch: PairBatch, listed: Listed, settings: PeekConfig) -> Iterato
             key,
             f"{shard}, place {int(batch.positions[row])} of the epoch, clean up to "
             f"{float(sides.bandwidth_hz[row]) / 1000:.1f} kHz",
-            _description(drawn, row, batch.noisy is not None),
+            _description(parameters, row, batch.noisy is not None),
             [
                 ShownSide(
                     name,
@@ -110,9 +110,9 @@ def _segments(batch: PairBatch, listed: Listed, settings: PeekConfig) -> Iterato
         )
 
 
-def _description(drawn: Draw, row: int, noisy: bool) -> str:
+def _description(parameters: Draw, row: int, noisy: bool) -> str:
     """Return what was drawn for a pair, in words."""
-    one = Draw(*(values[row] for values in drawn))
+    one = Draw(*(values[row] for values in parameters))
     parts = [f"gain {float(one.gain):+.2f}"]
     if one.low_pass_hz < SAMPLE_RATE / 2:
         parts.append(f"low-pass at {float(one.low_pass_hz) / 1000:.1f} kHz")

@@ -84,11 +84,11 @@ class FixedSteps(Steps):
         phase = parts.phase()
         if phase.measuring:
             return super().take(batch)
-        drawn = draw(self.augment, self.seed, batch.epoch, batch.positions)
+        parameters = draw(self.augment, self.seed, batch.epoch, batch.positions)
         if self._memory is None or not self._memory.suits(batch):
-            self._memory = _Memory(batch, drawn)
+            self._memory = _Memory(batch, parameters)
             self.renew()
-        self._memory.fill(batch, drawn)
+        self._memory.fill(batch, parameters)
         parts.settle()
         metrics = self._take(parts, phase, self._memory)
         parts.gan.step += 1
@@ -127,25 +127,27 @@ class FixedSteps(Steps):
 class _Memory:
     """A batch and what is drawn for it, at places that stay."""
 
-    def __init__(self, batch: PairBatch, drawn: Draw) -> None:
+    def __init__(self, batch: PairBatch, parameters: Draw) -> None:
         self.device = batch.degraded.device
         self._batch = batch.change(torch.empty_like)
-        self._drawn = Draw(*(torch.empty_like(value, device=self.device) for value in drawn))
+        self._parameters = Draw(
+            *(torch.empty_like(value, device=self.device) for value in parameters)
+        )
 
     def suits(self, batch: PairBatch) -> bool:
         """Return whether a batch fits in."""
         return batch.degraded.shape == self._batch.degraded.shape
 
-    def fill(self, batch: PairBatch, drawn: Draw) -> None:
+    def fill(self, batch: PairBatch, parameters: Draw) -> None:
         """Copy a batch in, without waiting for the device."""
-        there = [*_tensors(self._batch), *self._drawn]
-        here = [*_tensors(batch), *drawn.to(self.device)]
+        there = [*_tensors(self._batch), *self._parameters]
+        here = [*_tensors(batch), *parameters.to(self.device)]
         for place, value in zip(there, here, strict=True):
             place.copy_(value)
 
     def sides(self) -> Sides:
         """Return the batch, augmented."""
-        return apply(self._drawn, sides_of(self._batch))
+        return apply(self._parameters, sides_of(self._batch))
 
 
 class _Captured:

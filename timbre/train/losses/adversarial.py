@@ -139,10 +139,10 @@ def _gradients(
         of_features = list(torch._foreach_sign(context.differences))
         torch._foreach_mul_(of_features, factors)
     planes = [plane.chunk(2)[1] for plane in context.saved_tensors]
-    found = context.discriminators.gradients(planes, context.fake, of_logits, of_features)
+    of_planes = context.discriminators.gradients(planes, context.fake, of_logits, of_features)
     # The real half gets none.
     nothing = (0,) * 6
-    return [F.pad(gradient, (*nothing, len(gradient), 0)) for gradient in found]
+    return [F.pad(gradient, (*nothing, len(gradient), 0)) for gradient in of_planes]
 
 
 def _halves(judgement: Judgement) -> tuple[Judgement, Judgement]:

@@ -190,21 +190,21 @@ def _gradient(context: Any, of_mel: Tensor, of_spectrum: Tensor, of_silence: Ten
     inward = torch.addcmul(inward, along, kept.factor_slope)
     gradient = torch.addcmul(of_scaled * kept.factor[:, None], kept.restored, inward[:, None])
     sizes = [batch * own * count for own, count in zip(frames, module.bins.counts, strict=True)]
-    found = [
+    of_waves = [
         stft.gradient(torch.view_as_complex(own.view(batch, count, -1, 2)), samples)
         for stft, own, count in zip(module.stfts, torch.split(gradient, sizes), frames, strict=True)
     ]
-    return torch.stack(found).sum(0)
+    return torch.stack(of_waves).sum(0)
 
 
 def _bands(magnitude: Tensor, module: SpectralTerms, batch: int, frames: list[int]) -> Tensor:
     """Return the mean magnitudes in mel bands, on end, of both sides' magnitudes ``(all,)``."""
     sizes = [batch * own * count for own, count in zip(frames, module.bins.counts, strict=True)]
-    found = [
+    bands = [
         (own.view(-1, mel.filters.shape[1]) @ mel.filters.T).flatten()
         for own, mel in zip(torch.split(magnitude, sizes * 2), [*module.mels] * 2, strict=True)
     ]
-    return torch.cat(found)
+    return torch.cat(bands)
 
 
 def _silent_weights(power: Tensor, counted: Tensor, bins: _Entries, frames: list[int]) -> Tensor:

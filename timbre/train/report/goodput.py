@@ -121,12 +121,12 @@ def divide(starts: Sequence[Start]) -> Goodput:
     for number, start in enumerate(starts):
         following = starts[number + 1] if number + 1 < len(starts) else None
         last = start.marks[-1]
-        kept = last if following is None else _at(start.marks, following.marks[0].step)
+        last_saved = last if following is None else _at(start.marks, following.marks[0].step)
         if number:  # one process may start a run again
             start = start._replace(began=max(start.began, starts[number - 1].marks[-1].time))
-        mine = _divide_start(start, kept, skipped)
-        skipped = kept.skipped or skipped
-        mine["lost to restarts"] = last.time - kept.time
+        mine = _divide_start(start, last_saved, skipped)
+        skipped = last_saved.skipped or skipped
+        mine["lost to restarts"] = last.time - last_saved.time
         if following is not None:
             mine["between starts"] = max(following.began - last.time, 0.0)
         for kind, value in mine.items():
@@ -137,17 +137,20 @@ def divide(starts: Sequence[Start]) -> Goodput:
     return Goodput(seconds, rank_seconds, len(starts), int(end.marks[-1].step), end.steps)
 
 
-def _divide_start(start: Start, kept: Mark, skipped_before: float) -> dict[str, float]:
+def _divide_start(start: Start, last_saved: Mark, skipped_before: float) -> dict[str, float]:
     first = start.marks[0]
-    learning = max(kept.time - first.time - kept.data - kept.validation - kept.saves, 0.0)
-    taken = kept.step - first.step
-    skipped = max(kept.skipped - skipped_before, 0.0) / taken if taken > 0 else 0.0
+    learning = max(
+        last_saved.time - first.time - last_saved.data - last_saved.validation - last_saved.saves,
+        0.0,
+    )
+    steps = last_saved.step - first.step
+    skipped = max(last_saved.skipped - skipped_before, 0.0) / steps if steps > 0 else 0.0
     return {
         "steps": learning * (1 - min(skipped, 1.0)),
         "skipped steps": learning * min(skipped, 1.0),
-        "data wait": kept.data,
-        "validation": kept.validation,
-        "saves": kept.saves,
+        "data wait": last_saved.data,
+        "validation": last_saved.validation,
+        "saves": last_saved.saves,
         "start-ups": max(first.time - start.began, 0.0),
     }
 

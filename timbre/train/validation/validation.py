@@ -18,8 +18,7 @@ from timbre.shards import AlignedPair, Corpus, PairList, load_pair, spread
 from timbre.train.gan.gan import Gan
 from timbre.train.losses.reconstruction import ReconstructionLoss
 from timbre.train.ranks import failing_together
-from timbre.train.validation import figures
-from timbre.train.validation import score as score
+from timbre.train.validation import figures, score
 from timbre.train.validation.figures import (
     DEGRADED_FIGURES,
     HARM_METRICS,
