@@ -32,6 +32,14 @@ def test_streams_of_two_rates_in_one_file_are_refused() -> None:
         audio.decode_bytes(data, "a.ogg")
 
 
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_sounds_that_run_at_one_time_are_refused(subtype: str) -> None:
+    first, second = (pages_of(encode(hz, 0.3, subtype)) for hz in (440, 880))
+    both = b"".join([first[0], second[0], *first[1:], *second[1:]])
+    with pytest.raises(AudioError, match=r"a\.ogg: holds several sounds at one time; write each"):
+        audio.decode_bytes(both, "a.ogg")
+
+
 def test_what_follows_the_last_stream_is_no_sound() -> None:
     data = encode(440, 0.2)
     np.testing.assert_array_equal(
