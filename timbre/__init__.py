@@ -1,14 +1,16 @@
 """Repair the timbre of speech that DeepFilterNet3 has denoised.
 
-``from timbre import Restorer`` is all that a program needs; see :class:`timbre.restore.Restorer`.
+``from timbre import Restorer`` is all that a program needs for files, and ``LiveRestorer`` for a signal
+that comes in while it is restored; see :mod:`timbre.restore`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from timbre.restore import Restorer
+    from timbre.restore.live import LiveRestorer
 
-__all__ = ["Restorer"]
+__all__ = ["LiveRestorer", "Restorer"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +19,9 @@ def __getattr__(name: str) -> Any:
         from timbre.restore import Restorer
 
         return Restorer
+    # Programs that were written for the first releases know it by its second name.
+    if name in ("LiveRestorer", "StreamingRestorer"):
+        from timbre.restore.live import LiveRestorer
+
+        return LiveRestorer
     raise AttributeError(f"module 'timbre' has no attribute {name!r}")

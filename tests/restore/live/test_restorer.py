@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import timbre
 from tests.help.denoise_inputs import noisy_voice
 from tests.help.moved_generators import NAMES, build
 from timbre.audio import HOP, Wave, resample
@@ -172,3 +173,7 @@ def test_an_output_that_is_not_finite_is_refused(denoiser: DeepFilterNet3) -> No
         next(generator.parameters()).fill_(torch.nan)
     with pytest.raises(AudioError, match="the restored sound is not finite"):
         live(LiveRestorer(generator, denoiser), noisy(4_800, 1), [HOP])
+
+
+def test_the_package_hands_it_on_by_both_of_its_names() -> None:
+    assert timbre.LiveRestorer is timbre.StreamingRestorer is LiveRestorer
