@@ -2,7 +2,17 @@
 
 import io
 from bisect import bisect_right
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple, Protocol
+
+
+class Seekable(Protocol):
+    """What stretches can be read of: an open file, or another splice."""
+
+    def seek(self, offset: int, /) -> int:
+        """Move to a byte."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return ``size`` bytes; fewer only at the end."""
 
 
 class Stretch(NamedTuple):
@@ -19,7 +29,7 @@ class Splice:
     replaced without a copy of the file.
     """
 
-    def __init__(self, file: "BinaryIO | Splice", parts: list[Stretch | bytes]) -> None:
+    def __init__(self, file: Seekable, parts: list[Stretch | bytes]) -> None:
         self._file, self._parts = file, parts
         self._edges = [0]
         for part in parts:

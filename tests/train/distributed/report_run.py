@@ -55,7 +55,7 @@ def rates(run: Run, steps: int) -> list[float]:
     optimizer, values = run.gan.generator_descent.optimizer, []
     for batch in islice(run.batches(), steps):
         run.watch(train_step(run, batch))
-        values.append(optimizer.param_groups[0]["lr"])
+        values.append(float(optimizer.param_groups[0]["lr"]))
     return values
 
 
