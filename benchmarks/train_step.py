@@ -189,8 +189,8 @@ def steady(side: Side, device: torch.device, quick: bool) -> int:
         clock(side, device)
         return 1
     clock(side, device, 5)  # a step that is captured warms up first
-    taken = clock(side, device, 2)
-    return min(max(round(STEADY_SECONDS / taken), 3), 100)
+    seconds_spent = clock(side, device, 2)
+    return min(max(round(STEADY_SECONDS / seconds_spent), 3), 100)
 
 
 def synchronise(device: torch.device) -> None:

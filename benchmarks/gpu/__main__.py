@@ -82,14 +82,14 @@ def chosen(beginnings: str | None) -> list[str]:
 
 def done(folder: Path, commit: str | None) -> set[str]:
     """The cases that an earlier call into the folder has finished, of the commit that is at hand."""
-    path, found, current = folder / RESULTS, set(), False
+    path, cases, is_current = folder / RESULTS, set[str](), False
     for text in path.read_text().splitlines() if path.is_file() else ():
         line = json.loads(text)
         if "commit" in line:
-            current = line["commit"] == (commit or git_commit())
-        elif "took" in line and current:
-            found.add(line["case"])
-    return found
+            is_current = line["commit"] == (commit or git_commit())
+        elif "took" in line and is_current:
+            cases.add(line["case"])
+    return cases
 
 
 def absolute(url: str) -> str:
@@ -235,10 +235,10 @@ def table(lines: list[Line]) -> str:
         if "metric" in line:
             text.append(f"| {line['case']} | {line['metric']} | {line['value']} | {line['unit']} |")
     for what in ("failed", "skipped"):
-        found = [line for line in lines if what in line]
-        if found:
+        entries = [line for line in lines if what in line]
+        if entries:
             text += ["", f"## {what.capitalize()}", ""]
-            text += [f"- {line['case']}: {line[what].strip().splitlines()[-1]}" for line in found]
+            text += [f"- {line['case']}: {line[what].strip().splitlines()[-1]}" for line in entries]
     return "\n".join(text) + "\n"
 
 

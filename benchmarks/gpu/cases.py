@@ -58,8 +58,8 @@ def environment(setting: Setting, tell: Tell) -> None:
             for _ in range(10):
                 matrix @ matrix
             torch.cuda.synchronize()
-            taken = time.perf_counter() - begun
-        tell("bf16 matrix product", 10 * 2 * 4096**3 / taken / 1e12, "TFLOP/s")
+            seconds_spent = time.perf_counter() - begun
+        tell("bf16 matrix product", 10 * 2 * 4096**3 / seconds_spent / 1e12, "TFLOP/s")
 
 
 def speed_case(preset: str, precision: str, batch: int, seconds: float, worth: float) -> Case:

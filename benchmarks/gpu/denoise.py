@@ -34,8 +34,8 @@ def denoiser_by_batch(setting: Setting, tell: Tell) -> None:
     for batch in (size for size in BATCHES if size <= len(clips)):
         side = lambda batch=batch: model(clips[:batch])  # noqa: E731
         clock(side, setting.device)
-        taken = min(clock(side, setting.device) for _ in range(1 if setting.quick else 5))
-        tell(f"batch {batch}: speed", batch * SECONDS / taken, "x real time")
+        seconds_spent = min(clock(side, setting.device) for _ in range(1 if setting.quick else 5))
+        tell(f"batch {batch}: speed", batch * SECONDS / seconds_spent, "x real time")
         if setting.on_gpu:
             tell(f"batch {batch}: peak memory", peak_gib(side), "GiB")
 
@@ -60,10 +60,10 @@ def prep_end_to_end(setting: Setting, tell: Tell) -> None:
         )
         begun = time.perf_counter()
         subprocess.run([sys.executable, "-m", *words], cwd=ROOT, stdout=sys.stderr, check=True)
-        taken = time.perf_counter() - begun
+        seconds_spent = time.perf_counter() - begun
         manifest = shards.load_manifest(str(output / shards.MANIFEST_NAME))
         made = [shard for split in ("train", "val") for shard in manifest.shards(split)]
         seconds = sum(shard.seconds for shard in made)
         tell(f"denoiser on {device}: made", seconds, "s of speech")
-        tell(f"denoiser on {device}: taken", taken, "s")
-        tell(f"denoiser on {device}: speed", seconds / taken, "x real time")
+        tell(f"denoiser on {device}: taken", seconds_spent, "s")
+        tell(f"denoiser on {device}: speed", seconds / seconds_spent, "x real time")

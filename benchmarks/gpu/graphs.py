@@ -74,7 +74,7 @@ def step_speed(
     """A whole step in the adversarial phase, over and over on one batch, by either way."""
     size = setting.size(batch, seconds)
     url = setting.noise_shards(size)
-    taken = {}
+    seconds_spent = {}
     for mode in MODES:
         with setting.adversarial(url, preset, size, precision, step=mode) as (run, batches):
             one = next(batches)
@@ -89,14 +89,16 @@ def step_speed(
                 step()
             host = time.perf_counter() - begun
             synchronise(setting.device)
-            taken[mode] = (time.perf_counter() - begun) / repeats
-            tell(f"{mode}: step", 1e3 * taken[mode], "ms")
-            tell(f"{mode}: speed", size.batch * size.seconds / taken[mode], "x real time")
+            seconds_spent[mode] = (time.perf_counter() - begun) / repeats
+            tell(f"{mode}: step", 1e3 * seconds_spent[mode], "ms")
+            tell(f"{mode}: speed", size.batch * size.seconds / seconds_spent[mode], "x real time")
             # Near 100: the device waits for the host, which is too slow at telling it what to do.
-            tell(f"{mode}: host busy", 100 * host / (taken[mode] * repeats), "% of the time")
+            tell(
+                f"{mode}: host busy", 100 * host / (seconds_spent[mode] * repeats), "% of the time"
+            )
             if setting.on_gpu:
                 tell(f"{mode}: peak memory", peak_gib(step), "GiB")
-    tell("eager_to_graph", taken["eager"] / taken["graph"], "ratio")
+    tell("eager_to_graph", seconds_spent["eager"] / seconds_spent["graph"], "ratio")
 
 
 def curves(setting: Setting, tell: Tell) -> None:

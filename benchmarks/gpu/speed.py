@@ -46,14 +46,14 @@ def against_dac(setting: Setting, tell: Tell, precision: str, batch: int, second
         setting.adversarial(url, "light", size, precision) as (light, _),
     ):
         sides = build_sides({"full": full, "light": light}, next(batches), size, told)  # type: ignore[arg-type]
-        taken = interleaved(sides, size, setting.device)
-        for name, spent in taken.items():
+        seconds_spent = interleaved(sides, size, setting.device)
+        for name, spent in seconds_spent.items():
             speed = size.batch * size.seconds / statistics.median(spent)
             tell(f"{name}: speed", speed, "x real time")
         if setting.on_gpu:
             for name, side in sides.items():
                 tell(f"{name}: peak memory", peak_gib(side), "GiB, all networks resident")
-        for name, ratio in ratios_of(taken).items():
+        for name, ratio in ratios_of(seconds_spent).items():
             tell(name, ratio, "ratio")
 
 

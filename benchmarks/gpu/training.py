@@ -216,18 +216,18 @@ def data_wait(
             if steps % 20 == 0:
                 run.log()
         synchronise(setting.device)
-        taken = time.perf_counter() - begun
+        seconds_spent = time.perf_counter() - begun
         waited = run.data.loader.waited_seconds - waited
         audio = size.batch * size.seconds
-        tell("speed", steps * audio / taken, "x real time")
+        tell("speed", steps * audio / seconds_spent, "x real time")
         tell("step on one batch", 1e3 * fixed, "ms")
-        tell("step while reading", 1e3 * taken / steps, "ms")
-        tell("host waits for data", 100 * waited / taken, "% of the time")
-        tell("step longer through reading", 100 * (taken / steps / fixed - 1), "%")
+        tell("step while reading", 1e3 * seconds_spent / steps, "ms")
+        tell("host waits for data", 100 * waited / seconds_spent, "% of the time")
+        tell("step longer through reading", 100 * (seconds_spent / steps / fixed - 1), "%")
         begun = time.perf_counter()
         count = sum(1 for _ in islice(batches, 3 if setting.quick else 2 * workers + 20))
-        taken = time.perf_counter() - begun
-        tell("reading alone", count * audio / taken, "x real time")
+        seconds_spent = time.perf_counter() - begun
+        tell("reading alone", count * audio / seconds_spent, "x real time")
         tell("batch", size.batch, f"pairs of {size.seconds:g} s, {workers} processes read")
 
 

@@ -26,13 +26,15 @@ from timbre.errors import ConfigError
 SLOWEST, FASTEST = 0.7, 1.4
 # Speeds are rounded to this, so that a resampler has few taps.
 STEP = 1 / 80
+SPEEDLESS = ("kind", "source", "split_hint", "pause_db")
 
 
 def copy_at_speeds(source: str, target: str, speeds: Sequence[float], workers: int) -> int:
     """Write every recording of ``source`` at every speed below ``target``; return how many.
 
     The copies, 48 kHz FLAC, lie under ``SPEED/`` and their path in the source; ``manifest.jsonl``
-    names them with speaker and licence and is written last. Copies that are there already are left.
+    says of each what the source's says of the recording, and is written last. Copies that are there
+    already are left.
 
     Raises:
         ConfigError: the source holds no audio, or a speed is out of bounds.
@@ -47,10 +49,16 @@ def copy_at_speeds(source: str, target: str, speeds: Sequence[float], workers: i
     rows = []
     results = run_local(work, tasks, workers, gpu=False)
     for (file, _), path in tqdm(results, "speed", len(tasks), unit="file", disable=None):
-        rows.append({"file": path, "speaker": file.speaker, "licence": file.licence})
+        rows.append({"file": path, "speaker": file.speaker, "licence": file.licence} | _known(file))
     text = "".join(json.dumps(row) + "\n" for row in sorted(rows, key=lambda row: str(row["file"])))
     storage.publish(storage.join(target, MANIFEST), text.encode())
     return len(rows)
+
+
+def _known(file: File) -> dict[str, object]:
+    """Return what else prep reads of a recording's row, which no speed changes."""
+    values = {name: getattr(file.row, name, None) for name in SPEEDLESS}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _copy(target: str, task: tuple[File, float]) -> str:

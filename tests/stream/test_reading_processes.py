@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -129,3 +130,21 @@ def test_asking_whether_memory_can_be_shared_fixes_no_start_method() -> None:
 
 def test_counters_add_up() -> None:
     assert Counters(5, 1) + Counters(2, 3) - Counters(1) == Counters(6, 4)
+
+
+def test_in_a_thread_each_is_started_once(
+    stream: PairStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork, forks = os.fork, []
+
+    def count_fork() -> int:
+        forks.append(fork())
+        return forks[-1]
+
+    monkeypatch.setattr(os, "fork", count_fork)
+    batches = iter(stream)
+    thread = threading.Thread(target=next, args=(batches,))
+    thread.start()
+    thread.join()
+    batches.close()  # type: ignore[attr-defined] # a generator
+    assert len(forks) == 2

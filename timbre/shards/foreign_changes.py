@@ -42,8 +42,8 @@ def find_changes(listed: dict[str, int], tars: Sequence[FileStat], home: str) ->
         if path in listed
         and (tar.bytes != listed[path] or stamps.get(path, tar.stamp) != tar.stamp)
     ]
-    added, gone = there.keys() - listed.keys(), listed.keys() - there.keys()
-    return Changes(sorted(added), sorted(changed), sorted(gone))
+    additions, removals = there.keys() - listed.keys(), listed.keys() - there.keys()
+    return Changes(sorted(additions), sorted(changed), sorted(removals))
 
 
 def save_stamps(home: str, tars: Sequence[FileStat]) -> None:

@@ -139,7 +139,7 @@ class PairStream:
         sides = NOISY_SIDES if config.noisy else SIDES
         shape = Shape(len(sides), config.global_batch // self.place.world, config.segment)
         pool = RowPool(config.workers, shape) if RowPool.is_possible() else None
-        processes = ReadingProcesses(config.workers)
+        processes = ReadingProcesses()
         atexit.register(processes.end)
         pipeline = wds.DataPipeline(
             partial(_own_places, self.mixes, config, self.place, first),

@@ -139,7 +139,7 @@ class PairReader:
         """Yield each pair's bytes, or why it cannot be had; what lies here is read at its turn.
 
         ``aims`` are places for the segments of all requests, or none. A pair that can be read
-        straight into its place is Landed.
+        straight into its place is a StraightRead.
 
         Raises:
             StoreError: the store is the trouble, and would be for any other pair.

@@ -2,10 +2,11 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from ctypes import c_bool, c_int
-from multiprocessing.sharedctypes import RawArray, RawValue
+from ctypes import c_bool
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -46,29 +47,35 @@ class Wait(NamedTuple):
 
 
 class ReadingProcesses:
-    """What a parent and its reading processes share: who they are, and whether they are to end.
+    """Who the processes are, for their parent; and what it shares with them: whether they are to end.
 
     Until then they leave signals to their parent: a scheduler sends its warnings to the whole group,
     and batches are needed after that. It is plain shared memory: a lock could be held by what a
     signal interrupts.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self) -> None:
         self._is_ending = RawValue(c_bool, False)
-        self._pids = RawArray(c_int, max(count, 1))
+        self._pids: list[int] = []
 
-    def begin(self, number: int) -> None:
+    def begin(self, _: int) -> None:
         """In a reading process, at its start."""
-        self._pids[number] = os.getpid()
         for one in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
             signal.signal(one, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if self.is_ending() else None)
+
+    def watch(self, batches: Iterator[Any]) -> None:
+        """In the parent, at once: a process may be stopped before it could say who it is.
+
+        PyTorch's loader keeps them under this name since there are any, and has no other.
+        """
+        self._pids = [process.pid for process in getattr(batches, "_workers", ())]
 
     def end(self) -> None:
         """In the parent, before the loader ends them; one that is stopped could not hear of it."""
         self._is_ending.value = True
         for pid in self._pids:
-            if pid and _state(pid) == STOPPED_STATE:
+            if _state(pid) == STOPPED_STATE:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -98,6 +105,7 @@ def batches_in_slices(
     """
     # By name: it outlives the loop, and ends its processes after they were told.
     batches = _begin(loader)
+    processes.watch(batches)
     number, seconds = 0, 0.0
     while True:
         try:
@@ -127,12 +135,11 @@ def _begin(loader: "DataLoader[T]") -> Iterator[T]:
     PyTorch lets a signal handler raise, wherever the program is, when a child dies. Here that is
     noticed where batches are waited for, so that the step that is under way is finished.
     """
-    try:
-        before: Any = signal.getsignal(signal.SIGCHLD)
-        batches = iter(loader)
-        signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
-    except ValueError:  # not in the main thread, where PyTorch sets no handler, either
-        batches = iter(loader)
+    if threading.current_thread() is not threading.main_thread():
+        return iter(loader)  # PyTorch sets no handler there, nor could we
+    before: Any = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
     return batches
 
 

@@ -52,3 +52,11 @@ def test_a_speed_at_which_nobody_speaks_is_refused(source: Path, tmp_path: Path)
     with pytest.raises(ConfigError, match=r"speed 3: expected 0\.7 to 1\.4"):
         copy_at_speeds(str(source), str(tmp_path / "more"), [3], workers=1)
     assert not (tmp_path / "more").exists()
+
+
+def test_a_copy_keeps_what_prep_reads_of_its_row(source: Path, tmp_path: Path) -> None:
+    row = {"file": "anna/one.flac", "speaker": "anna", "kind": "speech", "split_hint": "val"}
+    (source / "manifest.jsonl").write_text(json.dumps(row | {"pause_db": -41.5, "mood": "glad"}))
+    copy_at_speeds(str(source), str(tmp_path / "more"), [0.9], workers=1)
+    copy = json.loads((tmp_path / "more/manifest.jsonl").read_text())
+    assert copy == row | {"file": "0.9/anna/one.flac", "pause_db": -41.5, "licence": None}

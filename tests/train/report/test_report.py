@@ -42,9 +42,9 @@ def test_names_are_escaped_and_values_that_are_no_numbers_left_out() -> None:
 
 
 def test_a_long_curve_is_thinned_to_means() -> None:
-    drawn = plots.plot("long", {"a": [(step, float(step % 2)) for step in range(100_000)]})
-    assert drawn is not None
-    points = drawn.lines[0].points.split()
+    curve = plots.plot("long", {"a": [(step, float(step % 2)) for step in range(100_000)]})
+    assert curve is not None
+    points = curve.lines[0].points.split()
     assert len(points) <= plots.MOST_POINTS
     assert len({point.split(",")[1] for point in points}) == 1  # all are 0.5
 

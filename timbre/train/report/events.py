@@ -10,7 +10,7 @@ from timbre.train.watch import telemetry
 Curve = list[tuple[int, float]]
 
 
-class Shown(NamedTuple):
+class PairPicture(NamedTuple):
     """A validation pair as it was shown last: its picture and its sounds, as URIs.
 
     Attributes:
@@ -32,7 +32,7 @@ class Events(NamedTuple):
     """Curves by tag, and the pairs that were shown."""
 
     curves: dict[str, Curve]
-    shown: list[Shown]
+    pictures: list[PairPicture]
 
 
 def load(run_dir: str) -> Events:
@@ -51,12 +51,12 @@ def load(run_dir: str) -> Events:
         key, _, side = tag.removeprefix("pair/").rpartition("/")
         sound = events.Audio(tag)[-1].encoded_audio_string
         sounds.setdefault(key, {})[side] = pages.data_uri(sound, "audio/wav")
-    shown = []
+    pictures = []
     for tag in tags["images"]:
         key, _, sides = tag.removeprefix("pair/").rpartition("/")
         image = events.Images(tag)[-1]
         names = sides.split("_")
         ordered = {name: sounds[key][name] for name in names if name in sounds.get(key, {})}
         picture = pages.data_uri(image.encoded_image_string, "image/png")
-        shown.append(Shown(key, image.step, picture, ", ".join(names), ordered))
-    return Events(curves, shown)
+        pictures.append(PairPicture(key, image.step, picture, ", ".join(names), ordered))
+    return Events(curves, pictures)

@@ -46,7 +46,7 @@ def to_html(name: str, goodput: Goodput | None, events: Events) -> str:
             (row, goodputs.MEANINGS.get(row[0], ""), _width(goodput, row[0])) for row in rows[1:]
         ],
         "plots": list(_plots(events.curves)),
-        "shown": events.shown,
+        "pictures": events.pictures,
         "width": plots.WIDTH,
         "height": plots.HEIGHT,
         "left": plots.LEFT,
