@@ -48,3 +48,15 @@ def test_a_file_that_breaks_off_is_refused_with_and_without_a_length() -> None:
         for lost in (1, 500, len(data) // 2):
             with pytest.raises(AudioError, match=r"^a: "):
                 audio.decode_bytes(whole[:-lost], "a")
+
+
+def test_sound_that_looks_like_a_frames_beginning_is_sound() -> None:
+    wave = np.random.default_rng(0).integers(-(1 << 15), 1 << 15, 4_000, dtype=np.int16)
+    for code in range(16):  # each length that a frame's header may name, behind its mark
+        wave[-100 + 3 * code : -98 + 3 * code] = np.array([0xFFF8, code << 12], np.uint16)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wave, 44_100, "PCM_16", format="FLAC")
+    data = buffer.getvalue()
+    assert b"\xff\xf8\x10\x00" in data, "noise is stored as it is"
+    for file in (data, with_length(data, 0)):
+        assert np.array_equal(audio.decode_bytes(file, "a")[0][0] * (1 << 15), wave)

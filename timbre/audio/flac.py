@@ -18,6 +18,8 @@ SAMPLES_AT, SAMPLES_BITS = 21, 36
 POLYNOMIAL_8, POLYNOMIAL_16 = 0x07, 0x8005
 SYNC = (b"\xff\xf8", b"\xff\xf9")
 LONGEST_HEADER = 16
+# By the code in a frame's header; 0 for codes that are none, or that a field behind it stands for.
+BLOCK_SAMPLES = (0, 192, *(576 << n for n in range(4)), 0, 0, *(256 << n for n in range(8)))
 # What looks like a header may be sound; but where so many do, the last frame is not whole.
 MOST_TRIES = 3
 
@@ -96,7 +98,7 @@ def _block_samples(code: int, field: bytes) -> int:
     """Return how many samples a frame of this code has; 0 for none."""
     if field:
         return int.from_bytes(field, "big") + 1
-    return {0: 0, 1: 192}.get(code, 576 << (code - 2) if code < 6 else 256 << max(code - 8, 0))
+    return BLOCK_SAMPLES[code]
 
 
 @cache
