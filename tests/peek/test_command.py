@@ -11,7 +11,7 @@ from tests.help.made_shards import make_shards
 from timbre import shards
 from timbre.peek.command import main
 from timbre.shards.corpus import DataSource, open_corpus
-from timbre.stream.pair_stream import PairStream, Place, StreamConfig
+from timbre.stream import PairStream, Place, StreamConfig
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from timbre.errors import ShardError
 from timbre.peek.command import main as peek
 from timbre.shards.corpus import Corpus, DataSource, open_corpus
 from timbre.storage import files as storage
-from timbre.stream.pair_stream import PairStream, StreamConfig
+from timbre.stream import PairStream, StreamConfig
 
 SAMPLES, OFFSET = 6000, 40
 

@@ -8,7 +8,7 @@ import numpy as np
 from tests.help.made_shards import content, make_shards
 from timbre.audio import SAMPLE_RATE
 from timbre.shards.corpus import DataSource, open_corpus
-from timbre.stream.pair_stream import PairStream, StreamConfig
+from timbre.stream import PairStream, StreamConfig
 
 
 def test_the_crop_is_drawn_in_clean_time_and_shifted_by_the_pairs_offset(

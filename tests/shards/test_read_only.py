@@ -16,8 +16,7 @@ import pytest
 from tests.shards.test_foreign import corpus, pairs, write
 from timbre import shards
 from timbre.errors import ShardError
-from timbre.stream.pair_stream import PairStream, StreamConfig
-from timbre.stream.reader import ReadingConfig
+from timbre.stream import PairStream, ReadingConfig, StreamConfig
 
 # Takes root's right to write everywhere.
 AS_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 
 from tests.help.made_shards import make_shards
 from timbre.shards.corpus import DataSource, open_corpus
+from timbre.stream import PairStream, StreamConfig
 from timbre.stream.batches import PairBatch
 from timbre.stream.device_loader import DeviceLoader
-from timbre.stream.pair_stream import PairStream, StreamConfig
 
 STEPS = 5
 

@@ -11,8 +11,8 @@ from timbre import shards
 from timbre.errors import ConfigError
 from timbre.shards.corpus import DataSource, open_corpus
 from timbre.storage import files as storage
+from timbre.stream import PairStream, Place, StreamConfig
 from timbre.stream.batches import PairBatch
-from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 SEGMENT = 4800
 GLOBAL_BATCH = 6

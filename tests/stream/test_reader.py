@@ -14,8 +14,8 @@ from timbre.errors import CheckpointError, ShardError
 from timbre.shards import ShardEntry
 from timbre.shards.corpus import DataSource, open_corpus
 from timbre.storage import files as storage
-from timbre.stream.pair_stream import PairStream, StreamConfig
-from timbre.stream.reader import BadPair
+from timbre.stream import PairStream, StreamConfig
+from timbre.stream.bad_pair import BadPair
 
 SEGMENT = 4800
 

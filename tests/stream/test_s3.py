@@ -19,8 +19,7 @@ from timbre import config as configs
 from timbre.errors import ConfigError
 from timbre.shards.corpus import DataSource, open_corpus
 from timbre.storage.errors import StoreError
-from timbre.stream.pair_stream import PairStream, Place, StreamConfig
-from timbre.stream.reader import ReadingConfig
+from timbre.stream import PairStream, Place, ReadingConfig, StreamConfig
 from timbre.train.config import TrainConfig
 from timbre.train.data import TrainingData
 

@@ -13,7 +13,7 @@ import torch
 
 from tests.help.made_shards import make_shards
 from timbre.shards.corpus import DataSource, open_corpus
-from timbre.stream.pair_stream import PairStream, StreamConfig
+from timbre.stream import PairStream, StreamConfig
 from timbre.stream.shared_batches import SLOTS, RowPool, Shape
 
 SHAPE = Shape(sides=2, pairs=3, samples=100)

@@ -53,7 +53,7 @@ def test_the_file_has_the_bits_of_a_save_that_is_waited_for(
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     shutil.copy(whole_run / last, tmp_path / "run" / last)
     with open_run(config(pair_url, tmp_path / "run", *OFTEN, "steps=11")) as run:
-        state = run.state_dict()
+        state = run.state.state_dict()
         assert state["gan"]["discriminator_optimizer"]["state"]  # both networks have moments
         expected = checkpoints.save(str(tmp_path / "waited"), 10, HostCopy().take(state), 1)
         run.save()
@@ -74,7 +74,7 @@ def test_steps_beside_a_save_do_not_change_it_and_the_next_save_waits(
     monkeypatch.setattr(checkpoints, "save", save_at_the_gate)
     with open_run(config(pair_url, tmp_path, *OFTEN)) as run:
         step(run)
-        expected = HostCopy().take(run.state_dict())
+        expected = HostCopy().take(run.state.state_dict())
         run.save()
         step(run, 2)
         assert not (tmp_path / "checkpoints").exists()  # it has not been written yet

@@ -110,7 +110,7 @@ def test_prepared_speech_trains_and_the_result_loads(manifest_url: str, tmp_path
     assert logs[-1]["g/loss"].item() < 0.95 * logs[0]["g/loss"].item()
     run.watch(logs[-1])
     run.validate()
-    assert run.save() and run.best_step == 8 and math.isfinite(run.best_score)
+    assert run.save() and run.state.best_step == 8 and math.isfinite(run.state.best_score)
     run.close()
     generator, config = checkpoint.load_generator(f"{run.config.run_dir}/{checkpoints.BEST}")
     assert config == run.config.generator

@@ -9,14 +9,11 @@ from torch import Tensor, nn
 from timbre.audio import HOP
 from timbre.audio.spectra import sine_window
 from timbre.models.checks import check_causal
+from timbre.models.levels import LEVEL_FLOOR, LEVEL_FRAMES, Levels, LocalLevel
 from timbre.models.limits import PAUSE_FRAMES, removed_power
 from timbre.models.spectral import (
     KERNEL,
-    LEVEL_FLOOR,
-    LEVEL_FRAMES,
     ConvNextBlock,
-    Levels,
-    LocalLevel,
     SpectralGenerator,
     spectral_change,
     spectral_features,

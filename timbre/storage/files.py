@@ -15,20 +15,14 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
-
 from timbre.storage import atomic_write, listing, ranged_file
-from timbre.storage import errors as store_errors
-from timbre.storage.bounded import BoundedStore
 from timbre.storage.errors import EndOfFileError, rename_error
 from timbre.storage.listing import FileStat as FileStat
 from timbre.storage.resolve import is_a, resolve
-from timbre.storage.retries import Patience, retry
+from timbre.storage.retries import Patience
+from timbre.storage.store_requests import ask, fetch_range, find_size, has_folder
 
 T = TypeVar("T")
-
-# How HTTP says that there is no such file.
-CODES_OF_ABSENCE = ("404", "410")
 
 
 def join(base: str | Path, *parts: str) -> str:
@@ -68,7 +62,7 @@ def is_folder(url: str | Path) -> bool:
     if is_a("file", file_system):
         return bool(file_system.isdir(path))
     try:
-        return _retry(url, file_system, lambda store: _is_remote_folder(store, path))
+        return ask(url, file_system, lambda store: has_folder(store, path))
     except FileNotFoundError:
         return False
 
@@ -98,7 +92,7 @@ def size(url: str | Path, patience: Patience | None = None) -> int:
         FileNotFoundError, IsADirectoryError: there is no such file.
     """
     file_system, path = resolve(url)
-    return _retry(url, file_system, lambda store: _size(store, path), patience)
+    return ask(url, file_system, lambda store: find_size(store, path), patience)
 
 
 def find_files(
@@ -116,15 +110,15 @@ def find_files(
     """
     file_system, root = resolve(url)
 
-    def ask(request: Callable[[Any], T]) -> T:
-        return _retry(url, file_system, request)
+    def ask_folder(request: Callable[[Any], T]) -> T:
+        return ask(url, file_system, request)
 
     if is_a("file", file_system):
         files = listing.local_files(root, passed_over)
     elif is_a("s3", file_system):
-        files = listing.s3_files(file_system, root, ask)
+        files = listing.s3_files(file_system, root, ask_folder)
     else:
-        entries = ask(lambda store: store.find(root, detail=True))
+        entries = ask_folder(lambda store: store.find(root, detail=True))
         files = listing.other_files(root, entries)
     named_files = (file for file in files if file.path and not file.path.endswith("/"))
     keeps = passed_over is not None  # who asks what was passed over names companions, too
@@ -151,7 +145,7 @@ def read(url: str | Path, patience: Patience | None = None) -> bytes:
         if is_a("file", file_system):
             data = file_system.cat_file(path)
             return data
-        expected_bytes = _size(store, path)
+        expected_bytes = find_size(store, path)
         # One request from 0 on: for a plain read s3fs joins parts, and fills short ones with zeros.
         # Of an empty file there is no range.
         data = store.for_bytes(expected_bytes).cat_file(path, start=0 if expected_bytes else None)
@@ -159,7 +153,7 @@ def read(url: str | Path, patience: Patience | None = None) -> bytes:
             raise OSError(f"{len(data)} of {expected_bytes} bytes came")
         return data
 
-    return _retry(url, file_system, whole, patience)
+    return ask(url, file_system, whole, patience)
 
 
 def read_range(
@@ -176,14 +170,14 @@ def read_range(
     file_system, path = resolve(url)
 
     def fetch(store: Any) -> bytes:
-        data = _cat_range(store.for_bytes(length), path, offset, length)
+        data = fetch_range(store.for_bytes(length), path, offset, length)
         if len(data) == length:
             return data
-        if (end := _size(store, path)) < offset + length:
+        if (end := find_size(store, path)) < offset + length:
             raise EndOfFileError(f"{url}: {end} bytes long, expected {length} bytes at {offset}")
         raise OSError(f"{len(data)} of {length} bytes at {offset} came")
 
-    return _retry(url, file_system, fetch, patience) if length else b""
+    return ask(url, file_system, fetch, patience) if length else b""
 
 
 def open_ranged(url: str | Path, bytes: int) -> io.BufferedReader:
@@ -231,7 +225,7 @@ def remove(url: str | Path) -> None:
     """Delete a file; it is no error if it is gone already."""
     file_system, path = resolve(url)
     with suppress(FileNotFoundError):
-        _retry(url, file_system, lambda store: store.rm_file(path))
+        ask(url, file_system, lambda store: store.rm_file(path))
 
 
 def remove_stale_temporaries(folder: str | Path) -> int:
@@ -254,7 +248,7 @@ def _put(url: str | Path, send: Callable[[Any], object], expected_bytes: int) ->
     def put(store: Any) -> None:
         send(store.for_bytes(expected_bytes))
         try:
-            stored_bytes = _size(store, path)
+            stored_bytes = find_size(store, path)
         except FileNotFoundError:
             raise OSError("what was written is not there") from None
         if stored_bytes != expected_bytes:
@@ -262,64 +256,4 @@ def _put(url: str | Path, send: Callable[[Any], object], expected_bytes: int) ->
                 f"{stored_bytes} of {expected_bytes} written bytes arrived, and are there now"
             )
 
-    _retry(url, file_system, put)
-
-
-def _size(file_system: fsspec.AbstractFileSystem, path: str) -> int:
-    try:
-        entry = file_system.info(path)
-        length = entry["size"]
-    except KeyError:  # s3fs, when the answer came without a length
-        length = None
-    except FileNotFoundError as error:
-        raise (_told_by_http(error) if is_a("http", file_system) else error) from error.__cause__
-    if length is None:
-        raise OSError("the store does not tell the size")
-    if entry["type"] == "directory":
-        raise IsADirectoryError("a folder, expected a file")
-    return int(length)
-
-
-def _told_by_http(error: FileNotFoundError) -> BaseException:
-    """Return what is behind a "no such file" of fsspec's HTTP, which says so of every failure."""
-    cause = error.__cause__
-    if (
-        cause is None
-        or isinstance(cause, FileNotFoundError)
-        or store_errors.code(cause) in CODES_OF_ABSENCE
-    ):
-        return error
-    return cause
-
-
-def _is_remote_folder(file_system: Any, path: str) -> bool:
-    if not is_a("s3", file_system):
-        return bool(file_system.info(path)["type"] == "directory")
-    # s3fs's own `isdir` lists the whole folder.
-    bucket, key, _ = file_system.split_path(path)
-    prefix = f"{key.rstrip('/')}/" if key else ""
-    page = listing.s3_page(file_system, bucket, prefix, {"MaxKeys": 1})
-    return not key or bool(page.get("Contents"))
-
-
-def _cat_range(file_system: Any, path: str, offset: int, length: int) -> bytes:
-    try:
-        data: bytes = file_system.cat_file(path, start=offset, end=offset + length)
-    except Exception as error:
-        if store_errors.code(error) not in ("InvalidRange", "416"):
-            raise
-        return b""  # the file ends before the offset
-    return data
-
-
-def _retry(
-    url: str | Path,
-    file_system: fsspec.AbstractFileSystem,
-    attempt: Callable[[Any], T],
-    patience: Patience | None = None,
-) -> T:
-    def fresh(seconds: float | None) -> T:
-        file_system.invalidate_cache()  # of listings: another process may have written
-        return attempt(BoundedStore(file_system, seconds, patience.requests if patience else None))
-
-    return retry(url, fresh, remote=not is_a("file", file_system), patience=patience)
+    ask(url, file_system, put)

@@ -15,8 +15,10 @@ from timbre.audio import Int16Wave
 from timbre.errors import ShardError
 from timbre.shards import Corpus, PairBytes, PairEntry, cut_segment
 from timbre.storage import StoreError
+from timbre.stream.bad_pair import BadPair
+from timbre.stream.counters import Counters
 from timbre.stream.mixes import MixedOrder
-from timbre.stream.reader import BadPair, Counters, PairReader, PairRequest
+from timbre.stream.reader import PairReader, PairRequest
 from timbre.stream.shared_batches import Loan, RowPool, Shape
 from timbre.stream.straight import Aim, StraightRead
 

@@ -4,34 +4,20 @@ A global batch is a slice of the epoch's order and a rank's batch a slice of the
 rank, worker or process id has a say in what is served when, and resuming is slicing.
 """
 
-import atexit
 from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
-import webdataset as wds
-from torch.utils.data import DataLoader, get_worker_info
-
-from timbre import storage
 from timbre.audio import SAMPLE_RATE
-from timbre.errors import CheckpointError, ConfigError, ShardError
-from timbre.shards import NOISY_SIDES, SIDES, Corpus
-from timbre.storage import StoreError
+from timbre.errors import CheckpointError, ConfigError
+from timbre.shards import Corpus
 from timbre.stream import order
-from timbre.stream.batches import AHEAD, BatchMaker, FilledBatch, OrderPlace, PairBatch, ReadFailure
-from timbre.stream.mixes import Mix, MixedOrder
-from timbre.stream.reader import BadPair, Counters, PairReader, ReadingConfig
-from timbre.stream.reading_processes import (
-    SLICE_SECONDS,
-    ReadingProcesses,
-    Wait,
-    batches_in_slices,
-    wait_quietly,
-)
-from timbre.stream.shared_batches import RowPool, Shape
+from timbre.stream.bad_pair import BadPair
+from timbre.stream.batches import OrderPlace, PairBatch
+from timbre.stream.counters import Counters
+from timbre.stream.mixes import Mix
+from timbre.stream.pipeline import Place, StreamConfig, open_order, read_batches
+from timbre.stream.reading_processes import Wait, wait_quietly
 
-# Two windows of shards at once, as one goes over into the next, and some more.
-OPEN_WINDOWS = 3
 # What helps where a resume is refused.
 HINTS = {
     "manifests": ": the data was added to or changed; to go on with the old data, name "
@@ -39,28 +25,6 @@ HINTS = {
     "name that file in data, and the new one in data_changes",
     "weights": "; to change them from a step on, leave data as it was and use data_changes",
 }
-
-
-class StreamConfig(NamedTuple):
-    """What is served: lengths in samples, ``global_batch`` in pairs over all ranks.
-
-    ``noisy`` serves what the denoiser was given, too; the shards must hold it.
-    """
-
-    segment: int
-    global_batch: int
-    seed: int
-    window: int
-    workers: int
-    noisy: bool = False
-    reading: ReadingConfig = ReadingConfig()
-
-
-class Place(NamedTuple):
-    """A rank among ``world``."""
-
-    rank: int = 0
-    world: int = 1
 
 
 class PairStream:
@@ -87,7 +51,7 @@ class PairStream:
         self.config, self.place = config, place or Place()
         self.mixes = (Mix(0, tuple(corpora)), *changes)
         self._check_ranks()
-        self.order = _open_order(self.mixes, config)
+        self.order = open_order(self.mixes, config)
         self.epoch, self.sample_in_epoch = 0, 0
         self.served, self.replaced = 0, 0
         self.last_replaced: BadPair | None = None
@@ -135,35 +99,8 @@ class PairStream:
             StoreError: the store kept failing.
             LostWorkerError: a reading process was killed, or does not answer.
         """
-        config, first = self.config, OrderPlace(self.epoch, self.sample_in_epoch)
-        sides = NOISY_SIDES if config.noisy else SIDES
-        shape = Shape(len(sides), config.global_batch // self.place.world, config.segment)
-        pool = RowPool(config.workers, shape) if RowPool.is_possible() else None
-        processes = ReadingProcesses()
-        atexit.register(processes.end)
-        pipeline = wds.DataPipeline(
-            partial(_own_places, self.mixes, config, self.place, first),
-            partial(_batches, self.mixes, config, shape, pool, processes.is_ending),
-        )
-        # Each worker makes every n-th batch, and the loader takes them in turn: order is kept.
-        loader: DataLoader[Any] = DataLoader(
-            pipeline,
-            batch_size=None,
-            num_workers=config.workers,
-            worker_init_fn=processes.begin,
-            collate_fn=_as_is,
-            timeout=SLICE_SECONDS if config.workers else 0,
-            multiprocessing_context="fork" if pool and config.workers else None,
-        )
-        deadline = config.reading.deadline_seconds
-        try:
-            for slot in batches_in_slices(loader, processes, deadline, while_waiting):
-                if isinstance(slot, ReadFailure):
-                    raise (StoreError if slot.store else ShardError)(slot.message)
-                yield slot.open(pool)
-        finally:
-            atexit.unregister(processes.end)
-            processes.end()
+        first = OrderPlace(self.epoch, self.sample_in_epoch)
+        yield from read_batches(self.mixes, self.config, self.place, first, while_waiting)
 
     def consume(self, batch: PairBatch) -> None:
         """Count a batch as used: the state is now behind it."""
@@ -259,56 +196,11 @@ class PairStream:
                 )
 
 
-def _open_order(mixes: Sequence[Mix], config: StreamConfig) -> MixedOrder:
-    return MixedOrder(mixes, config.seed, config.window, config.global_batch)
-
-
 def _identity_of(mix: Mix) -> dict[str, Any]:
     return {
         "manifests": [corpus.manifest_sha256 for corpus in mix.corpora],
         "weights": [corpus.weight for corpus in mix.corpora],
     }
-
-
-def _own_places(
-    mixes: Sequence[Mix], config: StreamConfig, place: Place, first: OrderPlace
-) -> Iterator[OrderPlace]:
-    """The pipeline's source: this worker's share of this rank's batches, from ``first`` on."""
-    info = get_worker_info()
-    worker, workers = (info.id, info.num_workers) if info else (0, 1)
-    order, global_batch = _open_order(mixes, config), config.global_batch
-    size = global_batch // place.world
-    epoch, begin = first
-    number = 0
-    while True:
-        for start in range(begin, order.steps(epoch) * global_batch, global_batch):
-            if number % workers == worker:
-                yield OrderPlace(epoch, start + place.rank * size)
-            number += 1
-        epoch, begin = epoch + 1, 0
-
-
-def _batches(
-    mixes: Sequence[Mix],
-    config: StreamConfig,
-    shape: Shape,
-    pool: RowPool | None,
-    is_ending: Callable[[], bool],
-    steps: Iterator[OrderPlace],
-) -> Iterator[FilledBatch | ReadFailure]:
-    """The pipeline's second stage: a batch of decoded segments a step."""
-    sample_order = _open_order(mixes, config)
-    corpora = sample_order.corpora
-    local = all(storage.is_local(corpus.folder) for corpus in corpora)
-    sides = NOISY_SIDES if config.noisy else SIDES
-    reader = PairReader(config.reading, sides, OPEN_WINDOWS * config.window * len(corpora))
-    maker = BatchMaker(corpora, sample_order, reader, shape, config.seed, pool)
-    return maker.batches(steps, 0 if local else AHEAD, is_ending)
-
-
-def _as_is(slot: Any) -> Any:
-    """Return what a reading process made; PyTorch's default looks into every number of it."""
-    return slot
 
 
 def _is_count(value: object) -> TypeGuard[int]:

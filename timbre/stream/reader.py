@@ -3,7 +3,6 @@
 What is handed out has been checked against its CRC-32.
 """
 
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -18,7 +17,8 @@ from timbre.config import STRICT, Count, Name, Positive
 from timbre.errors import ShardError
 from timbre.shards import PairBytes, PairPlace, ShardEntry, ShardIndex, side_names
 from timbre.storage import EndOfFileError, FileCache, RemoteReader, Span, StoreError
-from timbre.storage import errors as store_errors
+from timbre.stream.bad_pair import BadPair
+from timbre.stream.counters import Counters
 from timbre.stream.straight import Aim, StraightRead, read_straight
 
 
@@ -42,51 +42,6 @@ class PairRequest(NamedTuple):
     index_folder: str
     shard: ShardEntry
     number: int
-
-
-class BadPair(NamedTuple):
-    """A pair that cannot be read: its shard, its key (or its number, if no index tells), and why."""
-
-    shard: str
-    key: str
-    reason: str
-
-    @staticmethod
-    def of(shard: str, key: str, error: Exception) -> "BadPair":
-        """Return the pair that an error is about, which need not name the shard again.
-
-        Raises:
-            StoreError: not the pair is to blame, but this machine has no more files or memory.
-        """
-        if isinstance(error, OSError) and _is_exhaustion(error):
-            raise StoreError(f"{shard}: {store_errors.reason(error)}") from error
-        reason = store_errors.reason(error) if isinstance(error, OSError) else str(error)
-        return BadPair(shard, key, reason.removeprefix(f"{shard}: ").removeprefix(f"{key}."))
-
-    def __str__(self) -> str:
-        """Return it as a line of a log."""
-        return f"{self.shard}, {self.key}: {self.reason}"
-
-
-class Counters(NamedTuple):
-    """What reading took."""
-
-    bytes: int = 0
-    requests: int = 0
-    retries: int = 0
-    cache_hits: int = 0
-    cache_fetches: int = 0
-    cache_bypasses: int = 0
-
-    def __add__(self, other: object) -> "Counters":
-        """Return the sums."""
-        if not isinstance(other, Counters):
-            return NotImplemented
-        return Counters(*(a + b for a, b in zip(self, other, strict=True)))
-
-    def __sub__(self, other: "Counters") -> "Counters":
-        """Return the differences."""
-        return Counters(*(a - b for a, b in zip(self, other, strict=True)))
 
 
 class PairSpan(NamedTuple):
@@ -294,12 +249,6 @@ class PairReader:
             return pair_span.check(data) if isinstance(data, bytes) else pair_span.bad(data)
         except ShardError as error:
             return pair_span.bad(error)
-
-
-def _is_exhaustion(error: OSError) -> bool:
-    cause = error.__cause__
-    number = cause.errno if isinstance(cause, OSError) else error.errno
-    return number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def _open_local(url: str) -> BinaryIO:

@@ -30,14 +30,14 @@ def train(config: TrainConfig) -> bool:
                 f"{config.run_dir}: finished at step {run.gan.step}; raise steps, or choose another "
                 "run_dir"
             )
-        if run.owes_validation and validate_if_due(run, interruption):
+        if run.state.owes_validation and validate_if_due(run, interruption):
             run.save()  # the best score so far is part of the state
         for batch in run.batches(interruption):
             run.watch(train_step(run, batch))
             if end_step(run, interruption):
                 break
         leave(run)
-        return run.gan.step >= config.steps and not run.owes_validation
+        return run.gan.step >= config.steps and not run.state.owes_validation
 
 
 def train_step(run: Run, batch: PairBatch) -> Metrics:
@@ -56,7 +56,7 @@ def end_step(run: Run, interruption: Interruption) -> bool:
     # Where the host waits for the device. Nothing is saved that has not been looked at.
     message = run.log() if logs or stops else None
     if step % config.validate_every == 0 or last:
-        run.owes_validation = True
+        run.state.owes_validation = True
         stops = stops or not validate_if_due(run, interruption)
     if saves or stops:
         run.save()
@@ -76,7 +76,7 @@ def validate_if_due(run: Run, interruption: Interruption) -> bool:
             run.validate(stop)
     except ValidationStoppedError:
         return False
-    run.owes_validation = False
+    run.state.owes_validation = False
     run.steps.renew()  # validation has run other sizes in between
     return True
 
@@ -88,7 +88,7 @@ def leave(run: Run) -> None:
         WorkError: the last step cannot be saved; or a reading process was killed, and it is saved.
     """
     step, reason = run.gan.step, run.data.end
-    finished = step >= run.config.steps and not run.owes_validation
+    finished = step >= run.config.steps and not run.state.owes_validation
     if not finished and run.saved_step != step:
         run.save()
     run.finish_saving()

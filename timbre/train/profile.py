@@ -187,7 +187,7 @@ def _save(run: Run) -> None:
     if not run.accelerator.is_main_process:
         return
     folder = storage.join(run.config.run_dir, FOLDER)
-    checkpoints.save(folder, 0, run.state_dict(), 1)
+    checkpoints.save(folder, 0, run.state.state_dict(), 1)
     below = storage.join(folder, checkpoints.FOLDER)
     for name in storage.find_below(below):
         storage.remove(storage.join(below, name))

@@ -2,22 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from timbre import config as configs
 from timbre import storage
 from timbre.errors import WorkError
 from timbre.models import checkpoint
-from timbre.plain_text import redacted_tree
 from timbre.shards import open_corpus
 from timbre.stream import PairBatch
-from timbre.train import checkpoints
-from timbre.train.checkpoints import refuse_other, start_from
 from timbre.train.config import TrainConfig
 from timbre.train.data import TrainingData
 from timbre.train.gan.balance import Balancer
@@ -36,6 +31,7 @@ from timbre.train.ranks import (
 )
 from timbre.train.run_folder import RunFolder
 from timbre.train.saver import Saver
+from timbre.train.state import TrainingState
 from timbre.train.step import StepParts
 from timbre.train.stepping import FixedSteps, Steps, choose, describe
 from timbre.train.validation.figures import summary
@@ -51,9 +47,6 @@ class Run:
     """What outlives a step: networks, stream, validation pairs, meters, the best score so far.
 
     ``with`` it, it is closed at the end, and after an error too.
-
-    Attributes:
-        owes_validation: whether a signal ended the validation of the last step.
     """
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator, writes: bool) -> None:
@@ -80,13 +73,10 @@ class Run:
         self.balancer = (
             Balancer(config.balancer.ema_decay, accelerator) if config.balancer.enabled else None
         )
-        self.best_score = float("inf")
-        self.best_step: int | None = None
-        self.owes_validation = False
-        self.taught = False  # whether the discriminator had learned before this run
-        last, self._warnings = self._start()
+        self.state = TrainingState(config, self.gan, self.data.loader, self.alarms, self.balancer)
+        last, self._warnings = self.state.start()
         self.adversarial_start = resolve_start(
-            config.adversarial, self.data.stream.steps_per_epoch, self.taught
+            config.adversarial, self.data.stream.steps_per_epoch, self.state.taught
         )
         refuse_split_start(accelerator, config.run_dir, self.gan.step)
         self._choice = choose(config.step, accelerator, config.balancer.enabled, config.compile)
@@ -205,12 +195,10 @@ class Run:
         for key, pair, restored in self.validation.show(self.gan):
             sides = {"degraded": pair.degraded, "restored": restored, "clean": pair.clean}
             self.telemetry.pair(key, {name: to_wave(side) for name, side in sides.items()}, step)
-        if figures["val/score"] < self.best_score:  # the same numbers on every rank
-            self.best_score, self.best_step = figures["val/score"], step
-            if self.saver:
-                notes = {"step": step, "figures": figures}
-                generator = self.gan.average, self.config.generator
-                self.saver.save_best(checkpoint.pack_generator(*generator, notes))
+        if self.state.is_best(figures["val/score"]) and self.saver:
+            notes = {"step": step, "figures": figures}
+            generator = self.gan.average, self.config.generator
+            self.saver.save_best(checkpoint.pack_generator(*generator, notes))
 
     def save(self) -> bool:
         """Copy the training state, to be written beside the next steps; wait for the save before.
@@ -233,8 +221,8 @@ class Run:
             if self.saver:
                 self.telemetry.flush()  # a run that is killed keeps its curves up to here
                 self.times.flush()
-                best = self.best_step if self.config.keep_best_state else None
-                self.saver.save(step, self.state_dict(), best)
+                best = self.state.best_step if self.config.keep_best_state else None
+                self.saver.save(step, self.state.state_dict(), best)
         self.saved_step = step
         return True
 
@@ -247,24 +235,6 @@ class Run:
         with failing_together(self.accelerator), self.times.spending(SAVES):
             if self.saver:
                 self.saver.finish()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that another process, at another number of ranks, goes on from.
-
-        All that is random in a step is drawn from (seed, epoch, position), so no random state is in
-        it. Nor are users, passwords and queries of URLs.
-        """
-        return {
-            "gan": self.gan.state_dict(),
-            "stream": self.data.loader.state_dict(),
-            "alarms": self.alarms.state_dict(),
-            "balancer": self.balancer.state_dict() if self.balancer else {},
-            "best_score": self.best_score,
-            "best_step": self.best_step,
-            "owes_validation": self.owes_validation,
-            "taught": self.taught,
-            "config": redacted_tree(configs.to_tree(self.config)),
-        }
 
     def should_stop(self, wish: bool) -> bool:
         """Return whether any rank wishes to stop, the same on all; several ask every few seconds."""
@@ -309,30 +279,6 @@ class Run:
             where = storage.join(self.config.run_dir, rank_log.FOLDER)
             self.telemetry.line(f"{bad} pairs replaced so far on all ranks; {where} names them")
         self._bad_pairs = bad
-
-    def _start(self) -> tuple[str | None, list[str]]:
-        """Load the last checkpoint, else what the run starts from; return the last one's URL, and lines for the user."""
-        config = self.config
-        last = checkpoints.latest(config.run_dir)
-        latest_state = checkpoints.load_latest(config.run_dir)
-        if latest_state is None:
-            if config.init_from is None:
-                return None, []
-            self.taught = start_from(
-                config.init_from, self.gan, config.generator, config.discriminator
-            )
-            return None, [f"starting from {config.init_from}"]
-        url, state, warnings = latest_state
-        refuse_other(url, state["config"], config.generator, config.discriminator)
-        self.data.loader.load_state_dict(state["stream"])
-        self.gan.load_state_dict(state["gan"])
-        self.alarms.load_state_dict(state["alarms"])
-        if self.balancer:
-            self.balancer.load_state_dict(state["balancer"])
-        self.best_score, self.best_step = state["best_score"], state["best_step"]
-        self.owes_validation = state.get("owes_validation", False)  # older files owe none
-        self.taught = state["taught"]
-        return last, [*warnings, f"resuming at step {self.gan.step} of {config.steps}: {url}"]
 
 
 def open_run(config: TrainConfig, writes: bool = True) -> Run:

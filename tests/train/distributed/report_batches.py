@@ -16,9 +16,9 @@ import torch
 from accelerate import Accelerator
 
 from timbre.shards.corpus import DataSource, open_corpus
+from timbre.stream import PairStream, Place, StreamConfig
 from timbre.stream.batches import PairBatch
 from timbre.stream.device_loader import DeviceLoader
-from timbre.stream.pair_stream import PairStream, Place, StreamConfig
 
 
 def entries(batch: PairBatch) -> list[Any]:

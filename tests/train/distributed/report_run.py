@@ -45,7 +45,7 @@ def best_so_far(run: Run) -> list[list[Any]]:
     for step, gain in enumerate(GAINS):
         run.gan.average, run.gan.step = Louder(gain), step
         run.validate()
-        bests.append([run.best_score.hex(), run.best_step])
+        bests.append([run.state.best_score.hex(), run.state.best_step])
     run.gan.average, run.gan.step = whole, 0
     return bests
 

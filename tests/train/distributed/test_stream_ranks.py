@@ -11,7 +11,7 @@ from tests.train.distributed.launch import launch, torchrun
 from tests.train.distributed.test_ranks import write_config
 from timbre.models import checkpoint
 from timbre.shards.corpus import DataSource, open_corpus
-from timbre.stream.pair_stream import PairStream, StreamConfig
+from timbre.stream import PairStream, StreamConfig
 from timbre.train import checkpoints
 
 GLOBAL_BATCH, SEGMENT, STEPS = 12, 2400, 12

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from timbre.models.spectral import LocalLevel
+from timbre.models.levels import LocalLevel
 from timbre.models.spectral_by_hop import BINS, frames_of
 from timbre.restore.live.products import Array
 

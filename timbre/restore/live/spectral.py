@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from timbre.audio import HOP
 from timbre.audio.spectra import COMPRESSION, sine_window
 from timbre.models.checks import check_causal
+from timbre.models.levels import LEVEL_FLOOR, LEVEL_FRAMES
 from timbre.models.limits import PAUSE_FRAMES
 from timbre.models.spectral import (
     CENTRE,
     FEATURE_FLOOR,
-    LEVEL_FLOOR,
-    LEVEL_FRAMES,
     MAX_LOG_GAIN,
     ConvNextBlock,
     SpectralGenerator,
