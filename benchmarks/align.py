@@ -1,4 +1,4 @@
-"""How well a pair's offset is found: `shard_tools.judge.align` against the plain dot product.
+"""How well a pair's offset is found: `timbre.audio.align` against the plain dot product.
 
 Run as `python -m benchmarks.align [--quick] [--data FOLDER]`. Speech is mixed with noise, goes through
 DeepFilterNet3 or not, and is moved by up to 20 ms; both methods then search the same range. An
@@ -23,10 +23,10 @@ from scipy.signal import correlate  # type: ignore[import-untyped]
 
 from benchmarks.report import print_figure, print_machine, print_ratios
 from shard_tools.degrade.degrade import DenoiserConfig, degrade
-from shard_tools.judge.align import MIN_CONFIDENCE, estimate_offset
 from shard_tools.mix import mixture as mix
 from timbre import audio
 from timbre.audio import SAMPLE_RATE, Wave
+from timbre.audio.align import MIN_CONFIDENCE, estimate_offset
 from timbre.audio.synthetic.noise import NoiseKind, noise
 from timbre.audio.synthetic.voice import voice
 

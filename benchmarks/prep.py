@@ -160,7 +160,8 @@ def open_edition(config: PrepConfig, long_seconds: float) -> tuple[OpenEdition, 
 
 def compare(work: OpenEdition, data: Path, rounds: int) -> dict[str, float]:
     """Let both sides take turns, after one unmeasured turn each; print figures, return ratios."""
-    enhance = Official().denoise if INSTALLED else None
+    official = Official() if INSTALLED else None
+    enhance = None if official is None else lambda clip: official.denoise_clips([clip])[0]
     plans: list[Turn] = []
     ours: list[Turn] = []
     script: list[Turn] = []

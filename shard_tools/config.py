@@ -13,6 +13,7 @@ from shard_tools.mix.reverb import ReverbConfig
 from shard_tools.mix.variety import TargetConfig, VarietyConfig
 from timbre import config as configs
 from timbre.config import STRICT, Count, Fraction, Name, NonNegative, Positive, Seed
+from timbre.denoiser_names import DF3
 from timbre.shards import AudioFormat
 
 SplitRule = Literal["name", "kind", "hint"]
@@ -114,6 +115,8 @@ def to_record(config: PrepConfig) -> dict[str, Any]:
     """Return the config as what JSON holds, without newer keys that are at their defaults."""
     tree = configs.to_tree(config)
     defaults = configs.to_tree(PrepConfig("speech", "noise", "output"))
+    if config.denoiser.name == DF3:
+        tree["denoiser"]["name"] = config.denoiser.recorded_name
     for section, keys in NEWER.items():
         branch, usual = (tree[section], defaults[section]) if section else (tree, defaults)
         for key in keys:
@@ -132,7 +135,7 @@ def settings(config: PrepConfig) -> dict[str, Any]:
         del dependencies["store_noisy"]
     dependencies["denoiser"] = {
         key: value for key, value in tree["denoiser"].items() if key not in IN_THE_HASH
-    } | {"name": config.denoiser.kind}
+    } | {"name": config.denoiser.recorded_name}
     return dependencies
 
 

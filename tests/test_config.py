@@ -189,7 +189,7 @@ def test_contradictions_of_a_training_config_are_refused(override: str, message:
         ("variants=0", "variants: expected greater than or equal to 1, got 0"),
         ("clips.speaker_pattern='a('", "speaker_pattern 'a(': missing )"),
         ("clips.speaker_pattern='p[0-9]+'", "expected a (group) in it"),
-        ("denoiser.name=rnnoise", "expected deepfilternet3, official, none or onnx:PATH"),
+        ("denoiser.name=dpdfnet", "expected df3, official, rnnoise, gate, none or onnx:PATH"),
     ],
 )
 def test_contradictions_of_a_prep_config_are_refused(override: str, message: str) -> None:

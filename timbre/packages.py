@@ -24,6 +24,8 @@ NEEDS = {
     "ray": "timbre[ray]",
     "s3fs": "timbre[s3]",
     "df": "timbre[official]",
+    "pyrnnoise": "timbre[rnnoise]",
+    "noisereduce": "timbre[gate]",
 }
 
 

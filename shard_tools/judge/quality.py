@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
-from shard_tools.judge.align import MIN_CONFIDENCE, Alignment
 from timbre.audio import LEVEL_FRAME, SAMPLE_RATE, SILENCE_DB, SPEECH_RANGE_DB, Wave, level_db
+from timbre.audio.align import MIN_CONFIDENCE, Alignment
 from timbre.config import STRICT, Fraction, NonNegative, Positive
 
 Reason = Literal[

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from shard_tools.degrade.degrade import DenoiserConfig, degrade, weights_hash
 from shard_tools.judge import quality
-from shard_tools.judge.align import Alignment, estimate_offset
 from shard_tools.judge.quality import PairQuality, QualityConfig, Reason
 from shard_tools.make.sides import noise_side, speech_sides
 from shard_tools.make.tar import FinishedPair, write_shard
@@ -21,6 +20,7 @@ from shard_tools.plan.variety import describe
 from shard_tools.scan.catalogue import read_stretch
 from timbre import audio, shards, storage
 from timbre.audio import SAMPLE_RATE, SILENCE_DB, Wave
+from timbre.audio.align import Alignment, estimate_offset
 from timbre.errors import ConfigError, ShardError
 from timbre.shards import AudioFormat, PairMeta, Rejection, ShardIndex, Source, Split
 
@@ -228,7 +228,7 @@ def _finish(
         noises=pair.mixed_pair.noises,
         rir=None if recipe.rir is None else settings.rooms.names[recipe.rir],
         rt60_seconds=None if room is None else reverb.decay_seconds(room),
-        denoiser=settings.denoiser.kind,
+        denoiser=settings.denoiser.recorded_name,
         denoiser_sha256=settings.denoiser_sha256,
         seed=task.seed,
         quality=pair.figures._asdict(),

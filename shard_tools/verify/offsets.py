@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from shard_tools.judge.align import MIN_CONFIDENCE, Alignment, estimate_offset
 from shard_tools.verify.faults import Fault, Pair, ShardCheck, member_bytes
 from timbre import shards
 from timbre.audio import Wave, from_int16
+from timbre.audio.align import MIN_CONFIDENCE, Alignment, estimate_offset
 from timbre.errors import ShardError
 from timbre.shards import PairEntry
 

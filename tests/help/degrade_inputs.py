@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from shard_tools.degrade.degrade import DenoiserConfig, degrade
-from shard_tools.judge.align import MIN_CONFIDENCE, estimate_offset
 from timbre.audio import Wave, gain
+from timbre.audio.align import MIN_CONFIDENCE, estimate_offset
 from timbre.audio.synthetic.noise import noise
 from timbre.audio.synthetic.voice import voice
 
@@ -31,7 +31,8 @@ def onnx_config(path: str, **fields: Any) -> DenoiserConfig:
     return DenoiserConfig(name=f"onnx:{path}", **fields)
 
 
-def assert_in_time(clips: Clips, config: DenoiserConfig) -> None:
+def assert_in_time(clips: Clips, denoiser: DenoiserConfig | str) -> None:
+    config = DenoiserConfig(name=denoiser) if isinstance(denoiser, str) else denoiser
     degraded = degrade([pair[1] for pair in clips], config)
     for (clean, noisy), wave in zip(clips, degraded, strict=True):
         assert wave.shape == noisy.shape

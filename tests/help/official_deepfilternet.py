@@ -4,7 +4,7 @@ import importlib.util
 
 import torch
 
-from shard_tools.degrade.official import Official
+from timbre.denoise.official_package import Official
 
 __all__ = ["INSTALLED", "Official", "randomize"]
 

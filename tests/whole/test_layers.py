@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 # Lowest first. A unit imports from lower rows only; units of one row do not import each other.
 ROWS = [
-    {"timbre.plain_text", "timbre.cores"},
+    {"timbre.plain_text", "timbre.cores", "timbre.denoiser_names"},
     {"timbre.memory"},
     {"timbre.errors"},
     {

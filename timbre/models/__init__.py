@@ -4,11 +4,13 @@ from timbre.models.checkpoint import (
     CAUSAL,
     NAMES_OF_OURS,
     OFFLINE,
+    load_checkpoint,
     load_generator,
     resolve,
     save_generator,
 )
 from timbre.models.generator import WITHOUT_WEIGHTS, Generator, GeneratorConfig, build_generator
+from timbre.models.learned import strangeness
 
 __all__ = [
     "CAUSAL",
@@ -18,7 +20,9 @@ __all__ = [
     "Generator",
     "GeneratorConfig",
     "build_generator",
+    "load_checkpoint",
     "load_generator",
     "resolve",
     "save_generator",
+    "strangeness",
 ]

@@ -10,8 +10,9 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +22,7 @@ from torch import nn
 
 from timbre import config as configs
 from timbre import storage
+from timbre.denoiser_names import DF3, from_record
 from timbre.errors import CheckpointError, ConfigError
 from timbre.models.generator import Generator, GeneratorConfig, build_generator
 
@@ -30,8 +32,21 @@ OFFLINE, CAUSAL = "offline", "causal"
 NAMES_OF_OURS = (OFFLINE, CAUSAL)
 # What a training state holds by name.
 PARTS = ("config", "gan", "stream")
+# What says behind which denoisers a generator has learned; files that are older than it: DeepFilterNet3.
+DENOISERS = "denoisers"
 # What weights may be; a generator's own are float32.
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Checkpoint(NamedTuple):
+    """A generator, ready to use, and the names of the denoisers behind which it has learned.
+
+    No names: the data did not say.
+    """
+
+    generator: Generator
+    config: GeneratorConfig
+    denoisers: tuple[str, ...]
 
 
 def load(url: str) -> dict[str, Any]:
@@ -69,21 +84,42 @@ def load(url: str) -> dict[str, Any]:
     return state
 
 
-def save_generator(url: str, generator: nn.Module, config: GeneratorConfig, notes: Any) -> None:
-    """Write a generator with its architecture; ``notes`` (JSON) travel along: step, figures."""
-    storage.publish(url, pack_generator(generator, config, notes))
+def save_generator(
+    url: str,
+    generator: nn.Module,
+    config: GeneratorConfig,
+    notes: Any,
+    denoisers: Sequence[str] = (DF3,),
+) -> None:
+    """Write a generator with its architecture, and the names of the denoisers it has learned behind.
+
+    ``notes`` (JSON) travel along: step, figures.
+    """
+    storage.publish(url, pack_generator(generator, config, notes, denoisers))
 
 
-def pack_generator(generator: nn.Module, config: GeneratorConfig, notes: Any) -> bytes:
+def pack_generator(
+    generator: nn.Module, config: GeneratorConfig, notes: Any, denoisers: Sequence[str] = (DF3,)
+) -> bytes:
     """Return the content of the file that :func:`save_generator` writes."""
-    metadata = {"generator": json.dumps(configs.to_tree(config)), "notes": json.dumps(notes)}
+    metadata = {
+        "generator": json.dumps(configs.to_tree(config)),
+        "notes": json.dumps(notes),
+        DENOISERS: json.dumps(list(denoisers)),
+    }
     tensors = {name: t.detach().cpu().contiguous() for name, t in generator.state_dict().items()}
     packed: bytes = save_safetensors(tensors, metadata)
     return packed
 
 
 def load_generator(url: str, max_lift_db: float | None = None) -> tuple[Generator, GeneratorConfig]:
-    """Return the generator in a ``.safetensors`` file or in a training state, ready to use.
+    """Return the generator of a checkpoint and its architecture; see :func:`load_checkpoint`."""
+    checkpoint = load_checkpoint(url, max_lift_db)
+    return checkpoint.generator, checkpoint.config
+
+
+def load_checkpoint(url: str, max_lift_db: float | None = None) -> Checkpoint:
+    """Return what is in a ``.safetensors`` file or in a training state, ready to use.
 
     Args:
         url: of the file, or the name of a shipped checkpoint.
@@ -99,8 +135,9 @@ def load_generator(url: str, max_lift_db: float | None = None) -> tuple[Generato
     if path.endswith(".pt"):
         state = load(path)
         tree, tensors = state["config"].get("generator", {}), state["gan"].get("average")
+        denoisers = state.get(DENOISERS, [DF3])
     else:
-        tree, tensors = read_generator(path)
+        tree, tensors, denoisers = _read(path)
     check_weights(path, tensors)
     config = _config_of(path, tree)
     if max_lift_db is not None:
@@ -112,7 +149,8 @@ def load_generator(url: str, max_lift_db: float | None = None) -> tuple[Generato
     except RuntimeError as error:
         raise CheckpointError(f"{path}: a checkpoint of another architecture: {error}") from None
     check_finite(path, generator)
-    return generator.requires_grad_(False).eval(), config
+    generator = generator.requires_grad_(False).eval()
+    return Checkpoint(generator, config, _check_denoisers(path, denoisers))
 
 
 def read_generator(url: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -122,15 +160,28 @@ def read_generator(url: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         FileNotFoundError: there is no such file.
         CheckpointError: it is something else.
     """
+    tree, tensors, _ = _read(url)
+    return tree, tensors
+
+
+def _read(url: str) -> tuple[dict[str, Any], dict[str, torch.Tensor], object]:
     data = storage.read(url)
     try:
         tensors = load_safetensors(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        tree = json.loads(header["__metadata__"]["generator"])
+        metadata = header["__metadata__"]
+        tree = json.loads(metadata["generator"])
+        denoisers = json.loads(metadata[DENOISERS]) if DENOISERS in metadata else [DF3]
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{url}: not a generator of timbre: {error}") from None
     check_weights(url, tensors)
-    return tree, tensors
+    return tree, tensors, denoisers
+
+
+def _check_denoisers(url: str, names: object) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{url}: {DENOISERS} is {names!r}; expected a list of names")
+    return tuple(map(from_record, names))
 
 
 def _config_of(url: str, tree: object) -> GeneratorConfig:

@@ -7,12 +7,14 @@ signal is cut changes nothing but rounding.
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from timbre.audio import HOP
-from timbre.denoise.by_hop import DenoiserByHop
+from timbre.audio import HOP, SAMPLE_RATE
+from timbre.denoise import ByHop, Denoiser
 from timbre.restore.hop_runner import HopRunner
+from timbre.restore.output import block_size
 
 # A generator on a window: ``(signals, rows, samples)`` to ``(rows, samples)``.
 Generate = Callable[[Tensor], Tensor]
@@ -44,7 +46,7 @@ def window_of(samples: int, history_samples: int, latency_samples: int) -> Windo
     return Window(max(samples // HOP, 1) * HOP, before, after)
 
 
-def denoise_blocks(step: DenoiserByHop, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+def denoise_blocks(step: ByHop, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
     """Yield ``(2, rows, samples)``, denoised and as it was, of ``(rows, samples)`` at 48 kHz."""
     runner: HopRunner | None = None
     queue: Tensor | None = None
@@ -57,6 +59,17 @@ def denoise_blocks(step: DenoiserByHop, blocks: Iterable[Tensor]) -> Iterator[Te
             queue = queue[:, ready.shape[1] :]
     if runner is not None and queue is not None:
         yield torch.stack([runner.flush(), queue])
+
+
+def denoise_whole(denoiser: Denoiser, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield what :func:`denoise_blocks` does, for a denoiser that needs the whole signal in memory."""
+    parts = list(blocks)
+    if not parts:
+        return
+    noisy = torch.cat(parts, dim=1)
+    denoised = denoiser.denoise_clips(list(noisy.cpu().numpy()))
+    rows = torch.from_numpy(np.stack(denoised)).to(noisy.device)
+    yield from torch.split(torch.stack([rows, noisy]), block_size(SAMPLE_RATE), dim=2)
 
 
 def generate_blocks(

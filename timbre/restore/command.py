@@ -1,4 +1,4 @@
-"""Denoise speech with DeepFilterNet3 and repair its timbre: files, folders, standard input."""
+"""Denoise speech and repair its timbre: files, folders, standard input."""
 
 import argparse
 import sys
@@ -33,6 +33,7 @@ from timbre.restore.pool import (
     serially,
     usual_workers,
 )
+from timbre.restore.restorer import Restorer
 from timbre.storage import STANDARD
 from timbre.torch_settings import usable_device
 
@@ -69,7 +70,7 @@ def restore_folder(
         WorkError: a process died.
     """
     # In any case: a wrong checkpoint is an error before processes start.
-    restorer = settings.load()
+    restorer = load_with_warning(settings)
     count = min(workers or usual_workers(settings.device, work.tasks), len(work.tasks))
     with _bar(work.tasks) as progress:
         if count > 1:
@@ -90,6 +91,14 @@ def restore_folder(
             _warn(outcome.task, outcome.result)
     files = len(work.tasks) + len(work.refusals)
     return Sum(files, restored_files, seconds, time.monotonic() - start_time, failures)
+
+
+def load_with_warning(settings: RestorerSettings) -> Restorer:
+    """Return the restorer, and print what a user should know of it."""
+    restorer = settings.load()
+    if restorer.warning:
+        print_warning(restorer.warning)
+    return restorer
 
 
 def _warn(task: FileTask, result: FileResult) -> None:
@@ -137,7 +146,7 @@ def _folder(options: argparse.Namespace, settings: RestorerSettings, output: Out
 
 def _file(options: argparse.Namespace, settings: RestorerSettings, output: Output) -> None:
     refuse_same(options.input, options.output)
-    restorer = settings.load()
+    restorer = load_with_warning(settings)
     size = 0 if options.input == STANDARD else storage.size(options.input)
     task = FileTask(options.input, options.output, size, options.rate)
     with _bar([task]) as progress:
@@ -166,7 +175,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--strength",
         type=float,
         default=1.0,
-        help="share of the correction: 0 (DeepFilterNet3 alone) to 1 (%(default)s)",
+        help="share of the correction: 0 (the denoiser alone) to 1 (%(default)s)",
     )
     parser.add_argument(
         "--dry",
@@ -178,9 +187,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--rate",
         type=at_least(1),
         help="the output's sample rate in Hz instead of the input's; 48000 keeps all that is restored",
-    )
-    parser.add_argument(
-        "--no-denoise", action="store_true", help="the input has been through DeepFilterNet3"
     )
     parser.add_argument(
         "--workers",
@@ -199,6 +205,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", help="as torch names it: cpu, cuda, cuda:1; usually the GPU")
     options = parser.parse_args(argv)
     options.device = str(usable_device(options.device))
+    live.check_denoiser(options)
     return options
 
 
@@ -218,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigError(f"{options.input}: no such file or folder")
     settings = RestorerSettings(
         options.checkpoint,
-        not options.no_denoise,
+        options.denoiser,
         options.device,
         options.denoiser_weights,
         options.max_lift_db,

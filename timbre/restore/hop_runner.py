@@ -1,35 +1,14 @@
 """A signal in pieces of any size through a network that takes whole hops."""
 
 from contextlib import nullcontext
-from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from timbre.audio import HOP
+from timbre.denoise import ByHop
 from timbre.torch_settings import exact_float32
-
-
-class ByHop(Protocol):
-    """A network that keeps what it needs of the past in a state, a named tuple of tensors.
-
-    Its output is late by ``latency_samples``, a multiple of the hop. If the state has a field
-    ``length``, the runner writes there, at the end, how many samples the signal had.
-    """
-
-    latency_samples: int
-
-    def initial_state(self, batch: int) -> Any:
-        """Return the state before the first hop of ``batch`` signals."""
-
-    def __call__(self, *inputs: Any, **options: Any) -> tuple[Tensor, Any]:
-        """Return the output for hops ``(batch, hops * HOP)``, of that shape, and the next state.
-
-        Args:
-            inputs: the hops, the state, and for some networks a second signal of the same shape.
-            options: none; the signatures of networks differ, and this admits all of them.
-        """
 
 
 class HopRunner:

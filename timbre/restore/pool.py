@@ -24,7 +24,7 @@ class RestorerSettings(NamedTuple):
     """What a process loads its restorer from; see :meth:`Restorer.load`."""
 
     checkpoint: str | None
-    denoise: bool
+    denoise: bool | str
     device: str
     denoiser_weights: str | None = None
     max_lift_db: float | None = None

@@ -1,4 +1,4 @@
-"""DeepFilterNet3 and a generator as one thing to call: arrays, tensors, and signals in blocks."""
+"""A denoiser and a generator as one thing to call: arrays, tensors, and signals in blocks."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import tee
@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from timbre.audio import (
     SAMPLE_RATE,
@@ -19,10 +19,10 @@ from timbre.audio import (
     split,
     working_level,
 )
-from timbre.denoise import DeepFilterNet3
-from timbre.denoise.by_hop import DenoiserByHop
-from timbre.models import OFFLINE, Generator, load_generator
-from timbre.restore.chunks import denoise_blocks, generate_blocks, window_of
+from timbre.denoise import DeepFilterNet3, Denoiser, as_denoiser
+from timbre.denoiser_names import NONE
+from timbre.models import OFFLINE, Generator, load_checkpoint, strangeness
+from timbre.restore.chunks import denoise_blocks, denoise_whole, generate_blocks, window_of
 from timbre.restore.output import (
     FULL_OUTPUT,
     Output,
@@ -53,15 +53,17 @@ class BothWaves(NamedTuple):
 
 
 class Restorer:
-    """DeepFilterNet3 and a generator, ready to be called.
+    """A denoiser and a generator, ready to be called.
 
     Args:
         generator: maps ``(batch, 1, samples)`` at 48 kHz to the same shape; None repairs nothing.
-        denoiser: None where the input is denoised already.
+        denoiser: None where the input is denoised already. One that has no hops (``by_hop``) takes
+            a whole signal at once, and so much of memory.
         device: where both run.
         noisy_input: whether the generator also takes the denoiser's input.
 
     Attributes:
+        warning: what a user should know of the two together; None: nothing.
         chunk_samples: how many new samples the generator takes at a time. This changes memory and
             speed, not the result.
     """
@@ -69,14 +71,18 @@ class Restorer:
     def __init__(
         self,
         generator: Generator | None,
-        denoiser: DeepFilterNet3 | None,
+        denoiser: DeepFilterNet3 | Denoiser | None,
         device: str | torch.device = "cpu",
         noisy_input: bool = False,
     ) -> None:
         self.noisy_input = noisy_input
         self.device = torch.device(device)
         self.generator = generator.to(self.device) if generator else None
-        self.step = DenoiserByHop(denoiser).to(self.device).eval() if denoiser else None
+        self.denoiser = as_denoiser(denoiser or False)
+        self.warning: str | None = None
+        self._step = self.denoiser.by_hop() if self.denoiser else None
+        if isinstance(self._step, nn.Module):
+            self._step.to(self.device)
         self.chunk_samples = block_size(SAMPLE_RATE)
         if generator:
             context = generator.history_samples + generator.latency_samples
@@ -87,7 +93,7 @@ class Restorer:
     def load(
         cls,
         checkpoint_url: str | Path | None = OFFLINE,
-        denoise: bool = True,
+        denoise: bool | str | Denoiser = True,
         denoiser_weights: str | None = None,
         device: str | None = None,
         max_lift_db: float | None = None,
@@ -97,8 +103,10 @@ class Restorer:
         Args:
             checkpoint_url: ``offline`` or ``causal`` for those that come with timbre; a path or URL;
                 None for the denoiser alone.
-            denoise: whether DeepFilterNet3 comes first.
-            denoiser_weights: None for the official ones; see :mod:`timbre.denoise.weights`.
+            denoise: what comes first: True for DeepFilterNet3, False for nothing, one of
+                :mod:`timbre.denoiser_names`, or a denoiser that is loaded already.
+            denoiser_weights: of a DeepFilterNet3; None for the official ones; see
+                :mod:`timbre.denoise.weights`.
             device: as torch names it.
             max_lift_db: how far the output may rise above the denoiser's around a bin, in place of
                 the checkpoint's own limit; None keeps that. For spectral generators.
@@ -107,14 +115,19 @@ class Restorer:
             FileNotFoundError: there is no such checkpoint.
             CheckpointError: it is something else, of another architecture, or has weights that are
                 not finite.
-            ConfigError: the device is not there, or the generator cannot have this limit.
+            ConfigError: the device is not there, the denoiser cannot be used, or the generator
+                cannot have this limit.
+            MissingPackageError: the denoiser's package is not installed.
         """
-        generator, noisy_input = None, False
-        if checkpoint_url:
-            generator, config = load_generator(str(checkpoint_url), max_lift_db)
-            noisy_input = config.noisy_input
-        denoiser = DeepFilterNet3.load(denoiser_weights) if denoise else None
-        return cls(generator, denoiser, usable_device(device), noisy_input)
+        denoiser = as_denoiser(denoise, denoiser_weights)
+        if not checkpoint_url:
+            return cls(None, denoiser, usable_device(device))
+        checkpoint = load_checkpoint(str(checkpoint_url), max_lift_db)
+        noisy_input = checkpoint.config.noisy_input
+        restorer = cls(checkpoint.generator, denoiser, usable_device(device), noisy_input)
+        name = denoiser.name if denoiser else NONE
+        restorer.warning = strangeness(str(checkpoint_url), checkpoint.denoisers, name)
+        return restorer
 
     def __call__(
         self,
@@ -234,8 +247,10 @@ class Restorer:
     ) -> Iterator[Tensor]:
         gain = gains[rows].to(self.device)
         signals: Iterable[Tensor] = (block[:, rows].to(self.device) * gain for block in blocks)
-        if self.step is not None:
-            signals = denoise_blocks(self.step, (block[0] for block in signals))
+        if self._step is not None:
+            signals = denoise_blocks(self._step, (block[0] for block in signals))
+        elif self.denoiser is not None:
+            signals = denoise_whole(self.denoiser, (block[0] for block in signals))
         if self.generator is not None and repair:
             # Every row holds a chunk.
             samples = self.chunk_samples // max(len(gains) // MANY_ROWS, 1)

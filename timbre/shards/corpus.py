@@ -8,7 +8,7 @@ from timbre import storage
 from timbre.config import STRICT, Name, Positive
 from timbre.errors import ShardError
 from timbre.shards import foreign
-from timbre.shards.manifest import folder_of, manifest_url
+from timbre.shards.manifest import denoisers_of, folder_of, manifest_url
 from timbre.shards.records import ShardEntry, to_json
 
 
@@ -21,7 +21,10 @@ class DataSource:
 
 
 class Corpus(NamedTuple):
-    """The shards of one split of one manifest; the indexes lie beside the tars, or elsewhere."""
+    """The shards of one split of one manifest; the indexes lie beside the tars, or elsewhere.
+
+    ``denoisers`` are those whose output the pairs hold; none where the manifest does not say.
+    """
 
     folder: str
     index_folder: str
@@ -29,6 +32,7 @@ class Corpus(NamedTuple):
     weight: float
     manifest_sha256: str
     save_segment_seconds: float
+    denoisers: tuple[str, ...] = ()
 
     @property
     def pairs(self) -> int:
@@ -55,4 +59,5 @@ def open_corpus(source: DataSource, split: str) -> Corpus:
         source.weight,
         storage.sha256(to_json(manifest)),
         manifest.save_segment_seconds,
+        denoisers_of(manifest),
     )

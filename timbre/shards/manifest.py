@@ -4,6 +4,7 @@ from collections import Counter
 
 from timbre import storage
 from timbre.audio import SAMPLE_RATE
+from timbre.denoiser_names import from_record, kind_of
 from timbre.errors import ShardError
 from timbre.shards.records import SCHEMA, Manifest, ShardEntry, ShardIndex, from_json
 
@@ -41,6 +42,18 @@ def load_manifest(url: str) -> Manifest:
     if twice := [path for path, count in paths.items() if count > 1]:
         raise ShardError(f"{url}: {twice[0]} is listed twice, expected each shard once")
     return manifest
+
+
+def denoisers_of(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of the denoisers whose output the pairs hold; none where it does not say."""
+    shares, one = manifest.config.get("denoisers"), manifest.config.get("denoiser")
+    if isinstance(shares, dict):
+        names = list(shares)
+    elif isinstance(one, dict) and isinstance(one.get("name"), str):
+        names = [one["name"]]
+    else:
+        return ()
+    return tuple(sorted({from_record(kind_of(name)) for name in names}))
 
 
 def manifest_url(url: str) -> str:

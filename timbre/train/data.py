@@ -50,7 +50,7 @@ class TrainingData:
 
     ``end`` is why there are no more, if it is no fault of the data: a signal that came while a batch
     was waited for, or a reading process that was killed. ``waited_seconds`` is what a step of this rank waited for its batch before the last
-    :meth:`settle`.
+    :meth:`settle`. ``denoisers`` are those whose output the pairs hold.
 
     Raises:
         ConfigError: the config contradicts the data or the number of ranks.
@@ -69,6 +69,7 @@ class TrainingData:
         corpora = [corpus for one in (mix, *changes) for corpus in one.corpora]
         _check_cache(config, corpora)
         _check_noisy(config, corpora)
+        self.denoisers = sorted({name for corpus in corpora for name in corpus.denoisers})
         self.stream = PairStream(
             mix.corpora,
             StreamConfig(

@@ -11,13 +11,10 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from shard_tools.degrade.degrade import (
-    CLIP_SAMPLES,
-    LENGTH_STEP,
     DenoiserConfig,
     degrade,
     weights_hash,
 )
-from shard_tools.degrade.official import Official
 from tests.help.degrade_inputs import Clips, assert_in_time, make_clips, onnx_config
 from tests.help.denoise_inputs import si_sdr_db
 from tests.help.official_deepfilternet import INSTALLED, randomize
@@ -25,6 +22,8 @@ from tests.help.onnx_models import write_filter
 from timbre import config as configs
 from timbre.audio import Wave
 from timbre.denoise import DeepFilterNet3
+from timbre.denoise.df3 import CLIP_SAMPLES, LENGTH_STEP
+from timbre.denoise.official_package import Official
 from timbre.denoise.weights import ARCHIVE_SHA256, wheel_archive
 from timbre.errors import CheckpointError, ConfigError
 from timbre.storage import files as storage
@@ -44,9 +43,7 @@ def noisy(clips: Clips) -> list[Wave]:
     return [pair[1] for pair in clips]
 
 
-@pytest.mark.parametrize(
-    "name", ["none", "deepfilternet3", pytest.param("official", marks=needs_official)]
-)
+@pytest.mark.parametrize("name", ["none", "df3", pytest.param("official", marks=needs_official)])
 def test_result_is_as_long_as_its_input_and_in_time(clips: Clips, name: str) -> None:
     assert_in_time(clips, DenoiserConfig(name=name, batch_size=3))
 
@@ -89,7 +86,7 @@ def test_both_deepfilternets_take_another_archive_by_path_or_url(
     url = "memory://weights/Other.zip"
     storage.publish(url, other_weights.read_bytes())
     results, hashes = [], set()
-    for name in ("deepfilternet3", "official"):
+    for name in ("df3", "official"):
         for weights in (str(other_weights), url):
             config = DenoiserConfig(name=name, weights=weights)
             results.append(torch.from_numpy(degrade(noisy[:1], config)[0]))
@@ -105,9 +102,9 @@ def test_both_deepfilternets_take_another_archive_by_path_or_url(
 @pytest.mark.parametrize(
     ("name", "url", "content", "message"),
     [
-        ("deepfilternet3", "missing.zip", None, r"denoiser\.weights: .*missing\.zip"),
-        ("deepfilternet3", "memory://missing.zip", None, r"denoiser\.weights: memory://missing"),
-        ("deepfilternet3", "memory://bad.zip", b"PK?", "memory://bad.zip is not a zip file"),
+        ("df3", "missing.zip", None, r"denoiser\.weights: .*missing\.zip"),
+        ("df3", "memory://missing.zip", None, r"denoiser\.weights: memory://missing"),
+        ("df3", "memory://bad.zip", b"PK?", "memory://bad.zip is not a zip file"),
         pytest.param(
             "official", "memory://missing.zip", None, r"denoiser\.weights: .*memory://missing\.zip",
             marks=needs_official,
@@ -137,9 +134,7 @@ def test_a_folder_as_weights_is_told_as_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-@pytest.mark.parametrize(
-    "name", ["deepfilternet3", "onnx", pytest.param("official", marks=needs_official)]
-)
+@pytest.mark.parametrize("name", ["df3", "onnx", pytest.param("official", marks=needs_official)])
 def test_a_result_does_not_depend_on_the_clips_beside_it(
     noisy: list[Wave], name: str, batch_size: int, tmp_path: Path
 ) -> None:
@@ -236,11 +231,11 @@ def test_a_hash_tells_weights_and_delays_apart_but_not_places(tmp_path: Path) ->
     assert weights_hash(DenoiserConfig()) == ARCHIVE_SHA256
 
 
-@pytest.mark.parametrize("name", ["DeepFilterNet3", "df3", "", "onnx", "onnx:", "ONNX:a.onnx"])
+@pytest.mark.parametrize("name", ["DeepFilterNet3", "", "onnx", "onnx:", "ONNX:a.onnx"])
 def test_an_unknown_name_is_refused_with_those_that_are_known(name: str) -> None:
     with pytest.raises(ConfigError) as failure:
         configs.from_tree(DenoiserConfig, {"name": name, "batch_size": 0}, "prep.yaml")
-    message = f"name: expected deepfilternet3, official, none or onnx:PATH, got {name!r}"
+    message = f"name: expected df3, official, rnnoise, gate, none or onnx:PATH, got {name!r}"
     assert message in str(failure.value)
     assert "batch_size" in str(failure.value)  # all mistakes at once
 
@@ -249,7 +244,7 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(name: str) -> None
     ("tree", "message"),
     [
         ({"name": "onnx:a.onnx", "weights": "b"}, "weights: onnx:a.onnx has them inside"),
-        ({"delay_samples": 3}, "delay_samples: only for onnx:PATH, deepfilternet3 needs none"),
+        ({"delay_samples": 3}, "delay_samples: only for onnx:PATH, df3 needs none"),
         ({"name": "onnx:a.onnx", "delay_samples": 1.5}, "delay_samples: "),
         ({"device": "gpu"}, "device: expected 'auto', 'cpu' or 'cuda', got 'gpu'"),
     ],
@@ -297,7 +292,7 @@ def test_a_gpu_that_is_not_there_is_refused_when_asked_for(noisy: list[Wave]) ->
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", ["deepfilternet3", pytest.param("official", marks=needs_official)])
+@pytest.mark.parametrize("name", ["df3", pytest.param("official", marks=needs_official)])
 def test_a_gpu_gives_what_the_cpu_gives(noisy: list[Wave], name: str) -> None:
     there = degrade(noisy, DenoiserConfig(name=name, device="cuda"))
     here = degrade(noisy, DenoiserConfig(name=name, device="cpu"))

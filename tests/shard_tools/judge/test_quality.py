@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from shard_tools.judge.align import Alignment, estimate_offset
 from shard_tools.judge.quality import PairQuality, QualityConfig, measure_pair, reason_to_refuse
 from tests.help.denoise_inputs import noisy_voice
+from timbre.audio.align import Alignment, estimate_offset
 from timbre.audio.synthetic.noise import noise
 from timbre.audio.synthetic.room import room_response
 from timbre.audio.synthetic.voice import voice

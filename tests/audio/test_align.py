@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shard_tools.judge.align import MIN_CONFIDENCE, UNKNOWN, estimate_offset
 from timbre.audio import SAMPLE_RATE
+from timbre.audio.align import MIN_CONFIDENCE, UNKNOWN, estimate_offset
 from timbre.audio.synthetic.noise import NoiseKind, noise
 from timbre.audio.synthetic.room import room_response
 from timbre.audio.synthetic.voice import voice

@@ -7,8 +7,6 @@ import pytest
 from onnx import TensorProto, helper
 
 from shard_tools.degrade.degrade import degrade, weights_hash
-from shard_tools.degrade.onnx import OnnxDenoiser
-from shard_tools.judge.align import estimate_offset
 from tests.help.degrade_inputs import (
     MAX_OFFSET,
     Clips,
@@ -19,6 +17,8 @@ from tests.help.degrade_inputs import (
 )
 from tests.help.onnx_models import TAPS, write_filter, write_model
 from timbre.audio import Wave
+from timbre.audio.align import estimate_offset
+from timbre.denoise.onnx_model import OnnxDenoiser
 from timbre.errors import ConfigError, WorkError
 from timbre.storage import files as storage
 
@@ -77,7 +77,7 @@ def test_the_delay_is_measured_to_the_sample_and_alike_each_time(
     delay: int, tmp_path: Path
 ) -> None:
     url = write_filter(tmp_path / "f.onnx", delay=delay)
-    assert [OnnxDenoiser(url).delay_samples for _ in range(2)] == [delay, delay]
+    assert [OnnxDenoiser(url).latency_samples for _ in range(2)] == [delay, delay]
 
 
 def test_a_delay_that_is_given_is_taken_in_place_of_the_measured_one(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_model_that_is_no_such_denoiser_is_refused(
     for fields in ({}, {"delay_samples": 0}):
         with pytest.raises(ConfigError, match=message) as failure:
             weights_hash(onnx_config(url, **fields))
-        assert f"denoiser.name: onnx:{url}: " in str(failure.value)
+        assert f"denoiser onnx:{url}: " in str(failure.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"no such thing", None])
@@ -162,7 +162,7 @@ def test_a_file_that_is_no_model_is_refused(content: bytes | None, tmp_path: Pat
     if content is not None:
         (tmp_path / "a.onnx").write_bytes(content)
     message = "cannot be read" if content is None else "cannot load it as one ONNX file"
-    with pytest.raises(ConfigError, match=rf"denoiser\.name: onnx:.*a\.onnx: .*{message}"):
+    with pytest.raises(ConfigError, match=rf"denoiser onnx:.*a\.onnx: .*{message}"):
         weights_hash(onnx_config(str(tmp_path / "a.onnx")))
 
 
@@ -220,3 +220,26 @@ def test_a_model_that_cuts_long_clips_ends_the_work_in_place_of_giving_silence(
     assert len(degrade([long[:192_000]], config)[0]) == 192_000
     with pytest.raises(WorkError, match=r"cuts\.onnx: gives 200000 samples for 288000; expected"):
         degrade([long], config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("sample_rate", "16000", "its metadata say sample_rate 16000, expected 48000"),
+        ("latency_samples", "0", "its metadata say latency_samples 0, expected 480, as it is"),
+        ("sample_rate", "48000", None),
+        ("latency_samples", "480", None),
+    ],
+)
+def test_what_a_file_says_of_itself_is_true_or_refused(
+    key: str, value: str, message: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "f.onnx"
+    model = onnx.load(write_filter(path, delay=480))
+    model.metadata_props.add(key=key, value=value)
+    onnx.save(model, path)
+    if message is None:
+        assert weights_hash(onnx_config(str(path)))
+        return
+    with pytest.raises(ConfigError, match=message):
+        weights_hash(onnx_config(str(path)))
