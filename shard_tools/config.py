@@ -37,6 +37,9 @@ class ClipsConfig:
     # Speech whose pauses are louder than this against the speech, by pause_db of the manifest, is
     # left out; null: none is.
     max_pause_db: float | None = None
+    # More speech than this of one speaker is left out, so that few voices do not stand for all; null:
+    # all is kept. Which of it stays depends on the recordings' contents alone.
+    max_speaker_seconds: Positive | None = None
 
     def __post_init__(self) -> None:
         if self.speaker_pattern is None:
@@ -104,7 +107,7 @@ IN_THE_HASH = ("weights", "delay_samples", "device")
 # from before them is still the same plan.
 NEWER = {
     "": ("split_by",),
-    "clips": ("max_pause_db",),
+    "clips": ("max_pause_db", "max_speaker_seconds"),
     "mix": ("near_clean_snr_db_high",),
     "variety": tuple(field.name for field in fields(VarietyConfig)),
     "target": tuple(field.name for field in fields(TargetConfig)),

@@ -25,9 +25,10 @@ class Clip:
 
     ``samples``, ``speech_start`` and ``speech_stop`` count at 48 kHz; between the latter two lies
     everything within 40 dB of the loudest 20 ms, whose mean level is ``level_db`` (dBFS). ``refused``
-    is why the clip takes no part: unreadable, silent, cancelled (by its channels), too_short, quiet, narrow_band, loud_pauses, spare, duplicate. ``kind`` and ``source`` are the
-    manifest's, where noises are split by them. ``offset`` is a constant that lies under the sound, where
-    there is one; it is taken away wherever the clip is read.
+    is why the clip takes no part: unreadable, silent, cancelled (by its channels), too_short, quiet,
+    narrow_band, loud_pauses, spare, surplus, duplicate. ``kind`` and ``source`` are the manifest's,
+    where noises are split by them. ``offset`` is a constant that lies under the sound, where there is
+    one; it is taken away wherever the clip is read.
     """
 
     path: str

@@ -75,6 +75,8 @@ def scan(config: PrepConfig, run: Run, share: Share) -> dict[str, list[Clip]]:
     for role in ROLES:
         count = len(files[role])
         rows[role] = _judge(clips[:count], files[role], role, config)
+        if role == "speech" and config.clips.max_speaker_seconds is not None:
+            rows[role] = _without_surplus(rows[role], config.clips.max_speaker_seconds)
         clips = clips[count:]
         _refuse_too_many_unreadable(rows[role], role, config.max_bad_fraction)
     return rows
@@ -130,6 +132,25 @@ def _reason(clip: Clip, file: File, role: str, config: PrepConfig) -> tuple[str 
     if most is not None and row.pause_db is not None and row.pause_db > most:
         return "loud_pauses", f"{row.pause_db} dB, above {most}"
     return None, None
+
+
+def _without_surplus(clips: Sequence[Clip], most: float) -> list[Clip]:
+    """Return the clips, those refused that a speaker has beyond ``most`` seconds."""
+    seconds: dict[str, float] = {}
+    surplus = set()
+    for clip in sorted(clips, key=lambda clip: clip.sha256):
+        if clip.refused is None and clip.speaker is not None:
+            sum_before = seconds.get(clip.speaker, 0.0)
+            if sum_before + clip.seconds > most:
+                surplus.add(clip.path)
+            else:
+                seconds[clip.speaker] = sum_before + clip.seconds
+    return [
+        replace(clip, refused="surplus", detail=f"{clip.speaker} has {most:g} s without it")
+        if clip.path in surplus
+        else clip
+        for clip in clips
+    ]
 
 
 def _with_side(clip: Clip, row: ManifestRow | None, role: str, split_by: SplitRule) -> Clip:

@@ -140,6 +140,24 @@ def test_speech_with_loud_pauses_is_left_out(tmp_path: Path) -> None:
     assert [clip.refused for clip in rows["noise"]] == [None, None]
 
 
+def test_of_a_speaker_no_more_stays_than_the_config_wants(tmp_path: Path) -> None:
+    config = corpus(tmp_path, {"speech": ["train"] * 5 + ["val"], "noise": ["train", "val"]})
+    manifest = tmp_path / "manifest.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for row, speaker in zip(rows, ["ann", "bo", "ann", "ann", None, "bo"], strict=False):
+        row["speaker"] = speaker
+    write_manifest(manifest, rows)
+    limits = {"min_bandwidth_hz": 0.0, "max_speaker_seconds": 2.5}
+    tree = configs.to_tree(config) | {"clips": limits}
+    result = scan(configs.from_tree(PrepConfig, tree, "test"), run_local, Share(0, 1))
+    stays = [clip.speaker for clip in result["speech"] if clip.refused is None]
+    assert sorted(map(str, stays)) == ["None", "ann", "ann", "bo", "bo"]
+    anns = [clip for clip in result["speech"] if clip.speaker == "ann"]
+    surplus = max(anns, key=lambda clip: clip.sha256)
+    assert surplus.refused == "surplus" and surplus.detail == "ann has 2.5 s without it"
+    assert not any(clip.refused for clip in result["noise"])
+
+
 def test_noises_are_split_by_kind_and_source(tmp_path: Path) -> None:
     config = corpus(tmp_path, {"speech": ["train", "val"], "noise": ["train"] * 12})
     rows = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
