@@ -33,3 +33,17 @@ def test_unusable_files_are_named_with_the_reason(tmp_path: Path) -> None:
             audio.read(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=r"gone\.wav"):
         audio.read(tmp_path / "gone.wav")
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\0\0\0\x1cftypM4A \0\0\2\0", "MP4 or M4A"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\1", "Matroska or WebM"),
+        (b"\xff\xf1\x50\x80\x2e\x7f\xfc\x21", "AAC"),
+        (b"OggS\0\6" + bytes(20) + b"\1\x33" + b"\x7fFLAC\1\0\0\1fLaC", "FLAC in Ogg"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named_with_a_way_out(head: bytes, kind: str) -> None:
+    with pytest.raises(AudioError, match=rf"^a: {kind}, .*: ffmpeg -i IN OUT\.flac$"):
+        audio.decode_bytes(head + bytes(4096), "a")

@@ -57,6 +57,8 @@ def test_what_is_missing_is_noticed_wherever_it_is(subtype: str) -> None:
         data[:-5],
         data[: len(data) // 2],
         b"".join(pages[:-1]),
+        b"".join(pages[1:]),
+        pages[-1],
         b"".join(pages[:3] + pages[4:]),  # a page of the middle is gone
         b"".join(pages[:-1]) + data,  # the first of two breaks off
         data + data[: len(data) // 2],

@@ -11,6 +11,21 @@ from timbre.errors import AudioError
 # What libsndfile says of a FLAC stream that came out of a pipe.
 UNKNOWN_LENGTH = 1 << 62
 
+# How files begin that libsndfile does not read: at which byte, with what, and what they are.
+OTHERS = (
+    (4, b"ftyp", "MP4 or M4A"),
+    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA"),
+    (0, b"#!AMR", "AMR"),
+    (28, b"\x7fFLAC", "FLAC in Ogg"),
+    (28, b"Speex   ", "Speex in Ogg"),
+    (8, b"AVI ", "AVI"),
+    (0, b"MAC ", "Monkey's Audio"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"\xff\xf1", "AAC"),
+    (0, b"\xff\xf9", "AAC"),
+)
+
 T = TypeVar("T")
 
 
@@ -49,7 +64,7 @@ def opened_audio(
             raise source.error from None
         if isinstance(error, AudioError):
             raise
-        raise AudioError(f"{name}: not readable as audio: {reason_of(error)}") from None
+        raise AudioError(f"{name}: {_reason(source, error)}") from None
     if source.error:
         raise source.error
 
@@ -57,6 +72,15 @@ def opened_audio(
 def reason_of(error: Exception) -> str:
     """Return what libsndfile says, without the file object that it names."""
     return str(error).rsplit(": ", 1)[-1]
+
+
+def _reason(source: "KeptErrors", error: Exception) -> str:
+    source.seek(0)
+    head = source.read(64)
+    for place, mark, kind in OTHERS:
+        if head[place:].startswith(mark):
+            return f"{kind}, which libsndfile does not read; try: ffmpeg -i IN OUT.flac"
+    return f"not readable as audio: {reason_of(error)}"
 
 
 class KeptErrors:

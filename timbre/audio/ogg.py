@@ -68,6 +68,8 @@ class _Links:
         begins = bool(page.flags & BEGINS)
         if begins:
             self._begin(page, place)
+        elif not self.starts:
+            raise AudioError(f"{self._name}: damaged: the first Ogg page begins no stream")
         elif page.number != self._numbers.get(page.serial, page.number - 1) + 1:
             raise AudioError(f"{self._name}: damaged: pages are missing at byte {place}")
         self._in_head, self._numbers[page.serial] = begins, page.number
