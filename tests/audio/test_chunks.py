@@ -151,3 +151,11 @@ def test_w64_that_says_behind_its_tag_what_its_samples_are_is_read_as_that(
     at = piped.index(b"data" + W64_ID_TAIL) + 16
     piped = piped[:at] + b"\xff" * 8 + piped[at + 8 :]
     np.testing.assert_allclose(audio.decode_bytes(piped, "a")[0][0], wave, atol=1e-6)
+
+
+def test_a_chunk_that_says_more_bytes_than_a_file_can_have_is_a_fault_of_the_file() -> None:
+    data = audio.encode_wave(tone(440, 48_000, 0.1), 48_000, "CAF", "PCM_16")
+    place = data.index(b"desc") + 4
+    for size in (1 << 63, (1 << 64) - 1):
+        with pytest.raises(AudioError, match=r"^a: "):
+            audio.decode_bytes(data[:place] + size.to_bytes(8, "big") + data[place + 8 :], "a")

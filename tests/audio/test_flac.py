@@ -60,3 +60,10 @@ def test_sound_that_looks_like_a_frames_beginning_is_sound() -> None:
     assert b"\xff\xf8\x10\x00" in data, "noise is stored as it is"
     for file in (data, with_length(data, 0)):
         assert np.array_equal(audio.decode_bytes(file, "a")[0][0] * (1 << 15), wave)
+
+
+def test_a_length_that_no_memory_holds_is_not_believed() -> None:
+    data = with_length(encode(10_000), (1 << 36) - 1)
+    for file in (data, data[:-100]):
+        with pytest.raises(AudioError, match=r"^a: "):
+            audio.decode_bytes(file, "a")

@@ -20,6 +20,8 @@ from timbre.errors import AudioError
 
 # What a lossy decoder needs after a jump before it is right again (MP3's bit reservoir: 9 frames).
 PREROLL = 16_384
+# A header may say any length: no more than this is asked for before it has come.
+BLOCK_SAMPLES = 1 << 24
 
 
 class AudioInfo(NamedTuple):
@@ -88,7 +90,7 @@ def decode_bytes(data: bytes, name: str) -> tuple[Wave, int]:
     check_single(io.BytesIO(data), name)
     with WholeSound(io.BytesIO(data), name) as file:
         frames, rate = file.frames, file.samplerate
-        wave = file.read(frames)
+        wave = _read_whole(file)
     if len(wave) != frames:
         raise AudioError(f"{name}: breaks off after {len(wave)} of {frames} samples")
     _check_finite(wave, name)
@@ -119,6 +121,14 @@ def read_stretch(file: BinaryIO, name: str, start: int, samples: int) -> Wave:
     inside = at_48[max(skip, 0) : max(skip + samples, 0)]
     before = min(max(-skip, 0), samples)
     return np.pad(inside, (before, samples - before - len(inside)))
+
+
+def _read_whole(sound: WholeSound) -> Wave:
+    """Return ``(samples, channels)``, fewer than the header says where the file has fewer."""
+    blocks = [sound.read(min(sound.frames, BLOCK_SAMPLES))]
+    while (rest := sound.frames - sum(map(len, blocks))) and len(blocks[-1]) == BLOCK_SAMPLES:
+        blocks.append(sound.read(min(rest, BLOCK_SAMPLES)))
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def mono_blocks(file: BinaryIO, name: str, seconds: float) -> Iterator[Wave]:

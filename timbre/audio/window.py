@@ -19,7 +19,9 @@ class Window:
         self._start, self._data = 0, b""
 
     def at(self, place: int, size: int) -> bytes:
-        """Return ``size`` bytes from a place on; fewer at the end."""
+        """Return ``size`` bytes from a place on; fewer at the end, none behind it."""
+        if place >= self.length:  # a chunk may say that it has more bytes than a file can
+            return b""
         first = place - self._start
         if first < 0 or first + size > len(self._data):
             self._file.seek(place)
