@@ -26,7 +26,7 @@ Kind = Literal["status", "reset", "reset before", "short", "stall", "drip", "fli
 class Fault:
     """What to do to the ``first`` to ``last`` of the requests that match.
 
-    ``status``: answer ``code`` and ``answer`` without passing on. ``reset before``: the same with a
+    ``status``: answer ``code``, ``headers`` and ``answer`` without passing on. ``reset before``: the same with a
     TCP reset.
     ``reset``: reset in the middle of the answer's body. ``short``: only ``keep`` of the body, under a
     matching Content-Length. ``stall``: nothing more after half of the body. ``drip``: ten pieces with
@@ -41,6 +41,7 @@ class Fault:
     last: int = 2**31
     code: int = 503
     answer: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
     keep: float = 0.5
     delay_seconds: float = 0.05
 
@@ -52,6 +53,7 @@ class Exchange:
     method: str
     path: str
     range: str | None
+    agent: str
     bytes_sent: int = 0
 
 
@@ -143,7 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer()
 
     def answer(self) -> None:
-        exchange = Exchange(self.command, self.path, self.headers.get("Range"))
+        agent = self.headers.get("User-Agent", "")
+        exchange = Exchange(self.command, self.path, self.headers.get("Range"), agent)
         fault = self.proxy.record(exchange)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if fault and fault.kind == "reset before":
@@ -151,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault and fault.kind == "status":
             status, content = fault.code, fault.answer
-            headers = [("Content-Length", str(len(content)))]
+            headers = [("Content-Length", str(len(content))), *fault.headers]
         else:
             status, headers, content = self.ask(body)
         if fault and fault.kind == "delay":
@@ -194,7 +197,9 @@ class _Handler(BaseHTTPRequestHandler):
         length = answer.getheader("Content-Length") if self.command == "HEAD" else None
         if answer.status != 204:
             headers.append(("Content-Length", length or str(len(content))))
-        return answer.status, headers, content
+        # A stretch has another status than the whole: S3 says so, rclone 1.75 does not.
+        is_stretch = answer.status == 200 and answer.getheader("Content-Range") is not None
+        return 206 if is_stretch else answer.status, headers, content
 
     def send_body(self, content: bytes, fault: Fault | None) -> int:
         """Send the answer's body as the fault wants it; return how many bytes went out."""

@@ -8,6 +8,8 @@ from concurrent import futures
 from functools import partial
 from typing import Any
 
+from fsspec.asyn import AsyncFileSystem
+
 from timbre.storage.errors import StoreError
 
 # Of a request beside what its bytes take at the least rate.
@@ -98,6 +100,14 @@ class BoundedStore:
             coroutine = partial(coroutine, attribute.__self__)
         seconds = LISTING_SECONDS if name == "find" and not self._is_fixed else self._seconds
         return partial(self._ask, coroutine, seconds)
+
+    def has_loop(self) -> bool:
+        """Return whether the file system runs in fsspec's event loop."""
+        return isinstance(self._file_system, AsyncFileSystem)
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return what ``await function(file_system, *args)`` does, in the file system's event loop."""
+        return self._ask(partial(function, self._file_system), self._seconds, *args)
 
     def _ask(self, method: Callable[..., Any], seconds: float, *args: Any, **options: Any) -> Any:
         loop = self._file_system.loop

@@ -44,6 +44,8 @@ REFUSED_TEXT = re.compile(
     r"(forbidden|unauthorized)\b|.*\binvalid (authentication )?credentials", re.I | re.S
 )
 LONGEST_CHAIN = 20
+# Azure's library adds the number of the request, its time and the whole answer.
+AZURE_DETAILS = "\nRequestId:"
 BAD_REQUEST = "Bad Request"
 PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
@@ -111,6 +113,7 @@ def rename_error(error: OSError, message: str) -> OSError:
 def reason(error: Exception) -> str:
     """Return in one line what a failure says of itself."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    text = text.partition(AZURE_DETAILS)[0]
     text = " ".join(text.split()) or type(error).__name__
     name = code(error)
     return text if not name or name.isdigit() or name in text else f"{name}: {text}"

@@ -11,6 +11,7 @@ from timbre.storage import listing
 from timbre.storage.bounded import BoundedStore
 from timbre.storage.resolve import is_a
 from timbre.storage.retries import Patience, retry
+from timbre.storage.rust_store import read_stretch
 
 T = TypeVar("T")
 
@@ -42,15 +43,15 @@ def find_size(file_system: Any, path: str) -> int:
     """
     try:
         entry = file_system.info(path)
-        length = entry["size"]
     except KeyError:  # s3fs, when the answer came without a length
-        length = None
+        entry = {}
     except FileNotFoundError as error:
         raise (_http_cause(error) if is_a("http", file_system) else error) from error.__cause__
+    if entry.get("type") == "directory":
+        raise IsADirectoryError("a folder, expected a file")
+    length = entry.get("size")
     if length is None:
         raise OSError("the store does not tell the size")
-    if entry["type"] == "directory":
-        raise IsADirectoryError("a folder, expected a file")
     return int(length)
 
 
@@ -68,7 +69,10 @@ def has_folder(file_system: Any, path: str) -> bool:
 def fetch_range(file_system: Any, path: str, offset: int, length: int) -> bytes:
     """Return the bytes of a stretch; fewer, or none, where the file ends before."""
     try:
-        data: bytes = file_system.cat_file(path, start=offset, end=offset + length)
+        if file_system.has_loop():
+            data: bytes = file_system.run(read_stretch, path, offset, offset + length)
+        else:
+            data = file_system.cat_file(path, start=offset, end=offset + length)
     except Exception as error:
         if store_errors.code(error) not in ("InvalidRange", "416"):
             raise
