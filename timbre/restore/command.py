@@ -24,7 +24,7 @@ from timbre.restore.files import (
     restore_file,
 )
 from timbre.restore.live import command as live
-from timbre.restore.output import Output
+from timbre.restore.output import LINK_BY_WORD, Output
 from timbre.restore.pool import (
     RestorerSettings,
     TaskProgress,
@@ -194,12 +194,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=0,
         help="processes that take a folder's files in turn; 0: one a CPU core, or one a GPU",
     )
+    parser.add_argument(
+        "--channels",
+        choices=list(LINK_BY_WORD),
+        help="linked: two channels are repaired so that the voice stays where it is; apart: each "
+        "alone. Usually linked where they are alike, and apart elsewhere",
+    )
     live.add_network_options(parser)
     parser.add_argument(
         "--stream",
         action="store_true",
         help="restore a live signal, raw PCM from - to -, or a file likewise; it has other options "
-        "(--channels, --encoding, --input-gain-db) and none of --workers, --device: see timbre "
+        "(--channels N, --encoding, --input-gain-db) and none of --workers, --device: see timbre "
         "restore --stream --help",
     )
     parser.add_argument("--device", help="as torch names it: cpu, cuda, cuda:1; usually the GPU")
@@ -218,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     options = _parse(words)
     try:
-        output = Output(options.strength, options.dry)
+        output = Output(options.strength, options.dry, link=LINK_BY_WORD.get(options.channels))
     except AudioError as error:
         raise ConfigError(f"--{error}") from None
     if options.input != STANDARD and not storage.exists(options.input):

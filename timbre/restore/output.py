@@ -1,6 +1,6 @@
-"""Settings of a restored signal: the shares in it. And checks of the input."""
+"""Settings of a restored signal: the shares in it, its channels. And checks of the input."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from timbre.errors import AudioError
 
 # How much goes from stage to stage.
 BLOCK_SECONDS = 5.0
+# What a command line says of two channels.
+LINK_BY_WORD = {"linked": True, "apart": False}
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Output:
     Attributes:
         strength: the share of the correction; 0 gives the denoiser's output exactly.
         dry: the share of the input, in phase; 1 gives the input exactly.
+        link: whether two channels are linked, so that the voice stays where it is, or restored apart;
+            None links those that are alike.
 
     Raises:
         AudioError: a share is not between 0 and 1.
@@ -25,6 +29,7 @@ class Output:
 
     strength: float = 1.0
     dry: float = 0.0
+    link: bool | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for name, share in (("strength", self.strength), ("dry", self.dry)):

@@ -22,6 +22,7 @@ from timbre.audio import (
 from timbre.denoise import DeepFilterNet3, Denoiser, as_denoiser
 from timbre.denoiser_names import NONE
 from timbre.models import OFFLINE, Generator, load_checkpoint, strangeness
+from timbre.restore.channels import Channels
 from timbre.restore.chunks import denoise_blocks, denoise_whole, generate_blocks, window_of
 from timbre.restore.output import (
     FULL_OUTPUT,
@@ -31,6 +32,7 @@ from timbre.restore.output import (
     check_output_rates,
     check_waveform,
 )
+from timbre.restore.stereo import link_blocks
 from timbre.torch_settings import usable_device
 
 # A generator takes this many times its context at once; the context is the cost of cutting. Up to 25 s.
@@ -136,17 +138,20 @@ class Restorer:
         strength: float = 1.0,
         dry: float = 0.0,
         rate: int | None = None,
+        link: bool | None = None,
     ) -> W:
         """Return the waveform restored, float32 of the same shape, array or tensor like it.
 
         Args:
             waveform: ``(samples,)``, ``(channels, samples)`` or ``(batch, channels, samples)``, any
-                float type, full scale at ±1; each row is treated alone.
+                float type, full scale at ±1; each row is treated alone, but for two linked channels.
             sample_rate: of the waveform, in Hz.
             strength: how much of the correction is applied; 0 gives the denoiser's output exactly.
             dry: how much of the input is mixed in, in phase; 1 gives the input.
             rate: of the result, in Hz, if it is to be another than the waveform's; then there are
                 ``ceil(samples * rate / sample_rate)`` samples.
+            link: True links two channels, so that the voice stays where it is; False restores them
+                apart; None links those that are alike (see :class:`timbre.restore.channels.Likeness`).
 
         Raises:
             AudioError: the waveform is empty, of another shape or type, or not finite; a rate has no
@@ -155,9 +160,12 @@ class Restorer:
         array = waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else waveform
         check_waveform(array)
         rows = array.reshape(-1, array.shape[-1]).astype(np.float32)
-        output = Output(strength, dry)
         blocks = self.blocks(
-            lambda: split(rows, block_size(sample_rate)), sample_rate, output, rate
+            lambda: split(rows, block_size(sample_rate)),
+            sample_rate,
+            Output(strength, dry, link=link),
+            rate,
+            channels=array.shape[-2] if array.ndim > 1 else 1,
         )
         result = np.concatenate(list(blocks), axis=1).reshape(*array.shape[:-1], -1)
         if isinstance(waveform, Tensor):
@@ -170,6 +178,7 @@ class Restorer:
         sample_rate: int,
         output: Output = FULL_OUTPUT,
         rate: int | None = None,
+        channels: int | None = None,
     ) -> Iterator[Wave]:
         """Yield a signal of any length restored, in blocks ``(channels, samples)``.
 
@@ -182,6 +191,7 @@ class Restorer:
             sample_rate: of the signal, in Hz.
             output: the shares of the result.
             rate: of the result, in Hz; None for that of the signal.
+            channels: of each signal, where the rows are those of several; None for all rows.
 
         Raises:
             AudioError: a rate has no workable ratio to 48 kHz, or what came out is not finite. Also
@@ -189,15 +199,17 @@ class Restorer:
         """
         rate = sample_rate if rate is None else rate
         check_output_rates(sample_rate, rate)
-        samples, gains, offsets = working_level(source(), sample_rate)
+        look = Channels(sample_rate, channels, output.link)
+        samples, gains, offsets = working_level(look.watch(source()), sample_rate)
         total = resampled_length(samples, sample_rate, rate)
         blocks, again = tee(source()) if output.dry else (iter(source()), None)
-        centred = _centre(blocks, offsets.numpy())
-        at_48_khz = (
-            torch.from_numpy(block) for block in resample_blocks(centred, sample_rate, SAMPLE_RATE)
-        )
-        wet = self._mixed(at_48_khz, gains, output.strength)
-        result = first_samples(resample_blocks(wet, SAMPLE_RATE, rate), total)
+        # Equal channels are restored once.
+        different = (block[look.rows] for block in blocks)
+        centred = _centre(different, offsets[look.rows].numpy())
+        at_48_khz = resample_blocks(centred, sample_rate, SAMPLE_RATE)
+        wet = self._wet(at_48_khz, gains[look.rows], output.strength, look.pairs)
+        spread = (block[look.spread] for block in resample_blocks(wet, SAMPLE_RATE, rate))
+        result = first_samples(spread, total)
         if again is None:
             yield from result
             return
@@ -219,6 +231,14 @@ class Restorer:
         signals = waves[None] if noisy is None else torch.stack([waves, noisy])
         blocks = torch.split(signals, block_size(SAMPLE_RATE), dim=2)
         return BothWaves(*torch.cat(list(self._repaired(blocks, gains, True)), dim=2).clone())
+
+    def _wet(
+        self, blocks: Iterable[Wave], gains: Tensor, strength: float, pairs: list[int]
+    ) -> Iterator[Wave]:
+        """Yield ``(rows, any)`` denoised and repaired; ``pairs`` are the first of two linked rows."""
+        blocks, noisy = tee(blocks) if pairs else (blocks, None)
+        wet = self._mixed((torch.from_numpy(block) for block in blocks), gains, strength)
+        return wet if noisy is None else link_blocks(wet, noisy, pairs)
 
     def _mixed(self, blocks: Iterable[Tensor], gains: Tensor, strength: float) -> Iterator[Wave]:
         # Without a correction there is no need to compute it.

@@ -18,12 +18,14 @@ from timbre.models import CAUSAL
 from timbre.restore.files import refuse_same
 from timbre.restore.live import pcm as raw_pcm
 from timbre.restore.live.restorer import LiveRestorer, Mix, restore_blocks
+from timbre.restore.output import LINK_BY_WORD
 from timbre.storage import STANDARD
 
 USUAL_ENCODING = "s16le"
 EPILOG = """\
 The output is as long as the input and in time with it. A sample comes out 40 ms (wave) or 50 ms
-(spectral) after it went in, 10 ms less with --denoiser rnnoise, 30 ms less with none; resampling adds 7 ms at 44100 Hz, 10 at
+(spectral) after it went in, 10 ms less with --denoiser rnnoise, 30 ms less with none; 10 ms more for two
+channels unless --channels apart; resampling adds 7 ms at 44100 Hz, 10 at
 16000, 20 at 8000. Example, live: arecord -t raw -f S16_LE -r 48000 -c 1 | timbre restore --stream - -
 | aplay -t raw -f S16_LE -r 48000 -c 1
 """
@@ -39,7 +41,8 @@ def run(argv: Sequence[str]) -> None:
     """
     options = _parse(argv)
     try:
-        mix = Mix(options.strength, options.dry, options.input_gain_db)
+        link = LINK_BY_WORD.get(options.channels)
+        mix = Mix(options.strength, options.dry, options.input_gain_db, link=link)
         check_rates(options.rate or SAMPLE_RATE, SAMPLE_RATE)
     except AudioError as error:
         raise ConfigError(f"--{error}") from None
@@ -52,7 +55,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _pipe(options: argparse.Namespace, mix: Mix) -> None:
-    encoding, channels = options.encoding or USUAL_ENCODING, options.channels or 1
+    encoding, channels = options.encoding or USUAL_ENCODING, _channel_count(options.channels)
     restorer = _restorer(options, channels, mix)
     # Unbuffered: a read returns as soon as there is anything.
     file = FileIO(sys.stdin.fileno(), closefd=False)
@@ -122,7 +125,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     add_network_options(parser)
     parser.add_argument("--rate", type=at_least(1), help=f"of raw PCM, in Hz ({SAMPLE_RATE})")
-    parser.add_argument("--channels", type=at_least(1), help="of raw PCM, each restored alone (1)")
+    parser.add_argument(
+        "--channels",
+        type=_channels,
+        help="linked: two channels are repaired so that the voice stays where it is, 10 ms later; "
+        "apart: each alone. Of raw PCM also their number (1): two are linked while they are alike",
+    )
     parser.add_argument(
         "--encoding", choices=raw_pcm.ENCODINGS, help=f"of raw PCM ({USUAL_ENCODING})"
     )
@@ -183,9 +191,21 @@ def check_denoiser(options: argparse.Namespace) -> None:
         options.denoiser_weights = None
 
 
+def _channels(word: str) -> str | int:
+    """Return what ``--channels`` says: how two are restored, or how many there are."""
+    return word if word in LINK_BY_WORD else at_least(1)(word)
+
+
+def _channel_count(value: str | int | None) -> int:
+    if value is None:
+        return 1
+    return value if isinstance(value, int) else 2
+
+
 def _check_file(options: argparse.Namespace) -> None:
     for name in ("rate", "channels", "encoding"):
-        if getattr(options, name) is not None:
+        value = getattr(options, name)
+        if value is not None and value not in LINK_BY_WORD:
             raise ConfigError(f"--{name}: files say theirs; it belongs to raw PCM, - -")
     if not storage.exists(options.input):
         raise ConfigError(f"{options.input}: no such file")

@@ -22,6 +22,7 @@ from timbre.restore.live.offset import OffsetRemover
 from timbre.restore.live.spectral import LiveSpectral
 from timbre.restore.live.wave import LiveWave
 from timbre.restore.output import Output, check_finite
+from timbre.restore.stereo import LinkByHop
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,15 @@ class LiveRestorer:
         generator: a causal one; None repairs nothing.
         denoiser: one that works hop by hop; None where the input is denoised already.
         noisy_input: whether the generator also takes what the denoiser was given.
-        channels: rows of the pieces; each is treated alone.
+        channels: rows of the pieces; each is treated alone, but two are linked as ``mix.link`` says:
+            where that is None, while they were alike for some seconds.
         mix: what the signal is made into.
 
     Attributes:
         latency_samples: output sample n is out as soon as input sample n + latency_samples is in, or
             sooner: 2399 (50 ms) with a spectral generator, 1919 (40 ms) with a wave generator or
-            none, both 1440 less without the denoiser, and 480 less behind RNNoise. The time to
-            compute a hop comes on top.
+            none, both 1440 less without the denoiser, and 480 less behind RNNoise; 480 more with two
+            channels, unless ``mix.link`` is False. The time to compute a hop comes on top.
         warning: what a user should know of denoiser and generator together; None: nothing.
 
     Raises:
@@ -90,12 +92,17 @@ class LiveRestorer:
         repair = build_live(generator) if generator else None
         self._denoise = HopRunner(denoise, channels) if denoise else None
         self._repair = HopRunner(repair, channels) if repair else None
-        late = [step.latency_samples for step in (denoise, repair) if step is not None]
+        link = None
+        if channels == 2 and mix.link is not False and (denoise or repair):
+            link = LinkByHop(when_alike=mix.link is None)
+        self._link = HopRunner(link, channels) if link else None
+        late = [step.latency_samples for step in (denoise, repair, link) if step is not None]
         self.latency_samples = sum(late) + HOP - 1 if late else 0
         self._centre = OffsetRemover(channels) if late else None
         self._is_over = False
         # What went in and what was denoised, until what they belong to comes out.
-        self._noisy_queue = self._input_queue = self._denoised_queue = torch.zeros(channels, 0)
+        self._noisy_queue = self._input_queue = torch.zeros(channels, 0)
+        self._denoised_queue = self._linked_queue = torch.zeros(channels, 0)
 
     @classmethod
     def load(
@@ -183,6 +190,9 @@ class LiveRestorer:
         if self._mix.strength != 1:
             base, self._denoised_queue = _take(self._denoised_queue, denoised, restored.shape[1])
             restored = base + self._mix.strength * (restored - base)
+        if self._link is not None:
+            noisy, self._linked_queue = _take(self._linked_queue, louder, restored.shape[1])
+            restored = _through(self._link, [restored, noisy], is_last)
         if self._gain != 1:
             restored = restored / self._gain
         if self._mix.dry:
