@@ -23,6 +23,9 @@ NEEDS = {
     "matplotlib": "timbre[prep]",
     "ray": "timbre[ray]",
     "s3fs": "timbre[s3]",
+    "wandb": "timbre[trackers]",
+    "mlflow": "timbre[trackers]",
+    "trackio": "timbre[trackers]",
     "df": "timbre[official]",
     "pyrnnoise": "timbre[rnnoise]",
     "noisereduce": "timbre[gate]",
@@ -30,7 +33,12 @@ NEEDS = {
 
 
 # Where the name in an index is another.
-INDEX_NAMES = {"resemblyzer": "Resemblyzer", "visqol": "visqol-python", "df": "deepfilternet"}
+INDEX_NAMES = {
+    "mlflow": "mlflow-skinny",
+    "resemblyzer": "Resemblyzer",
+    "visqol": "visqol-python",
+    "df": "deepfilternet",
+}
 
 
 def missing(name: str, purpose: str = "this") -> str | None:

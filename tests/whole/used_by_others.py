@@ -21,6 +21,7 @@ _.inter_op_num_threads
 _.intra_op_num_threads
 _.linkname
 _.log_severity_level
+_.log_with
 _.mtime
 _.pax_headers
 _.protocol_version

@@ -1,14 +1,16 @@
 """Everything that a training run can be told, and what contradicts itself."""
 
 from dataclasses import field
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from timbre import config as configs
 from timbre.config import STRICT, Count, Fraction, Name, Natural, Seed
 from timbre.models import GeneratorConfig
 from timbre.models.discriminators import DiscriminatorConfig
+from timbre.plain_text import redacted_tree
 from timbre.shards import DataSource
 from timbre.stream import DataChange, ReadingConfig
 from timbre.stream.augment import AugmentConfig
@@ -19,6 +21,7 @@ from timbre.train.losses.reconstruction import LossConfig
 from timbre.train.ranks import RanksConfig
 from timbre.train.stepping import StepMode
 from timbre.train.validation.validation import ValidationConfig
+from timbre.train.watch.trackers import TrackerName
 
 
 @dataclass(config=STRICT)
@@ -63,6 +66,10 @@ class TrainConfig:
     alarm_accuracy: Fraction = 0.95
     # Instead of training, measure so many steps and write a trace of them.
     profile: Natural = 0
+    # Where the run is logged; all but TensorBoard need the extra "trackers".
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
+    # What its runs are listed under there.
+    tracker_project: Name = "timbre"
     log_every: Count = 50
     # How often each term's share in the generator's gradient is measured.
     log_gradients_every: Count = 500
@@ -75,6 +82,11 @@ class TrainConfig:
     # Also the one of the best validation, if one was saved at its step.
     keep_best_state: bool = True
 
+    def public_tree(self) -> dict[str, Any]:
+        """Return it as plain lists, dicts and scalars, without users, passwords and queries of URLs."""
+        tree: dict[str, Any] = redacted_tree(configs.to_tree(self))
+        return tree
+
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("data []: expected at least one {manifest, weight}")
@@ -85,6 +97,8 @@ class TrainConfig:
             )
         if not all(change.data for change in self.data_changes):
             raise ValueError("data_changes: data []: expected at least one {manifest, weight}")
+        if len(set(self.trackers)) < len(self.trackers):
+            raise ValueError(f"trackers {list(self.trackers)}: expected each once")
         if self.ranks.timeout_seconds <= self.reading.deadline_seconds:
             raise ValueError(
                 f"ranks.timeout_seconds {self.ranks.timeout_seconds:g} must be more than "

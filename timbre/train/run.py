@@ -41,6 +41,7 @@ from timbre.train.watch.alarms import Alarms
 from timbre.train.watch.rank_log import peak_memory, place, threads
 from timbre.train.watch.telemetry import Meter, Telemetry, to_wave
 from timbre.train.watch.time_log import SAVES, VALIDATION, TimeLog
+from timbre.train.watch.trackers import TrackedRun, refuse_missing
 
 
 class Run:
@@ -256,8 +257,13 @@ class Run:
 
     def _open_telemetry(self, writes: bool) -> Telemetry:
         config, rank = self.config, self.accelerator.process_index
-        run_dir = config.run_dir if writes else None
-        telemetry = Telemetry(run_dir, self.gan.step, config.steps, rank)
+        run = TrackedRun(
+            config.run_dir, self.gan.step, config.tracker_project, config.public_tree()
+        )
+        with failing_together(self.accelerator):
+            telemetry = Telemetry(
+                run if writes else None, config.steps, config.trackers, self.accelerator
+            )
         telemetry.log.write(
             f"rank {rank} of {self.accelerator.num_processes} on {place()}, "
             f"{self.accelerator.device}, threads: {threads()}"
@@ -292,7 +298,9 @@ def open_run(config: TrainConfig, writes: bool = True) -> Run:
         ConfigError: the config contradicts the data or the number of ranks, or another run is in
             ``run_dir``.
         CheckpointError: the run's checkpoint is damaged or of another architecture.
+        MissingPackageError: a tracker is not installed.
     """
+    refuse_missing(config.trackers)
     accelerator = open_accelerator(config.ranks)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True

@@ -20,7 +20,6 @@ from accelerate import Accelerator
 from timbre import config as configs
 from timbre import storage
 from timbre.errors import ConfigError
-from timbre.plain_text import redacted_tree
 from timbre.train import checkpoints
 from timbre.train.config import TrainConfig
 from timbre.train.ranks import failing_together
@@ -61,7 +60,7 @@ class RunFolder:
                     self._lock = RunLock(config.run_dir)
                     _refuse_later(config.run_dir, newest_state)
                     storage.remove_stale_temporaries(config.run_dir)
-                    text = configs.dump_tree(redacted_tree(configs.to_tree(config)))
+                    text = configs.dump_tree(config.public_tree())
                     storage.publish(storage.join(config.run_dir, CONFIG_NAME), text.encode())
         except BaseException:
             self.__exit__()

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from timbre import config as configs
-from timbre.plain_text import redacted_tree
 from timbre.stream import DeviceLoader
 from timbre.train import checkpoints
 from timbre.train.checkpoints import refuse_other, start_from
@@ -52,7 +50,7 @@ class TrainingState:
             "best_step": self.best_step,
             "owes_validation": self.owes_validation,
             "taught": self.taught,
-            "config": redacted_tree(configs.to_tree(self.config)),
+            "config": self.config.public_tree(),
         }
 
     def is_best(self, score: float) -> bool:

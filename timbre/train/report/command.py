@@ -7,10 +7,10 @@ from pathlib import PurePosixPath
 from timbre import storage
 from timbre.command import command, print_result, table
 from timbre.errors import ConfigError
-from timbre.train.report import events as event_files
+from timbre.train.report import events as all_events
 from timbre.train.report import goodput as goodputs
 from timbre.train.report import page
-from timbre.train.watch import telemetry, time_log
+from timbre.train.watch import event_files, time_log
 
 
 @command
@@ -24,11 +24,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", metavar="RUN", help="the run's folder, run_dir of its config")
     parser.add_argument("--to", metavar="FILE", help="the page; by default RUN/report.html")
     options = parser.parse_args(argv)
-    goodput, events = goodputs.load(options.run), event_files.load(options.run)
+    goodput, events = goodputs.load(options.run), all_events.load(options.run)
     if goodput is None and not events.curves:
         raise ConfigError(
             f"{options.run}: no run of timbre train: neither {time_log.NAME} nor event "
-            f"files in {telemetry.FOLDER}/; expected the run_dir of its config"
+            f"files in {event_files.FOLDER}/; expected the run_dir of its config"
         )
     if goodput is not None:
         print_result(table(goodputs.table(goodput), text_columns=1))

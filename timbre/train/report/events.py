@@ -5,7 +5,7 @@ from typing import NamedTuple
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from timbre import pages, storage
-from timbre.train.watch import telemetry
+from timbre.train.watch import event_files
 
 Curve = list[tuple[int, float]]
 
@@ -38,7 +38,9 @@ class Events(NamedTuple):
 def load(run_dir: str) -> Events:
     """Return what the run has logged so far; nothing where it has no event files."""
     local = storage.is_local(run_dir)
-    folder = storage.join(str(storage.local_path(run_dir)) if local else run_dir, telemetry.FOLDER)
+    folder = storage.join(
+        str(storage.local_path(run_dir)) if local else run_dir, event_files.FOLDER
+    )
     if not storage.is_folder(folder):
         return Events({}, [])
     guidance = {"scalars": 0, "images": 1, "audio": 1}  # 0: all; of the others the last

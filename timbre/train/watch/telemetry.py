@@ -1,25 +1,27 @@
-"""What the user sees of a run: progress bar, scalars, pictures and sound in TensorBoard."""
+"""What the user sees of a run: progress bar, and scalars, pictures and sound in trackers."""
 
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from timbre import storage
 from timbre.audio import SAMPLE_RATE, Wave, spectrogram
-from timbre.errors import WorkError
 from timbre.plain_text import printable
+from timbre.train.watch.event_files import EventFiles
 from timbre.train.watch.rank_log import RankLog
+from timbre.train.watch.trackers import (
+    TENSORBOARD,
+    TrackedRun,
+    Tracker,
+    TrackerName,
+    open_trackers,
+)
 
-FOLDER = "tensorboard"
 SHOWN_SECONDS = 8
 
 
@@ -57,53 +59,66 @@ class Meter:
 
 
 class Telemetry:
-    """The main process's event files and progress bar, and each rank's log.
+    """The main process's trackers and progress bar, and each rank's log.
 
     Args:
-        run_dir: event files go to ``RUN/tensorboard``; None writes and shows nothing.
-        first, steps: where the run is and where it ends.
-        rank: of this process; 0 is the main one.
+        run: what is logged; None writes and shows nothing.
+        steps: where the run ends.
+        names: the trackers.
+        accelerator: places this process; the first is the main one.
 
     Raises:
-        WorkError: event files cannot be written; so do all methods that write some.
+        WorkError: a tracker cannot be started; and, of all methods that write some, event files or
+            a log cannot be written.
     """
 
-    def __init__(self, run_dir: str | None, first: int, steps: int, rank: int) -> None:
-        main = rank == 0 and run_dir is not None
-        self.log = RankLog(run_dir, rank)
-        self.events = EventFiles(run_dir, first) if main and run_dir is not None else None
-        self.figures_so_far: set[str] = set()
-        hidden = None if main else True  # None: hidden where there is no terminal
+    def __init__(
+        self,
+        run: TrackedRun | None,
+        steps: int,
+        names: Sequence[TrackerName],
+        accelerator: Accelerator,
+    ) -> None:
+        self._main = accelerator.is_main_process and run is not None
+        self._sounds_so_far: set[str] = set()
+        self.log = RankLog(run.run_dir if run else None, accelerator.process_index)
+        self._events: EventFiles | None = None
+        self._trackers: list[Tracker] = []
+        if self._main and run is not None:
+            self._trackers = open_trackers(names, run, accelerator, self.line)
+            if TENSORBOARD in names:
+                self._events = EventFiles(run.run_dir, run.first)
+        hidden = None if self._main else True  # None: hidden where there is no terminal
+        first = run.first if run else 0
         self.bar = tqdm(total=steps, initial=first, desc="train", unit="step", disable=hidden)
 
     def scalars(self, metrics: Mapping[str, float], step: int) -> None:
-        """Write scalars under their names."""
-        if self.events:
-            with self.events.use_writer() as writer:
-                for name, value in metrics.items():
-                    writer.add_scalar(name, value, step)
+        """Log scalars under their names."""
+        for tracker in self._all():
+            tracker.scalars(metrics, step)
 
     def pair(self, key: str, sides: Mapping[str, Wave], step: int) -> None:
-        """Write a pair's ``degraded``, ``restored`` and ``clean`` ``(samples,)`` under its key.
+        """Log a pair's ``degraded``, ``restored`` and ``clean`` ``(samples,)`` under its key.
 
         Its first eight seconds, as one picture, from top to bottom, and as sound: the restored side
         each time, the others, which stay as they are, once.
         """
-        if not self.events:
+        if not (trackers := self._all()):
             return
         excerpts = {name: wave[: SHOWN_SECONDS * SAMPLE_RATE] for name, wave in sides.items()}
         picture = stack_pictures(list(excerpts.values()))
-        with self.events.use_writer() as writer:
-            for name, wave in excerpts.items():
-                if name == "restored" or f"{key}/{name}" not in self.figures_so_far:
-                    writer.add_audio(f"pair/{key}/{name}", wave[None], step, SAMPLE_RATE)
-                    self.figures_so_far.add(f"{key}/{name}")
-            title = f"pair/{key}/{'_'.join(excerpts)}"
-            writer.add_image(title, picture, step, dataformats="HWC")
+        for name, wave in excerpts.items():
+            tag = f"pair/{key}/{name}"
+            if name == "restored" or tag not in self._sounds_so_far:
+                for tracker in trackers:
+                    tracker.sound(tag, wave, step)
+                self._sounds_so_far.add(tag)
+        for tracker in trackers:
+            tracker.picture(f"pair/{key}/{'_'.join(excerpts)}", picture, step)
 
     def line(self, message: str) -> None:
         """Print a line above the bar on the main process, and log it on every rank that has it."""
-        if self.events:
+        if self._main:
             self.bar.write(printable(message), file=sys.stderr)
         self.log.write(message)
 
@@ -115,60 +130,18 @@ class Telemetry:
 
     def flush(self) -> None:
         """Write out what waits to be written."""
-        if self.events:
-            with self.events.use_writer() as writer:
-                writer.flush()
+        if self._events:
+            self._events.flush()
 
     def close(self) -> None:
         """Flush everything."""
+        for tracker in self._all():
+            tracker.close()
         self.bar.close()
         self.log.close()
-        if self.events:
-            self.events.close()
 
-
-class EventFiles:
-    """TensorBoard's writer, whose errors name the folder.
-
-    It writes in a thread, which prints a traceback where the disk is full; the error itself comes
-    with the next call. The traceback is left out.
-    """
-
-    def __init__(self, run_dir: str, first: int) -> None:
-        local = storage.is_local(run_dir)
-        self.folder = storage.join(str(storage.local_path(run_dir)) if local else run_dir, FOLDER)
-        self._former, threading.excepthook = threading.excepthook, self._hook
-        try:
-            with self._name_in_errors():
-                self._writer = SummaryWriter(self.folder, purge_step=first + 1)
-        except WorkError:
-            threading.excepthook = self._former
-            raise
-
-    @contextmanager
-    def use_writer(self) -> Iterator[SummaryWriter]:
-        """Give the writer; what it raises names the folder."""
-        with self._name_in_errors():
-            yield self._writer
-
-    def close(self) -> None:
-        """Write out the rest; what could not be written by now has been reported."""
-        with suppress(WorkError), self._name_in_errors():
-            self._writer.close()
-        threading.excepthook = self._former
-
-    @contextmanager
-    def _name_in_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise WorkError(
-                f"{self.folder}: cannot be written: {error.strerror or error}"
-            ) from error
-
-    def _hook(self, arguments: "threading.ExceptHookArgs") -> None:
-        if not isinstance(arguments.exc_value, OSError):
-            self._former(arguments)
+    def _all(self) -> list[EventFiles | Tracker]:
+        return [*([self._events] if self._events else []), *self._trackers]
 
 
 def stack_pictures(waves: Sequence[Wave]) -> NDArray[np.uint8]:
