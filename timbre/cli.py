@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": Command(
         "timbre.evaluate.command", "measure a checkpoint against DeepFilterNet3 alone"
     ),
+    "listen": Command("timbre.listen.command", "make a blind listening test, and read its results"),
     "restore": Command("timbre.restore.command", "denoise and repair audio files"),
     "export": Command("timbre.export.command", "write a checkpoint as ONNX or safetensors"),
     "demo": Command("timbre.demo", "go the whole way on speech made on the spot"),

@@ -19,6 +19,7 @@ NEEDS = {
     "pocketsphinx": "timbre[words]",
     "onnxruntime": "timbre[onnx]",
     "onnxscript": "timbre[export]",
+    "pyloudnorm": "timbre[listen]",
     "pyroomacoustics": "timbre[prep]",
     "matplotlib": "timbre[prep]",
     "ray": "timbre[ray]",

@@ -3,8 +3,10 @@
 import base64
 import hashlib
 from collections.abc import Mapping
+from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 
 def render(package: str, template: str, values: Mapping[str, object]) -> str:
@@ -18,6 +20,11 @@ def render(package: str, template: str, values: Mapping[str, object]) -> str:
     loader = PackageLoader(package, "")
     pages = Environment(autoescape=True, undefined=StrictUndefined, loader=loader)
     return pages.get_template(template).render(values)
+
+
+def own_text(package: str, name: str) -> Markup:
+    """Return a script or style of ours as it stands in a page: not escaped."""
+    return Markup(files(package).joinpath(name).read_text(encoding="utf-8"))
 
 
 def data_uri(data: bytes, kind: str) -> str:

@@ -21,13 +21,6 @@ def values_by_speaker(speakers: int, each: int, seed: int = 0) -> tuple[np.ndarr
     return values.ravel(), [f"s{n:03d}" for n in range(speakers) for _ in range(each)]
 
 
-@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 20, 399])
-@pytest.mark.parametrize("share", [0.9, 0.975, 0.9995])
-def test_quantiles_of_student_are_those_of_scipy(share: float, degrees: int) -> None:
-    quantile = intervals.student_quantile(share, degrees)
-    assert quantile == pytest.approx(stats.t.ppf(share, degrees), rel=1e-6)
-
-
 @pytest.mark.parametrize("speakers", [2, 3, 5, 8, 40, 300])
 def test_an_interval_is_as_wide_as_that_of_the_t_distribution(speakers: int) -> None:
     """Equal numbers of pairs: the mean over pairs is that over speakers, which theory knows."""

@@ -18,6 +18,8 @@ needs_chromium = pytest.mark.skipif(
     PROGRAM is None and os.environ.get("CI") != "true", reason="chromium is not installed"
 )
 
+KEY_CODES = {"Tab": 9, "Enter": 13, "End": 35, "Home": 36, "ArrowUp": 38, "ArrowDown": 40}
+
 
 class Browser:
     """One page of a running browser; ``complaints`` are its errors and warnings, as they came."""
@@ -26,20 +28,50 @@ class Browser:
         self._commands, self._answers = os.fdopen(commands, "wb"), os.fdopen(answers, "rb")
         self._number = 0
         self.complaints: list[str] = []
+        # The name of the file that is saved, and an empty one when it is whole.
+        self._saved: list[str] = []
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
         answer = self._ask("Target.attachToTarget", targetId=target, flatten=True)
         self._session = answer["sessionId"]
         for domain in ("Runtime", "Log", "Page"):
             self.ask(f"{domain}.enable")
 
-    def open(self, path: Path, width: int = 1280, height: int = 900) -> None:
-        """Load a file and wait until it is there."""
+    def open(self, page: Path | str, width: int = 1280, height: int = 900) -> None:
+        """Load a file or a URL and wait until it is there."""
+        self.resize(width, height)
+        self.ask("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)
+        self._read_until(lambda message: message.get("method") == "Page.loadEventFired")
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """Give the window another size, in pixels."""
         self.ask(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
         )  # fmt: skip
-        self.ask("Page.navigate", url=path.as_uri())
-        self._read_until(lambda message: message.get("method") == "Page.loadEventFired")
+
+    def use_scheme(self, scheme: str) -> None:
+        """Prefer ``dark`` or ``light`` pages."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.ask("Emulation.setEmulatedMedia", features=features)
+
+    def wait_for(self, condition: str) -> None:
+        """Return when a JavaScript expression is true; a test's own limit ends the wait."""
+        self.run(
+            f"new Promise((done) => {{ const wait = () => ({condition}) ? done() :"
+            " setTimeout(wait, 10); wait(); })"
+        )
+
+    def download(self, selector: str, folder: Path) -> Path:
+        """Click on what saves a file, and return where the file is."""
+        self._ask(
+            "Browser.setDownloadBehavior",
+            behavior="allow", downloadPath=str(folder), eventsEnabled=True,
+        )  # fmt: skip
+        self._saved.clear()
+        self.run(f"document.querySelector({selector!r}).click()")
+        if "" not in self._saved:
+            self._read_until(lambda _: "" in self._saved)
+        return folder / next(name for name in self._saved if name)
 
     def run(self, code: str) -> Any:
         """Return what JavaScript gives, its promise awaited, as if the user had clicked."""
@@ -63,9 +95,19 @@ class Browser:
             )  # fmt: skip
 
     def press(self, key: str) -> None:
-        """Press and release a key."""
+        """Press and release a key, ``a`` or ``Enter``."""
+        code = KEY_CODES.get(key, 0)
+        text = key if len(key) == 1 else "\r" if key == "Enter" else ""
         for kind in ("keyDown", "keyUp"):
-            self.ask("Input.dispatchKeyEvent", type=kind, key=key, text=key)
+            self.ask(
+                "Input.dispatchKeyEvent",
+                type=kind, key=key, text=text if kind == "keyDown" else "", code=key if code else "",
+                windowsVirtualKeyCode=code,
+            )  # fmt: skip
+
+    def type(self, text: str) -> None:
+        """Write into what has the focus."""
+        self.ask("Input.insertText", text=text)
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command to the page and return its answer."""
@@ -99,6 +141,10 @@ class Browser:
                 self.complaints.append(fields["entry"]["text"])
             elif method == "Runtime.consoleAPICalled" and fields["type"] in ("error", "warning"):
                 self.complaints.append(json.dumps(fields["args"]))
+            elif method == "Browser.downloadWillBegin":
+                self._saved.append(fields["suggestedFilename"])
+            elif method == "Browser.downloadProgress" and fields["state"] == "completed":
+                self._saved.append("")
             if is_last(message):
                 return message
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 # Lowest first. A unit imports from lower rows only; units of one row do not import each other.
 ROWS = [
-    {"timbre.plain_text", "timbre.cores", "timbre.denoiser_names"},
+    {"timbre.plain_text", "timbre.cores", "timbre.denoiser_names", "timbre.student"},
     {"timbre.memory"},
     {"timbre.errors"},
     {
@@ -27,7 +27,7 @@ ROWS = [
     {"timbre.audio"},
     {"timbre.shards", "timbre.denoise", "timbre.models"},
     {"timbre.stream", "timbre.restore", "timbre.export"},
-    {"timbre.train", "timbre.evaluate", "timbre.peek", "timbre.index"},
+    {"timbre.train", "timbre.evaluate", "timbre.peek", "timbre.index", "timbre.listen"},
     {"timbre.cli", "timbre"},
     {"timbre.demo"},
     {"timbre.__main__"},
@@ -48,6 +48,7 @@ NEVER = {
     "timbre.restore": {"timbre.shards", "timbre.stream", "timbre.train"},
     "timbre.export": {"timbre.shards", "timbre.stream", "timbre.train", "timbre.restore"},
     "timbre.evaluate": {"timbre.stream", "timbre.train"},
+    "timbre.listen": {"timbre.models", "timbre.denoise", "timbre.evaluate", "timbre.train"},
     "timbre.peek": {"timbre.models", "timbre.denoise", "timbre.train"},
     "timbre.shards": {"timbre.denoise", "timbre.models"},
     "timbre.denoise": {"timbre.shards", "timbre.models"},

@@ -20,6 +20,7 @@ from timbre.audio.levels import (
     active_level_db,
     gain,
     level_db,
+    loudest_start,
     working_level,
 )
 from timbre.audio.resample import check_rates, resample, resample_blocks, resampled_length
@@ -66,6 +67,7 @@ __all__ = [
     "is_audio_name",
     "length_at",
     "level_db",
+    "loudest_start",
     "mono_blocks",
     "open_sound",
     "output_format",

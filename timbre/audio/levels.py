@@ -34,6 +34,13 @@ def level_db(wave: Wave) -> float:
     return max(10 * math.log10(power), SILENCE_DB) if power > 0 else SILENCE_DB
 
 
+def loudest_start(wave: Wave, samples: int) -> int:
+    """Return where the loudest stretch of ``samples`` of ``(samples,)`` begins, to half a second."""
+    starts = range(0, max(len(wave) - samples, 0) + 1, SAMPLE_RATE // 2)
+    energy = np.concatenate([[0.0], np.cumsum(np.square(wave, dtype=np.float64))])
+    return max(starts, key=lambda start: energy[min(start + samples, len(wave))] - energy[start])
+
+
 def active_level_db(wave: Wave) -> float:
     """Return the level of the 20-ms frames of ``(samples,)`` within 40 dB of the loudest, in dBFS.
 

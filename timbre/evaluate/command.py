@@ -19,6 +19,7 @@ from timbre.evaluate.cases import Data
 from timbre.evaluate.figures import FIGURES
 from timbre.evaluate.measure import UNFINISHED_STRESS, Setup, Store
 from timbre.evaluate.results import Evaluation
+from timbre.evaluate.sounds import write_sounds
 from timbre.evaluate.stress import harm, probes
 from timbre.evaluate.stress.harm import StressRow
 from timbre.evaluate.systems import BASELINE, System, describe, parse_systems, with_references
@@ -77,6 +78,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "above DeepFilterNet3's around a frequency",
     )
     parser.add_argument(
+        "--sounds",
+        type=at_least(1),
+        metavar="N",
+        help="also write what every system makes of so many pairs, spread evenly, to OUT/sounds; "
+        "`timbre listen` makes a test for ears of it",
+    )
+    parser.add_argument(
         "--workers", type=at_least(1), metavar="N", help="processes (one for each processor)"
     )
     options = parser.parse_args(argv)
@@ -84,6 +92,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise ConfigError("nothing to measure: expected --data, --stress or both")
     if options.speech is not None and not options.stress:
         raise ConfigError("--speech: needs --stress, whose probes it speaks")
+    if options.sounds is not None and options.data is None:
+        raise ConfigError("--sounds: needs --data, whose pairs it writes")
     if options.speaker_pattern is not None:
         _check_pattern(options.speaker_pattern)
     return options
@@ -124,6 +134,9 @@ def _measure_pairs(own_systems: Sequence[System], options: argparse.Namespace) -
     )
     facts = {**data.facts, "systems_measured": descriptions, **results.count(rows)}
     ranked_by = next((system.name for system in systems if system.url), BASELINE)
+    if options.sounds is not None:
+        chosen = [some[n] for n in spread(len(some), options.sounds)]
+        print_result(f"sounds: {write_sounds(options.out, setup, chosen)}")
     examples = list(results.choose_examples(setup, some, rows, ranked_by))
     return Evaluation(facts, rows, examples, ranked_by)
 

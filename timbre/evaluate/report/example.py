@@ -3,16 +3,13 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from timbre import audio
-from timbre.audio import SAMPLE_RATE, Wave
+from timbre.audio import SAMPLE_RATE, Wave, loudest_start
 from timbre.audio.spectrogram import levels, peak_power, png
 from timbre.pages import data_uri
 
 # Six pairs of six waveforms of this length take some 20 MB.
 SHOWN_SECONDS = 5
-SEARCH_SECONDS = 0.5
 
 
 class Example(NamedTuple):
@@ -44,11 +41,7 @@ def loudest_stretch(waves: Mapping[str, Wave]) -> dict[str, Wave]:
     """Return the same few seconds of all waveforms: where the last one is loudest."""
     reference = list(waves.values())[-1]
     samples = SHOWN_SECONDS * SAMPLE_RATE
-    starts = range(0, max(len(reference) - samples, 0) + 1, round(SEARCH_SECONDS * SAMPLE_RATE))
-    energy = np.concatenate([[0.0], np.cumsum(np.square(reference, dtype=np.float64))])
-    best = max(
-        starts, key=lambda start: energy[min(start + samples, len(reference))] - energy[start]
-    )
+    best = loudest_start(reference, samples)
     return {name: wave[best : best + samples] for name, wave in waves.items()}
 
 
