@@ -3,10 +3,11 @@
 from dataclasses import field, fields
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from shard_tools.degrade.degrade import DenoiserConfig
+from shard_tools.degrade.shares import check_shares, configs_of
 from shard_tools.judge.quality import QualityConfig
 from shard_tools.mix.mixture import MixConfig
 from shard_tools.mix.reverb import ReverbConfig
@@ -14,6 +15,7 @@ from shard_tools.mix.variety import TargetConfig, VarietyConfig
 from timbre import config as configs
 from timbre.config import STRICT, Count, Fraction, Name, NonNegative, Positive, Seed
 from timbre.denoiser_names import DF3
+from timbre.denoiser_names import to_record as to_record_name
 from timbre.shards import AudioFormat
 
 SplitRule = Literal["name", "kind", "hint"]
@@ -84,6 +86,8 @@ class PrepConfig:
     target: TargetConfig = field(default_factory=TargetConfig)
     reverb: ReverbConfig = field(default_factory=ReverbConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    # Instead of denoiser.name: several by name, and the share of the pairs that goes through each.
+    denoisers: Annotated[dict[str, float], AfterValidator(check_shares)] | None = None
     quality: QualityConfig = field(default_factory=QualityConfig)
 
     def __post_init__(self) -> None:
@@ -97,6 +101,15 @@ class PrepConfig:
                 raise ValueError(
                     f"quality.{name} {getattr(self.quality, name)}: no pair could pass, {setting}"
                 )
+        if self.denoisers is not None and self.denoiser.name != DF3:
+            raise ValueError(
+                f"denoiser.name {self.denoiser.name}: contradicts denoisers, which names all of them"
+            )
+
+    @property
+    def each_denoiser(self) -> dict[str, DenoiserConfig]:
+        """The config of every denoiser by its name in plans and shards."""
+        return configs_of(self.denoiser, self.denoisers)
 
 
 # What no shard depends on: moving the data or the job changes none.
@@ -106,7 +119,7 @@ IN_THE_HASH = ("weights", "delay_samples", "device")
 # Keys that are newer than the first plans. At their defaults they are not recorded, so that a plan
 # from before them is still the same plan.
 NEWER = {
-    "": ("split_by",),
+    "": ("split_by", "denoisers"),
     "clips": ("max_pause_db", "max_speaker_seconds"),
     "mix": ("near_clean_snr_db_high",),
     "variety": tuple(field.name for field in fields(VarietyConfig)),
@@ -139,6 +152,10 @@ def settings(config: PrepConfig) -> dict[str, Any]:
     dependencies["denoiser"] = {
         key: value for key, value in tree["denoiser"].items() if key not in IN_THE_HASH
     } | {"name": config.denoiser.recorded_name}
+    if config.denoisers is not None:
+        dependencies["denoisers"] = {
+            to_record_name(name): share for name, share in config.denoisers.items()
+        }
     return dependencies
 
 

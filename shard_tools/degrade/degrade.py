@@ -73,7 +73,8 @@ def weights_hash(config: DenoiserConfig) -> str:
     return "" if denoiser is None else denoiser.weights_sha256
 
 
-@lru_cache(maxsize=1)
+# As many as one set of shards may name.
+@lru_cache(maxsize=8)
 def _load(config: DenoiserConfig, device: str) -> Denoiser | None:
     """Return the denoiser, loaded once a process."""
     return load_denoiser(

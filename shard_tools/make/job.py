@@ -51,7 +51,7 @@ def open_job(config: PrepConfig, edition: Edition) -> Job:
         plan_sha256=edition.sha256,
         audio_format=config.audio_format,
         store_noisy=config.store_noisy,
-        denoiser=config.denoiser,
+        denoisers=config.each_denoiser,
         denoiser_sha256=record.denoiser_sha256,
         quality=config.quality,
         lead_in=round(config.denoiser.lead_in_seconds * SAMPLE_RATE),
@@ -68,7 +68,7 @@ def open_job(config: PrepConfig, edition: Edition) -> Job:
 def shard_task(config: PrepConfig, job: Job, shard: Shard) -> ShardTask:
     """Return what a worker needs to know to make one shard."""
     shares = RoomShares(config.reverb.share, config.reverb.simulated_share)
-    drawn_by = Settings(config.mix, shares, config.variety, config.target)
+    drawn_by = Settings(config.mix, shares, config.variety, config.target, config.denoisers)
     return ShardTask(
         *shard,
         job.plan.shard(*shard),

@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
-from shard_tools.degrade.degrade import DenoiserConfig, degrade, weights_hash
+from shard_tools.degrade.degrade import DenoiserConfig, weights_hash
+from shard_tools.degrade.shares import degrade_by, hashes_of, joint_hash
 from shard_tools.judge import quality
 from shard_tools.judge.quality import PairQuality, QualityConfig, Reason
 from shard_tools.make.sides import noise_side, speech_sides
@@ -35,7 +35,8 @@ class ShardSettings(NamedTuple):
     plan_sha256: str
     audio_format: AudioFormat
     store_noisy: bool
-    denoiser: DenoiserConfig
+    # By their names in plans and shards; the hash is of all of them.
+    denoisers: Mapping[str, DenoiserConfig]
     denoiser_sha256: str
     quality: QualityConfig
     lead_in: int
@@ -45,6 +46,10 @@ class ShardSettings(NamedTuple):
     # Which recordings the babbles in the bank of noises are made of.
     voices: Mapping[int, tuple[str, ...]]
     rooms: Bank
+
+    def denoiser_of(self, recipe: Recipe) -> str:
+        """Return the denoiser that a pair goes through."""
+        return recipe.denoiser or next(iter(self.denoisers))
 
 
 class ShardTask(NamedTuple):
@@ -85,7 +90,7 @@ def make_shard(settings: ShardSettings, task: ShardTask) -> None:
         OSError: a clip cannot be fetched, or the shard cannot be written.
         ShardError: a clip is not what it was when it was scanned.
     """
-    _check_denoiser(settings.denoiser, settings.denoiser_sha256)
+    _check_denoisers(settings)
     path = storage.join(settings.folder, shards.shard_path(task.split, task.number))
     if is_finished(path):
         return
@@ -113,8 +118,10 @@ def judge_pairs(
         _prepare(settings, task.pieces[number], task.recipes[number], speech)
         for number, speech in zip(numbers, speeches, strict=True)
     ]
-    noisy = [pair.mixture.noisy for pair in mixed_pairs if isinstance(pair, MixedPair)]
-    denoised = iter(degrade(noisy, settings.denoiser))
+    usable = [pair for pair in mixed_pairs if isinstance(pair, MixedPair)]
+    names = [settings.denoiser_of(pair.recipe) for pair in usable]
+    noisy = [pair.mixture.noisy for pair in usable]
+    denoised = iter(degrade_by(noisy, names, settings.denoisers))
     for number, pair in zip(numbers, mixed_pairs, strict=True):
         yield (
             number,
@@ -132,10 +139,10 @@ def is_finished(path: str) -> bool:
         return False
 
 
-@lru_cache(maxsize=1)
-def _check_denoiser(denoiser: DenoiserConfig, planned_sha256: str) -> None:
-    """Refuse, once a process, weights that lie on this machine and are not those of the plan."""
-    if (sha256 := weights_hash(denoiser)) != planned_sha256:
+def _check_denoisers(settings: ShardSettings) -> None:
+    """Refuse weights that lie on this machine and are not those of the plan."""
+    sha256 = joint_hash(hashes_of(settings.denoisers))
+    if (planned_sha256 := settings.denoiser_sha256) != sha256:
         raise ConfigError(
             f"denoiser: the weights on this machine have SHA-256 {sha256[:12] or 'none'}, the plan was "
             f"made with {planned_sha256[:12] or 'none'}"
@@ -211,6 +218,7 @@ def _finish(
     piece, recipe = pair.mixed_pair.piece, pair.mixed_pair.recipe
     clip, mixture = piece.clip, pair.mixed_pair.mixture
     room = None if recipe.rir is None else settings.rooms.wave(recipe.rir)
+    denoiser = settings.denoiser_of(recipe)
     meta = PairMeta(
         schema=shards.SCHEMA,
         key=f"{task.split}-{task.number:06d}-{number:04d}",
@@ -228,8 +236,8 @@ def _finish(
         noises=pair.mixed_pair.noises,
         rir=None if recipe.rir is None else settings.rooms.names[recipe.rir],
         rt60_seconds=None if room is None else reverb.decay_seconds(room),
-        denoiser=settings.denoiser.recorded_name,
-        denoiser_sha256=settings.denoiser_sha256,
+        denoiser=denoiser,
+        denoiser_sha256=weights_hash(settings.denoisers[denoiser]),
         seed=task.seed,
         quality=pair.figures._asdict(),
         variety=describe(recipe.variety),

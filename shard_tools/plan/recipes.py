@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shard_tools.degrade.shares import Shares, pick
 from shard_tools.mix.mixture import MixConfig
 from shard_tools.mix.variety import TargetConfig, VarietyConfig
 from shard_tools.plan.plan import Piece, Plan, Shard, shard_seed
@@ -22,6 +23,8 @@ from shard_tools.plan.variety import (
 # Beside the first noise, the others lie this far below it.
 SOFTER_DB = (-10.0, 0.0)
 MOST_NOISES = 3
+# Tells the stream of a shard's denoisers from other streams of its seed.
+DENOISER_STREAM = 2
 
 
 class BabbleEntry(NamedTuple):
@@ -49,6 +52,8 @@ class Recipe(NamedTuple):
     noises: tuple[NoiseDraw, ...]
     rir: int | None
     variety: Variety = Variety()
+    # As plans and shards call it; None where all pairs go through the same.
+    denoiser: str | None = None
 
 
 class RoomShares(NamedTuple):
@@ -65,6 +70,7 @@ class Settings(NamedTuple):
     rooms: RoomShares
     variety: VarietyConfig
     target: TargetConfig
+    denoisers: Shares | None = None
 
 
 def draw_recipes(plan: Plan, shard: Shard, pools: Pools, settings: Settings) -> list[Recipe]:
@@ -74,9 +80,16 @@ def draw_recipes(plan: Plan, shard: Shard, pools: Pools, settings: Settings) -> 
     recipes = [
         _draw(rng, piece, pools, settings.mix, settings.rooms) for piece in plan.shard(*shard)
     ]
-    return [
+    recipes = [
         _with_variety(np.random.default_rng([*seed, STREAM, number]), recipe, pools, settings)
         for number, recipe in enumerate(recipes)
+    ]
+    if settings.denoisers is None:
+        return recipes
+    chances = np.random.default_rng([*seed, DENOISER_STREAM]).random(len(recipes))
+    return [
+        recipe._replace(denoiser=pick(settings.denoisers, float(chance)))
+        for recipe, chance in zip(recipes, chances, strict=True)
     ]
 
 

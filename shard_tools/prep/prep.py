@@ -7,7 +7,7 @@ from typing import overload
 from tqdm import tqdm
 
 from shard_tools.config import PrepConfig
-from shard_tools.degrade.degrade import weights_hash
+from shard_tools.degrade.shares import hashes_of, joint_hash
 from shard_tools.executors.local import run_local
 from shard_tools.executors.ray import run_ray
 from shard_tools.executors.share import Share
@@ -27,6 +27,7 @@ from shard_tools.plan.plan import Shard
 from shard_tools.scan.scan import Run
 from timbre import shards, storage
 from timbre.command import print_result
+from timbre.denoiser_names import NONE
 from timbre.errors import WorkError
 from timbre.shards import Manifest
 
@@ -49,7 +50,7 @@ def prep(config: PrepConfig, executor: str = "local", share: Share = ALL) -> Man
         OSError: a clip cannot be fetched, or the output cannot be written.
     """
     run = EXECUTORS[executor]
-    denoiser_sha256 = weights_hash(config.denoiser)
+    denoiser_sha256 = joint_hash(hashes_of(config.each_denoiser))
     editions = load_editions(config, denoiser_sha256)
     are_finished = [_is_complete(config, edition) for edition in editions]
     if all(are_finished):
@@ -93,7 +94,7 @@ def make_shards(config: PrepConfig, edition: Edition, run: Run, share: Share) ->
     job = open_job(config, edition)
     tasks = ShardTasks(config, job, mine)
     with tqdm(total=len(mine), desc="shards", unit="shard", disable=None) as progress:
-        gpu = config.denoiser.name != "none" and config.denoiser.device != "cpu"
+        gpu = config.denoiser.name != NONE and config.denoiser.device != "cpu"
         for _ in run(partial(make_shard, job.settings), tasks, config.workers, gpu=gpu):
             progress.update(1)
     return job

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from timbre.audio import SAMPLE_RATE
+from timbre.denoiser_names import from_record
 from timbre.shards import Manifest, PairMeta
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -111,12 +112,34 @@ def _describe_split(
             if quantity.name in edges
         },
         "denoisers": dict(
-            Counter(f"{meta.denoiser} {meta.denoiser_sha256}".strip() for meta in metas)
+            Counter(
+                f"{from_record(meta.denoiser)} {meta.denoiser_sha256}".strip() for meta in metas
+            )
         ),
+        "figures_by_denoiser": _by_denoiser(metas, edges),
         "hours_of_speakers": {
             "largest": {name: round(value, 4) for name, value in top.items()},
             "rest": round(sum(hours.values()) - sum(top.values()), 4),
         },
+    }
+
+
+def _by_denoiser(
+    metas: Sequence[PairMeta], edges: Mapping[str, Sequence[float]]
+) -> dict[str, dict[str, Any]]:
+    """Return denoiser -> quantity -> summary; nothing where all pairs went through the same one."""
+    metas_of: dict[str, list[PairMeta]] = {}
+    for meta in metas:
+        metas_of.setdefault(from_record(meta.denoiser), []).append(meta)
+    if len(metas_of) < 2:
+        return {}
+    return {
+        name: {
+            quantity.name: _summary(quantity, some, edges[quantity.name])
+            for quantity in QUANTITIES
+            if quantity.name in edges
+        }
+        for name, some in sorted(metas_of.items())
     }
 
 

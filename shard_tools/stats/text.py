@@ -18,6 +18,9 @@ COUNTS = {
     "pairs_with_babble": "babble",
     "pairs_with_several_noises": "2-3 noises",
 }
+# Of which quantities the median is told for each denoiser, where there are several.
+BY_DENOISER = ("snr_reached", "offset", "confidence", "kept_level")
+MEDIAN = "0.5"
 QUANTILE_NAMES = ("least", "5 %", "25 %", "median", "75 %", "95 %", "most")
 
 
@@ -45,6 +48,9 @@ def to_text(tree: Mapping[str, Any]) -> str:
     ]
     blocks.append(table([["of a pair", "split", *QUANTILE_NAMES], *rows], text_columns=2))
     blocks.append(table([["denoiser", "split", "pairs"], *_denoisers(splits)], text_columns=2))
+    if by_denoiser := list(_medians(splits)):
+        head = ["median", "split", "pairs", *BY_DENOISER]
+        blocks.append(table([head, *by_denoiser], text_columns=2))
     refusals = [
         [reason, str(d["pairs"]), f"{100 * d['share']:.2f} %"]
         for reason, d in tree["refused_pairs"].items()
@@ -69,6 +75,14 @@ def _denoisers(splits: Mapping[str, Any]) -> Iterator[list[str]]:
         for denoiser, pairs in figures["denoisers"].items():
             name, _, sha256 = denoiser.partition(" ")
             yield [f"{name} {sha256[:HASH_LETTERS]}".strip(), split, str(pairs)]
+
+
+def _medians(splits: Mapping[str, Any]) -> Iterator[list[str]]:
+    for split, figures in splits.items():
+        for denoiser, summaries in figures["figures_by_denoiser"].items():
+            quantiles = [summaries.get(name, {}).get("quantiles", {}) for name in BY_DENOISER]
+            numbers = (_number(q[MEDIAN]) if q else "" for q in quantiles)
+            yield [denoiser, split, str(summaries["duration"]["pairs"]), *numbers]
 
 
 def _number(value: float) -> str:

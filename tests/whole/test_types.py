@@ -17,7 +17,8 @@ ONE_THING = [
     {"int", "slice"},
     {"float", "Tensor"},
     {"bool", "Tensor"},
-    {"bool", "DeepFilterNet3"},
+    {"bool", "str", "DeepFilterNet3", "Denoiser"},
+    {"DeepFilterNet3", "Denoiser"},
     {"Case", "Probe"},
     {"Sequence[Case]", "Sequence[Probe]"},
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from timbre import audio, shards, storage
 from timbre.audio import SAMPLE_RATE, metrics
+from timbre.denoiser_names import from_record
 from timbre.errors import AudioError, ConfigError
 from timbre.shards import (
     META_MEMBER,
@@ -35,6 +36,7 @@ class Labels(NamedTuple):
     noise: str | None
     room: str | None
     bandwidth_hz: float | None
+    denoiser: str | None = None
 
 
 class Case(NamedTuple):
@@ -63,7 +65,7 @@ class LoadedPair(NamedTuple):
 class Data(NamedTuple):
     """All pairs; whether the denoiser is still to run, and whether its input is at hand.
 
-    ``facts`` is for the reader, ``version`` changes when any of the data does.
+    ``denoisers`` are those that ran already, where that is known. ``facts`` is for the reader, ``version`` changes when any of the data does.
     """
 
     cases: Sequence[Case]
@@ -71,6 +73,7 @@ class Data(NamedTuple):
     noisy: bool
     facts: Mapping[str, object]
     version: str
+    denoisers: tuple[str, ...] = ()
 
 
 def open_data(url: str, split: str, speaker_pattern: str | None = None) -> Data:
@@ -96,13 +99,20 @@ def open_data(url: str, split: str, speaker_pattern: str | None = None) -> Data:
             "holds noisy and clean"
         ) from None
     places = list(PairList([corpus]))
-    facts = {"data": url, "split": split, "data_sha256": corpus.manifest_sha256}
+    facts: dict[str, object] = {
+        "data": url,
+        "split": split,
+        "data_sha256": corpus.manifest_sha256,
+    }
+    if corpus.denoisers:
+        facts["denoisers"] = ", ".join(corpus.denoisers)
     return Data(
         [Case(place.entry.key, place) for place in places],
         denoise=False,
         noisy=any(holds_noisy(place.entry) for place in places),
         facts=facts,
         version=f"{corpus.manifest_sha256} {split}",
+        denoisers=corpus.denoisers,
     )
 
 
@@ -148,7 +158,7 @@ def _meta(place: PairPlace) -> dict[str, Any]:
 
 def _labels(meta: Mapping[str, Any], bandwidth_hz: float) -> Labels:
     """Return what of a pair's meta can be used; what others wrote under our names may be anything."""
-    speaker, noises = meta.get("speaker"), meta.get("noises")
+    speaker, noises, denoiser = (meta.get(key) for key in ("speaker", "noises", "denoiser"))
     snr = meta.get("snr_reached_db", meta.get("snr_db"))
     first = noises[0] if isinstance(noises, list) and noises else None
     path = first.get("path") if isinstance(first, dict) else None
@@ -160,6 +170,7 @@ def _labels(meta: Mapping[str, Any], bandwidth_hz: float) -> Labels:
         noise=noise_kind(path) if isinstance(path, str) else None,
         room=("reverberant" if meta["rir"] else "dry") if knows_room else None,
         bandwidth_hz=bandwidth_hz,
+        denoiser=from_record(denoiser) if isinstance(denoiser, str) and denoiser else None,
     )
 
 

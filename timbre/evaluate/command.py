@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from timbre import config as configs
 from timbre import storage
-from timbre.command import at_least, print_result, restartable_command
+from timbre.command import at_least, print_result, print_warning, restartable_command
 from timbre.cores import granted_cores
+from timbre.denoiser_names import DF3, NAMES, ONNX, check_name
 from timbre.errors import ConfigError
 from timbre.evaluate import cases, figures, measure, results
 from timbre.evaluate.cases import Data
@@ -22,7 +23,14 @@ from timbre.evaluate.results import Evaluation
 from timbre.evaluate.sounds import write_sounds
 from timbre.evaluate.stress import harm, probes
 from timbre.evaluate.stress.harm import StressRow
-from timbre.evaluate.systems import BASELINE, System, describe, parse_systems, with_references
+from timbre.evaluate.systems import (
+    BASELINE,
+    Chains,
+    System,
+    describe,
+    parse_systems,
+    with_references,
+)
 from timbre.shards import spread
 
 
@@ -85,11 +93,22 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "`timbre listen` makes a test for ears of it",
     )
     parser.add_argument(
+        "--denoiser",
+        metavar="NAME",
+        help=f"what noisy files and probes go through: {', '.join(NAMES)} or {ONNX}:PATH ({DF3}). Of "
+        "shards, whose pairs went through one already, the noisy sides are denoised anew",
+    )
+    parser.add_argument(
         "--workers", type=at_least(1), metavar="N", help="processes (one for each processor)"
     )
     options = parser.parse_args(argv)
     if options.data is None and not options.stress:
         raise ConfigError("nothing to measure: expected --data, --stress or both")
+    if options.denoiser is not None:
+        try:
+            options.denoiser = check_name(options.denoiser)
+        except ValueError as error:
+            raise ConfigError(f"--denoiser: {error}") from None
     if options.speech is not None and not options.stress:
         raise ConfigError("--speech: needs --stress, whose probes it speaks")
     if options.sounds is not None and options.data is None:
@@ -121,18 +140,32 @@ def _measure_pairs(own_systems: Sequence[System], options: argparse.Namespace) -
     """Return the rows of all pairs, what is known of the run, and examples."""
     data = cases.open_data(options.data, options.split, options.speaker_pattern)
     systems = with_references(own_systems, data.noisy, str(data.facts["data"]))
-    chains = measure.loaded_chains(tuple(systems), data.denoise)
-    descriptions = list(describe(systems, chains, data.noisy))
+    denoise = data.denoise or options.denoiser is not None
+    if denoise and not data.noisy:
+        raise ConfigError(
+            f"--denoiser: {options.data}: holds no noisy side; expected shards made with "
+            "store_noisy: true"
+        )
     names = _usable_figures(options.figures)
+    setup = Setup(tuple(systems), denoise, tuple(names), options.denoiser or DF3)
+    chains = setup.chains()
+    unmeasured = [name for name in data.denoisers if name in NAMES and options.harm_pairs]
+    _load(chains, [setup.denoiser] if denoise else unmeasured or [setup.denoiser])
+    descriptions = list(describe(systems, chains, data.noisy))
     _check_writable(options.out)
     some = _some(data, options.max_pairs)
-    setup = Setup(tuple(systems), data.denoise, tuple(names))
     version = f"{data.version} {descriptions} {setup.figures} {options.speaker_pattern}"
+    facts: dict[str, object] = dict(data.facts)
+    if denoise:
+        facts["denoisers"] = setup.denoiser
+        if setup.denoiser != BASELINE:
+            facts[BASELINE] = f"the name of what {setup.denoiser} alone gives"
+        version += f" {setup.denoiser}"
     harm_keys = frozenset(some[n].key for n in spread(len(some), options.harm_pairs))
     rows = measure.measure_all(
         setup, some, harm_keys, _workers(options), Store(options.out, version)
     )
-    facts = {**data.facts, "systems_measured": descriptions, **results.count(rows)}
+    facts |= {"systems_measured": descriptions, **results.count(rows)}
     ranked_by = next((system.name for system in systems if system.url), BASELINE)
     if options.sounds is not None:
         chosen = [some[n] for n in spread(len(some), options.sounds)]
@@ -146,14 +179,21 @@ def _measure_stress(own_systems: Sequence[System], options: argparse.Namespace) 
     some = probes.list_probes(options.speech)
     if options.max_probes is not None:
         some = [some[n] for n in spread(len(some), options.max_probes)]
-    setup = Setup(tuple(systems), True, ())
-    chains = measure.loaded_chains(setup.systems, True)
+    setup = Setup(tuple(systems), True, (), options.denoiser or DF3)
+    chains = setup.chains()
+    _load(chains, [setup.denoiser])
     _check_writable(options.out)
-    version = f"{list(describe(systems, chains, True))} {options.speech}"
+    version = f"{list(describe(systems, chains, True))} {options.speech} {setup.denoiser}"
     store = Store(options.out, version, UNFINISHED_STRESS)
     rows = measure.measure_all(setup, some, frozenset(), _workers(options), store)
     results.raise_unreadable(rows)
     return harm.to_rows(some, rows)
+
+
+def _load(chains: Chains, denoisers: Sequence[str]) -> None:
+    """Load the chains behind some denoisers, and print what a user should know of them."""
+    for line in chains.load(denoisers):
+        print_warning(line)
 
 
 def _workers(options: argparse.Namespace) -> int:

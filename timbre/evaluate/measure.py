@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from timbre import storage
 from timbre.audio import SAMPLE_RATE
+from timbre.denoiser_names import DF3
 from timbre.errors import TimbreError, WorkError
 from timbre.evaluate import cases, figures
 from timbre.evaluate.cases import Case, Labels
@@ -26,7 +27,7 @@ MAIN, HARM, HARM_ALONE = "main", "harm", "harm_alone"
 STRESS = "stress"
 UNFINISHED, UNFINISHED_STRESS = "unfinished.json", "unfinished-stress.json"
 # Counts changes of what figures mean: rows of an older one are not continued.
-SCHEMA = 2
+SCHEMA = 3
 SAVE_SECONDS = 30.0
 # Pairs that a worker measures before a fresh one takes over: oneDNN keeps code and memory for each
 # length of waveform that it meets, some 7 MB a pair with two systems.
@@ -36,11 +37,19 @@ Values = dict[str, dict[str, dict[str, float]]]
 
 
 class Setup(NamedTuple):
-    """What is compared, whether pairs come without the denoiser's output, what is measured."""
+    """What is compared, whether pairs come without the denoiser's output, what is measured.
+
+    ``denoiser`` runs where they do, and where nobody knows which one ran.
+    """
 
     systems: tuple[System, ...]
     denoise: bool
     figures: tuple[str, ...]
+    denoiser: str = DF3
+
+    def chains(self) -> Chains:
+        """Return the systems, loaded once in each process."""
+        return loaded_chains(self.systems, self.denoise, self.denoiser)
 
 
 class Row(NamedTuple):
@@ -162,17 +171,17 @@ def measure_case(setup: Setup, case: Case | Probe, harm: bool) -> Row:
 
 
 @lru_cache(maxsize=1)
-def loaded_chains(systems: tuple[System, ...], denoise: bool) -> Chains:
+def loaded_chains(systems: tuple[System, ...], denoise: bool, denoiser: str) -> Chains:
     """Return the systems, loaded once in each process."""
-    return Chains(systems, denoise)
+    return Chains(systems, denoise, denoiser)
 
 
 def _measure(setup: Setup, case: Case, harm: bool) -> Row:
     pair = cases.load(case)
-    chains = loaded_chains(setup.systems, setup.denoise)
+    chains = setup.chains()
     conditions = {MAIN: chains.outputs(pair)}
     if harm:
-        conditions[HARM] = chains.on_clean(pair.clean)
+        conditions[HARM] = chains.on_clean(pair.clean, pair.labels.denoiser)
         conditions[HARM_ALONE] = chains.alone_on_clean(pair.clean)
     values: Values = {}
     troubles: list[str] = []
@@ -185,14 +194,15 @@ def _measure(setup: Setup, case: Case, harm: bool) -> Row:
             troubles += [f"{case.key}: {system} ({condition}): {trouble}" for trouble in bad]
     if highest := figures.measure_alone(pair.clean, setup.figures):
         values[MAIN][CLEAN] = highest
-    return Row(case.key, len(pair.clean) / SAMPLE_RATE, pair.labels, values, troubles)
+    labels = pair.labels._replace(denoiser=setup.denoiser) if setup.denoise else pair.labels
+    return Row(case.key, len(pair.clean) / SAMPLE_RATE, labels, values, troubles)
 
 
 def _measure_probe(setup: Setup, probe: Probe) -> Row:
     pair = probes.load(probe)
     values: dict[str, dict[str, float]] = {}
     troubles: list[str] = []
-    for system, wave in loaded_chains(setup.systems, setup.denoise).outputs(pair).items():
+    for system, wave in setup.chains().outputs(pair).items():
         values[system], bad = stress_figures.measure(wave, pair.clean)
         troubles += [f"{probe.key}: {system}: {trouble}" for trouble in bad]
     return Row(probe.key, len(pair.clean) / SAMPLE_RATE, pair.labels, {STRESS: values}, troubles)

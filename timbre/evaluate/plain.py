@@ -24,11 +24,11 @@ def shorten(text: str, most: int = MOST_CHARACTERS) -> str:
 
 def plain_row(row: Row) -> Row:
     """Return a row whose texts are as :func:`shorten` gives them."""
-    speaker, noise, room = (
+    speaker, noise, room, denoiser = (
         None if value is None else shorten(value)
-        for value in (row.labels.speaker, row.labels.noise, row.labels.room)
+        for value in (row.labels.speaker, row.labels.noise, row.labels.room, row.labels.denoiser)
     )
-    labels = row.labels._replace(speaker=speaker, noise=noise, room=room)
+    labels = row.labels._replace(speaker=speaker, noise=noise, room=room, denoiser=denoiser)
     troubles = [shorten(trouble, MOST_IN_MESSAGES) for trouble in row.troubles]
     error = None if row.error is None else shorten(row.error, MOST_IN_MESSAGES)
     return row._replace(key=shorten(row.key), labels=labels, troubles=troubles, error=error)

@@ -9,7 +9,7 @@ from timbre.errors import WorkError
 from timbre.evaluate import cases, headline, intervals, summary, tables
 from timbre.evaluate.cases import Case, Labels
 from timbre.evaluate.intervals import FEWEST_SPEAKERS
-from timbre.evaluate.measure import HARM, HARM_ALONE, MAIN, Row, Setup, loaded_chains
+from timbre.evaluate.measure import HARM, HARM_ALONE, MAIN, Row, Setup
 from timbre.evaluate.plain import plain_row, plain_tree, shorten, without_folders
 from timbre.evaluate.report.example import Example
 from timbre.evaluate.report.page import Content, to_html
@@ -142,7 +142,7 @@ def choose_examples(
 ) -> Iterator[Example]:
     """Yield the pairs that gained least and most, run once more."""
     by_key = {case.key: case for case in some}
-    chains = loaded_chains(setup.systems, setup.denoise)
+    chains = setup.chains()
     gains = summary.rank((row for row in rows if row.error is None), ranked_by)
     worst, best = (
         gains[:EXAMPLES_AT_EACH_END],

@@ -7,7 +7,7 @@ from timbre.audio import SAMPLE_RATE
 from timbre.errors import TimbreError
 from timbre.evaluate import cases
 from timbre.evaluate.cases import Case
-from timbre.evaluate.measure import Setup, loaded_chains
+from timbre.evaluate.measure import Setup
 from timbre.evaluate.systems import CLEAN
 
 FOLDER = "sounds"
@@ -19,7 +19,7 @@ def write_sounds(folder: str, setup: Setup, some: Sequence[Case]) -> str:
     Files that are there are written again; a pair that cannot be read is left out, as its row in the
     results says.
     """
-    chains = loaded_chains(setup.systems, setup.denoise)
+    chains = setup.chains()
     target = storage.join(folder, FOLDER)
     for case in some:
         try:

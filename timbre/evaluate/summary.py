@@ -137,6 +137,7 @@ GROUPS: Mapping[str, Callable[[Row], Value]] = {
     "noisy si_sdr": lambda row: _class_of(_figure(row, NOISY, "si_sdr"), SNR_EDGES, "dB"),
     # How good DF3 is already: where it is good there is most to lose.
     "df3 pesq": lambda row: _class_of(_figure(row, BASELINE, "pesq"), PESQ_EDGES, "MOS"),
+    "denoiser": lambda row: _name_value(row.labels.denoiser),
     "noise": lambda row: _name_value(row.labels.noise),
     "speaker": lambda row: _name_value(row.labels.speaker),
     "room": lambda row: _name_value(row.labels.room),

@@ -8,13 +8,15 @@ from typing import NamedTuple
 from torch import Tensor
 
 from timbre import storage
-from timbre.denoise import DeepFilterNet3
+from timbre.denoise import load_denoiser
+from timbre.denoiser_names import DF3, NAMES
 from timbre.errors import ConfigError
 from timbre.evaluate.cases import LoadedPair
-from timbre.models import NAMES_OF_OURS, load_generator, resolve
+from timbre.models import NAMES_OF_OURS, load_checkpoint, resolve, strangeness
 from timbre.restore.restorer import Restorer
 
-NOISY, BASELINE, CLEAN, RESTORED = "noisy", "df3", "clean", "restored"
+# BASELINE is the denoiser alone, whichever it is: its name is that of the usual one.
+NOISY, BASELINE, CLEAN, RESTORED = "noisy", DF3, "clean", "restored"
 # The user's other word for DeepFilterNet3 alone.
 NO_CHECKPOINT = "none"
 # What mixing noise back in gives: a checkpoint must beat it, too.
@@ -96,31 +98,54 @@ class Chains:
     Args:
         systems: all of them.
         denoise: whether pairs come without the denoiser's output.
+        denoiser: what runs there, and where nobody knows what ran.
     """
 
-    def __init__(self, systems: Sequence[System], denoise: bool) -> None:
-        self.systems, self.denoise = list(systems), denoise
-        denoiser = DeepFilterNet3.load()
-        self.whole = {BASELINE: Restorer(None, denoiser)}
+    def __init__(self, systems: Sequence[System], denoise: bool, denoiser: str = DF3) -> None:
+        self.systems, self.denoise, self.denoiser = list(systems), denoise, denoiser
         self.repairs: dict[str, Restorer] = {}
+        self._learned: dict[str, tuple[str, ...]] = {}
+        self._wholes: dict[str, dict[str, Restorer]] = {}
         for system in systems:
             if system.url:
-                generator, config = load_generator(system.url, system.max_lift_db)
+                generator, config, denoisers = load_checkpoint(system.url, system.max_lift_db)
                 noisy = config.noisy_input
-                self.whole[system.name] = Restorer(generator, denoiser, noisy_input=noisy)
                 self.repairs[system.name] = Restorer(generator, None, noisy_input=noisy)
+                self._learned[system.name] = denoisers
+
+    def load(self, denoisers: Sequence[str]) -> list[str]:
+        """Load the chains behind some denoisers now; return a line for each strange checkpoint.
+
+        Raises:
+            ConfigError, MissingPackageError: a denoiser cannot be used.
+        """
+        lines = []
+        for denoiser in denoisers:
+            self._chains_behind(denoiser)
+            lines += [
+                line
+                for name, learned in self._learned.items()
+                if (line := strangeness(name, learned, denoiser)) is not None
+            ]
+        return lines
 
     def outputs(self, pair: LoadedPair) -> dict[str, Tensor]:
         """Return what each system makes of a pair, ``(samples,)``; none where its noisy side lacks."""
         if self.denoise:
             assert pair.noisy is not None
-            return self._run(pair.noisy)
+            return self._run(pair.noisy, self.denoiser)
         assert pair.degraded is not None
         return self._repair(pair.degraded, pair.noisy)
 
-    def on_clean(self, clean: Tensor) -> dict[str, Tensor]:
-        """Return what each whole chain, denoiser included, makes of clean speech ``(samples,)``."""
-        outputs = self._run(clean)
+    def on_clean(self, clean: Tensor, denoiser: str | None = None) -> dict[str, Tensor]:
+        """Return what each whole chain makes of clean speech ``(samples,)``.
+
+        Args:
+            clean: the speech.
+            denoiser: what comes first: of a pair the one that it went through, where it is known.
+        """
+        name = denoiser if denoiser in NAMES and not self.denoise else self.denoiser
+        outputs = self._run(clean, name)
         outputs.pop(NOISY, None)  # nothing is done to it
         return outputs
 
@@ -133,12 +158,24 @@ class Chains:
             for name, restorer in self.repairs.items()
         }
 
-    def _run(self, noisy: Tensor) -> dict[str, Tensor]:
+    def _chains_behind(self, denoiser: str) -> dict[str, Restorer]:
+        """Return every checkpoint behind a denoiser, and the denoiser alone."""
+        if denoiser not in self._wholes:
+            first = load_denoiser(denoiser)
+            chains = {BASELINE: Restorer(None, first)}
+            for name, repair in self.repairs.items():
+                noisy = repair.noisy_input
+                chains[name] = Restorer(repair.generator, first, noisy_input=noisy)
+            self._wholes[denoiser] = chains
+        return self._wholes[denoiser]
+
+    def _run(self, noisy: Tensor, denoiser: str) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}
+        whole = self._chains_behind(denoiser)
         # Every chain gives the denoiser's output too, the same to the bit.
-        chains = [name for name in self.whole if name != BASELINE] or [BASELINE]
+        chains = [name for name in whole if name != BASELINE] or [BASELINE]
         for name in chains:
-            both = self.whole[name].process(noisy[None])
+            both = whole[name].process(noisy[None])
             outputs[BASELINE] = both.denoised[0]
             if name != BASELINE:
                 outputs[name] = both.restored[0]
@@ -174,7 +211,7 @@ def describe(systems: Sequence[System], chains: Chains, noisy: bool) -> Iterator
             if system.max_lift_db is not None:
                 facts["max_lift_db"] = system.max_lift_db
             # With it and without it a generator is two systems.
-            if chains.whole[system.name].noisy_input:
+            if chains.repairs[system.name].noisy_input:
                 facts["heard_noisy"] = noisy
         elif system.needs_noisy:
             facts["noisy_share"] = system.noisy_share

@@ -62,8 +62,8 @@ def pairs_csv(rows: Sequence[Row]) -> str:
     names = [n for n in FIGURES if any(n in values for _, values in _figures_of(rows))]
     lines = [
         [
-            "pair", "speaker", "snr_db", "noise", "room", "bandwidth_hz", "seconds", "condition",
-            "system", *names,
+            "pair", "speaker", "snr_db", "noise", "room", "bandwidth_hz", "denoiser", "seconds",
+            "condition", "system", *names,
         ]
     ]  # fmt: skip
     for row in rows:
@@ -74,6 +74,7 @@ def pairs_csv(rows: Sequence[Row]) -> str:
             labels.noise,
             labels.room,
             labels.bandwidth_hz,
+            labels.denoiser,
         ]
         start = [row.key, *("" if x is None else str(x) for x in label_values), str(row.seconds)]
         for (condition, system), figures in _figures_of([row]):

@@ -95,7 +95,7 @@ class Restorer:
     def load(
         cls,
         checkpoint_url: str | Path | None = OFFLINE,
-        denoise: bool | str | Denoiser = True,
+        denoise: bool | str | DeepFilterNet3 | Denoiser = True,
         denoiser_weights: str | None = None,
         device: str | None = None,
         max_lift_db: float | None = None,

@@ -251,7 +251,7 @@ def test_the_page_plays_a_pair_whose_degraded_side_is_not_finite(
             wave[-9_000:-8_996] = np.nan, np.inf, -np.inf, 1e9
         return degraded
 
-    monkeypatch.setattr(make, "degrade", break_denoiser)
+    monkeypatch.setattr("shard_tools.degrade.shares.degrade", break_denoiser)
     shards = read_made_shards(config.output, edition)
     page = Path(write_report(config, edition, open_job(config, edition), shards)).read_text()
     assert page.count("<audio") >= 9 and "finite_share 0.9" in page
