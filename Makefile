@@ -7,6 +7,10 @@ UV := $(BIN)/uv pip compile --quiet --no-annotate --generate-hashes --custom-com
 # What touches torch, without servers and ranks: some minutes.
 TORCH_TESTS := tests/audio tests/models tests/denoise tests/export tests/train/gan tests/train/losses tests/stream/test_augment.py
 
+# Containers set it often. Each process would compile the sources of PyTorch and SciPy anew, which takes
+# as long as importing them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: venv lock lowest plain peers demo test lint bench speedrun
 
 venv: .venv/.made
