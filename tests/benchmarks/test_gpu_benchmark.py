@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -41,15 +41,30 @@ def run(out: Path, *options: str) -> tuple[int, list[dict[str, Any]]]:
     return process.returncode, [json.loads(line) for line in lines]
 
 
+class Call(NamedTuple):
+    """A call of the benchmark: where it wrote, how it ended, its lines, and its table."""
+
+    out: Path
+    code: int
+    lines: list[dict[str, Any]]
+    text: str
+
+
 def cases_with(lines: Sequence[dict[str, Any]], key: str) -> list[str]:
     return [line["case"] for line in lines if key in line]
 
 
-def test_a_failed_case_is_told_by_name_and_the_rest_go_on(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def first_call(tmp_path_factory: pytest.TempPathFactory) -> Call:
+    """Four cases, of which one cannot find its data."""
     cases = "environment,sync/loader,data/wav/light,parity/outputs"
-    code, lines = run(
-        tmp_path, "--cases", cases, "--data", "nothing/manifest.json", "--commit", "abc"
-    )
+    out = tmp_path_factory.mktemp("gpu")
+    options = ["--cases", cases, "--data", "nothing/manifest.json", "--commit", "abc"]
+    return Call(out, *run(out, *options), (out / "results.md").read_text())
+
+
+def test_a_failed_case_is_told_by_name_and_the_rest_go_on(first_call: Call) -> None:
+    _, code, lines, text = first_call
     assert code == 1
     assert lines[0]["commit"] == "abc"
     assert cases_with(lines, "took") == ["environment", "sync/loader", "parity/outputs"]
@@ -60,7 +75,6 @@ def test_a_failed_case_is_told_by_name_and_the_rest_go_on(tmp_path: Path) -> Non
     assert figures["batches equal to the host's"] == 6
     assert figures["spectral, fp32: LSD 0-8 kHz"] == 0 < figures["spectral, bf16: LSD 0-8 kHz"] < 1
     assert lines[-1] == {"bench": "gpu", "ratios": {}}
-    text = (tmp_path / "results.md").read_text()
     assert "| sync/loader | batches equal to the host's | 6.0 | of 6 |" in text
     assert "## Failed\n\n- data/wav/light/8workers: FileNotFoundError" in text
 
@@ -86,21 +100,22 @@ KINDS = (
 
 
 @pytest.mark.timeout(900)  # it starts processes, which other work on the machine slows down
-def test_each_kind_of_case_runs_and_a_second_call_goes_on_with_what_is_left(tmp_path: Path) -> None:
+def test_each_kind_of_case_runs_and_a_second_call_goes_on_with_what_is_left(
+    first_call: Call,
+) -> None:
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names) and {*KINDS} < {*names}
-    first = ["environment", "parity/outputs"]
-    code, lines = run(tmp_path, "--cases", ",".join(first), "--commit", "abc")
-    assert code == 0 and cases_with(lines, "took") == first
-    code, lines = run(tmp_path, "--cases", ",".join(KINDS), "--commit", "abc")
+    earlier = cases_with(first_call.lines, "took")
+    assert {*earlier} & {*KINDS} == {"environment", "parity/outputs"}
+    code, lines = run(first_call.out, "--cases", ",".join(KINDS), "--commit", "abc")
     assert code == 0, [line for line in lines if "failed" in line]
-    assert sorted(cases_with(lines, "took")) == sorted(KINDS)
+    assert sorted(cases_with(lines, "took")) == sorted({*KINDS, *earlier})
     figures = {(line["case"], line["metric"]): line["value"] for line in lines if "metric" in line}
     # Through the same memory, without a capture, a step is the very same.
     assert figures["parity/graph", "graph: loss against eager"] == 0
     assert figures["curves/graph", "apart at the end"] == 0
     assert figures["step/light/bf16/32x1s", "eager_to_graph"] > 0
-    table = (tmp_path / "results.md").read_text()
+    table = (first_call.out / "results.md").read_text()
     assert "| curves/graph | apart at the end | 0.0 | of the loss |" in table
 
 

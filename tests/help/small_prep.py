@@ -25,7 +25,7 @@ def write_config(sources: Path, output: Path) -> Path:
     config = output.parent / f"{output.name}.yaml"
     config.write_text(
         f"speech: {sources}/speech\nnoise: {sources}/noise\noutput: {output}\n"
-        "workers: 2\nshard_pairs: 2\nvariants: 2\nsave_segment_seconds: 1.0\nval_ratio: 0.2\n"
+        "workers: 2\nshard_pairs: 2\nvariants: 1\nsave_segment_seconds: 1.0\nval_ratio: 0.2\n"
         "clips: {min_bandwidth_hz: 8000.0}\nmix: {babble_share: 0.3}\n"
     )
     return config

@@ -1,12 +1,12 @@
 """`timbre prep` killed at any moment, or out of disk: run again, it ends as if nothing had happened."""
 
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ import pytest
 from shard_tools.verify.manifest import verify
 from tests.help.small_prep import contents, write_config, write_sources
 
-KILLS = 12
+# Killed when so many more shards are finished, and then at any moment; the first while it starts.
+MORE_SHARDS = (0, 1, 3, 2)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def whole(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     output = tmp_path_factory.mktemp("whole") / "out"
     subprocess.run(command(sources, output), check=True, capture_output=True)
     assert verify(f"{output}/manifest.json") == []
-    assert len(list(output.rglob("shard-*.tar"))) > 20
+    assert len(list(output.rglob("shard-*.tar"))) > sum(MORE_SHARDS) + 3
     return contents(output)
 
 
@@ -36,31 +37,38 @@ def command(sources: Path, output: Path) -> list[str]:
     return [sys.executable, "-m", "timbre", "prep", str(write_config(sources, output))]
 
 
+def finished(output: Path) -> dict[Path, int]:
+    """Return when each finished shard was written."""
+    return {path: path.stat().st_mtime_ns for path in output.rglob("shard-*.index")}
+
+
+def kill_at(words: list[str], output: Path, count: int, delay: float) -> None:
+    """Run a job and kill it some time after so many shards are finished."""
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while len(finished(output)) < count and process.poll() is None:
+        time.sleep(0.01)  # files tell nobody that they have appeared
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(delay)
+    process.kill()
+    text, _ = process.communicate()  # until its workers are gone, which write to it, too
+    assert process.returncode == -signal.SIGKILL, text
+
+
 def test_killed_again_and_again_it_ends_with_the_same_bytes(
     sources: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     output, chance = tmp_path / "out", random.Random(0)
-    words, kills = command(sources, output), 0
+    words = command(sources, output)
     stamps: dict[Path, int] = {}
-    while True:
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        try:
-            process.wait(chance.uniform(0.3, 6.0) if kills < KILLS else None)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-        else:
-            assert process.returncode == 0, process.communicate()[1].decode()
-            break
-        finally:
-            process.communicate()
+    for more in MORE_SHARDS:
+        kill_at(words, output, len(stamps) + more, chance.uniform(0.0, 0.5))
         for name, data in contents(output).items():
-            assert data == whole[name], f"{name} is not whole after kill {kills}"
-        times = {path: path.stat().st_mtime_ns for path in output.rglob("shard-*.index")}
+            assert data == whole[name], f"{name} is not whole after {more} more shards"
+        times = finished(output)
         assert stamps.items() <= times.items(), "a finished shard was made again"
         stamps = times
-    assert kills >= 3
+    subprocess.run(words, check=True, capture_output=True)
+    assert stamps.items() <= finished(output).items()
     assert contents(output) == whole
     assert not [path for path in output.rglob("*.tmp") if "shard" in path.name]
 

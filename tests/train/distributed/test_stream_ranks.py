@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.help.made_shards import make_shards
-from tests.train.distributed.launch import launch, torchrun
+from tests.train.distributed.launch import launch, run_ranks
 from tests.train.distributed.test_ranks import write_config
 from timbre.models import checkpoint
 from timbre.shards.corpus import DataSource, open_corpus
@@ -48,7 +48,7 @@ def serve(folder: Path, url: str, world: int, workers: int, **more: Any) -> dict
         "out": str(folder),
     }
     (folder / "job.json").write_text(json.dumps(job | more))
-    torchrun(world, "-m", "tests.train.distributed.report_batches", f"{folder}/job.json")
+    run_ranks(world, "tests.train.distributed.report_batches", f"{folder}/job.json")
     reports = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(world)]
     answer = {}
     for name in reports[0]:
@@ -65,7 +65,7 @@ def test_global_batches_and_resumes_are_equal_over_ranks_and_workers(
     states = states_of(url)
     expected = serve(tmp_path / "one", url, 1, 0)["whole"]
     assert [epoch for epoch, _ in expected] == [0] * 5 + [1] * 5 + [2] * 2
-    for world, workers in [(1, 2), (2, 1), (3, 2), (4, 3), (6, 0)]:
+    for world, workers in [(2, 1), (3, 2), (6, 0)]:
         reports = serve(tmp_path / f"{world}", url, world, workers, states=states)
         assert reports["whole"] == expected, (world, workers)
         for step in states:

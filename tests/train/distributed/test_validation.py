@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.distributed.launch import torchrun
+from tests.train.distributed.launch import run_ranks
 from tests.train.distributed.report_run import GAINS, STEPS, figures, rates
 from tests.train.runs import RESTARTS, config_of, placed_on
 from timbre import config as configs
@@ -42,8 +42,8 @@ def two_ranks(urls: list[str], tmp_path_factory: pytest.TempPathFactory) -> Rank
     folder = tmp_path_factory.mktemp("ranks")
     config = config_of(urls, folder / "run", RESTARTS)
     (folder / "config.yaml").write_text(configs.dump(config))
-    words = ("-m", "tests.train.distributed.report_run", f"{folder}/config.yaml", str(folder))
-    torchrun(2, *words)
+    words = ("tests.train.distributed.report_run", f"{folder}/config.yaml", str(folder))
+    run_ranks(2, *words)
     return Ranks([json.loads((folder / f"rank{n}.json").read_text()) for n in (0, 1)], config)
 
 
