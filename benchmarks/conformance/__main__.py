@@ -6,32 +6,17 @@ adapter of a few lines for another loader: :mod:`benchmarks.conformance.adapter`
 """
 
 import argparse
-import json
-import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
-from benchmarks.conformance.scenarios import (
-    MIX,
-    ONE_CORPUS,
-    SCENARIOS,
-    SHARDS,
-    WEIGHTS,
-    Data,
-    LoaderError,
-    Scenario,
-    Served,
-)
-from benchmarks.conformance.serve import ANSWER
+from benchmarks.conformance.loader_process import LoaderError, LoaderProcess
+from benchmarks.conformance.scenarios import SCENARIOS, Scenario
 from benchmarks.report import print_line, print_machine
-from benchmarks.stream.case import PEERS_PYTHON, ROOT
+from benchmarks.stream.case import PEERS_PYTHON
 
 BENCH = "conformance"
 ADAPTERS = "benchmarks.conformance.adapters."
@@ -51,87 +36,6 @@ class Outcome(NamedTuple):
 
     verdict: str
     reason: str = ""
-
-
-class LoaderProcess(AbstractContextManager["LoaderProcess"]):
-    """A loader in a process of its own, and its data in a folder."""
-
-    def __init__(self, module: str, folder: Path, log: Path) -> None:
-        peers = [name for key, name in MODULES.items() if key != OURS]
-        python = str(PEERS_PYTHON) if module in peers else sys.executable
-        self._folder, self._log = folder, log.open("w")
-        self._process = subprocess.Popen(
-            [python, "-m", "benchmarks.conformance.serve", module],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-
-    def __exit__(self, *_: object) -> None:
-        """End it."""
-        self._process.communicate("")
-        self._log.close()
-
-    def ask(self, do: str, **request: Any) -> Any:
-        """Return the answer to a request; LoaderError if the process has died."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
-        self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith(ANSWER):
-                return json.loads(line.removeprefix(ANSWER))
-        raise LoaderError(f"its process died; see {self._log.name}")
-
-    def prepare(self) -> None:
-        """Store all corpora anew."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        for name, sizes in SHARDS.items():
-            keys = [
-                [f"{name}-{shard:02d}-{item:03d}" for item in range(size)]
-                for shard, size in enumerate(sizes)
-            ]
-            self.ask("write", folder=str(self._folder / name), keys=keys)
-
-    def serve(
-        self,
-        steps: int,
-        world: int = 1,
-        workers: int = 0,
-        *,
-        states: Sequence[str] | None = None,
-        data: Data = ONE_CORPUS,
-    ) -> Served:
-        """Return what all ranks are served together."""
-        answer = self.ask(
-            "serve",
-            world=world,
-            steps=steps,
-            states=states,
-            folders=[str(self._folder / name) for name in data.corpora],
-            weights=WEIGHTS if data.corpora == MIX else [1.0] * len(data.corpora),
-            workers=workers,
-            batch=data.batch,
-            seed=data.seed,
-        )
-        if "error" in answer:
-            raise LoaderError(f"{world} ranks x {workers} workers: {answer['error']}")
-        ranks = answer["ranks"]
-        batches = [
-            [key for rank in ranks for key in rank["batches"][step]] for step in range(steps)
-        ]
-        states = [rank["state"] for rank in ranks]
-        return Served(batches, states, sum(rank["noticed"] for rank in ranks))
-
-    def rewrite(self, corpus: str, keys: list[list[str]]) -> None:
-        """Store another corpus in a corpus's place."""
-        shutil.rmtree(self._folder / corpus)
-        self.ask("write", folder=str(self._folder / corpus), keys=keys)
-
-    def files(self, corpus: str) -> list[Path]:
-        """Return the files that hold a corpus."""
-        return [Path(path) for path in self.ask("files", folder=str(self._folder / corpus))]
 
 
 def main() -> None:
@@ -167,7 +71,8 @@ def main() -> None:
 def try_loader(name: str, folder: Path) -> tuple[str, list[Outcome]]:
     """Return the loader's name with its version, and what came of every scenario."""
     outcomes = []
-    with LoaderProcess(MODULES[name], folder / "data", folder / f"{name}.log") as loader:
+    python = sys.executable if name == OURS else str(PEERS_PYTHON)
+    with LoaderProcess(python, MODULES[name], folder / "data", folder / f"{name}.log") as loader:
         about = loader.ask("describe")
         heading = f"{name} {about['version']}".strip()
         for scenario in tqdm(SCENARIOS, heading, disable=None):

@@ -12,11 +12,11 @@ from benchmarks.conformance.__main__ import (
     OURS,
     PASSED,
     UNSUPPORTED,
-    LoaderProcess,
     Outcome,
     to_table,
     try_scenario,
 )
+from benchmarks.conformance.loader_process import LoaderProcess
 from benchmarks.conformance.scenarios import SCENARIOS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ranks are forked")
@@ -26,7 +26,7 @@ BY_NAME = {scenario.run.__name__: scenario for scenario in SCENARIOS}
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoaderProcess]:
     folder = tmp_path_factory.mktemp("ours")
-    with LoaderProcess(MODULES[OURS], folder / "data", folder / "log") as loader:
+    with LoaderProcess(sys.executable, MODULES[OURS], folder / "data", folder / "log") as loader:
         yield loader
 
 
@@ -39,7 +39,7 @@ def test_a_loader_is_told_what_it_did_instead_and_spared_what_it_does_not_promis
     tmp_path: Path,
 ) -> None:
     module = "tests.benchmarks.forgetful_adapter"
-    with LoaderProcess(module, tmp_path / "data", tmp_path / "log") as loader:
+    with LoaderProcess(sys.executable, module, tmp_path / "data", tmp_path / "log") as loader:
         lacks = loader.ask("describe")["lacks"]
         outcomes = {
             name: try_scenario(loader, BY_NAME[name], lacks)

@@ -1,7 +1,8 @@
 """Networks by hop: a signal in pieces against the whole signal at once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,6 +13,8 @@ from timbre.restore.hop_runner import ByHop, HopRunner
 
 # The limits make the spectral generator a third.
 KINDS = (*NAMES, "limited")
+ALL = pytest.mark.parametrize("name", KINDS)
+HEARING = pytest.mark.parametrize("noisy", [False, True], ids=["alone", "noisy"])
 
 
 def generator_of(kind: str, noisy: bool = False, size: str = "tiny") -> torch.nn.Module:
@@ -47,36 +50,57 @@ def in_hops(step: ByHop, degraded: Tensor, noisy: Tensor | None, counts: list[in
 
 
 def check_pieces(
-    generator: torch.nn.Module,
+    whole: Tensor,
     step: ByHop,
     sides: tuple[Tensor, Tensor | None],
     counts: list[int],
     tolerance: tuple[float, float] = (2e-6, 0.0),
-) -> Tensor:
-    """Hold calls of so many hops against the whole signal, which is returned, ``(batch, samples)``."""
-    degraded, noisy = sides
-    with torch.inference_mode():
-        whole: Tensor = generator(degraded, noisy)[:, 0]
-        pieces = in_hops(step, degraded, noisy, counts)
-    torch.testing.assert_close(pieces, whole, atol=tolerance[0], rtol=tolerance[1])
-    return whole
-
-
-def check_cutting(
-    generator: torch.nn.Module, step: ByHop, kind: str, noisy: bool, seed: int
 ) -> None:
-    """Hold one of four cuttings of a long signal against the whole, and the whole against its input."""
-    # One remembers two seconds, the other a third of one.
-    degraded, second = signals(24_077 if kind == "wave" else 122_957, noisy)
-    rng = torch.Generator().manual_seed(seed)
-    random_counts = torch.randint(1, 12, (40,), generator=rng).tolist()
-    counts = [[1], [3], [10**6]][seed] if seed < 3 else random_counts
-    whole = check_pieces(generator, step, (degraded, second), counts)
-    if kind == "limited":  # the limits are reached
+    """Hold calls of so many hops against the restored whole signal, ``(batch, samples)``."""
+    with torch.inference_mode():
+        pieces = in_hops(step, *sides, counts)
+    torch.testing.assert_close(pieces, whole, atol=tolerance[0], rtol=tolerance[1])
+
+
+class AnyCutting:
+    """What holds of every way to take a causal generator by hop; ``build`` makes it of a generator."""
+
+    build: Callable[[torch.nn.Module], ByHop]
+
+    @ALL
+    @HEARING
+    def test_any_cutting_equals_the_whole(self, name: str, noisy: bool) -> None:
+        generator = generator_of(name, noisy)
+        step = self.build(generator)
+        # One remembers two seconds, the other a third of one.
+        degraded, second = signals(24_077 if name == "wave" else 122_957, noisy)
+        rng = torch.Generator().manual_seed(3)
+        random_counts = torch.randint(1, 12, (40,), generator=rng).tolist()
         with torch.inference_mode():
-            free = generator_of("spectral", noisy)(degraded, second)[:, 0]
-        assert (whole - free).abs().max() > 0.01
-    assert (whole - degraded[:, 0]).abs().max() > 0.01
+            whole: Tensor = generator(degraded, second)[:, 0]
+        for counts in ([1], [10**6], random_counts):
+            check_pieces(whole, step, (degraded, second), counts)
+        if name == "limited":  # the limits are reached
+            with torch.inference_mode():
+                free = generator_of("spectral", noisy)(degraded, second)[:, 0]
+            assert (whole - free).abs().max() > 0.01
+        assert (whole - degraded[:, 0]).abs().max() > 0.01
+
+    @ALL
+    @HEARING
+    @pytest.mark.parametrize("samples", [1, 479, 480, 481, 959, 960, 961, 5000])
+    def test_any_length_ends_like_the_whole(self, name: str, noisy: bool, samples: int) -> None:
+        generator, sides = generator_of(name, noisy), signals(samples, noisy)
+        with torch.inference_mode():
+            whole = generator(*sides)[:, 0]
+        check_pieces(whole, self.build(generator), sides, [1, 2])
+
+    @ALL
+    def test_the_size_that_is_trained_by_default_agrees_too(self, name: str) -> None:
+        generator, sides = generator_of(name, True, "small"), signals(9_600, True)
+        with torch.inference_mode():
+            whole = generator(*sides)[:, 0]
+        check_pieces(whole, self.build(generator), sides, [1], (1e-5, 1e-5))
 
 
 def pieces_of(signal: Tensor, sizes: list[int]) -> Iterator[Tensor]:

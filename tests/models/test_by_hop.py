@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.help.by_hop import KINDS, check_cutting, check_pieces, generator_of, signals
+from tests.help.by_hop import ALL, AnyCutting, generator_of
 from tests.help.moved_generators import NAMES, build, noise
 from timbre.audio import HOP
 from timbre.models.spectral import SpectralGenerator
@@ -11,9 +11,7 @@ from timbre.models.spectral_by_hop import SpectralByHop
 from timbre.models.wave_by_hop import WaveByHop
 from timbre.restore.hop_runner import ByHop
 
-ALL = pytest.mark.parametrize("name", KINDS)
 BOTH = pytest.mark.parametrize("name", NAMES)
-HEARING = pytest.mark.parametrize("noisy", [False, True], ids=["alone", "noisy"])
 
 
 def build_step(generator: torch.nn.Module) -> ByHop:
@@ -22,26 +20,10 @@ def build_step(generator: torch.nn.Module) -> ByHop:
     return kind(generator)  # type: ignore[arg-type]
 
 
-@ALL
-@HEARING
-@pytest.mark.parametrize("seed", range(4))
-def test_any_cutting_equals_the_whole(name: str, noisy: bool, seed: int) -> None:
-    generator = generator_of(name, noisy)
-    check_cutting(generator, build_step(generator), name, noisy, seed)
+class TestGeneralStep(AnyCutting):
+    """The step that ``timbre export`` uses."""
 
-
-@ALL
-@HEARING
-@pytest.mark.parametrize("samples", [1, 479, 480, 481, 959, 960, 961, 5000])
-def test_any_length_ends_like_the_whole(name: str, noisy: bool, samples: int) -> None:
-    generator = generator_of(name, noisy)
-    check_pieces(generator, build_step(generator), signals(samples, noisy), [1, 2])
-
-
-@ALL
-def test_the_size_that_is_trained_by_default_agrees_too(name: str) -> None:
-    generator = generator_of(name, True, "small")
-    check_pieces(generator, build_step(generator), signals(9_600, True), [1], (1e-5, 1e-5))
+    build = staticmethod(build_step)
 
 
 @ALL

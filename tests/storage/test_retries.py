@@ -10,6 +10,19 @@ from timbre.storage import files as storage
 from timbre.storage import retries
 
 
+def failing_reads(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[int]:
+    """Have every read of ``memory://bucket/key`` raise this; return a list that grows with each."""
+    tries = []
+
+    def fails(*_: object, **__: object) -> bytes:
+        tries.append(1)
+        raise error
+
+    storage.publish("memory://bucket/key", b"data")
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", fails)
+    return tries
+
+
 def test_a_remote_failure_is_tried_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.0)
     memory = fsspec.filesystem("memory")
@@ -26,9 +39,7 @@ def test_a_remote_failure_is_tried_again_and_then_told(monkeypatch: pytest.Monke
     monkeypatch.setattr(type(memory), "cat_file", flaky)
     assert storage.read("memory://bucket/key") == b"data"
     assert len(failures) == 3
-    monkeypatch.setattr(
-        type(memory), "cat_file", lambda *_, **__: (_ for _ in ()).throw(OSError("down"))
-    )
+    failing_reads(monkeypatch, OSError("down"))
     with pytest.raises(OSError, match="down"):
         storage.read("memory://bucket/key")
 
@@ -41,14 +52,8 @@ def test_a_librarys_own_errors_are_tried_again_and_told_as_oserror(
     class ClientPayloadError(Exception):
         """An error like aiohttp's, which is no OSError."""
 
-    tries = []
-
-    def fails(*_: object, **__: object) -> bytes:
-        tries.append(1)
-        raise ClientPayloadError("Response payload\n is not completed")
-
-    storage.publish("memory://bucket/key", b"data")
-    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", fails)
+    error = ClientPayloadError("Response payload\n is not completed")
+    tries = failing_reads(monkeypatch, error)
     message = r"^memory://bucket/key: Response payload is not completed \(tried 8 times\)$"
     with pytest.raises(OSError, match=message):
         storage.read("memory://bucket/key")
@@ -62,11 +67,7 @@ def test_an_outage_of_a_minute_is_outlived_by_waits_that_grow(
         random.seed(seed)
         waits: list[float] = []
         monkeypatch.setattr(time, "sleep", waits.append)
-        memory = fsspec.filesystem("memory")
-        monkeypatch.setattr(
-            type(memory), "cat_file", lambda *_, **__: (_ for _ in ()).throw(OSError("down"))
-        )
-        storage.publish("memory://bucket/key", b"data")
+        failing_reads(monkeypatch, OSError("down"))
         with pytest.raises(OSError, match=r"down \(tried 8 times\)"):
             storage.read("memory://bucket/key")
         assert 60 <= sum(waits) <= 90
@@ -74,14 +75,7 @@ def test_an_outage_of_a_minute_is_outlived_by_waits_that_grow(
 
 
 def test_a_fault_of_the_program_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    tries = []
-
-    def fails(*_: object, **__: object) -> bytes:
-        tries.append(1)
-        raise TypeError("unexpected keyword")
-
-    storage.publish("memory://bucket/key", b"data")
-    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", fails)
+    tries = failing_reads(monkeypatch, TypeError("unexpected keyword"))
     with pytest.raises(TypeError, match="unexpected keyword"):
         storage.read("memory://bucket/key")
     assert len(tries) == 1

@@ -3,22 +3,12 @@
 import pytest
 import torch
 
-from tests.help.by_hop import (
-    KINDS,
-    check_cutting,
-    check_pieces,
-    generator_of,
-    in_pieces,
-    signals,
-)
+from tests.help.by_hop import AnyCutting, in_pieces
 from tests.help.denoise_inputs import noisy_voice
 from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
 from timbre.restore.live.denoiser import LiveDenoiser
 from timbre.restore.live.restorer import build_live
-
-ALL = pytest.mark.parametrize("name", KINDS)
-HEARING = pytest.mark.parametrize("noisy", [False, True], ids=["alone", "noisy"])
 
 
 @pytest.fixture(scope="module")
@@ -26,26 +16,10 @@ def model() -> DeepFilterNet3:
     return DeepFilterNet3.load()
 
 
-@ALL
-@HEARING
-@pytest.mark.parametrize("seed", range(4))
-def test_any_cutting_equals_the_whole(name: str, noisy: bool, seed: int) -> None:
-    generator = generator_of(name, noisy)
-    check_cutting(generator, build_live(generator), name, noisy, seed)
+class TestKernels(AnyCutting):
+    """Those of the generators."""
 
-
-@ALL
-@HEARING
-@pytest.mark.parametrize("samples", [1, 479, 480, 481, 959, 960, 961, 5000])
-def test_any_length_ends_like_the_whole(name: str, noisy: bool, samples: int) -> None:
-    generator = generator_of(name, noisy)
-    check_pieces(generator, build_live(generator), signals(samples, noisy), [1, 2])
-
-
-@ALL
-def test_the_size_that_is_trained_by_default_agrees_too(name: str) -> None:
-    generator = generator_of(name, True, "small")
-    check_pieces(generator, build_live(generator), signals(9_600, True), [1], (1e-5, 1e-5))
+    build = staticmethod(build_live)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
