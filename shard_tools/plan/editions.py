@@ -17,7 +17,7 @@ from shard_tools.executors.share import Share
 from shard_tools.plan.kinds import split_kinds
 from shard_tools.plan.plan import SPLITS, make_plan, plan_size, split_names
 from shard_tools.scan.catalogue import Clip, dump_rows, load_rows
-from shard_tools.scan.scan import Run, print_refusals, scan
+from shard_tools.scan.scan import RunTasks, print_refusals, scan
 from shard_tools.scan.sources import ROLES
 from timbre import shards, storage
 from timbre.command import print_result
@@ -59,8 +59,12 @@ def load_editions(config: PrepConfig, denoiser_sha256: str) -> list[Edition]:
         ShardError: a catalogue is not the one that was planned with.
     """
     editions: list[Edition] = []
-    while storage.exists(url := plan_url(config.output, len(editions) + 1)):
-        data = storage.read(url)
+    while True:
+        url = plan_url(config.output, len(editions) + 1)
+        try:
+            data = storage.read(url)
+        except FileNotFoundError:
+            return editions
         record = shards.from_json(PlanRecord, data, url)
         changes = differences(record.settings, settings(config))
         if record.denoiser_sha256 != denoiser_sha256:
@@ -75,11 +79,14 @@ def load_editions(config: PrepConfig, denoiser_sha256: str) -> list[Edition]:
             )
         clips = {role: _load_catalogue(config.output, record, role) for role in record.catalogues}
         editions.append(Edition(record, storage.sha256(data), clips))
-    return editions
 
 
 def begin_edition(
-    config: PrepConfig, earlier: Sequence[Edition], denoiser_sha256: str, run: Run, share: Share
+    config: PrepConfig,
+    earlier: Sequence[Edition],
+    denoiser_sha256: str,
+    run: RunTasks,
+    share: Share,
 ) -> Edition | None:
     """Scan the sources and settle the next edition; None if they hold no new clip.
 

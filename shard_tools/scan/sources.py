@@ -50,7 +50,7 @@ class File(NamedTuple):
     row: "ManifestRow | None" = None
 
 
-class Source(NamedTuple):
+class ClipSource(NamedTuple):
     """Where a source's paths start, and the rows of its manifest if it has one."""
 
     root: str
@@ -72,7 +72,7 @@ class ManifestRow:
     pause_db: float | None = None
 
 
-def open_source(source: str, role: str) -> Source:
+def open_source(source: str, role: str) -> ClipSource:
     """Return what a source is; ``role`` (speech, noise, rir) is its key in the config.
 
     A manifest whose rows lie in folders named by the roles gives each role its own.
@@ -81,13 +81,13 @@ def open_source(source: str, role: str) -> Source:
         ConfigError: there is no such source, or a row of its manifest names no file.
     """
     if source.endswith(".jsonl"):
-        if not storage.exists(source):
-            raise ConfigError(f"{role}: {source}: no such manifest")
         rows = _read_manifest(source, role)
+        if rows is None:
+            raise ConfigError(f"{role}: {source}: no such manifest")
         tops = {row.file.partition("/")[0] for row in rows}
         if len(tops) > 1 and tops <= set(ROLES):
             rows = [row for row in rows if row.file.startswith(f"{role}/")]
-        return Source(_parent(source), source, tuple(rows))
+        return ClipSource(_parent(source), source, tuple(rows))
     folder = source.rstrip("/")
     if not storage.is_folder(folder):
         raise ConfigError(f"{role}: {source}: no such folder")
@@ -96,14 +96,13 @@ def open_source(source: str, role: str) -> Source:
         (storage.join(folder, MANIFEST), ""),
         (storage.join(_parent(folder), MANIFEST), f"{name}/"),
     ]:
-        if storage.exists(manifest):
-            rows = [row for row in _read_manifest(manifest, role) if row.file.startswith(below)]
-            if rows:
-                return Source(_parent(manifest), manifest, tuple(rows))
-    return Source(folder, None, ())
+        rows = _read_manifest(manifest, role) or []
+        if rows := [row for row in rows if row.file.startswith(below)]:
+            return ClipSource(_parent(manifest), manifest, tuple(rows))
+    return ClipSource(folder, None, ())
 
 
-def list_files(source: Source, role: str, rule: SpeakerRule) -> list[File]:
+def list_files(source: ClipSource, role: str, rule: SpeakerRule) -> list[File]:
     """Return the audio files of a source by path, in an order that depends on the paths alone.
 
     Raises:
@@ -136,7 +135,7 @@ def list_files(source: Source, role: str, rule: SpeakerRule) -> list[File]:
 
 
 def _list_by_manifest(
-    source: Source, role: str, speaker_of: Callable[[str], str | None]
+    source: ClipSource, role: str, speaker_of: Callable[[str], str | None]
 ) -> list[File]:
     """Return the files of a manifest's rows; one listing of the folder finds every missing one."""
     rows = {row.file: row for row in source.rows}
@@ -180,10 +179,15 @@ def _say_left_out(role: str, folder: AudioFolder) -> None:
             )
 
 
-def _read_manifest(url: str, role: str) -> list[ManifestRow]:
+def _read_manifest(url: str, role: str) -> list[ManifestRow] | None:
+    """Return the rows of a manifest of recordings; None where there is none."""
+    try:
+        data = storage.read(url)
+    except FileNotFoundError:
+        return None
     adapter = TypeAdapter(ManifestRow)
     rows: dict[str, ManifestRow] = {}
-    for number, line in enumerate(storage.read(url).removeprefix(BYTE_ORDER_MARK).splitlines(), 1):
+    for number, line in enumerate(data.removeprefix(BYTE_ORDER_MARK).splitlines(), 1):
         if not line.strip():
             continue
         where = f"{role}: {url}, line {number}"

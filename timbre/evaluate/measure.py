@@ -80,8 +80,7 @@ class Store:
         self.version = hashlib.sha256(f"{SCHEMA} {version}".encode()).hexdigest()
         self.rows: dict[str, Row] = {}
         self._save_time = time.monotonic()
-        if storage.exists(self.url):
-            self._load()
+        self._load()
 
     def add(self, name: str, row: Row) -> None:
         """Keep a row, and from time to time save all."""
@@ -99,14 +98,12 @@ class Store:
     @staticmethod
     def remove_from(folder: str, name: str) -> None:
         """Forget what was saved in a folder."""
-        url = storage.join(folder, name)
-        if storage.exists(url):
-            storage.remove(url)
+        storage.remove(storage.join(folder, name))
 
     def _load(self) -> None:
         try:
             tree = json.loads(storage.read(self.url))
-        except ValueError:
+        except (FileNotFoundError, ValueError):
             return
         if isinstance(tree, dict) and tree.get("version") == self.version:
             for name, row in tree["rows"].items():

@@ -144,6 +144,5 @@ def _name(step: int) -> str:
 
 def _list(run_dir: str) -> list[str]:
     """Return the names of the run's training states, the first step first."""
-    folder = storage.join(run_dir, FOLDER)
-    paths = storage.find_below(folder) if storage.exists(folder) else {}
+    paths = storage.find_below(storage.join(run_dir, FOLDER))
     return sorted(path for path in paths if path.startswith("step-") and path.endswith(".pt"))
