@@ -14,7 +14,7 @@ from tests.help.official_deepfilternet import INSTALLED, Official
 from timbre.denoise import DeepFilterNet3
 from timbre.export.by_hop import chain_by_hop, generator_by_hop
 from timbre.export.onnx_file import OnnxPart, convert
-from timbre.export.part import Part
+from timbre.export.part import ExportPart
 from timbre.export.whole import whole_chain, whole_generator
 from timbre.models import Generator, GeneratorConfig, build_generator
 from timbre.restore.hop_runner import HopRunner
@@ -113,7 +113,7 @@ def rust_installed() -> bool:
 class OnnxStream:
     """A part with a state in onnxruntime on one thread, hop by hop."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: ExportPart) -> None:
         self._part = part
         self._session = OnnxPart(convert(part, {}), part, threads=1).session
         self._state = {name: tensor.numpy() for name, tensor in part.state.items()}
@@ -127,7 +127,7 @@ class OnnxStream:
         return results[0]
 
 
-def _whole_onnx(part: Part) -> Run:
+def _whole_onnx(part: ExportPart) -> Run:
     session = OnnxPart(convert(part, {}), part, threads=1)
     return lambda signal: session(*[signal[:, None] for _ in part.signals])
 

@@ -28,8 +28,8 @@ from tests.help.made_shards import make_shards
 from tests.help.plain_gan import PlainDiscriminators
 from timbre import config as configs
 from timbre.models import GeneratorConfig, build_generator
-from timbre.models.discriminators import PRESETS, Part
-from timbre.models.stacked_convolutions import Convolution
+from timbre.models.discriminators import PRESETS, SubDiscriminator
+from timbre.models.stacked_convolutions import PlainConvolution
 from timbre.stream import PairBatch
 from timbre.train.config import TrainConfig
 from timbre.train.gan.gan import Precision
@@ -210,7 +210,7 @@ def measure_parts(run: Run, batch: PairBatch, data: Side, size: Size) -> dict[st
             restored = run.gan.generator(degraded)
         torch.autograd.backward(restored.float().sum())
 
-    def judge(part: Part, convolutions: list[Convolution]) -> None:
+    def judge(part: SubDiscriminator, convolutions: list[PlainConvolution]) -> None:
         with run.gan.autocast(device):
             logits = part.judge(part(both).to(convolutions[0].weight.dtype), convolutions).logits
         torch.autograd.backward(logits.float().sum(), retain_graph=True)
@@ -229,7 +229,7 @@ def measure_parts(run: Run, batch: PairBatch, data: Side, size: Size) -> dict[st
     with run.gan.autocast(device):
         convolutions = critic.convolutions()
     for part, count in zip(critic.parts, critic.counts, strict=True):
-        assert isinstance(part, Part)
+        assert isinstance(part, SubDiscriminator)
         own, convolutions = convolutions[:count], convolutions[count:]
         parts[part.name] = lambda p=part, c=own: judge(p, c)  # type: ignore[misc]
     parts["optimizers"] = lambda: [

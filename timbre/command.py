@@ -22,10 +22,10 @@ class Main(Protocol):
         """Return the exit code."""
 
 
-Run = Callable[[Sequence[str] | None], None]
+Program = Callable[[Sequence[str] | None], None]
 
 
-def command(run: Run) -> Main:
+def command(run: Program) -> Main:
     """Make ``run(argv)`` a command: it returns 0, or prints an expected error and returns 1 or 2.
 
     Errors that are nobody's input, timbre's own faults, keep their traceback.
@@ -33,12 +33,12 @@ def command(run: Run) -> Main:
     return _command(run, "interrupted")
 
 
-def restartable_command(run: Run) -> Main:
+def restartable_command(run: Program) -> Main:
     """Make a command, as :func:`command` does, that continues where it was when it runs again."""
     return _command(run, "interrupted; run the same command again to continue")
 
 
-def _command(run: Run, message: str) -> Main:
+def _command(run: Program, message: str) -> Main:
     @wraps(run)
     def main(argv: Sequence[str] | None = None) -> int:
         try:

@@ -63,7 +63,7 @@ save_every: 100
 """
 
 
-class Step(NamedTuple):
+class DemoCommand(NamedTuple):
     """A command of the demo: what it is for, its words, and its seconds on two idle cores."""
 
     purpose: str
@@ -72,24 +72,24 @@ class Step(NamedTuple):
 
 
 STEPS = (
-    Step("Mix, denoise, align, write shards", "prep prep.yaml", 20),
-    Step("Check them", "verify shards/manifest.json", 3),
-    Step(
+    DemoCommand("Mix, denoise, align, write shards", "prep prep.yaml", 20),
+    DemoCommand("Check them", "verify shards/manifest.json", 3),
+    DemoCommand(
         "Train for a minute; the adversarial phase begins at step 80",
         "train train.yaml steps=120 adversarial.start_step=80 validate_every=60 save_every=60",
         45,
     ),
-    Step(
+    DemoCommand(
         "Restore noisy speech of voices that were in no shard",
         "restore unheard/noisy unheard/restored --checkpoint run/best.safetensors",
         3,
     ),
-    Step(
+    DemoCommand(
         "Restore it with the generator that comes with timbre, trained on real speech",
         "restore unheard/noisy unheard/shipped",
         3,
     ),
-    Step(
+    DemoCommand(
         "Measure both, by the figures that are quick; without --figures it measures all",
         "evaluate trained=run/best.safetensors shipped=offline --data unheard --out report "
         "--figures si_sdr,lsd_0_8k,lsd_8_24k,mel_distance,over_suppressed",

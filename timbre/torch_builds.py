@@ -12,7 +12,7 @@ PACKAGES = ("torch", "torchaudio")
 INDEX = "https://download.pytorch.org/whl"
 
 
-class Span(NamedTuple):
+class BuildRange(NamedTuple):
     """A release of torchaudio, and the releases of torch that it loads beside."""
 
     torchaudio: str
@@ -21,7 +21,7 @@ class Span(NamedTuple):
 
 
 # Measured by .ci/builds.py; a test holds docs/install.md to it.
-SPANS = (Span("2.11.0", "2.11.0", "2.14.1"), Span("2.11.1", "2.13.0", "2.15.0"))
+SPANS = (BuildRange("2.11.0", "2.11.0", "2.14.1"), BuildRange("2.11.1", "2.13.0", "2.15.0"))
 
 
 def check_torch() -> None:
@@ -64,7 +64,7 @@ def remedy(torch: str | None, torchaudio: str | None) -> str:
     return f"pip install {again}torchaudio=={releases[-1]}{index}"
 
 
-def _is_within(torch: str, span: Span) -> bool:
+def _is_within(torch: str, span: BuildRange) -> bool:
     return bool(torch) and _numbers(span.lowest) <= _numbers(torch) <= _numbers(span.highest)
 
 

@@ -36,7 +36,7 @@ class Refusal(NamedTuple):
     pair: Rejection
 
 
-class Example(NamedTuple):
+class RefusedPair(NamedTuple):
     """What the page shows of a refused pair; ``sides`` are audio as URIs, empty where there is none."""
 
     path: str
@@ -79,7 +79,7 @@ def _pick(pairs: Sequence[Refusal]) -> list[Refusal]:
     return [*reversed(by_clip.values()), *others][:EXAMPLES]
 
 
-def _example(config: PrepConfig, job: Job, refusal: Refusal) -> Example:
+def _example(config: PrepConfig, job: Job, refusal: Refusal) -> RefusedPair:
     task = shard_task(config, job, refusal.shard)
     ((_, pair),) = judge_pairs(job.settings, task, [refusal.pair.number])
     place = (
@@ -89,9 +89,9 @@ def _example(config: PrepConfig, job: Job, refusal: Refusal) -> Example:
         *refusal.shard,
     )
     if isinstance(pair, str):
-        return Example(*place, NO_MIXTURE[pair], {}, "")
+        return RefusedPair(*place, NO_MIXTURE[pair], {}, "")
     figures = ", ".join(f"{name} {value:.4g}" for name, value in pair.figures._asdict().items())
-    return Example(*place, _mixture_text(job, pair), _players(pair), figures)
+    return RefusedPair(*place, _mixture_text(job, pair), _players(pair), figures)
 
 
 def _mixture_text(job: Job, pair: JudgedPair) -> str:

@@ -24,14 +24,14 @@ from shard_tools.make.manifest import (
 from shard_tools.make.shard import ShardTask, make_shard
 from shard_tools.plan.editions import Edition, begin_edition, load_editions
 from shard_tools.plan.plan import Shard
-from shard_tools.scan.scan import Run
+from shard_tools.scan.scan import RunTasks
 from timbre import shards, storage
 from timbre.command import print_result
 from timbre.denoiser_names import NONE
 from timbre.errors import WorkError
 from timbre.shards import Manifest
 
-EXECUTORS: dict[str, Run] = {"local": run_local, "ray": run_ray, "array": run_local}
+EXECUTORS: dict[str, RunTasks] = {"local": run_local, "ray": run_ray, "array": run_local}
 ALL = Share(0, 1)
 
 
@@ -84,7 +84,7 @@ def prep(config: PrepConfig, executor: str = "local", share: Share = ALL) -> Man
     return manifest
 
 
-def make_shards(config: PrepConfig, edition: Edition, run: Run, share: Share) -> Job | None:
+def make_shards(config: PrepConfig, edition: Edition, run: RunTasks, share: Share) -> Job | None:
     """Make the shards of an edition that are missing and are this share's; return the job, if any."""
     absent = set(missing_shards(config.output, edition))
     numbers = planned_shards(edition)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from timbre.audio import SAMPLE_RATE, Wave
 
-Floats = NDArray[np.float32]
+BandLevels = NDArray[np.float32]
 
 N_FFT = 2048
 LEVEL_HOP = 1024
@@ -44,7 +44,7 @@ def bandwidth_hz(wave: Wave) -> float:
     return bandwidth_of_levels(band_levels(wave))
 
 
-def band_levels(wave: Wave) -> Floats:
+def band_levels(wave: Wave) -> BandLevels:
     """Return the level in dBFS of each frame and band of ``(samples,)``, ``(frames, bands)``."""
     if len(wave) < N_FFT:
         return np.empty((0, N_FFT // 2 // BINS_PER_BAND), np.float32)
@@ -52,11 +52,11 @@ def band_levels(wave: Wave) -> Floats:
     spectrum = torch.fft.rfft(frames)[:, 1:]
     power = (spectrum.real**2 + spectrum.imag**2).unflatten(1, (-1, BINS_PER_BAND)).sum(dim=2)
     # A Hann window's mean square is 3/8.
-    levels: Floats = (10.0 * torch.log10(power * (2.0 / (N_FFT**2 * 0.375)) + 1e-20)).numpy()
+    levels: BandLevels = (10.0 * torch.log10(power * (2.0 / (N_FFT**2 * 0.375)) + 1e-20)).numpy()
     return levels
 
 
-def bandwidth_of_levels(levels: Floats) -> float:
+def bandwidth_of_levels(levels: BandLevels) -> float:
     """Return :func:`bandwidth_hz` of a clip from its :func:`band_levels`, in any number of pieces."""
     if not len(levels):
         return 0.0
@@ -70,7 +70,7 @@ def bandwidth_of_levels(levels: Floats) -> float:
     return (gap if gap == len(present) else gap - 1) * BAND_HZ
 
 
-def _strong_levels(levels: Floats) -> Floats:
+def _strong_levels(levels: BandLevels) -> BandLevels:
     """Return each band's level ``(bands,)`` in the frames in which the bands below it are strongest.
 
     A codec may pass the highs in one frame and drop them in the next, and many clips have their

@@ -23,7 +23,7 @@ FILES_PER_PART = 64
 BYTES_PER_PART = 1 << 28
 
 
-class Part(NamedTuple):
+class SourcePart(NamedTuple):
     """Some files of a source; ``name`` is where their rows are kept, beside other parts'."""
 
     name: str
@@ -31,7 +31,7 @@ class Part(NamedTuple):
     files: tuple[File, ...]
 
 
-def cut_into_parts(files: Sequence[File], role: str) -> list[Part]:
+def cut_into_parts(files: Sequence[File], role: str) -> list[SourcePart]:
     """Return the parts of a scan; adding or removing a file changes only the part it is in.
 
     So whether a part ends after a file is decided by that file alone: by a hash of its path, the
@@ -43,10 +43,10 @@ def cut_into_parts(files: Sequence[File], role: str) -> list[Part]:
         share = 1 / FILES_PER_PART + file.bytes / BYTES_PER_PART
         if zlib.crc32(file.path.encode()) < share * 2**32:
             parts.append([])
-    return [Part(_part_name(part, role), role, tuple(part)) for part in parts if part]
+    return [SourcePart(_part_name(part, role), role, tuple(part)) for part in parts if part]
 
 
-def scan_part(folder: str, part: Part) -> None:
+def scan_part(folder: str, part: SourcePart) -> None:
     """Measure the files of a part and publish their rows below ``folder``, if nobody has yet."""
     url = storage.join(folder, part.name)
     if not storage.exists(url):

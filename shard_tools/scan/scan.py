@@ -29,7 +29,7 @@ from timbre.command import print_result
 from timbre.errors import AudioError
 from timbre.shards import Split
 
-Run = Callable[..., Iterator[tuple[Any, Any]]]
+RunTasks = Callable[..., Iterator[tuple[Any, Any]]]
 
 PARTS = "catalogue/parts"
 READ_THREADS = 16
@@ -39,7 +39,7 @@ SHORTEST_NOISE = 4800
 SPLITS: tuple[Split, Split] = ("train", "val")
 
 
-def scan(config: PrepConfig, run: Run, share: Share) -> dict[str, list[Clip]]:
+def scan(config: PrepConfig, run: RunTasks, share: Share) -> dict[str, list[Clip]]:
     """Return every clip of every source, refused or not; the parts are measured by ``run``.
 
     Each of several shares begins elsewhere and leaves out what others have done, so that they divide

@@ -47,7 +47,7 @@ class ShardCheck(NamedTuple):
     ours: bool
 
 
-class Pair(NamedTuple):
+class PairFacts(NamedTuple):
     """What a pair may share with others: all of its meta, and the CRC-32 and length of its sides.
 
     ``meta`` is None in tars of other programs, whose metas need not say more than the offset.
@@ -71,7 +71,7 @@ class ShardResult(NamedTuple):
     check: ShardCheck
     faults: tuple[Fault, ...]
     summary: IndexSummary | None
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairFacts, ...]
     samples: int
     offsets: int
 

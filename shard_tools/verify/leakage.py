@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Literal, NamedTuple
 
-from shard_tools.verify.faults import Fault, Pair
+from shard_tools.verify.faults import Fault, PairFacts
 from timbre.shards import PairMeta, Source
 
 Origin = Literal["speaker", "recording", "noise", "room"]
@@ -27,7 +27,7 @@ class Tally(NamedTuple):
     files: dict[tuple[Origin, str], str]
 
 
-class Findings(NamedTuple):
+class Leakage(NamedTuple):
     """What is wrong between pairs, and what is allowed but worth knowing."""
 
     faults: tuple[Fault, ...]
@@ -48,7 +48,7 @@ class Ledger:
         )
         self._by_plan: dict[tuple[str, Origin], set[str]] = defaultdict(set)
 
-    def add(self, split: str, shard: str, plan: str, pair: Pair) -> Iterator[Fault]:
+    def add(self, split: str, shard: str, plan: str, pair: PairFacts) -> Iterator[Fault]:
         """Enter a pair of a plan; yield a fault if its key or its content has been here before."""
         key = name = pair.entry.key
         if pair.meta is None:  # other programs count anew in each tar
@@ -66,7 +66,7 @@ class Ledger:
             if len(names_of_plan) < 2:  # two are enough to know that it was not alone
                 names_of_plan |= names
 
-    def leaks(self) -> Findings:
+    def leaks(self) -> Leakage:
         """Return what is on both sides of each two splits, each name once."""
         faults: list[Fault] = []
         notes: list[str] = []
@@ -77,7 +77,7 @@ class Ledger:
             notes += names.notes
             faults += _shared_files(sides)
             faults += _shared_voices(sides)
-        return Findings(tuple(faults), tuple(notes))
+        return Leakage(tuple(faults), tuple(notes))
 
     def _alone(self) -> set[tuple[Origin, str]]:
         """Return what may be on both sides, as some plan had nothing else of the kind."""
@@ -109,7 +109,7 @@ def _count(tally: Tally, meta: PairMeta) -> dict[Origin, set[str]]:
     return names
 
 
-def _shared_names(sides: Mapping[str, Tally], alone: set[tuple[Origin, str]]) -> Findings:
+def _shared_names(sides: Mapping[str, Tally], alone: set[tuple[Origin, str]]) -> Leakage:
     faults: list[Fault] = []
     notes: list[str] = []
     (_, one), (_, other) = sides.items()
@@ -122,7 +122,7 @@ def _shared_names(sides: Mapping[str, Tally], alone: set[tuple[Origin, str]]) ->
                 notes.append(f"{message}; its plan had no other {origin}")
             else:
                 faults.append(Fault("leakage", message))
-    return Findings(tuple(faults), tuple(notes))
+    return Leakage(tuple(faults), tuple(notes))
 
 
 def _shared_files(sides: Mapping[str, Tally]) -> Iterator[Fault]:

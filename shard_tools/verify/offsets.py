@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from shard_tools.verify.faults import Fault, Pair, ShardCheck, member_bytes
+from shard_tools.verify.faults import Fault, PairFacts, ShardCheck, member_bytes
 from timbre import shards
 from timbre.audio import Wave, from_int16
 from timbre.audio.align import MIN_CONFIDENCE, Alignment, estimate_offset
@@ -13,7 +13,7 @@ OFFSET_TOLERANCE = 2
 
 
 def check_offsets(
-    check: ShardCheck, data: bytes, entries: Sequence[PairEntry], pairs: Sequence[Pair | None]
+    check: ShardCheck, data: bytes, entries: Sequence[PairEntry], pairs: Sequence[PairFacts | None]
 ) -> Iterator[Fault | None]:
     """Yield what is wrong with each chosen pair whose offset could be measured again."""
     for number in (row for row in check.offsets if row < len(entries)):
@@ -30,7 +30,7 @@ def check_offsets(
             yield None
 
 
-def _contradiction(pair: Pair, alignment: Alignment, max_offset: int) -> str:
+def _contradiction(pair: PairFacts, alignment: Alignment, max_offset: int) -> str:
     """Return what a measurement has against the stored alignment; empty if it proves nothing."""
     offset = pair.entry.alignment_offset
     confidence = pair.meta.alignment_confidence if pair.meta else 0.0

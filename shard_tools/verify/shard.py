@@ -9,7 +9,7 @@ from shard_tools.verify.faults import (
     Fault,
     IndexSummary,
     Kind,
-    Pair,
+    PairFacts,
     ShardCheck,
     ShardResult,
     count_refusals,
@@ -162,7 +162,7 @@ def _place(member: Member | None) -> str:
 
 def _read_meta(
     data: bytes, entry: PairEntry, path: str, ours: bool
-) -> tuple[Pair | None, list[Fault]]:
+) -> tuple[PairFacts | None, list[Fault]]:
     """Return what a pair may share with others, unless it says too little, and what is wrong.
 
     What training needs of a meta of another program was read with the tar's index.
@@ -171,10 +171,10 @@ def _read_meta(
         meta = shards.from_json(PairMeta, member_bytes(data, entry, shards.META_MEMBER), entry.key)
     except ShardError as error:
         if not ours:
-            return Pair(entry, _sides(entry), None), []
+            return PairFacts(entry, _sides(entry), None), []
         message = str(error).removeprefix(f"{entry.key}: ")
         return None, [Fault("meta", message, path, entry.key)]
-    return Pair(entry, _sides(entry), meta), list(_meta_faults(meta, entry, path))
+    return PairFacts(entry, _sides(entry), meta), list(_meta_faults(meta, entry, path))
 
 
 def _meta_faults(meta: PairMeta, entry: PairEntry, path: str) -> Iterator[Fault]:

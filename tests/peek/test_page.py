@@ -14,7 +14,7 @@ from tests.help.made_shards import make_shards
 from timbre.audio import to_int16
 from timbre.peek.command import main
 from timbre.shards import DataSource, open_corpus
-from timbre.stream import Mix, PairStream, Place, StreamConfig
+from timbre.stream import DataMix, PairStream, Place, StreamConfig
 from timbre.stream.augment import AugmentConfig, augment
 
 AUGMENT = AugmentConfig(low_pass_share=1.0, hole_share=0.5, noisy_dropout=0.5)
@@ -56,7 +56,7 @@ def test_the_page_plays_what_a_step_is_computed_with(
         [one],
         StreamConfig(4800, 4, 5, 2, 0, noisy=True),
         Place(1, 2),
-        [Mix(2, (one, two._replace(weight=2.0)))],
+        [DataMix(2, (one, two._replace(weight=2.0)))],
     )
     stream.load_state_dict(stream.state_dict() | {"epoch": epoch, "sample_in_epoch": start})
     (batch,) = islice(stream, 1)

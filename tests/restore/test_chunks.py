@@ -12,7 +12,7 @@ from tests.help.moved_generators import build, noise
 from timbre.audio import HOP
 from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import DenoiserByHop
-from timbre.restore.chunks import Window, denoise_blocks, generate_blocks, window_of
+from timbre.restore.chunks import ChunkWindow, denoise_blocks, generate_blocks, window_of
 
 # Longer than the longest history (2.5 s) and some chunks; the wave generators' is 0.4 s.
 LONG, SHORTER = 150_000, 60_000
@@ -34,12 +34,12 @@ def join(blocks: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def window_for(name: str, causal: bool) -> Window:
+def window_for(name: str, causal: bool) -> ChunkWindow:
     generator = build(name, causal=causal)
     return window_of(30 * HOP, generator.history_samples, generator.latency_samples)  # type: ignore[arg-type]
 
 
-def differing(name: str, causal: bool, window: Window, samples: int) -> float:
+def differing(name: str, causal: bool, window: ChunkWindow, samples: int) -> float:
     """Return the largest difference to the whole, in float64, for a generator with two inputs."""
     generator = build(name, causal=causal, moved=True, noisy_input=True).double()
     signals = 0.05 * noise(2, 1, samples, seed=1).double()

@@ -10,7 +10,7 @@ import pytest
 from tests.help.made_shards import make_shards
 from timbre.errors import ConfigError
 from timbre.shards import DataSource, open_corpus
-from timbre.stream import Mix, PairStream, Place, StreamConfig
+from timbre.stream import DataMix, PairStream, Place, StreamConfig
 
 BATCH, STEPS = 6, 24
 # An epoch of the first mix has 5 steps, so that the second change comes within an epoch of the first.
@@ -29,17 +29,17 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Urls:
     }
 
 
-def mix(urls: Urls, step: int, **weights: float) -> Mix:
+def mix(urls: Urls, step: int, **weights: float) -> DataMix:
     sources = [DataSource(urls[name], weight) for name, weight in weights.items()]
-    return Mix(step, tuple(open_corpus(source, "train") for source in sources))
+    return DataMix(step, tuple(open_corpus(source, "train") for source in sources))
 
 
-def changes(urls: Urls) -> list[Mix]:
+def changes(urls: Urls) -> list[DataMix]:
     return [mix(urls, FIRST, one=1, two=3), mix(urls, SECOND, two=1, three=1)]
 
 
 def stream(
-    urls: Urls, later_mixes: list[Mix], place: Place | None = None, workers: int = 0
+    urls: Urls, later_mixes: list[DataMix], place: Place | None = None, workers: int = 0
 ) -> PairStream:
     first = mix(urls, 0, one=1, two=1)
     return PairStream(first.corpora, CONFIG._replace(workers=workers), place, later_mixes)
@@ -47,7 +47,7 @@ def stream(
 
 def serve(
     urls: Urls,
-    later_mixes: list[Mix],
+    later_mixes: list[DataMix],
     steps: int,
     state: dict[str, Any] | None = None,
     world: int = 1,
@@ -68,7 +68,7 @@ def serve(
     return [[pair for rank in each for pair in rank[step]] for step in range(steps)]
 
 
-def state_at(urls: Urls, later_mixes: list[Mix], step: int) -> dict[str, Any]:
+def state_at(urls: Urls, later_mixes: list[DataMix], step: int) -> dict[str, Any]:
     one = stream(urls, later_mixes)
     list(islice(one, step))
     assert one.step == step
@@ -147,7 +147,7 @@ def test_a_state_that_knows_of_no_changes_is_one_without_any(urls: Urls) -> None
 def test_a_mix_that_is_smaller_than_a_batch_is_refused(urls: Urls, tmp_path: Path) -> None:
     small = open_corpus(DataSource(make_shards(tmp_path, [4], seconds=0.05)), "train")
     with pytest.raises(ConfigError, match="global_batch 6 is larger than an epoch of 4 pairs"):
-        stream(urls, [Mix(9, (small,))])
+        stream(urls, [DataMix(9, (small,))])
 
 
 def test_an_epoch_ends_where_the_mix_changes_and_tells_it_before(urls: Urls) -> None:

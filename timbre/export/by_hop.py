@@ -10,7 +10,7 @@ from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import LATENCY_HOPS, LATENCY_SAMPLES, DenoiserByHop, DenoiserState
 from timbre.export.denoiser import PortableDenoiser
 from timbre.export.generator import portable_by_hop, portable_generator
-from timbre.export.part import Part, chain_output, generator_output
+from timbre.export.part import ExportPart, chain_output, generator_output
 from timbre.models import Generator, GeneratorConfig
 from timbre.models.spectral_by_hop import SpectralByHop, SpectralState
 from timbre.models.wave_by_hop import WaveByHop, WaveState
@@ -23,7 +23,7 @@ Tensors = list[Tensor]
 STARTED = "started"
 
 
-def generator_by_hop(generator: Generator, config: GeneratorConfig) -> Part:
+def generator_by_hop(generator: Generator, config: GeneratorConfig) -> ExportPart:
     """Return the causal generator as a part that takes a stream.
 
     Raises:
@@ -32,7 +32,7 @@ def generator_by_hop(generator: Generator, config: GeneratorConfig) -> Part:
     step = portable_by_hop(portable_generator(generator, config))
     signals = ("degraded", "noisy") if config.noisy_input else ("degraded",)
     module = ZeroStart(GeneratorHop(step), len(signals))
-    return Part(
+    return ExportPart(
         module=module,
         signals=signals,
         outputs=("restored",),
@@ -44,7 +44,9 @@ def generator_by_hop(generator: Generator, config: GeneratorConfig) -> Part:
     )
 
 
-def chain_by_hop(denoiser: DeepFilterNet3, generator: Generator, config: GeneratorConfig) -> Part:
+def chain_by_hop(
+    denoiser: DeepFilterNet3, generator: Generator, config: GeneratorConfig
+) -> ExportPart:
     """Return DeepFilterNet3 and the causal generator as one part that takes a stream.
 
     Raises:
@@ -53,7 +55,7 @@ def chain_by_hop(denoiser: DeepFilterNet3, generator: Generator, config: Generat
     step = portable_by_hop(portable_generator(generator, config))
     chain = ChainHop(PortableDenoiser(DenoiserByHop(denoiser)), step, config.noisy_input)
     module = ZeroStart(chain, signals=1)
-    return Part(
+    return ExportPart(
         module=module,
         signals=("noisy",),
         outputs=("restored", "denoised"),

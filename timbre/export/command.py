@@ -16,7 +16,7 @@ from timbre.errors import ConfigError, WorkError
 from timbre.export.by_hop import chain_by_hop, generator_by_hop
 from timbre.export.onnx_file import LEVEL, OPSET, convert
 from timbre.export.parity import parity
-from timbre.export.part import Part
+from timbre.export.part import ExportPart
 from timbre.export.whole import whole_chain, whole_generator
 from timbre.models import NAMES_OF_OURS, Generator, GeneratorConfig, load_generator, save_generator
 
@@ -33,7 +33,7 @@ chain. For the exact end of a chain set denoiser_length to the number of all sam
 zeros. The metadata also hold opset, sample_rate, level, state and the generator's architecture."""
 
 
-def to_onnx(part: Part, facts: dict[str, str]) -> bytes:
+def to_onnx(part: ExportPart, facts: dict[str, str]) -> bytes:
     """Return a part as one ONNX file, weights included, that agrees with PyTorch.
 
     Raises:
@@ -60,7 +60,7 @@ def build_part(
     config: GeneratorConfig,
     denoiser: DeepFilterNet3 | None = None,
     stream: bool = False,
-) -> Part:
+) -> ExportPart:
     """Return the generator, or with a denoiser the chain, as a part for whole signals or for hops.
 
     Raises:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from timbre.audio import HOP, SAMPLE_RATE, WORKING_LEVEL_DB
-from timbre.export.part import Part
+from timbre.export.part import ExportPart
 
 OPSET = 20
 LEVEL = f"speech at about {WORKING_LEVEL_DB:g} dBFS, the RMS of its active parts"
@@ -18,7 +18,7 @@ NEXT = "next_"
 EXAMPLE_BATCH, EXAMPLE_SAMPLES = 2, 4801
 
 
-def convert(part: Part, facts: dict[str, str]) -> bytes:
+def convert(part: ExportPart, facts: dict[str, str]) -> bytes:
     """Return the part as an ONNX file for any batch; without a state, for any length.
 
     The state's inputs keep their names, and its outputs are called after them: ``next_NAME``.
@@ -74,7 +74,7 @@ class OnnxPart:
         threads: how many compute; 0 for as many as there are cores.
     """
 
-    def __init__(self, data: bytes, part: Part, threads: int = 0) -> None:
+    def __init__(self, data: bytes, part: ExportPart, threads: int = 0) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -113,13 +113,13 @@ class OnnxPart:
         return tuple(torch.from_numpy(output[..., in_time]) for output in whole)
 
 
-def _state(part: Part, batch: int) -> dict[str, Tensor]:
+def _state(part: ExportPart, batch: int) -> dict[str, Tensor]:
     return {
         name: tensor.repeat(batch, *[1] * (tensor.dim() - 1)) for name, tensor in part.state.items()
     }
 
 
-def _description(part: Part) -> str:
+def _description(part: ExportPart) -> str:
     unit = f"a hop of {HOP} samples" if part.state else "any number of samples"
     start = "; state: zeros to begin with, then what the call before gave" if part.state else ""
     return f"timbre's {part.about}; (batch, 1, samples) float32 at 48 kHz, {unit}; {LEVEL}{start}"

@@ -7,14 +7,14 @@ from torch import Tensor
 from timbre.audio import SAMPLE_RATE
 from timbre.audio.synthetic.voice import voice
 from timbre.export.onnx_file import OnnxPart
-from timbre.export.part import Part
+from timbre.export.part import ExportPart
 
 # (batch, samples) of the comparison: the shortest, a hop, odd, whole hops, 4 s less a sample.
 SHAPES = ((1, 1), (1, 480), (3, 4799), (2, 48_000), (1, 191_999))
 NOISE = 0.01  # about 15 dB below the voice
 
 
-def parity(data: bytes, part: Part) -> float:
+def parity(data: bytes, part: ExportPart) -> float:
     """Return the largest difference between the file's outputs and PyTorch's, at every length.
 
     A part with a state is fed its own state back for as many hops as there are.

@@ -12,7 +12,7 @@ from timbre.models import Generator
 Whole = Callable[..., tuple[Tensor, ...]]
 
 
-class Part(NamedTuple):
+class ExportPart(NamedTuple):
     """A module to export, beside what it has to agree with.
 
     All signals are ``(batch, 1, samples)`` float32 at 48 kHz.

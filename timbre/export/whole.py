@@ -9,13 +9,13 @@ from timbre.denoise import DeepFilterNet3
 from timbre.denoise.by_hop import LATENCY_SAMPLES, DenoiserByHop
 from timbre.export.denoiser import PortableDenoiser
 from timbre.export.generator import portable_generator
-from timbre.export.part import Part, chain_output, generator_output
+from timbre.export.part import ExportPart, chain_output, generator_output
 from timbre.models import Generator, GeneratorConfig
 
 
-def whole_generator(generator: Generator, config: GeneratorConfig) -> Part:
+def whole_generator(generator: Generator, config: GeneratorConfig) -> ExportPart:
     """Return the generator as a part; it takes the noisy signal too where it was built so."""
-    return Part(
+    return ExportPart(
         module=portable_generator(generator, config),
         signals=("degraded", "noisy") if config.noisy_input else ("degraded",),
         outputs=("restored",),
@@ -27,9 +27,11 @@ def whole_generator(generator: Generator, config: GeneratorConfig) -> Part:
     )
 
 
-def whole_chain(denoiser: DeepFilterNet3, generator: Generator, config: GeneratorConfig) -> Part:
+def whole_chain(
+    denoiser: DeepFilterNet3, generator: Generator, config: GeneratorConfig
+) -> ExportPart:
     """Return DeepFilterNet3 and the generator as one part, which gives the outputs of both."""
-    return Part(
+    return ExportPart(
         module=WholeChain(denoiser, portable_generator(generator, config), config.noisy_input),
         signals=("noisy",),
         outputs=("restored", "denoised"),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from timbre.audio.spectra import Stft, compressed
 from timbre.config import STRICT
-from timbre.models.stacked_convolutions import Convolution, StackedConvolutions
+from timbre.models.stacked_convolutions import PlainConvolution, StackedConvolutions
 
 SLOPE = 0.1
 # Bins below -40 dB of a voice at unit level are not raised further.
@@ -26,7 +26,7 @@ BAND_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
 # A list of modules, for which PyTorch has no type.
-Parts = Sequence["Part"]
+Parts = Sequence["SubDiscriminator"]
 
 
 class Judgement(NamedTuple):
@@ -34,7 +34,7 @@ class Judgement(NamedTuple):
 
     logits: Tensor
     features: list[Tensor]
-    convolutions: list[Convolution]
+    convolutions: list[PlainConvolution]
 
 
 @dataclass(config=STRICT)
@@ -141,7 +141,7 @@ class Discriminators(StackedConvolutions):
         return of_planes
 
 
-class Part(nn.Module):
+class SubDiscriminator(nn.Module):
     """A discriminator: branches of convolutions, and a last one over all of them.
 
     Args:
@@ -153,7 +153,7 @@ class Part(nn.Module):
         super().__init__()
         self.name, self.widths = name, widths
 
-    def judge(self, plane: Tensor, convolutions: list[Convolution]) -> Judgement:
+    def judge(self, plane: Tensor, convolutions: list[PlainConvolution]) -> Judgement:
         """Return logits ``(batch, 1, …)`` and activations of a plane."""
         features: list[Tensor] = []
         tops: list[Tensor] = []
@@ -204,7 +204,7 @@ class Part(nn.Module):
         return (plane,) if len(self.widths) == 1 else torch.split(plane, self.widths, dim=3)
 
 
-class PeriodDiscriminator(Part):
+class PeriodDiscriminator(SubDiscriminator):
     """Compares samples that lie one period apart."""
 
     def __init__(self, period: int, channels: tuple[int, ...]) -> None:
@@ -227,7 +227,7 @@ class PeriodDiscriminator(Part):
         return padded.view(waves.shape[0], 1, -1, self.period)
 
 
-class SpectralDiscriminator(Part):
+class SpectralDiscriminator(SubDiscriminator):
     """Looks at the complex spectrum in five bands, each with its own weights.
 
     Convolutions keep the frames of a band and divide its bins by eight.

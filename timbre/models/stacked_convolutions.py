@@ -20,7 +20,7 @@ NAMES = {
 }
 
 
-class Convolution(NamedTuple):
+class PlainConvolution(NamedTuple):
     """A convolution with its normalised weight ``(out, in, height, width)`` and bias ``(out,)``."""
 
     weight: Tensor
@@ -81,11 +81,11 @@ class StackedConvolutions(nn.Module):
         self.register_state_dict_post_hook(_separate)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_stack)  # type: ignore[no-untyped-call]
 
-    def convolutions(self) -> list[Convolution]:
+    def convolutions(self) -> list[PlainConvolution]:
         """Return the convolutions; under autocast with weights of its precision."""
         device = self.biases[0].device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        convolutions: dict[str, Convolution] = {}
+        convolutions: dict[str, PlainConvolution] = {}
         stacks = zip(self.stacks, self.directions, self.sizes, self.biases, strict=True)
         for names, direction, size, bias in stacks:
             weight = torch._weight_norm(direction, size, 0)
@@ -95,7 +95,9 @@ class StackedConvolutions(nn.Module):
             parts = zip(
                 names, torch.split(weight, outputs), torch.split(bias, outputs), strict=True
             )
-            convolutions |= {name: Convolution(w, b, *self.geometry[name]) for name, w, b in parts}
+            convolutions |= {
+                name: PlainConvolution(w, b, *self.geometry[name]) for name, w, b in parts
+            }
         return [convolutions[name] for name in self.geometry]
 
     def separate(self, stacked: Mapping[str, Tensor], whole: bool = False) -> dict[str, Tensor]:

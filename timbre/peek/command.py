@@ -14,7 +14,7 @@ from timbre.peek.page import write_page
 from timbre.peek.settings import PeekConfig, is_config, load_settings, shortened
 from timbre.plain_text import printable
 from timbre.shards import Corpus, ShardEntry, ShardIndex
-from timbre.stream import Mix, MixedOrder, Order, Place, open_mixes
+from timbre.stream import DataMix, MixedOrder, Order, Place, open_mixes
 
 OPEN_INDEXES = 64
 STEPS, STEPS_OF_PAGE = 10, 1
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _batches(
-    options: argparse.Namespace, settings: PeekConfig, mixes: Sequence[Mix]
+    options: argparse.Namespace, settings: PeekConfig, mixes: Sequence[DataMix]
 ) -> Iterator[Batch]:
     """Yield the batches that were asked for."""
     total = settings.global_batch

@@ -11,7 +11,7 @@ from timbre.audio import SAMPLE_RATE
 from timbre.audio.spectrogram import levels, peak_power, png
 from timbre.pages import data_uri
 from timbre.peek.settings import PeekConfig
-from timbre.stream import Mix, PairBatch, PairStream, Place, StreamConfig
+from timbre.stream import DataMix, PairBatch, PairStream, Place, StreamConfig
 from timbre.stream.augment import Draw, augment, draw
 
 SIDES = ("degraded", "clean", "noisy")
@@ -53,7 +53,7 @@ class Segment(NamedTuple):
 def write_page(
     url: str,
     settings: PeekConfig,
-    mixes: Sequence[Mix],
+    mixes: Sequence[DataMix],
     place: Place,
     epoch: int,
     batches: Sequence[Listed],

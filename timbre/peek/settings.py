@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from timbre import config as configs
 from timbre.config import Count, Positive, Seed
 from timbre.shards import OPEN, DataSource
-from timbre.stream import DataChange, Mix
+from timbre.stream import DataChange, DataMix
 from timbre.stream.augment import AugmentConfig
 
 CONFIG_ENDINGS = (".yaml", ".yml")
@@ -41,7 +41,7 @@ def is_config(source: str) -> bool:
     return source.endswith(CONFIG_ENDINGS)
 
 
-def shortened(settings: PeekConfig, mixes: Sequence[Mix]) -> PeekConfig:
+def shortened(settings: PeekConfig, mixes: Sequence[DataMix]) -> PeekConfig:
     """Return the settings with a segment that is as long as the stored pairs, where it was longer."""
     stored = min(corpus.save_segment_seconds for mix in mixes for corpus in mix.corpora)
     return replace(settings, segment_seconds=min(settings.segment_seconds, stored))

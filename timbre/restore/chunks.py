@@ -20,7 +20,7 @@ from timbre.restore.output import block_size
 Generate = Callable[[Tensor], Tensor]
 
 
-class Window(NamedTuple):
+class ChunkWindow(NamedTuple):
     """How a generator's input is cut, in samples, all multiples of a hop.
 
     The generator's answer for ``samples`` is right if it also sees ``before`` and ``after`` on either
@@ -32,7 +32,7 @@ class Window(NamedTuple):
     after: int
 
 
-def window_of(samples: int, history_samples: int, latency_samples: int) -> Window:
+def window_of(samples: int, history_samples: int, latency_samples: int) -> ChunkWindow:
     """Return how to cut a signal for a generator: at most ``samples`` new ones at a time.
 
     All three numbers are rounded to hops, on which a generator's frames lie.
@@ -43,7 +43,7 @@ def window_of(samples: int, history_samples: int, latency_samples: int) -> Windo
         latency_samples: how far ahead.
     """
     before, after = (-(-reach // HOP) * HOP for reach in (history_samples, latency_samples))
-    return Window(max(samples // HOP, 1) * HOP, before, after)
+    return ChunkWindow(max(samples // HOP, 1) * HOP, before, after)
 
 
 def denoise_blocks(step: ByHop, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -73,7 +73,7 @@ def denoise_whole(denoiser: Denoiser, blocks: Iterable[Tensor]) -> Iterator[Tens
 
 
 def generate_blocks(
-    generate: Generate, blocks: Iterable[Tensor], window: Window
+    generate: Generate, blocks: Iterable[Tensor], window: ChunkWindow
 ) -> Iterator[Tensor]:
     """Yield ``(2, rows, samples)``: the first signal of ``blocks``, and what is generated of all.
 

@@ -4,7 +4,7 @@ from timbre.shards.corpus import DataSource, open_corpus
 from timbre.stream.batches import PairBatch
 from timbre.stream.counters import Counters
 from timbre.stream.device_loader import DeviceLoader
-from timbre.stream.mixes import DataChange, Mix, MixedOrder, open_mixes
+from timbre.stream.mixes import DataChange, DataMix, MixedOrder, open_mixes
 from timbre.stream.order import Order, SampleOrder
 from timbre.stream.pair_stream import PairStream
 from timbre.stream.pipeline import Place, StreamConfig
@@ -14,9 +14,9 @@ from timbre.stream.reading_processes import Wait
 __all__ = [
     "Counters",
     "DataChange",
+    "DataMix",
     "DataSource",
     "DeviceLoader",
-    "Mix",
     "MixedOrder",
     "Order",
     "PairBatch",

@@ -23,7 +23,7 @@ from timbre.stream.shared_batches import Loan, RowPool, Shape
 from timbre.stream.straight import Aim, StraightRead
 
 # What reading brings of a pair.
-Pair = PairBytes | StraightRead | BadPair
+PairReading = PairBytes | StraightRead | BadPair
 
 # So many unusable pairs in a row end the run: the data is broken, not a pair.
 MAX_BAD_IN_A_ROW = 100
@@ -146,7 +146,7 @@ class BatchMaker:
 
     def _read(
         self, steps: Iterator[OrderPlace], ahead: int, is_ending: Callable[[], bool]
-    ) -> Iterator[tuple[OrderPlace, Iterator[Pair] | None]]:
+    ) -> Iterator[tuple[OrderPlace, Iterator[PairReading] | None]]:
         """Yield the steps, which never end, with their bytes, read while earlier ones are decoded.
 
         None stands for bytes that are read when the batch is made.
@@ -154,7 +154,7 @@ class BatchMaker:
         if not ahead:
             yield from ((step, None) for step in steps)
             return
-        on_their_way: deque[tuple[OrderPlace, Future[list[Pair]]]] = deque()
+        on_their_way: deque[tuple[OrderPlace, Future[list[PairReading]]]] = deque()
         pool = ThreadPoolExecutor(ahead, thread_name_prefix="ahead")
         try:
             for step in steps:
@@ -166,7 +166,9 @@ class BatchMaker:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _fetch(self, step: OrderPlace, count: int = 0, aims: Sequence[Aim] = ()) -> Iterator[Pair]:
+    def _fetch(
+        self, step: OrderPlace, count: int = 0, aims: Sequence[Aim] = ()
+    ) -> Iterator[PairReading]:
         """Yield the pairs from a step's first on: those of the step, or ``count``."""
         requests = []
         rows = self._order.rows(step.epoch, step.first, step.first + (count or self._shape.pairs))
@@ -177,7 +179,7 @@ class BatchMaker:
             )
         return self._reader.read(requests, aims)
 
-    def _make(self, step: OrderPlace, pairs: Iterator[Pair] | None) -> FilledBatch:
+    def _make(self, step: OrderPlace, pairs: Iterator[PairReading] | None) -> FilledBatch:
         info = get_worker_info()
         loan = self._pool.take(info.id) if info and self._pool else None
         waves: Loan | tuple[Tensor, ...]
@@ -198,7 +200,9 @@ class BatchMaker:
         keys = [entry.key for entry in entries]
         return FilledBatch(waves, bandwidths, step, keys, replaced, self._took())
 
-    def _fill(self, aim: Aim, pair: Pair, place: OrderPlace, replaced: list[BadPair]) -> PairEntry:
+    def _fill(
+        self, aim: Aim, pair: PairReading, place: OrderPlace, replaced: list[BadPair]
+    ) -> PairEntry:
         """Write a pair's sides into its rows; for a bad one, the next in order that can be used.
 
         Only the place's own pair is told as replaced: those after it have places of their own.
@@ -232,7 +236,7 @@ def _write(rows: NDArray[np.int16], waves: Sequence[Int16Wave]) -> None:
         row[len(wave) :] = 0
 
 
-def _await(pairs: "Future[list[Pair]]", is_ending: Callable[[], bool]) -> list[Pair]:
+def _await(pairs: "Future[list[PairReading]]", is_ending: Callable[[], bool]) -> list[PairReading]:
     """Return what is on its way, or raise StoreError if nobody wants it any more."""
     while not wait([pairs], LOOK_SECONDS).done:
         if is_ending():

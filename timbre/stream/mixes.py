@@ -23,7 +23,7 @@ class DataChange:
     data: tuple[DataSource, ...]
 
 
-class Mix(NamedTuple):
+class DataMix(NamedTuple):
     """Corpora with their weights, and the step from which on they are served."""
 
     from_step: int
@@ -32,7 +32,7 @@ class Mix(NamedTuple):
 
 def open_mixes(
     data: Sequence[DataSource], changes: Sequence[DataChange], split: str
-) -> tuple[Mix, ...]:
+) -> tuple[DataMix, ...]:
     """Return the corpora that are served first, and from which steps on others are.
 
     Raises:
@@ -41,11 +41,11 @@ def open_mixes(
     phases = [(0, data), *((change.from_step, change.data) for change in changes)]
     corpora = {source: open_corpus(source, split) for _, sources in phases for source in sources}
     return tuple(
-        Mix(step, tuple(corpora[source] for source in sources)) for step, sources in phases
+        DataMix(step, tuple(corpora[source] for source in sources)) for step, sources in phases
     )
 
 
-class Phase(NamedTuple):
+class MixPhase(NamedTuple):
     """The part of a run that has one mix; it ends where the next one begins."""
 
     first_step: int
@@ -67,10 +67,10 @@ class MixedOrder:
         ConfigError: an epoch of a mix is smaller than one batch, or as for :class:`SampleOrder`.
     """
 
-    def __init__(self, mixes: Sequence[Mix], seed: int, window: int, global_batch: int) -> None:
+    def __init__(self, mixes: Sequence[DataMix], seed: int, window: int, global_batch: int) -> None:
         self._batch = global_batch
         corpora: dict[tuple[str, str, int], Corpus] = {}
-        self._phases: list[Phase] = []
+        self._phases: list[MixPhase] = []
         served: dict[int, int] = {}
         for mix in mixes:
             keys = _keys(mix.corpora)
@@ -84,7 +84,7 @@ class MixedOrder:
                 raise ConfigError(
                     f"global_batch {global_batch} is larger than an epoch of {order.pairs} pairs"
                 )
-            self._phases.append(Phase(mix.from_step, epoch, order, order.pairs // global_batch))
+            self._phases.append(MixPhase(mix.from_step, epoch, order, order.pairs // global_batch))
         self.corpora = tuple(corpora.values())
 
     def rows(self, epoch: int, start: int, stop: int) -> Order:
@@ -110,7 +110,7 @@ class MixedOrder:
         """Return how many steps of the run are done when ``sample`` pairs of an epoch are."""
         return self._phase(epoch).step(epoch, sample // self._batch)
 
-    def _phase(self, epoch: int) -> Phase:
+    def _phase(self, epoch: int) -> MixPhase:
         return next(one for one in reversed(self._phases) if one.first_epoch <= epoch)
 
     def _end_phase(self, step: int, served: dict[int, int]) -> int:

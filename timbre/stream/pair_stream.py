@@ -14,7 +14,7 @@ from timbre.stream import order
 from timbre.stream.bad_pair import BadPair
 from timbre.stream.batches import OrderPlace, PairBatch
 from timbre.stream.counters import Counters
-from timbre.stream.mixes import Mix
+from timbre.stream.mixes import DataMix
 from timbre.stream.pipeline import Place, StreamConfig, open_order, read_batches
 from timbre.stream.reading_processes import Wait, wait_quietly
 
@@ -46,10 +46,10 @@ class PairStream:
         corpora: Sequence[Corpus],
         config: StreamConfig,
         place: Place | None = None,
-        changes: Sequence[Mix] = (),
+        changes: Sequence[DataMix] = (),
     ) -> None:
         self.config, self.place = config, place or Place()
-        self.mixes = (Mix(0, tuple(corpora)), *changes)
+        self.mixes = (DataMix(0, tuple(corpora)), *changes)
         self._check_ranks()
         self.order = open_order(self.mixes, config)
         self.epoch, self.sample_in_epoch = 0, 0
@@ -196,7 +196,7 @@ class PairStream:
                 )
 
 
-def _identity_of(mix: Mix) -> dict[str, Any]:
+def _identity_of(mix: DataMix) -> dict[str, Any]:
     return {
         "manifests": [corpus.manifest_sha256 for corpus in mix.corpora],
         "weights": [corpus.weight for corpus in mix.corpora],

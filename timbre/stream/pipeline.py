@@ -13,7 +13,7 @@ from timbre.errors import ShardError
 from timbre.shards import NOISY_SIDES, SIDES
 from timbre.storage import StoreError
 from timbre.stream.batches import AHEAD, BatchMaker, FilledBatch, OrderPlace, PairBatch, ReadFailure
-from timbre.stream.mixes import Mix, MixedOrder
+from timbre.stream.mixes import DataMix, MixedOrder
 from timbre.stream.reader import PairReader, ReadingConfig
 from timbre.stream.reading_processes import (
     SLICE_SECONDS,
@@ -49,13 +49,13 @@ class Place(NamedTuple):
     world: int = 1
 
 
-def open_order(mixes: Sequence[Mix], config: StreamConfig) -> MixedOrder:
+def open_order(mixes: Sequence[DataMix], config: StreamConfig) -> MixedOrder:
     """Return the order in which the pairs of ``mixes`` are served."""
     return MixedOrder(mixes, config.seed, config.window, config.global_batch)
 
 
 def read_batches(
-    mixes: Sequence[Mix],
+    mixes: Sequence[DataMix],
     config: StreamConfig,
     place: Place,
     first: OrderPlace,
@@ -93,7 +93,7 @@ def read_batches(
 
 
 def _own_places(
-    mixes: Sequence[Mix], config: StreamConfig, place: Place, first: OrderPlace
+    mixes: Sequence[DataMix], config: StreamConfig, place: Place, first: OrderPlace
 ) -> Iterator[OrderPlace]:
     """The pipeline's source: this worker's share of this rank's batches, from ``first`` on."""
     info = get_worker_info()
@@ -111,7 +111,7 @@ def _own_places(
 
 
 def _batches(
-    mixes: Sequence[Mix],
+    mixes: Sequence[DataMix],
     config: StreamConfig,
     shape: Shape,
     pool: RowPool | None,

@@ -40,7 +40,7 @@ SHARES = {
 REST = "rest"
 
 
-class Span(NamedTuple):
+class TimeSpan(NamedTuple):
     """When something was under way, in any unit of time."""
 
     name: str
@@ -108,7 +108,7 @@ def describe_profile(run: Run, count: int, profile: Profile) -> str:
     )
 
 
-def shares_of(spans: list[Span], kernels: list[Span]) -> dict[str, float]:
+def shares_of(spans: list[TimeSpan], kernels: list[TimeSpan]) -> dict[str, float]:
     """Return what each of ``SHARES`` and the rest have of the time.
 
     Of the device's, if it has kernels; else of the host's. What happens at a moment is of the part that
@@ -158,7 +158,7 @@ def _synchronise(run: Run) -> None:
         torch.cuda.synchronize()
 
 
-def _trace(run: Run, work: Callable[[], object]) -> tuple[list[Span], list[Span], str]:
+def _trace(run: Run, work: Callable[[], object]) -> tuple[list[TimeSpan], list[TimeSpan], str]:
     """Return the spans of the parts, the kernels by when they were launched, and the trace's URL."""
     activities = [ProfilerActivity.CPU]
     if run.accelerator.device.type == "cuda":
@@ -171,8 +171,10 @@ def _trace(run: Run, work: Callable[[], object]) -> tuple[list[Span], list[Span]
         if event.device_type.name != "CPU":
             continue
         if event.name.startswith(PREFIX):
-            spans.append(Span(event.name.removeprefix(PREFIX), begin, end))
-        kernels += [Span(kernel.name, begin, begin + kernel.duration) for kernel in event.kernels]
+            spans.append(TimeSpan(event.name.removeprefix(PREFIX), begin, end))
+        kernels += [
+            TimeSpan(kernel.name, begin, begin + kernel.duration) for kernel in event.kernels
+        ]
     name = f"rank-{run.accelerator.process_index:05d}.pt.trace.json"
     url = storage.join(run.config.run_dir, FOLDER, name)
     with tempfile.TemporaryDirectory() as folder:

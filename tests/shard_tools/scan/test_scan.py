@@ -54,7 +54,7 @@ def test_shares_of_a_scan_begin_apart_and_end_alike(
     starts = []
 
     def run_one(
-        work: object, tasks: list[parts.Part], workers: int, *, gpu: bool
+        work: object, tasks: list[parts.SourcePart], workers: int, *, gpu: bool
     ) -> Iterator[object]:
         assert not gpu
         starts.append(tasks[0].name)

@@ -28,7 +28,7 @@ class Side(NamedTuple):
     sound: str
 
 
-class View(NamedTuple):
+class ExampleView(NamedTuple):
     """An example as the page shows it."""
 
     title: str
@@ -45,7 +45,7 @@ def loudest_stretch(waves: Mapping[str, Wave]) -> dict[str, Wave]:
     return {name: wave[best : best + samples] for name, wave in waves.items()}
 
 
-def to_view(example: Example) -> View:
+def to_view(example: Example) -> ExampleView:
     """Return the loudest seconds of an example, drawn and encoded."""
     waves = loudest_stretch(example.waves)
     full = peak_power(list(waves.values())[-1])
@@ -58,4 +58,4 @@ def to_view(example: Example) -> View:
         for name, wave in waves.items()
     ]
     seconds = max(len(wave) for wave in waves.values()) / SAMPLE_RATE
-    return View(example.title, example.labels, seconds, sides)
+    return ExampleView(example.title, example.labels, seconds, sides)

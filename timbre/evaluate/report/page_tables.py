@@ -20,7 +20,7 @@ MOST_ROWS = 2000
 PAIR_FIGURES = ("mel_distance", "pesq", "lsd_0_8k", "lsd_8_24k", "over_suppressed", "dnsmos_sig")
 
 # What a cell may hold.
-Value = float | str | None
+SortValue = float | str | None
 
 
 class Cell(NamedTuple):
@@ -31,7 +31,7 @@ class Cell(NamedTuple):
     verdict: str = ""
 
 
-class Line(NamedTuple):
+class PageRow(NamedTuple):
     """A row of a table, and what one reads when one points at it."""
 
     cells: list[Cell]
@@ -42,7 +42,7 @@ class Table(NamedTuple):
     """Heads, lines, and what the heads mean."""
 
     head: list[str]
-    lines: list[Line]
+    lines: list[PageRow]
     meanings: Mapping[str, str]
 
 
@@ -57,7 +57,7 @@ def condition_table(findings: Sequence[Finding]) -> Table:
             Cell(text, _key(value), text if text in get_args(Verdict) else "")
             for text, value in zip(texts, values, strict=True)
         ]
-        lines.append(Line(cells, FIGURES[finding.name].meaning))
+        lines.append(PageRow(cells, FIGURES[finding.name].meaning))
     return Table(head, lines, {})
 
 
@@ -70,9 +70,9 @@ def stress_table(rows: Sequence[StressRow], system: str) -> Table:
     lines = []
     for row in rows:
         harm = stress_tables.harm_text(row, system)
-        values: list[Value] = [row.values[side].get(name, math.nan) for name, side in sides]
+        values: list[SortValue] = [row.values[side].get(name, math.nan) for name, side in sides]
         cells = [*_cells([row.name, row.part]), Cell(harm, harm, "worse" if harm else "")]
-        lines.append(Line(cells + _cells(values), harm))
+        lines.append(PageRow(cells + _cells(values), harm))
     return Table(head, lines, meanings)
 
 
@@ -91,11 +91,11 @@ def pairs_table(rows: Sequence[Row], ranked_by: str) -> Table:
     for gain_db, row in _rank(rows, ranked_by):
         labels = row.labels
         bandwidth = None if labels.bandwidth_hz is None else labels.bandwidth_hz / 1000
-        values: list[Value] = [row.key, labels.speaker, labels.snr_db, labels.noise]
+        values: list[SortValue] = [row.key, labels.speaker, labels.snr_db, labels.noise]
         values += [bandwidth, gain_db]
         main = row.values[MAIN]
         values += [main.get(system, {}).get(name, math.nan) for name, system in sides]
-        lines.append(Line(_cells(values)))
+        lines.append(PageRow(_cells(values)))
     return Table(head, lines, meanings)
 
 
@@ -112,17 +112,17 @@ def _rank(rows: Sequence[Row], ranked_by: str) -> list[tuple[float, Row]]:
     return gains
 
 
-def _cells(values: Sequence[Value]) -> list[Cell]:
+def _cells(values: Sequence[SortValue]) -> list[Cell]:
     return [Cell(_text(value), _key(value)) for value in values]
 
 
-def _text(value: Value) -> str:
+def _text(value: SortValue) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return value if isinstance(value, str) else f"{round(value, 3) + 0.0:.3f}"
 
 
-def _key(value: Value) -> str:
+def _key(value: SortValue) -> str:
     """Return what a cell is sorted by; what is missing comes last."""
     is_missing = value is None or (isinstance(value, float) and not math.isfinite(value))
     return "" if is_missing else str(value)

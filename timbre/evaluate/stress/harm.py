@@ -10,7 +10,7 @@ from timbre.evaluate.stress.probes import Probe
 from timbre.evaluate.systems import BASELINE, NOISY
 
 # System -> figure -> value.
-Values = Mapping[str, Mapping[str, float]]
+VoiceValues = Mapping[str, Mapping[str, float]]
 
 
 class StressRow(NamedTuple):
@@ -22,13 +22,13 @@ class StressRow(NamedTuple):
 
     name: str
     part: str
-    values: Values
+    values: VoiceValues
     harms: Mapping[str, Mapping[str, float]]
 
 
 def to_rows(probes: Sequence[Probe], rows: Sequence[Row]) -> list[StressRow]:
     """Return the table's rows, in the order of the probes."""
-    by_row: dict[str, tuple[str, list[Values]]] = {}
+    by_row: dict[str, tuple[str, list[VoiceValues]]] = {}
     for probe, row in zip(probes, rows, strict=True):
         if row.error is None:
             by_row.setdefault(probe.row, (probe.part, []))[1].append(row.values[STRESS])
@@ -54,7 +54,7 @@ def excess(name: str, value: float, baseline: float) -> float:
     return worse - figure.bound
 
 
-def _row(name: str, part: str, voices: Sequence[Values]) -> StressRow:
+def _row(name: str, part: str, voices: Sequence[VoiceValues]) -> StressRow:
     systems = list(voices[0])
     values = {
         system: {

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from timbre.audio import HOP
 from timbre.denoise.frontend import (
@@ -15,9 +14,8 @@ from timbre.denoise.frontend import (
     erb_band_widths,
 )
 from timbre.denoise.network import FEATURE_LOOKAHEAD, FILTER_ORDER
+from timbre.restore.live.levels import LiveSpectrum
 from timbre.restore.live.products import Array
-
-Spectrum = NDArray[np.complex64]
 
 
 class FrontHop:
@@ -34,9 +32,9 @@ class FrontHop:
         self._window, self._means = window, start_means.copy()
         self._frame, self._overlap = np.zeros(N_FFT, np.float32), np.zeros(HOP, np.float32)
         self._windowed, self._wave = torch.zeros(N_FFT), torch.zeros(N_FFT)
-        self._spectra: Spectrum = np.zeros((FILTER_ORDER, BINS), np.complex64)
+        self._spectra: LiveSpectrum = np.zeros((FILTER_ORDER, BINS), np.complex64)
         self._newest = torch.from_numpy(self._spectra)[-1]
-        self._enhanced: Spectrum = np.zeros(BINS, np.complex64)
+        self._enhanced: LiveSpectrum = np.zeros(BINS, np.complex64)
         self._to_wave = torch.from_numpy(self._enhanced)
         self.levels: Array = np.zeros(ERB_BANDS, np.float32)
         self.low: Array = np.zeros((FILTERED_BINS, 2), np.float32)
@@ -67,7 +65,7 @@ class FrontHop:
         low = spectrum[:FILTERED_BINS].view(np.float32).reshape(FILTERED_BINS, 2)
         np.divide(low, size[:, None], out=self.low)
 
-    def synthesise(self, gains: Array, taps: Spectrum) -> Array:
+    def synthesise(self, gains: Array, taps: LiveSpectrum) -> Array:
         """Return the enhanced ``(480,)``, late by 3 hops, from gains ``(32,)`` and taps ``(5, 96)``."""
         spectra, enhanced = self._spectra, self._enhanced
         np.add.reduce(spectra[:, :FILTERED_BINS] * taps, axis=0, out=enhanced[:FILTERED_BINS])

@@ -7,7 +7,7 @@ from timbre.models.levels import LocalLevel
 from timbre.models.spectral_by_hop import BINS, frames_of
 from timbre.restore.live.products import Array
 
-Spectrum = NDArray[np.complex64]
+LiveSpectrum = NDArray[np.complex64]
 
 
 class Spread:
@@ -38,7 +38,7 @@ class LiveLevel:
         return level
 
 
-def bin_power(spectrum: Spectrum) -> Array:
+def bin_power(spectrum: LiveSpectrum) -> Array:
     """Return the squared magnitudes."""
     power: Array = spectrum.real * spectrum.real
     power += spectrum.imag * spectrum.imag

@@ -17,7 +17,7 @@ from timbre.models.limits import (
 )
 from timbre.models.spectral import SpectralGenerator
 from timbre.models.spectral_by_hop import BINS
-from timbre.restore.live.levels import LiveLevel, Spectrum, Spread, add_up, bin_power
+from timbre.restore.live.levels import LiveLevel, LiveSpectrum, Spread, add_up, bin_power
 from timbre.restore.live.products import Array
 
 
@@ -35,9 +35,9 @@ class LiveLimits:
 
     def __call__(
         self,
-        change: Spectrum,
-        spectrum: Spectrum,
-        noisy: Spectrum | None,
+        change: LiveSpectrum,
+        spectrum: LiveSpectrum,
+        noisy: LiveSpectrum | None,
         near: Array,
         speech_power: float,
     ) -> None:
@@ -72,11 +72,13 @@ def _falling_lift(max_lift_db: float, speech_power: float) -> Lift:
     return lift_of(PAUSE_LIFT_DB + (max_lift_db - PAUSE_LIFT_DB) * min(max(speech, 0.0), 1.0))
 
 
-def _bend(spectrum: Spectrum, most: Array, knee: float) -> tuple[NDArray[np.intp], Spectrum]:
+def _bend(
+    spectrum: LiveSpectrum, most: Array, knee: float
+) -> tuple[NDArray[np.intp], LiveSpectrum]:
     """Return the bins above the knee, and what they are bent to, as in ``timbre.models.limits``."""
     parts = spectrum.view(np.float32).reshape(-1, 2) / most[:, None]
     np.clip(parts, -LARGEST, LARGEST, out=parts)
-    scaled: Spectrum = parts.view(np.complex64)[:, 0]
+    scaled: LiveSpectrum = parts.view(np.complex64)[:, 0]
     squared = bin_power(scaled)
     bins = np.flatnonzero(squared > np.float32(knee**2))
     ratio = np.sqrt(squared[bins])

@@ -23,7 +23,7 @@ from timbre.models.spectral import (
     SpectralGenerator,
 )
 from timbre.models.spectral_by_hop import BINS, SCALE
-from timbre.restore.live.levels import LiveLevel, Spectrum, Spread, add_up, bin_power
+from timbre.restore.live.levels import LiveLevel, LiveSpectrum, Spread, add_up, bin_power
 from timbre.restore.live.limits import LiveLimits
 from timbre.restore.live.products import Array, RowProduct, tanh
 
@@ -125,7 +125,7 @@ class SpectralHop:
         self._past_weights = np.stack([block.past for block in weights.blocks])
         self._past_biases = np.stack([block.bias for block in weights.blocks])
         self._past = np.zeros_like(self._past_weights)  # (blocks, frames, width)
-        self._change: Spectrum = np.zeros(BINS, np.complex64)
+        self._change: LiveSpectrum = np.zeros(BINS, np.complex64)
         self._to_wave, self._wave = torch.from_numpy(self._change), torch.zeros(N_FFT)
         self._overlap = np.zeros(HOP, np.float32)
 
@@ -157,7 +157,7 @@ class SpectralHop:
         return restored
 
     def _embed_input(
-        self, spectrum: Spectrum, power: Array, noisy_spectrum: Spectrum | None
+        self, spectrum: LiveSpectrum, power: Array, noisy_spectrum: LiveSpectrum | None
     ) -> Array:
         """Return the body's input (width,)."""
         powers, inputs = self._powers, self._embed.inputs
@@ -187,7 +187,9 @@ class SpectralHop:
         hidden += offset
         return hidden
 
-    def _correct(self, spectrum: Spectrum, local: Array, noisy_spectrum: Spectrum | None) -> None:
+    def _correct(
+        self, spectrum: LiveSpectrum, local: Array, noisy_spectrum: LiveSpectrum | None
+    ) -> None:
         """Compute ``spectral_change``, and the noisy signal's share, from the head's outputs."""
         change = self._change
         log_gain, rotation, add_real, add_imaginary, *share = self._head.outputs.reshape(-1, BINS)
@@ -214,14 +216,14 @@ class Analysis:
         self._exact = torch.zeros(BINS, dtype=torch.complex128)
         self.past: Array = self._frame[:HOP]
 
-    def __call__(self, hop: Array) -> Spectrum:
+    def __call__(self, hop: Array) -> LiveSpectrum:
         """Return the spectrum ``(481,)`` of the last two hops."""
         frame = self._frame
         frame[:HOP] = frame[HOP:]
         frame[HOP:] = hop
         np.multiply(frame, self._window, out=self._windowed.numpy())
         torch.fft.rfft(self._windowed, out=self._exact)
-        spectrum: Spectrum = self._exact.numpy().astype(np.complex64)
+        spectrum: LiveSpectrum = self._exact.numpy().astype(np.complex64)
         return spectrum
 
 
