@@ -1,6 +1,7 @@
 """Denoise speech and repair its timbre: files, folders, standard input."""
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from timbre import storage
 from timbre.command import at_least, print_result, print_warning, restartable_command
 from timbre.errors import AudioError, ConfigError, WorkError
 from timbre.models import OFFLINE
+from timbre.restore.explain import check_explainable, explain, to_json
 from timbre.restore.files import (
     FileResult,
     FileTask,
@@ -146,6 +148,8 @@ def _folder(options: argparse.Namespace, settings: RestorerSettings, output: Out
 
 def _file(options: argparse.Namespace, settings: RestorerSettings, output: Output) -> None:
     refuse_same(options.input, options.output)
+    if options.explain is not None:
+        check_explainable(options.input)
     restorer = load_with_warning(settings)
     size = 0 if options.input == STANDARD else storage.size(options.input)
     task = FileTask(options.input, options.output, size, options.rate)
@@ -157,6 +161,11 @@ def _file(options: argparse.Namespace, settings: RestorerSettings, output: Outpu
     _warn(task, result)
     if options.output != STANDARD:
         print_result(f"written: {options.output}")
+    if options.explain is not None:
+        explained = explain(options.input, restorer, settings, output)
+        for ending, data in ((".json", to_json(explained.tree)), (".png", explained.picture)):
+            storage.publish(options.explain + ending, data)
+            print_result(f"written: {options.explain}{ending}")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -200,6 +209,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="linked: two channels are repaired so that the voice stays where it is; apart: each "
         "alone. Usually linked where they are alike, and apart elsewhere",
     )
+    parser.add_argument(
+        "--explain",
+        metavar="NAME",
+        help="of one file: also write NAME.json, what was lifted, where, by how much and how surely, "
+        "and NAME.png, its spectrograms",
+    )
     live.add_network_options(parser)
     parser.add_argument(
         "--stream",
@@ -212,6 +227,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     options.device = str(usable_device(options.device))
     live.check_denoiser(options)
+    if options.explain is not None:
+        options.explain = re.sub(r"\.(json|png)$", "", options.explain)
+        if options.input == STANDARD:
+            raise ConfigError("--explain: reads its file once more, so it cannot be standard input")
     return options
 
 
@@ -239,6 +258,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.input != STANDARD and storage.is_folder(options.input):
         if options.output == STANDARD:
             raise ConfigError("a folder cannot go to standard output; name a folder for it")
+        if options.explain is not None:
+            raise ConfigError(f"--explain: takes one file, and {options.input} is a folder")
         _folder(options, settings, output)
     else:
         _file(options, settings, output)
