@@ -1,5 +1,6 @@
 """Damage to good bytes, JSON and YAML. Every choice comes from the random generator."""
 
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def changed_tree(tree: Any, rng: random.Random) -> bytes:
         elif how == 1 and isinstance(holder, list):
             holder.insert(rng.randrange(len(holder) + 1), holder[key])
         else:
-            holder[key] = rng.choice(NASTY)
+            holder[key] = copy.deepcopy(rng.choice(NASTY))  # the next change may be in it
     return json.dumps(tree).encode()
 
 
