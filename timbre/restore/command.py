@@ -243,7 +243,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     options = _parse(words)
     try:
-        output = Output(options.strength, options.dry, link=LINK_BY_WORD.get(options.channels))
+        output = Output(
+            options.strength,
+            options.dry,
+            link=LINK_BY_WORD.get(options.channels),
+            attenuation_limit_db=options.attenuation_limit_db,
+        )
     except AudioError as error:
         raise ConfigError(f"--{error}") from None
     if options.input != STANDARD and not storage.exists(options.input):

@@ -131,7 +131,7 @@ class Restorer:
         restorer.warning = strangeness(str(checkpoint_url), checkpoint.denoisers, name)
         return restorer
 
-    def __call__(
+    def __call__(  # noqa: PLR0913
         self,
         waveform: W,
         sample_rate: int,
@@ -139,6 +139,7 @@ class Restorer:
         dry: float = 0.0,
         rate: int | None = None,
         link: bool | None = None,
+        attenuation_limit_db: float = 0.0,
     ) -> W:
         """Return the waveform restored, float32 of the same shape, array or tensor like it.
 
@@ -152,6 +153,7 @@ class Restorer:
                 ``ceil(samples * rate / sample_rate)`` samples.
             link: True links two channels, so that the voice stays where it is; False restores them
                 apart; None links those that are alike (see :class:`timbre.restore.channels.Likeness`).
+            attenuation_limit_db: see :class:`timbre.restore.output.Output`.
 
         Raises:
             AudioError: the waveform is empty, of another shape or type, or not finite; a rate has no
@@ -163,7 +165,7 @@ class Restorer:
         blocks = self.blocks(
             lambda: split(rows, block_size(sample_rate)),
             sample_rate,
-            Output(strength, dry, link=link),
+            Output(strength, dry, link=link, attenuation_limit_db=attenuation_limit_db),
             rate,
             channels=array.shape[-2] if array.ndim > 1 else 1,
         )
@@ -202,7 +204,7 @@ class Restorer:
         look = Channels(sample_rate, channels, output.link)
         samples, gains, offsets = working_level(look.watch(source()), sample_rate)
         total = resampled_length(samples, sample_rate, rate)
-        blocks, again = tee(source()) if output.dry else (iter(source()), None)
+        blocks, again = tee(source()) if output.input_share else (iter(source()), None)
         # Equal channels are restored once.
         different = (block[look.rows] for block in blocks)
         centred = _centre(different, offsets[look.rows].numpy())
@@ -215,7 +217,7 @@ class Restorer:
             return
         dry = first_samples(resample_blocks(again, sample_rate, rate), total)
         for one, other in side_by_side(result, dry, block_size(rate)):
-            yield (1 - output.dry) * one + output.dry * other
+            yield (1 - output.input_share) * one + output.input_share * other
 
     def process(self, waves: Tensor, noisy: Tensor | None = None) -> BothWaves:
         """Return ``(batch, samples)`` at 48 kHz denoised and restored, each row alone, on the CPU.

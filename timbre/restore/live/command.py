@@ -42,7 +42,13 @@ def run(argv: Sequence[str]) -> None:
     options = _parse(argv)
     try:
         link = LINK_BY_WORD.get(options.channels)
-        mix = Mix(options.strength, options.dry, options.input_gain_db, link=link)
+        mix = Mix(
+            options.strength,
+            options.dry,
+            options.input_gain_db,
+            link=link,
+            attenuation_limit_db=options.attenuation_limit_db,
+        )
         check_rates(options.rate or SAMPLE_RATE, SAMPLE_RATE)
     except AudioError as error:
         raise ConfigError(f"--{error}") from None
@@ -149,6 +155,14 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Add what says more of the networks than which checkpoint: the same for files and live."""
+    parser.add_argument(
+        "--attenuation-limit-db",
+        type=float,
+        default=0.0,
+        metavar="DB",
+        help="so much is the noise quieter at most: 12 leaves it at a quarter; 0: no limit "
+        "(%(default)s)",
+    )
     parser.add_argument(
         "--denoiser",
         metavar="NAME",

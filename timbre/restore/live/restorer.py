@@ -195,9 +195,9 @@ class LiveRestorer:
             restored = _through(self._link, [restored, noisy], is_last)
         if self._gain != 1:
             restored = restored / self._gain
-        if self._mix.dry:
+        if share := self._mix.input_share:
             dry, self._input_queue = _take(self._input_queue, piece, restored.shape[1])
-            restored = (1 - self._mix.dry) * restored + self._mix.dry * dry
+            restored = (1 - share) * restored + share * dry
         result: Wave = restored.numpy()
         return check_finite(result)
 
