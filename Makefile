@@ -75,6 +75,8 @@ SLOWLY := OMP_NUM_THREADS=1 nice -n 19 $(BIN)/timbre
 CAUSAL := generator.causal=true
 speedrun: venv
 	$(SLOWLY) prep configs/prep_release.yaml
+	nice -n 19 $(BIN)/python -m shard_tools.speed corpus/manifest.jsonl corpus_speeds --speeds 0.86 1 1.14
+	$(SLOWLY) prep configs/prep_release_more.yaml
 	$(SLOWLY) train configs/train_release.yaml
 	$(SLOWLY) train configs/tune_release.yaml init_from=runs/release/best.safetensors
 	$(SLOWLY) train configs/train_release.yaml $(CAUSAL) loss.waveform=5 run_dir=runs/release_causal
