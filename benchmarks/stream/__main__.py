@@ -11,11 +11,12 @@ loaders  ours, others and the limits by turns on the same pairs (`stream_loaders
 memory   what ours holds over 20 epochs (`stream_memory.py`)
 large    10 million pairs (`stream_large.py`)
 s3       a bucket on this machine, against bare GETs of the same ranges (`stream_s3.py`)
+clients  what a pair out of a bucket costs by obstore and by s3fs (`clients.py`)
 
 To reach: `wav_cpu/ours_to_transport` 1.35, `wav_cpu/ours_to_best_peer` 0.5 (both of whole pairs),
 `flac_cpu/ours_to_libsndfile` 1.1, `flac_cpu/ours_to_best_peer` 0.7 (of segments), `first_batch/resume_to_start` 1.2,
 `memory/growth_percent` within 2, `large/first_batch_to_5_s` and `large/peak_to_1_GB` below 1,
-`s3/ours_to_bare_get` 0.7 or more.
+`s3/ours_to_bare_get` 0.7 or more, `clients/obstore_to_s3fs` 0.5.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.report import print_machine, print_ratios
+from benchmarks.stream import clients as stream_clients
 from benchmarks.stream import data as stream_data
 from benchmarks.stream import large as stream_large
 from benchmarks.stream import loaders as stream_loaders
@@ -36,6 +38,7 @@ PARTS: Mapping[str, Callable[[str, Plan], Ratios]] = {
     "memory": stream_memory.measure,
     "large": stream_large.measure,
     "s3": stream_s3.measure,
+    "clients": stream_clients.measure,
 }
 
 

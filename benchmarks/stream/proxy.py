@@ -71,7 +71,7 @@ class Proxy:
         line, answer_headers = parse(answer)
         if "chunked" in answer_headers.get("transfer-encoding", ""):
             raise ConnectionError("an answer in chunks is not for objects")
-        back.write(answer)
+        back.write(as_s3(answer) if "content-range" in answer_headers else answer)
         empty = method == "HEAD" or line.split(" ")[1] in ("204", "304")
         await pass_on(far, back, 0 if empty else int(answer_headers.get("content-length", 0)))
         span = headers.get("range", "")
@@ -116,6 +116,11 @@ def parse(head: bytes) -> tuple[str, dict[str, str]]:
     first, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     fields = (line.partition(":") for line in lines)
     return first, {name.lower(): value.strip() for name, _, value in fields}
+
+
+def as_s3(head: bytes) -> bytes:
+    """Return the head of a stretch with the status that S3 gives it; rclone's is a whole file's."""
+    return head.replace(b" 200 OK\r\n", b" 206 Partial Content\r\n", 1)
 
 
 async def pass_on(source: asyncio.StreamReader, to: asyncio.StreamWriter, length: int) -> None:

@@ -48,6 +48,7 @@ def test_quick_run_prints_a_figure_of_each_kind_and_the_ratios_to_reach() -> Non
         "large/first_batch_to_5_s",
         "large/peak_to_1_GB",
         "s3/ours_to_bare_get",
+        "clients/obstore_to_s3fs",
     }
     cpu = figures(lines, "CPU time")
     ratio = cpu["wav, whole, ours"] / cpu["wav, whole, transport"]

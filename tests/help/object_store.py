@@ -83,10 +83,10 @@ def serve_s3(folder: Path, fresh: bool = True) -> Iterator[Server]:
     0.1 s, for the server lists its folders each time; else only those that were there at the first.
     """
     for _ in range(3):  # another process may take the port between its choice and its use
-        port = _free_port()
+        port = free_port()
         command = serve_command(folder, f"127.0.0.1:{port}", fresh)
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        if _answers(port, process):
+        if answers(port, process):
             break
     else:
         raise RuntimeError("rclone serve s3 does not start")
@@ -125,14 +125,15 @@ def serve_command(folder: Path, address: str, fresh: bool) -> list[str]:
     return [rclone, "serve", "s3", str(folder), *listener, *listings]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody has."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
 
 
-def _answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
+def answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
     """Wait until the port accepts; False if the process ended or took too long."""
     waits = int(START_SECONDS / 0.05)
     for _ in range(waits):

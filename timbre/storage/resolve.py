@@ -1,5 +1,6 @@
 """Which store a path or URL is in: a scheme and ``://`` are a store, all else is this machine."""
 
+import logging
 import os
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,8 @@ from fsspec.core import url_to_fs
 
 from timbre.errors import ConfigError
 from timbre.storage import redirects
+
+BUCKET_TYPE = "Could not determine bucket type"
 
 
 def resolve(url: str | Path) -> tuple[Any, str]:
@@ -37,7 +40,15 @@ def resolve(url: str | Path) -> tuple[Any, str]:
         file_system.retries = 1
         one = {"retries": {"total_max_attempts": 1}, **redirects.staying_s3()}
         file_system.config_kwargs = {**one, **file_system.config_kwargs}
+    if is_a("gs", file_system):
+        _hush_google()
     return file_system, path
+
+
+@cache
+def _hush_google() -> None:
+    """Drop what gcsfs says at each call for a bucket that others, or an emulator, let anybody read."""
+    logging.getLogger("gcsfs").addFilter(lambda record: BUCKET_TYPE not in record.getMessage())
 
 
 @cache

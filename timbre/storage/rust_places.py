@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 # Credentials are asked for anew so often; fsspec's client renews those that expire.
 CREDENTIAL_SECONDS = 300
+AZURE_SCOPE = "https://storage.azure.com/.default"
 
 
 class Place(NamedTuple):
@@ -46,6 +47,45 @@ async def find_in_s3(file_system: Any, bucket: str) -> Place | None:
     )
 
 
+async def find_in_google(file_system: Any, bucket: str) -> Place | None:
+    """Return where gcsfs has a bucket; None if another than the bucket's owner pays."""
+    if file_system.requester_pays:
+        return None
+    url, credentials = file_system._location, file_system.credentials
+    options: dict[str, Any] = {"base_url": url}
+
+    async def provide() -> Mapping[str, Any]:
+        credentials.maybe_refresh()
+        return {"token": credentials.credentials.token, "expires_at": _soon()}
+
+    if credentials.credentials is None:
+        options["skip_signature"] = True
+    else:
+        options["credential_provider"] = provide
+    return Place("GCSStore", bucket, url, options)
+
+
+async def find_in_azure(file_system: Any, container: str) -> Place | None:
+    """Return where adlfs has a container."""
+    client = file_system.service_client
+    url, _, query = client.url.partition("?")
+    options: dict[str, Any] = {"account_name": client.account_name, "endpoint": url.rstrip("/")}
+
+    async def provide() -> Mapping[str, Any]:
+        token = await file_system.credential.get_token(AZURE_SCOPE)
+        return {"token": token.token, "expires_at": _soon()}
+
+    if file_system.credential is not None:
+        options["credential_provider"] = provide
+    elif key := getattr(client.credential, "account_key", None):
+        options["account_key"] = key
+    elif query:
+        options["sas_key"] = query
+    else:
+        options["skip_signature"] = True
+    return Place("AzureStore", container, url, options)
+
+
 def _s3_credentials(credentials: Any) -> Callable[[], Awaitable[Mapping[str, Any]]]:
     async def provide() -> Mapping[str, Any]:
         frozen = await credentials.get_frozen_credentials()
@@ -53,13 +93,20 @@ def _s3_credentials(credentials: Any) -> Callable[[], Awaitable[Mapping[str, Any
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,
             "token": frozen.token,
-            "expires_at": datetime.now(timezone.utc) + timedelta(seconds=CREDENTIAL_SECONDS),
+            "expires_at": _soon(),
         }
 
     return provide
 
 
+def _soon() -> datetime:
+    return datetime.now(timezone.utc) + timedelta(seconds=CREDENTIAL_SECONDS)
+
+
 # By the class of the file system.
-PLACES: Mapping[str, Callable[[Any, str], Awaitable[Place | None]]] = {
+PLACES: dict[str, Callable[[Any, str], Awaitable[Place | None]]] = {
     "S3FileSystem": find_in_s3,
+    "GCSFileSystem": find_in_google,
+    "ExtendedGcsFileSystem": find_in_google,
+    "AzureBlobFileSystem": find_in_azure,
 }

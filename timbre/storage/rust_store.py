@@ -12,6 +12,7 @@ Its threads do not outlive a fork: a child of a process that used it reads by fs
 
 import multiprocessing
 import os
+import re
 import sys
 import time
 from datetime import timedelta
@@ -28,9 +29,10 @@ from timbre.storage.rust_places import PLACES, Place
 REST_SECONDS = 1.0
 # `BoundedStore` ends a request; a client of obstore has one limit for all.
 NO_LIMIT = timedelta(days=1)
-# What obstore says: of a server that sends a stretch with the status of a whole file, of a stretch
-# behind the end, and of whatever is refused.
-NOT_PARTIAL, BEHIND_END, REFUSED = "non-partial", "status code: 416", "status code: 4"
+# What obstore says: of servers that it cannot read from, as they send a stretch with the status of a
+# whole file or leave out a header; of a stretch behind the end; and of whatever is refused.
+UNREADABLE = re.compile("non-partial|missing from response")
+BEHIND_END, REFUSED = "status code: 416", "status code: 4"
 NOWHERE = "http://127.0.0.1:1"
 
 
@@ -82,7 +84,7 @@ async def _read(bucket: _Bucket, key: str, start: int, end: int) -> bytes | None
             return b""
         if REFUSED in text:
             return None
-        if NOT_PARTIAL in text:
+        if UNREADABLE.search(text):
             bucket.store = None
         bucket.rests_until = time.monotonic() + REST_SECONDS
         # Not its text, which has addresses with all that is secret in them.

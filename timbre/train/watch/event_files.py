@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +32,16 @@ class EventFiles:
     """
 
     def __init__(self, run_dir: str, first: int) -> None:
-        local = storage.is_local(run_dir)
-        self.folder = storage.join(str(storage.local_path(run_dir)) if local else run_dir, FOLDER)
+        self._is_local = storage.is_local(run_dir)
+        folder = str(storage.local_path(run_dir)) if self._is_local else run_dir
+        self.folder = here = storage.join(folder, FOLDER)
+        self._temporary = ExitStack()
+        if not self._is_local:  # TensorBoard appends, which few stores can
+            here = self._temporary.enter_context(TemporaryDirectory(prefix="timbre-events-"))
         self._former, threading.excepthook = threading.excepthook, self._hook
         try:
             with self._name_in_errors():
-                self._writer = SummaryWriter(self.folder, purge_step=first + 1)
+                self._writer = SummaryWriter(here, purge_step=first + 1)
         except WorkError:
             threading.excepthook = self._former
             raise
@@ -60,12 +66,20 @@ class EventFiles:
         """Write out what waits to be written."""
         with self._name_in_errors():
             self._writer.flush()
+            self._send()
 
     def close(self) -> None:
         """Write out the rest; what could not be written by now has been reported."""
-        with suppress(WorkError), self._name_in_errors():
+        with suppress(WorkError), self._temporary, self._name_in_errors():
             self._writer.close()
+            self._send()
         threading.excepthook = self._former
+
+    def _send(self) -> None:
+        """Put the files into the store, whole."""
+        if not self._is_local:
+            for path in Path(self._writer.log_dir).iterdir():
+                storage.publish(storage.join(self.folder, path.name), path.read_bytes())
 
     @contextmanager
     def _name_in_errors(self) -> Iterator[None]:
