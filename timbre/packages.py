@@ -27,6 +27,7 @@ NEEDS = {
     "wandb": "timbre[trackers]",
     "mlflow": "timbre[trackers]",
     "trackio": "timbre[trackers]",
+    "huggingface_hub": "timbre[hub]",
     "df": "timbre[official]",
     "pyrnnoise": "timbre[rnnoise]",
     "noisereduce": "timbre[gate]",

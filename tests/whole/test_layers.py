@@ -28,6 +28,7 @@ ROWS = [
     {"timbre.shards", "timbre.denoise", "timbre.models"},
     {"timbre.stream", "timbre.restore", "timbre.export"},
     {"timbre.train", "timbre.evaluate", "timbre.peek", "timbre.index", "timbre.listen"},
+    {"timbre.publish"},
     {"timbre.cli", "timbre"},
     {"timbre.demo"},
     {"timbre.__main__"},

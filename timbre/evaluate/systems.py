@@ -14,6 +14,7 @@ from timbre.errors import ConfigError
 from timbre.evaluate.cases import LoadedPair
 from timbre.models import NAMES_OF_OURS, load_checkpoint, resolve, strangeness
 from timbre.restore.restorer import Restorer
+from timbre.storage import hub
 
 # BASELINE is the denoiser alone, whichever it is: its name is that of the usual one.
 NOISY, BASELINE, CLEAN, RESTORED = "noisy", DF3, "clean", "restored"
@@ -26,15 +27,17 @@ NAME_AND_URL = re.compile(r"([\w.+-]+)=(.+)")
 
 
 class System(NamedTuple):
-    """A system under its name: a checkpoint's URL, or how much of the noisy input is mixed in.
+    """A system under its name: a checkpoint's path or URL, or how much of the noisy input is mixed in.
 
-    With ``max_lift_db`` the checkpoint runs with that limit in place of its own.
+    With ``max_lift_db`` the checkpoint runs with that limit in place of its own. ``word`` is what the
+    user calls it, where that is not its path or URL.
     """
 
     name: str
     url: str | None = None
     noisy_share: float = 0.0
     max_lift_db: float | None = None
+    word: str = ""
 
     @property
     def needs_noisy(self) -> bool:
@@ -207,7 +210,10 @@ def describe(systems: Sequence[System], chains: Chains, noisy: bool) -> Iterator
     for system in systems:
         facts: dict[str, object] = {"name": system.name}
         if system.url:
-            facts |= {"checkpoint": system.url, "sha256": storage.sha256(storage.read(system.url))}
+            facts |= {
+                "checkpoint": system.word or system.url,
+                "sha256": storage.sha256(storage.read(system.url)),
+            }
             if system.max_lift_db is not None:
                 facts["max_lift_db"] = system.max_lift_db
             # With it and without it a generator is two systems.
@@ -242,8 +248,15 @@ def _checkpoints(words: Sequence[str]) -> list[System]:
         if not name and len(words) == 1:
             name = RESTORED
         elif not name:
-            name = url if url in NAMES_OF_OURS else PurePosixPath(url).parent.name or url
+            name = _name_of(url)
         if name in (NOISY, BASELINE, CLEAN, NO_CHECKPOINT):
             raise ConfigError(f"{word}: {name} names another system; choose a name of its own")
-        systems.append(System(name, resolve(url)))
+        path = resolve(url)
+        systems.append(System(name, path, word=url if url != path else ""))
     return systems
+
+
+def _name_of(url: str) -> str:
+    if hub.is_hub(url):
+        return hub.parse(url).repository.rpartition("/")[2]
+    return url if url in NAMES_OF_OURS else PurePosixPath(url).parent.name or url

@@ -112,8 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="best.safetensors or step-*.pt of a training run, or a shipped one: "
-        + " or ".join(NAMES_OF_OURS),
+        help=f"best.safetensors or step-*.pt of a training run, a shipped one ({', '.join(NAMES_OF_OURS)}), "
+        "or hf://USER/REPOSITORY[@REVISION][#sha256=HASH]",
     )
     parser.add_argument("out", metavar="OUT", help="a name that ends in .onnx or .safetensors")
     parser.add_argument(

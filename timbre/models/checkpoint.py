@@ -25,11 +25,14 @@ from timbre import storage
 from timbre.denoiser_names import DF3, from_record
 from timbre.errors import CheckpointError, ConfigError
 from timbre.models.generator import Generator, GeneratorConfig, build_generator
+from timbre.storage import hub
 
 SUMS = "SHA256SUMS"
 # The checkpoints that come with timbre go by these names.
 OFFLINE, CAUSAL = "offline", "causal"
 NAMES_OF_OURS = (OFFLINE, CAUSAL)
+# What a release holds: a generator, and a training state that others go on from.
+WEIGHTS, TRAINING_STATE = "model.safetensors", "training_state.pt"
 # What a training state holds by name.
 PARTS = ("config", "gan", "stream")
 # What says behind which denoisers a generator has learned; files that are older than it: DeepFilterNet3.
@@ -122,7 +125,7 @@ def load_checkpoint(url: str, max_lift_db: float | None = None) -> Checkpoint:
     """Return what is in a ``.safetensors`` file or in a training state, ready to use.
 
     Args:
-        url: of the file, or the name of a shipped checkpoint.
+        url: of the file, the name of a shipped checkpoint, or of a release: see :func:`resolve`.
         max_lift_db: a limit to run it with in place of its own; None keeps its own.
 
     Raises:
@@ -168,8 +171,7 @@ def _read(url: str) -> tuple[dict[str, Any], dict[str, torch.Tensor], object]:
     data = storage.read(url)
     try:
         tensors = load_safetensors(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = header["__metadata__"]
+        metadata = _metadata(data)
         tree = json.loads(metadata["generator"])
         denoisers = json.loads(metadata[DENOISERS]) if DENOISERS in metadata else [DF3]
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -182,6 +184,18 @@ def _check_denoisers(url: str, names: object) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CheckpointError(f"{url}: {DENOISERS} is {names!r}; expected a list of names")
     return tuple(map(from_record, names))
+
+
+def notes_in(content: bytes) -> dict[str, Any]:
+    """Return the notes in a generator's file that :func:`read_generator` can read."""
+    notes = json.loads(_metadata(content).get("notes", "{}"))
+    return notes if isinstance(notes, dict) else {}
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata: dict[str, str] = header["__metadata__"]
+    return metadata
 
 
 def _config_of(url: str, tree: object) -> GeneratorConfig:
@@ -220,12 +234,22 @@ def check_finite(url: str, network: nn.Module) -> None:
             )
 
 
-def resolve(checkpoint: str) -> str:
-    """Return the path of a shipped checkpoint's name; anything else is a path or URL as it is.
+def resolve(checkpoint: str, in_release: Sequence[str] = (WEIGHTS,)) -> str:
+    """Return the path of a shipped checkpoint's name, or of a release's file once it is fetched.
+
+    Anything else is a path or URL as it is.
+
+    Args:
+        checkpoint: ``offline`` or ``causal``, ``hf://USER/REPOSITORY[@REVISION][#sha256=HASH]``
+            (:mod:`timbre.storage.hub`), a path or another URL.
+        in_release: the files of a release that will do, the best first.
 
     Raises:
         CheckpointError: this installation lacks the checkpoint of that name.
+        ConfigError, MissingPackageError, OSError: the release cannot be fetched.
     """
+    if hub.is_hub(checkpoint):
+        return str(hub.fetch(checkpoint, in_release))
     if checkpoint not in NAMES_OF_OURS:
         return checkpoint
     path = files("timbre") / "checkpoints" / f"{checkpoint}.safetensors"

@@ -177,8 +177,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint",
         default=OFFLINE,
-        help="offline or causal, which come with timbre (%(default)s); or best.safetensors or "
-        "step-*.pt of a training run",
+        help="offline or causal, which come with timbre (%(default)s); best.safetensors or "
+        "step-*.pt of a training run; or hf://USER/REPOSITORY[@REVISION][#sha256=HASH]",
     )
     parser.add_argument(
         "--strength",

@@ -104,7 +104,8 @@ class Restorer:
 
         Args:
             checkpoint_url: ``offline`` or ``causal`` for those that come with timbre; a path or URL;
-                None for the denoiser alone.
+                ``hf://USER/REPOSITORY[@REVISION][#sha256=HASH]`` for a release on the Hugging Face
+                Hub; None for the denoiser alone.
             denoise: what comes first: True for DeepFilterNet3, False for nothing, one of
                 :mod:`timbre.denoiser_names`, or a denoiser that is loaded already.
             denoiser_weights: of a DeepFilterNet3; None for the official ones; see
@@ -119,7 +120,8 @@ class Restorer:
                 not finite.
             ConfigError: the device is not there, the denoiser cannot be used, or the generator
                 cannot have this limit.
-            MissingPackageError: the denoiser's package is not installed.
+            MissingPackageError: the denoiser's package is not installed, or that of the Hub.
+            StoreError: the Hub cannot be reached, or its file has another hash.
         """
         denoiser = as_denoiser(denoise, denoiser_weights)
         if not checkpoint_url:

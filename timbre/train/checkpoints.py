@@ -65,6 +65,13 @@ def latest(run_dir: str) -> str | None:
     return storage.join(run_dir, FOLDER, names[-1]) if names else None
 
 
+def url_near(run_dir: str, step: int | None) -> str | None:
+    """Return the URL of the run's training state of a step, or of its last one; None without any."""
+    names = _list(run_dir)
+    name = next((n for n in names if step is not None and n == _name(step)), None)
+    return storage.join(run_dir, FOLDER, name) if name else latest(run_dir)
+
+
 def load_latest(run_dir: str) -> SavedState | None:
     """Return the run's last training state that is whole; None if it has none at all.
 
@@ -89,19 +96,39 @@ def start_from(
     """Fill a fresh Gan from ``url``; return whether its discriminator has learned already.
 
     A training state (``.pt``) gives both networks, the average and both optimizers' moments; a
-    ``.safetensors`` file the generator's weights alone. The generator's limits are the config's.
+    ``.safetensors`` file the generator's weights alone, and so does a shipped checkpoint's name. Of
+    a release, ``hf://USER/REPOSITORY``, it is the training state, if there is one. The generator's
+    limits are the config's.
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: a release cannot be fetched.
         CheckpointError: it is something else, damaged, or of another architecture.
     """
-    if not url.endswith(".pt"):
-        tree, tensors = checkpoint.read_generator(url)
-        refuse_other(url, {"generator": _with_limits_of(generator, tree)}, generator)
-        for network in (unwrap(gan.generator), gan.average):
-            network.load_state_dict(tensors)
-        return False
-    state = checkpoint.load(url)
+    path = checkpoint.resolve(url, (checkpoint.TRAINING_STATE, checkpoint.WEIGHTS))
+    try:
+        if path.endswith(".pt"):
+            taught = _fill_from_state(url, checkpoint.load(path), gan, generator, discriminator)
+        else:
+            taught = False
+            tree, tensors = checkpoint.read_generator(path)
+            refuse_other(url, {"generator": _with_limits_of(generator, tree)}, generator)
+            for network in (unwrap(gan.generator), gan.average):
+                network.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # of files made by others
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{url}: cannot be trained on from: {reason}") from None
+    checkpoint.check_finite(url, gan.average)
+    return taught
+
+
+def _fill_from_state(
+    url: str,
+    state: dict[str, Any],
+    gan: Gan,
+    generator: GeneratorConfig,
+    discriminator: DiscriminatorConfig,
+) -> bool:
     tree = _with_limits_of(generator, state["config"].get("generator", {}))
     refuse_other(url, {**state["config"], "generator": tree}, generator, discriminator)
     gan.load_state_dict({"step": 0, **{name: state["gan"][name] for name in TRANSFER_NAMES}})

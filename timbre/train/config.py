@@ -33,7 +33,8 @@ class TrainConfig:
     steps: Count
     # Other mixes of data from stated steps on, also of a run that is under way.
     data_changes: tuple[DataChange, ...] = ()
-    # A training state (.pt) or a generator (.safetensors) that a new run starts from.
+    # A training state (.pt), a generator (.safetensors, offline, causal) or a release (hf://...)
+    # that a new run starts from.
     init_from: Name | None = None
     # Pairs a step over all ranks; the number of ranks must divide it.
     global_batch: Count = 16

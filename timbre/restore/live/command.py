@@ -110,8 +110,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint",
         default=CAUSAL,
-        help="causal, which comes with timbre (%(default)s); or best.safetensors or step-*.pt of a "
-        "training run with generator.causal: true",
+        help="causal, which comes with timbre (%(default)s); best.safetensors or step-*.pt of a "
+        "training run with generator.causal: true; or hf://USER/REPOSITORY[@REVISION][#sha256=HASH]",
     )
     parser.add_argument(
         "--strength", type=float, default=1.0, help="share of the correction, 0 to 1 (%(default)s)"

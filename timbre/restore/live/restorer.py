@@ -116,8 +116,8 @@ class LiveRestorer:
         """Return a restorer from a checkpoint.
 
         Args:
-            checkpoint_url: ``causal`` for the one that comes with timbre; a path or URL; None for the
-                denoiser alone.
+            checkpoint_url: ``causal`` for the one that comes with timbre; a path or URL, ``hf://`` among
+                them; None for the denoiser alone.
             denoise: what comes first: True for DeepFilterNet3, False for nothing, one of
                 :mod:`timbre.denoiser_names`, or a denoiser that is loaded already.
             channels: of the signal.
