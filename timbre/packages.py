@@ -30,6 +30,7 @@ NEEDS = {
     "huggingface_hub": "timbre[hub]",
     "df": "timbre[official]",
     "pyrnnoise": "timbre[rnnoise]",
+    "sounddevice": "timbre[live]",
     "noisereduce": "timbre[gate]",
 }
 

@@ -40,15 +40,8 @@ def run(argv: Sequence[str]) -> None:
             be used.
     """
     options = _parse(argv)
+    mix = mix_of(options)
     try:
-        link = LINK_BY_WORD.get(options.channels)
-        mix = Mix(
-            options.strength,
-            options.dry,
-            options.input_gain_db,
-            link=link,
-            attenuation_limit_db=options.attenuation_limit_db,
-        )
         check_rates(options.rate or SAMPLE_RATE, SAMPLE_RATE)
     except AudioError as error:
         raise ConfigError(f"--{error}") from None
@@ -61,8 +54,8 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _pipe(options: argparse.Namespace, mix: Mix) -> None:
-    encoding, channels = options.encoding or USUAL_ENCODING, _channel_count(options.channels)
-    restorer = _restorer(options, channels, mix)
+    encoding, channels = options.encoding or USUAL_ENCODING, channel_count(options.channels)
+    restorer = load_restorer(options, channels, mix)
     # Unbuffered: a read returns as soon as there is anything.
     file = FileIO(sys.stdin.fileno(), closefd=False)
     source = raw_pcm.PcmSource(file, encoding, channels)
@@ -82,7 +75,7 @@ def _file(options: argparse.Namespace, mix: Mix) -> None:
     refuse_same(options.input, options.output)
     with open_sound(options.input) as sound:
         rate = sound.info.sample_rate
-        restorer = _restorer(options, sound.info.channels, mix)
+        restorer = load_restorer(options, sound.info.channels, mix)
         with create(options.output, sound.info) as writer:
             for block in restore_blocks(restorer, sound.blocks(rate), rate):
                 writer.write(block)
@@ -92,7 +85,8 @@ def _file(options: argparse.Namespace, mix: Mix) -> None:
         )
 
 
-def _restorer(options: argparse.Namespace, channels: int, mix: Mix) -> LiveRestorer:
+def load_restorer(options: argparse.Namespace, channels: int, mix: Mix) -> LiveRestorer:
+    """Return the restorer that options ask for; it raises like :meth:`LiveRestorer.load`."""
     denoiser = as_denoiser(options.denoiser, options.denoiser_weights)
     restorer = LiveRestorer.load(
         options.checkpoint, denoiser or False, channels, mix, options.max_lift_db
@@ -107,6 +101,28 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("input", metavar="INPUT", help="- for raw PCM, or an audio file")
     parser.add_argument("output", metavar="OUTPUT", help="- for raw PCM, or an audio file")
     parser.add_argument("--stream", action="store_true", required=True, help="what this is about")
+    add_restorer_options(parser)
+    parser.add_argument("--rate", type=at_least(1), help=f"of raw PCM, in Hz ({SAMPLE_RATE})")
+    parser.add_argument(
+        "--channels",
+        type=channels_word,
+        help="linked: two channels are repaired so that the voice stays where it is, 10 ms later; "
+        "apart: each alone. Of raw PCM also their number (1): two are linked while they are alike",
+    )
+    parser.add_argument(
+        "--encoding", choices=raw_pcm.ENCODINGS, help=f"of raw PCM ({USUAL_ENCODING})"
+    )
+    options = parser.parse_args(argv)
+    check_live_denoiser(options)
+    if (options.input == STANDARD) != (options.output == STANDARD):
+        raise ConfigError("--stream takes - - (raw PCM in, raw PCM out) or two files")
+    if options.input != STANDARD:
+        _check_file(options)
+    return options
+
+
+def add_restorer_options(parser: argparse.ArgumentParser) -> None:
+    """Add what makes a live restorer: checkpoint, shares, gain and networks."""
     parser.add_argument(
         "--checkpoint",
         default=CAUSAL,
@@ -130,27 +146,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "of your voice in dBFS, where that is below -35 or above -15 (%(default)s)",
     )
     add_network_options(parser)
-    parser.add_argument("--rate", type=at_least(1), help=f"of raw PCM, in Hz ({SAMPLE_RATE})")
-    parser.add_argument(
-        "--channels",
-        type=_channels,
-        help="linked: two channels are repaired so that the voice stays where it is, 10 ms later; "
-        "apart: each alone. Of raw PCM also their number (1): two are linked while they are alike",
-    )
-    parser.add_argument(
-        "--encoding", choices=raw_pcm.ENCODINGS, help=f"of raw PCM ({USUAL_ENCODING})"
-    )
-    options = parser.parse_args(argv)
-    check_denoiser(options)
-    if options.denoiser not in BY_HOP:
-        raise ConfigError(
-            f"--denoiser {options.denoiser}: takes whole signals; --stream takes {', '.join(BY_HOP)}"
-        )
-    if (options.input == STANDARD) != (options.output == STANDARD):
-        raise ConfigError("--stream takes - - (raw PCM in, raw PCM out) or two files")
-    if options.input != STANDARD:
-        _check_file(options)
-    return options
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -205,12 +200,46 @@ def check_denoiser(options: argparse.Namespace) -> None:
         options.denoiser_weights = None
 
 
-def _channels(word: str) -> str | int:
+def check_live_denoiser(options: argparse.Namespace) -> None:
+    """Do what :func:`check_denoiser` does, and refuse a denoiser that takes whole signals.
+
+    Raises:
+        ConfigError: see there.
+    """
+    check_denoiser(options)
+    if options.denoiser not in BY_HOP:
+        names = ", ".join(BY_HOP)
+        raise ConfigError(
+            f"--denoiser {options.denoiser}: takes whole signals; live ones go through {names}"
+        )
+
+
+def mix_of(options: argparse.Namespace) -> Mix:
+    """Return what options say of the shares.
+
+    Raises:
+        ConfigError: a share or a gain that nobody can mean.
+    """
+    link = LINK_BY_WORD.get(options.channels)
+    try:
+        return Mix(
+            options.strength,
+            options.dry,
+            options.input_gain_db,
+            link=link,
+            attenuation_limit_db=options.attenuation_limit_db,
+        )
+    except AudioError as error:
+        raise ConfigError(f"--{error}") from None
+
+
+def channels_word(word: str) -> str | int:
     """Return what ``--channels`` says: how two are restored, or how many there are."""
     return word if word in LINK_BY_WORD else at_least(1)(word)
 
 
-def _channel_count(value: str | int | None) -> int:
+def channel_count(value: str | int | None) -> int:
+    """Return how many channels an option says."""
     if value is None:
         return 1
     return value if isinstance(value, int) else 2

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -232,9 +233,17 @@ def build_live(generator: Generator) -> LiveSpectral | LiveWave:
     return LiveWave(WaveByHop(generator))
 
 
-def restore_blocks(
-    restorer: LiveRestorer, blocks: Iterable[Wave], sample_rate: int
-) -> Iterator[Wave]:
+class Restores(Protocol):
+    """What takes a signal at 48 kHz in pieces and gives it back in others, as long in all."""
+
+    def push(self, piece: Wave) -> Wave:
+        """Return what has become ready, ``(channels, any)``, with the next ``(channels, any)``."""
+
+    def flush(self) -> Wave:
+        """Return the rest, ``(channels, any)``."""
+
+
+def restore_blocks(restorer: Restores, blocks: Iterable[Wave], sample_rate: int) -> Iterator[Wave]:
     """Yield a signal restored, of the same rate and length, each part as soon as it can be known.
 
     Args:
