@@ -31,6 +31,7 @@ NEEDS = {
     "df": "timbre[official]",
     "pyrnnoise": "timbre[rnnoise]",
     "sounddevice": "timbre[live]",
+    "pipecat": "timbre[agents]",
     "noisereduce": "timbre[gate]",
 }
 
@@ -38,6 +39,7 @@ NEEDS = {
 # Where the name in an index is another.
 INDEX_NAMES = {
     "mlflow": "mlflow-skinny",
+    "pipecat": "pipecat-ai",
     "resemblyzer": "Resemblyzer",
     "visqol": "visqol-python",
     "df": "deepfilternet",

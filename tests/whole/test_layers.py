@@ -34,6 +34,7 @@ ROWS = [
         "timbre.index",
         "timbre.listen",
         "timbre.live",
+        "timbre.agents",
     },
     {"timbre.publish"},
     {"timbre.cli", "timbre"},

@@ -23,7 +23,13 @@ from timbre.audio.levels import (
     loudest_start,
     working_level,
 )
-from timbre.audio.resample import check_rates, resample, resample_blocks, resampled_length
+from timbre.audio.resample import (
+    BlockResampler,
+    check_rates,
+    resample,
+    resample_blocks,
+    resampled_length,
+)
 from timbre.audio.sound import Sound, open_sound
 from timbre.audio.waveform import (
     HOP,
@@ -48,6 +54,7 @@ __all__ = [
     "WORKING_LEVEL_DB",
     "AudioFolder",
     "AudioInfo",
+    "BlockResampler",
     "Int16Wave",
     "Sound",
     "Wave",

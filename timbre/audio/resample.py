@@ -50,25 +50,57 @@ def resample_blocks(blocks: Iterable[Wave], rate_in: int, rate_out: int) -> Iter
         rate_in: theirs.
         rate_out: that of the result.
     """
-    if rate_in == rate_out:
-        yield from blocks
-        return
-    common = math.gcd(rate_in, rate_out)
-    down, up = rate_in // common, rate_out // common
-    # Both ends of the rest lie on samples that both rates share, so that the phase is the same.
-    reach = -(-RESAMPLER_REACH * max(down, up) // (up * down)) * down
-    rest: Wave | None = None
-    start = 0  # samples at the front of the rest whose results are out
+    resampler = BlockResampler(rate_in, rate_out)
     for block in blocks:
-        rest = block if rest is None else np.concatenate([rest, block], axis=-1)
-        ready = (rest.shape[-1] - reach) // down * down
+        ready = resampler.push(block)
+        if ready.shape[-1] or rate_in == rate_out:
+            yield ready
+    rest = resampler.flush()
+    if rest is not None:
+        yield rest
+
+
+class BlockResampler:
+    """A signal at another rate, block by block: :func:`resample_blocks` for whoever is handed them.
+
+    Args:
+        rate_in: of the blocks.
+        rate_out: that of the result.
+    """
+
+    def __init__(self, rate_in: int, rate_out: int) -> None:
+        self._rates = rate_in, rate_out
+        common = math.gcd(rate_in, rate_out)
+        self._down, self._up = rate_in // common, rate_out // common
+        # Both ends of the rest lie on samples that both rates share, so that the phase is the same.
+        down, up = self._down, self._up
+        self._reach = -(-RESAMPLER_REACH * max(down, up) // (up * down)) * down
+        self._rest: Wave | None = None
+        self._start = 0  # samples at the front of the rest whose results are out
+
+    def push(self, block: Wave) -> Wave:
+        """Return the samples ``(rows, any)`` that are ready with the next ``(rows, any)``."""
+        if self._down == self._up:
+            return block
+        rest = block if self._rest is None else np.concatenate([self._rest, block], axis=-1)
+        start = self._start
+        ready = (rest.shape[-1] - self._reach) // self._down * self._down
+        result = rest[..., :0]
         if ready > start:
-            result = resample(rest, rate_in, rate_out)
-            yield result[..., start // down * up : ready // down * up]
-            surplus = max(ready - reach, 0)
-            rest, start = rest[..., surplus:], ready - surplus
-    if rest is not None and rest.shape[-1] > start:
-        yield resample(rest, rate_in, rate_out)[..., start // down * up :]
+            result = resample(rest, *self._rates)
+            result = result[..., start // self._down * self._up : ready // self._down * self._up]
+            surplus = max(ready - self._reach, 0)
+            rest, self._start = rest[..., surplus:], ready - surplus
+        self._rest = rest
+        return result
+
+    def flush(self) -> Wave | None:
+        """Return the rest ``(rows, any)``, or None without one; the signal is over."""
+        rest, start = self._rest, self._start
+        self._rest = None
+        if rest is None or rest.shape[-1] <= start:
+            return None
+        return resample(rest, *self._rates)[..., start // self._down * self._up :]
 
 
 @lru_cache(maxsize=8)
