@@ -28,6 +28,7 @@ COMMANDS = {
     "index": Command("timbre.index.command", "index a folder of other people's tars"),
     "train": Command("timbre.train.command", "train the restorer"),
     "report": Command("timbre.train.report.command", "show a run's time, curves and sounds"),
+    "replay": Command("timbre.replay.command", "repeat a step of a run and look at its pairs"),
     "evaluate": Command(
         "timbre.evaluate.command", "measure a checkpoint against DeepFilterNet3 alone"
     ),

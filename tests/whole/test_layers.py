@@ -37,6 +37,7 @@ ROWS = [
         "timbre.agents",
     },
     {"timbre.publish"},
+    {"timbre.replay"},
     {"timbre.cli", "timbre"},
     {"timbre.demo"},
     {"timbre.__main__"},

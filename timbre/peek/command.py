@@ -4,19 +4,15 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from typing import NamedTuple
 
-from timbre import shards
 from timbre.command import at_least, command, print_result
 from timbre.errors import ConfigError
+from timbre.peek.listing import Batch, batch_at
 from timbre.peek.page import write_page
 from timbre.peek.settings import PeekConfig, is_config, load_settings, shortened
 from timbre.plain_text import printable
-from timbre.shards import Corpus, ShardEntry, ShardIndex
-from timbre.stream import DataMix, MixedOrder, Order, Place, open_mixes
+from timbre.stream import DataMix, MixedOrder, Place, open_mixes
 
-OPEN_INDEXES = 64
 STEPS, STEPS_OF_PAGE = 10, 1
 # Name, least value, meaning; the last three are a config's if there is one.
 OPTIONS = [
@@ -29,38 +25,6 @@ OPTIONS = [
     ("seed", 0, "the run's seed (0)"),
     ("window", 1, "the run's shuffle_window (8)"),
 ]
-
-
-class Batch(NamedTuple):
-    """What a rank is served in one step of an epoch, which begins at pair ``sample`` of the order.
-
-    ``shards`` names for each of the keys the tar that it lies in, relative to the manifest.
-    """
-
-    step: int
-    sample: int
-    keys: tuple[str, ...]
-    shards: tuple[str, ...]
-
-
-def batch_at(corpora: Sequence[Corpus], rows: Order, step: int, sample: int) -> Batch:
-    """Return the batch of these rows of an order.
-
-    Raises:
-        OSError, ShardError: a shard or its index is missing, or not the manifest's.
-    """
-    places = [
-        (corpora[number], corpora[number].shards[shard], pair) for number, shard, pair in rows
-    ]
-    keys = tuple(
-        _open_index(corpus.index_folder, shard).pairs[pair].key for corpus, shard, pair in places
-    )
-    return Batch(step, sample, keys, tuple(shard.path for _, shard, _ in places))
-
-
-@lru_cache(maxsize=OPEN_INDEXES)
-def _open_index(folder: str, shard: ShardEntry) -> ShardIndex:
-    return shards.load_index(folder, shard)
 
 
 @command

@@ -12,7 +12,7 @@ from timbre.audio.spectrogram import levels, peak_power, png
 from timbre.pages import data_uri
 from timbre.peek.settings import PeekConfig
 from timbre.stream import DataMix, PairBatch, PairStream, Place, StreamConfig
-from timbre.stream.augment import Draw, augment, draw
+from timbre.stream.augment import AugmentConfig, Draw, augment, draw
 
 SIDES = ("degraded", "clean", "noisy")
 
@@ -77,19 +77,40 @@ def write_page(
     begin = {"epoch": epoch, "sample_in_epoch": batches[0].sample}
     stream.load_state_dict(stream.state_dict() | begin)
     steps = [
-        (f"Epoch {epoch}, step {listed.step}", list(_segments(batch, listed, settings)))
+        (
+            f"Epoch {epoch}, step {listed.step}",
+            list(segments(batch, listed.shards, settings.augment, settings.seed)),
+        )
         for listed, batch in zip(batches, islice(stream, len(batches)), strict=True)
     ]
-    page = pages.render("timbre.peek", "page.html.j2", {"steps": steps})
-    storage.publish(url, page.encode())
+    publish_page(url, steps)
 
 
-def _segments(batch: PairBatch, listed: Listed, settings: PeekConfig) -> Iterator[Segment]:
-    sides = augment(batch, settings.augment, settings.seed)
-    parameters = draw(settings.augment, settings.seed, batch.epoch, batch.positions)
-    for row, (key, shard) in enumerate(zip(batch.keys, listed.shards, strict=True)):
+def publish_page(url: str, steps: Sequence[tuple[str, Sequence[Segment]]]) -> None:
+    """Write the page of some steps, each with its title.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    storage.publish(url, pages.render("timbre.peek", "page.html.j2", {"steps": steps}).encode())
+
+
+def segments(
+    batch: PairBatch, shards: Sequence[str], config: AugmentConfig, seed: int
+) -> Iterator[Segment]:
+    """Yield the segments of a batch as they are shown.
+
+    Args:
+        batch: whose pairs they are.
+        shards: the tar of each pair.
+        config: how they are augmented.
+        seed: the run's.
+    """
+    sides = augment(batch, config, seed)
+    parameters = draw(config, seed, batch.epoch, batch.positions)
+    for row, (key, shard) in enumerate(zip(batch.keys, shards, strict=True)):
         waves = {
-            name: side[row, 0].numpy()
+            name: side[row, 0].cpu().numpy()
             for name, side in zip(SIDES, sides[: len(SIDES)], strict=True)
             if side is not None
         }

@@ -72,14 +72,21 @@ def url_near(run_dir: str, step: int | None) -> str | None:
     return storage.join(run_dir, FOLDER, name) if name else latest(run_dir)
 
 
-def load_latest(run_dir: str) -> SavedState | None:
+def load_latest(run_dir: str, before: int | None = None) -> SavedState | None:
     """Return the run's last training state that is whole; None if it has none at all.
+
+    Args:
+        run_dir: the run's folder.
+        before: only states of steps before this one count.
 
     Raises:
         CheckpointError: it has some, but all are damaged.
     """
     warnings: list[str] = []
-    for name in reversed(_list(run_dir)):
+    names = _list(run_dir)
+    if before is not None:
+        names = [name for name in names if name < _name(before)]
+    for name in reversed(names):
         url = storage.join(run_dir, FOLDER, name)
         try:
             return SavedState(url, checkpoint.load(url), warnings)
@@ -163,6 +170,11 @@ def refuse_other(
             f"{url}: a checkpoint of another architecture: {'; '.join(differences)}; "
             "change the config, or choose another run_dir or init_from"
         )
+
+
+def url_of(run_dir: str, step: int) -> str:
+    """Return the URL that the training state of a step has, if it is there."""
+    return storage.join(run_dir, FOLDER, _name(step))
 
 
 def _name(step: int) -> str:

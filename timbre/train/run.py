@@ -50,7 +50,9 @@ class Run:
     ``with`` it, it is closed at the end, and after an error too.
     """
 
-    def __init__(self, config: TrainConfig, accelerator: Accelerator, writes: bool) -> None:
+    def __init__(
+        self, config: TrainConfig, accelerator: Accelerator, writes: bool, before: int | None = None
+    ) -> None:
         self.config, self.accelerator = config, accelerator
         self.data = TrainingData(config, accelerator)
         held_out = [open_corpus(source, "val") for source in config.data]
@@ -75,7 +77,7 @@ class Run:
             Balancer(config.balancer.ema_decay, accelerator) if config.balancer.enabled else None
         )
         self.state = TrainingState(config, self.gan, self.data.loader, self.alarms, self.balancer)
-        last, self._warnings = self.state.start()
+        last, self._warnings = self.state.start(before)
         self.adversarial_start = resolve_start(
             config.adversarial, self.data.stream.steps_per_epoch, self.state.taught
         )
@@ -287,12 +289,13 @@ class Run:
         self._bad_pairs = bad
 
 
-def open_run(config: TrainConfig, writes: bool = True) -> Run:
+def open_run(config: TrainConfig, writes: bool = True, before: int | None = None) -> Run:
     """Return the run, at its last checkpoint if it has one; it is to be closed.
 
     Args:
         config: everything about it.
         writes: False for a look at what would be done; nothing is written or locked.
+        before: not at its last checkpoint, but at the last before this step.
 
     Raises:
         ConfigError: the config contradicts the data or the number of ranks, or another run is in
@@ -304,4 +307,4 @@ def open_run(config: TrainConfig, writes: bool = True) -> Run:
     accelerator = open_accelerator(config.ranks)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    return Run(config, accelerator, writes)
+    return Run(config, accelerator, writes, before)

@@ -63,8 +63,11 @@ class TrainingState:
         self.best_score, self.best_step = score, self.gan.step
         return True
 
-    def start(self) -> tuple[str | None, list[str]]:
+    def start(self, before: int | None = None) -> tuple[str | None, list[str]]:
         """Load the last checkpoint, else what the run starts from.
+
+        Args:
+            before: not the last one, but the last before this step.
 
         Returns:
             The last checkpoint's URL, and lines for the user.
@@ -75,7 +78,7 @@ class TrainingState:
         """
         config = self.config
         last = checkpoints.latest(config.run_dir)
-        latest_state = checkpoints.load_latest(config.run_dir)
+        latest_state = checkpoints.load_latest(config.run_dir, before)
         if latest_state is None:
             if config.init_from is None:
                 return None, []
