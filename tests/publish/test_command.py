@@ -87,6 +87,7 @@ def test_the_card_has_the_licences_of_the_training_recordings(a_run: Path, tmp_p
     assert "3 named speakers" in card
     assert head(card)["license"] == "unknown"
     assert "training started from offline" in card
+    assert "learned behind df3." in card
 
 
 def test_the_card_has_the_figures_of_these_weights_as_the_hub_reads_them(

@@ -40,9 +40,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "systems",
         metavar="CHECKPOINT|none",
         nargs="+",
-        help="best.safetensors or step-*.pt of a training run, offline, causal, hf://USER/REPOSITORY, or "
-        "NAME=CHECKPOINT; several are compared; none or df3: DeepFilterNet3 alone, which is always measured; df3+3%%: that much "
-        "of the noisy input mixed into it; noisy: the input, measured wherever it is stored",
+        help="best.safetensors or step-*.pt of a training run, offline, causal, "
+        "hf://USER/REPOSITORY, or NAME=CHECKPOINT; several are compared; none or df3: "
+        "DeepFilterNet3 alone, which is always measured; df3+3%%: that much of the noisy input "
+        "mixed into it; noisy: the input, measured wherever it is stored",
     )
     parser.add_argument("--data", help="a manifest, or a folder that holds noisy and clean")
     parser.add_argument(

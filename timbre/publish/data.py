@@ -1,4 +1,4 @@
-"""What a release says of its training data: how much it is, how it was made, under which licences."""
+"""What a release says of its training data: how much it is, and the licences of its recordings."""
 
 import json
 from collections import defaultdict
@@ -32,7 +32,6 @@ class TrainingData(NamedTuple):
         licences: role (speech, noise, rir) -> licence -> the recordings in use; empty where the
             shards have no catalogue.
         speakers: how many are named.
-        recipe: the parts of prep's config that say what the pairs are like.
     """
 
     name: str
@@ -41,7 +40,6 @@ class TrainingData(NamedTuple):
     seconds: float
     licences: Mapping[str, Mapping[str, Recordings]]
     speakers: int
-    recipe: Mapping[str, Any]
 
 
 def describe(url: str) -> TrainingData:
@@ -62,9 +60,6 @@ def describe(url: str) -> TrainingData:
         licences[role][row.get("licence") or UNKNOWN].append(float(row.get("seconds", 0.0)))
         if role == "speech":
             speakers.add(row.get("speaker"))
-    recipe: dict[str, Any] = {
-        name: manifest.config[name] for name in ("mix", "reverb") if name in manifest.config
-    }
     return TrainingData(
         storage.local_path(folder).name if storage.is_local(folder) else folder.rsplit("/", 1)[-1],
         storage.sha256(storage.read(manifest_url(url))),
@@ -75,7 +70,6 @@ def describe(url: str) -> TrainingData:
             for role, some in licences.items()
         },
         len(speakers - {None}),
-        recipe,
     )
 
 
