@@ -35,6 +35,7 @@ COMMANDS = {
     "listen": Command("timbre.listen.command", "make a blind listening test, and read its results"),
     "restore": Command("timbre.restore.command", "denoise and repair audio files"),
     "live": Command("timbre.live.command", "denoise and repair a microphone's sound as it comes"),
+    "ui": Command("timbre.ui.command", "serve a page that restores files"),
     "export": Command("timbre.export.command", "write a checkpoint as ONNX or safetensors"),
     "publish": Command("timbre.publish.command", "publish a run's generator, with a card"),
     "demo": Command("timbre.demo", "go the whole way on speech made on the spot"),

@@ -13,6 +13,7 @@ SAYS_THREADS = (THREADS, "MKL_NUM_THREADS")
 # Threads of OpenMP spin while they wait, unless told otherwise. Beside other work, or under a
 # cgroup's quota, that made training seven times slower: docs/install.md.
 PASSIVE_WAIT = {"OMP_WAIT_POLICY": "PASSIVE"}
+NO_TELEMETRY = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 # torchrun sets the first, `accelerate launch` the second.
 LAUNCHER_VARIABLES = ("TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_MODE")
 # The option of `accelerate launch` that says how many threads a rank takes.
@@ -29,6 +30,11 @@ def settle_threads() -> None:
     if not any(_is_set_by_user(name) for name in SAYS_THREADS):
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         os.environ[THREADS] = str(max(granted_cores() // ranks, 1))
+
+
+def forbid_telemetry() -> None:
+    """Let gradio, which reads this as it is imported, send nothing about its use anywhere."""
+    os.environ.update(NO_TELEMETRY)
 
 
 def cache_folder() -> Path:

@@ -19,6 +19,7 @@ NEEDS = {
     "pocketsphinx": "timbre[words]",
     "onnxruntime": "timbre[onnx]",
     "onnxscript": "timbre[export]",
+    "gradio": "timbre[ui]",
     "pyloudnorm": "timbre[listen]",
     "pyroomacoustics": "timbre[prep]",
     "matplotlib": "timbre[prep]",

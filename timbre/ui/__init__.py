@@ -1,0 +1,1 @@
+"""A page in the browser on which files are restored, and compared by ear."""
