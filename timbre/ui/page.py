@@ -1,6 +1,9 @@
 """The page itself, by gradio: what can be chosen, and what comes back."""
 
+import atexit
+import shutil
 import tempfile
+import time
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ def build(limits: Limits, checkpoints: tuple[str, ...] = NAMES_OF_OURS) -> Any:
 
     defaults = Choice(checkpoints[0])
     folder = Path(tempfile.mkdtemp(prefix="timbre-ui-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     cache = (LOOKED_EVERY_SECONDS, KEPT_SECONDS)
     with gradio.Blocks(title="timbre", analytics_enabled=False, delete_cache=cache) as page:
         gradio.Markdown(HEAD)
@@ -53,7 +57,8 @@ def build(limits: Limits, checkpoints: tuple[str, ...] = NAMES_OF_OURS) -> Any:
             gradio.Slider(0, 1, value=defaults.dry, step=0.05, label="Dry: share of the input"),
             gradio.Slider(0, 24, value=NO_LIMIT_DB, step=1, label="Largest lift in dB; 0 keeps the checkpoint's own"),
         ]  # fmt: skip
-        button = gradio.Button("Restore", variant="primary")
+        # Not the theme's first colour: white on orange is too faint to read.
+        button = gradio.Button("Restore", variant="secondary")
         result = gradio.File(label="Restored", interactive=False)
         comparison = gradio.HTML()
 
@@ -67,6 +72,7 @@ def build(limits: Limits, checkpoints: tuple[str, ...] = NAMES_OF_OURS) -> Any:
             try:
                 if source is None:
                     raise ConfigError("There is no sound yet: drop a file or record one.")
+                forget_old(folder)
                 here = Path(tempfile.mkdtemp(dir=folder))
                 done = restore_upload(Path(source), choice, limits, here, progress)
             except TimbreError as error:
@@ -80,6 +86,13 @@ def build(limits: Limits, checkpoints: tuple[str, ...] = NAMES_OF_OURS) -> Any:
         button.click(run, {upload, record, *controls}, [result, comparison], concurrency_limit=1)
     page.queue(max_size=MOST_WAITING)
     return page
+
+
+def forget_old(folder: Path) -> None:
+    """Delete the results below a folder that are older than gradio keeps its copies of them."""
+    for result in folder.iterdir():
+        if time.time() - result.stat().st_mtime > KEPT_SECONDS:
+            shutil.rmtree(result)
 
 
 def frame(page: str) -> str:
