@@ -67,8 +67,8 @@ def build(limits: Limits, checkpoints: tuple[str, ...] = NAMES_OF_OURS) -> Any:
             progress: Any = gradio.Progress(),  # noqa: B008 - gradio finds it by its default
         ) -> tuple[str, str]:
             source = values[upload] or values[record]
-            *chosen, max_lift_db = (values[control] for control in controls)
-            choice = Choice(*chosen, max_lift_db=max_lift_db or None)
+            choice = Choice(*(values[control] for control in controls))
+            choice = choice._replace(max_lift_db=choice.max_lift_db or None)
             try:
                 if source is None:
                     raise ConfigError("There is no sound yet: drop a file or record one.")
