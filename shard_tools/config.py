@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from shard_tools.degrade.degrade import DenoiserConfig
 from shard_tools.degrade.shares import check_shares, configs_of
 from shard_tools.judge.quality import QualityConfig
+from shard_tools.mix.codec import fingerprint
 from shard_tools.mix.mixture import MixConfig
 from shard_tools.mix.reverb import ReverbConfig
 from shard_tools.mix.variety import TargetConfig, VarietyConfig
@@ -107,6 +108,11 @@ class PrepConfig:
             )
 
     @property
+    def codecs(self) -> tuple[str, ...]:
+        """The codecs that pairs may go through."""
+        return self.variety.telephone_codecs if self.variety.telephone_share else ()
+
+    @property
     def each_denoiser(self) -> dict[str, DenoiserConfig]:
         """The config of every denoiser by its name in plans and shards."""
         return configs_of(self.denoiser, self.denoisers)
@@ -152,6 +158,8 @@ def settings(config: PrepConfig) -> dict[str, Any]:
     dependencies["denoiser"] = {
         key: value for key, value in tree["denoiser"].items() if key not in IN_THE_HASH
     } | {"name": config.denoiser.recorded_name}
+    if codecs := config.codecs:
+        dependencies["codecs_sha256"] = fingerprint(codecs)
     if config.denoisers is not None:
         dependencies["denoisers"] = {
             to_record_name(name): share for name, share in config.denoisers.items()

@@ -53,6 +53,8 @@ def open_job(config: PrepConfig, edition: Edition) -> Job:
         store_noisy=config.store_noisy,
         denoisers=config.each_denoiser,
         denoiser_sha256=record.denoiser_sha256,
+        codecs=config.codecs,
+        codecs_sha256=record.settings.get("codecs_sha256", ""),
         quality=config.quality,
         lead_in=round(config.denoiser.lead_in_seconds * SAMPLE_RATE),
         max_offset=round(config.max_offset_seconds * SAMPLE_RATE),

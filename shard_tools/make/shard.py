@@ -13,6 +13,8 @@ from shard_tools.make.tar import FinishedPair, write_shard
 from shard_tools.mix import mixture as mix
 from shard_tools.mix import reverb
 from shard_tools.mix.bank import Bank
+from shard_tools.mix.codec import CODECS, fingerprint, through_codec
+from shard_tools.mix.colour import Colour, colour_wave
 from shard_tools.mix.mixture import Mixture
 from shard_tools.plan.plan import Piece
 from shard_tools.plan.recipes import Recipe
@@ -38,6 +40,9 @@ class ShardSettings(NamedTuple):
     # By their names in plans and shards; the hash is of all of them.
     denoisers: Mapping[str, DenoiserConfig]
     denoiser_sha256: str
+    # Those that pairs may go through, and what they make of a probe.
+    codecs: tuple[str, ...]
+    codecs_sha256: str
     quality: QualityConfig
     lead_in: int
     max_offset: int
@@ -91,6 +96,7 @@ def make_shard(settings: ShardSettings, task: ShardTask) -> None:
         ShardError: a clip is not what it was when it was scanned.
     """
     _check_denoisers(settings)
+    _check_codecs(settings)
     path = storage.join(settings.folder, shards.shard_path(task.split, task.number))
     if is_finished(path):
         return
@@ -149,6 +155,15 @@ def _check_denoisers(settings: ShardSettings) -> None:
         )
 
 
+def _check_codecs(settings: ShardSettings) -> None:
+    """Refuse codecs that are not those of the plan."""
+    if settings.codecs and fingerprint(settings.codecs) != settings.codecs_sha256:
+        raise ConfigError(
+            "variety.telephone_codecs: ffmpeg on this machine codes otherwise than where the plan was "
+            "made; expected the same version, and the same kind of machine"
+        )
+
+
 def _read_speech(settings: ShardSettings, pieces: Sequence[Piece]) -> Iterator[Wave]:
     """Yield the speech of each piece, after its lead-in. Neighbours in a clip are read together."""
     for group in _neighbours(pieces):
@@ -186,9 +201,15 @@ def _prepare(
     voice, target = speech_sides(speech, recipe, room, settings.target_early, settings.lead_in)
     noise = noise_side(settings.noises, recipe, len(speech), settings.lead_in)
     request = mix.Request(recipe.snr_db, recipe.level_db, settings.lead_in)
-    mixture = mix.mix(voice, target, noise.wave, request)
+    hum = noise.wave
+    if recipe.codec is not None:
+        band = Colour(low_pass_hz=CODECS[recipe.codec].band_hz)
+        voice, target, hum = (colour_wave(side, band) for side in (voice, target, hum))
+    mixture = mix.mix(voice, target, hum, request)
     if mixture is None:
         return "silent_noise"
+    if recipe.codec is not None:
+        mixture = mixture._replace(noisy=through_codec(mixture.noisy, recipe.codec))
     return MixedPair(piece, recipe, mixture, noise.sources)
 
 
@@ -206,10 +227,11 @@ def _judge(settings: ShardSettings, pair: MixedPair, denoised: Wave) -> JudgedPa
 
 
 def _has_more_noise(recipe: Recipe) -> bool:
-    """Whether the noisy side has more beside its target than the noise: a room, hiss, a background."""
+    """Whether the noisy side has more beside its target than the noise: a room, hiss, a codec's."""
     speech = recipe.variety.speech
     background = speech.pause_db is not None and not speech.quiet_input
-    return recipe.rir is not None or recipe.variety.hiss is not None or background
+    beside = (recipe.rir, recipe.variety.hiss, recipe.codec)
+    return background or any(part is not None for part in beside)
 
 
 def _finish(
@@ -226,7 +248,9 @@ def _finish(
         alignment_offset=pair.alignment.offset,
         alignment_confidence=pair.alignment.confidence,
         bandwidth_hz=min(
-            clip.bandwidth_hz, recipe.variety.speech.colour.low_pass_hz or FULL_BAND_HZ
+            clip.bandwidth_hz,
+            recipe.variety.speech.colour.low_pass_hz or FULL_BAND_HZ,
+            CODECS[recipe.codec].band_hz if recipe.codec else FULL_BAND_HZ,
         ),
         snr_db=recipe.snr_db,
         snr_reached_db=mixture.snr_db,
@@ -241,6 +265,7 @@ def _finish(
         seed=task.seed,
         quality=pair.figures._asdict(),
         variety=describe(recipe.variety),
+        codec=recipe.codec or "",
         voices=tuple(
             path for draw in recipe.noises for path in settings.voices.get(draw.number, ())
         ),

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from shard_tools.mix.codec import USUAL, CodecName
 from timbre.config import STRICT, Fraction, Positive
 
 LOW_PASSES_HZ = (6000.0, 8000.0, 11000.0, 14000.0, 16000.0, 18000.0, 20000.0, 22000.0)
@@ -38,6 +39,9 @@ class VarietyConfig:
     # Hiss under the speech, beside the noise.
     hiss_share: Fraction = 0.0
     hiss_below_db: Decibels = (20.0, 50.0)
+    # Both sides end where a telephone does, and the noisy one went through one of the codecs.
+    telephone_share: Fraction = 0.0
+    telephone_codecs: Annotated[tuple[CodecName, ...], Field(min_length=1)] = USUAL
 
     def __post_init__(self) -> None:
         for name in ("gap_seconds", "noise_speeds", "noise_change_db", "hiss_below_db"):

@@ -23,8 +23,8 @@ from shard_tools.plan.variety import (
 # Beside the first noise, the others lie this far below it.
 SOFTER_DB = (-10.0, 0.0)
 MOST_NOISES = 3
-# Tells the stream of a shard's denoisers from other streams of its seed.
-DENOISER_STREAM = 2
+# Tell the streams of a shard's denoisers and codecs from other streams of its seed.
+DENOISER_STREAM, CODEC_STREAM = 2, 3
 
 
 class BabbleEntry(NamedTuple):
@@ -54,6 +54,7 @@ class Recipe(NamedTuple):
     variety: Variety = Variety()
     # As plans and shards call it; None where all pairs go through the same.
     denoiser: str | None = None
+    codec: str | None = None
 
 
 class RoomShares(NamedTuple):
@@ -84,12 +85,17 @@ def draw_recipes(plan: Plan, shard: Shard, pools: Pools, settings: Settings) -> 
         _with_variety(np.random.default_rng([*seed, STREAM, number]), recipe, pools, settings)
         for number, recipe in enumerate(recipes)
     ]
+    chances = np.random.default_rng([*seed, CODEC_STREAM]).random((len(recipes), 2))
+    recipes = [
+        recipe._replace(codec=_codec(settings.variety, *chance))
+        for recipe, chance in zip(recipes, chances.tolist(), strict=True)
+    ]
     if settings.denoisers is None:
         return recipes
     chances = np.random.default_rng([*seed, DENOISER_STREAM]).random(len(recipes))
     return [
-        recipe._replace(denoiser=pick(settings.denoisers, float(chance)))
-        for recipe, chance in zip(recipes, chances, strict=True)
+        recipe._replace(denoiser=pick(settings.denoisers, chance))
+        for recipe, chance in zip(recipes, chances.tolist(), strict=True)
     ]
 
 
@@ -145,6 +151,13 @@ def _with_variety(
             draw_hiss(rng, variety),
         ),
     )
+
+
+def _codec(variety: VarietyConfig, chance: float, choice: float) -> str | None:
+    """Return the codec of a pair that is a telephone's; None of the others."""
+    if chance >= variety.telephone_share:
+        return None
+    return variety.telephone_codecs[int(choice * len(variety.telephone_codecs))]
 
 
 def _room(

@@ -106,6 +106,7 @@ def _describe_split(
         "rooms": len({meta.rir for meta in metas} - {None}),
         "pairs_with_babble": sum(bool(meta.voices) for meta in metas),
         "pairs_with_several_noises": sum(len(meta.noises) > 1 for meta in metas),
+        "codecs": dict(sorted(Counter(meta.codec for meta in metas if meta.codec).items())),
         "figures": {
             quantity.name: _summary(quantity, metas, edges[quantity.name])
             for quantity in QUANTITIES

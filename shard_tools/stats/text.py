@@ -48,6 +48,13 @@ def to_text(tree: Mapping[str, Any]) -> str:
     ]
     blocks.append(table([["of a pair", "split", *QUANTILE_NAMES], *rows], text_columns=2))
     blocks.append(table([["denoiser", "split", "pairs"], *_denoisers(splits)], text_columns=2))
+    codecs = [
+        [name, split, str(pairs)]
+        for split, figures in splits.items()
+        for name, pairs in figures["codecs"].items()
+    ]
+    if codecs:
+        blocks.append(table([["codec", "split", "pairs"], *codecs], text_columns=2))
     if by_denoiser := list(_medians(splits)):
         head = ["median", "split", "pairs", *BY_DENOISER]
         blocks.append(table([head, *by_denoiser], text_columns=2))

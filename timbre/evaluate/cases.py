@@ -37,6 +37,7 @@ class Labels(NamedTuple):
     room: str | None
     bandwidth_hz: float | None
     denoiser: str | None = None
+    codec: str | None = None
 
 
 class Case(NamedTuple):
@@ -158,7 +159,9 @@ def _meta(place: PairPlace) -> dict[str, Any]:
 
 def _labels(meta: Mapping[str, Any], bandwidth_hz: float) -> Labels:
     """Return what of a pair's meta can be used; what others wrote under our names may be anything."""
-    speaker, noises, denoiser = (meta.get(key) for key in ("speaker", "noises", "denoiser"))
+    speaker, noises, denoiser, codec = (
+        meta.get(key) for key in ("speaker", "noises", "denoiser", "codec")
+    )
     snr = meta.get("snr_reached_db", meta.get("snr_db"))
     first = noises[0] if isinstance(noises, list) and noises else None
     path = first.get("path") if isinstance(first, dict) else None
@@ -171,6 +174,7 @@ def _labels(meta: Mapping[str, Any], bandwidth_hz: float) -> Labels:
         room=("reverberant" if meta["rir"] else "dry") if knows_room else None,
         bandwidth_hz=bandwidth_hz,
         denoiser=from_record(denoiser) if isinstance(denoiser, str) and denoiser else None,
+        codec=codec if isinstance(codec, str) and codec else None,
     )
 
 

@@ -24,11 +24,19 @@ def shorten(text: str, most: int = MOST_CHARACTERS) -> str:
 
 def plain_row(row: Row) -> Row:
     """Return a row whose texts are as :func:`shorten` gives them."""
-    speaker, noise, room, denoiser = (
+    speaker, noise, room, denoiser, codec = (
         None if value is None else shorten(value)
-        for value in (row.labels.speaker, row.labels.noise, row.labels.room, row.labels.denoiser)
+        for value in (
+            row.labels.speaker,
+            row.labels.noise,
+            row.labels.room,
+            row.labels.denoiser,
+            row.labels.codec,
+        )
     )
-    labels = row.labels._replace(speaker=speaker, noise=noise, room=room, denoiser=denoiser)
+    labels = row.labels._replace(
+        speaker=speaker, noise=noise, room=room, denoiser=denoiser, codec=codec
+    )
     troubles = [shorten(trouble, MOST_IN_MESSAGES) for trouble in row.troubles]
     error = None if row.error is None else shorten(row.error, MOST_IN_MESSAGES)
     return row._replace(key=shorten(row.key), labels=labels, troubles=troubles, error=error)

@@ -16,7 +16,8 @@ from timbre.evaluate.systems import BASELINE, CLEAN, MIX, NOISY, TENTH
 # Edges of the classes of signal-to-noise ratio, in dB.
 SNR_EDGES = (0, 5, 10, 15, 20, 30)
 PESQ_EDGES = (1.5, 2.0, 2.5, 3.0, 3.5)
-FULL_BAND_HZ = 20_000.0
+# Where a band begins, its name; below all there are telephones of 8 kHz, above them those of 16.
+BANDS = ((20_000.0, "of 20 kHz and more"), (8_001.0, "under 20 kHz"), (4_001.0, "up to 8 kHz"))
 # A pair of an unknown speaker counts as a speaker of its own.
 UNKNOWN = "pair "
 
@@ -118,8 +119,10 @@ def _class_of(value: float | None, edges: Sequence[float], unit: str) -> ClassLa
 def _bandwidth(row: Row) -> ClassLabel:
     if row.labels.bandwidth_hz is None:
         return None
-    full = row.labels.bandwidth_hz >= FULL_BAND_HZ
-    return (0, "of 20 kHz and more") if full else (1, "under 20 kHz")
+    for place, (edge_hz, name) in enumerate(BANDS):
+        if row.labels.bandwidth_hz >= edge_hz:
+            return place, name
+    return len(BANDS), "up to 4 kHz"
 
 
 def _figure(row: Row, system: str, name: str) -> float:
@@ -137,6 +140,8 @@ GROUPS: Mapping[str, Callable[[Row], ClassLabel]] = {
     "noisy si_sdr": lambda row: _class_of(_figure(row, NOISY, "si_sdr"), SNR_EDGES, "dB"),
     # How good DF3 is already: where it is good there is most to lose.
     "df3 pesq": lambda row: _class_of(_figure(row, BASELINE, "pesq"), PESQ_EDGES, "MOS"),
+    # Of shards with telephones the others are a group too.
+    "codec": lambda row: _name_value(row.labels.codec),
     "denoiser": lambda row: _name_value(row.labels.denoiser),
     "noise": lambda row: _name_value(row.labels.noise),
     "speaker": lambda row: _name_value(row.labels.speaker),

@@ -62,7 +62,7 @@ def pairs_csv(rows: Sequence[Row]) -> str:
     names = [n for n in FIGURES if any(n in values for _, values in _figures_of(rows))]
     lines = [
         [
-            "pair", "speaker", "snr_db", "noise", "room", "bandwidth_hz", "denoiser", "seconds",
+            "pair", "speaker", "snr_db", "noise", "room", "bandwidth_hz", "denoiser", "codec", "seconds",
             "condition", "system", *names,
         ]
     ]  # fmt: skip
@@ -75,6 +75,7 @@ def pairs_csv(rows: Sequence[Row]) -> str:
             labels.room,
             labels.bandwidth_hz,
             labels.denoiser,
+            labels.codec,
         ]
         start = [row.key, *("" if x is None else str(x) for x in label_values), str(row.seconds)]
         for (condition, system), figures in _figures_of([row]):

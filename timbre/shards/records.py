@@ -63,7 +63,7 @@ class PairMeta:
     denoiser's input is stored. Each side holds ``samples`` samples. ``bandwidth_hz`` is that of the clean side. ``noises`` are in order of loudness; a babble
     among them is named ``babble-…``, and ``voices`` are the recordings in it. ``seed`` is what the
     random choices of the whole shard were drawn from. ``variety`` says what else was done to it, in
-    shards whose config asks for any.
+    shards whose config asks for any; ``codec`` what the noisy side went through, "" nothing.
     """
 
     schema: int
@@ -86,6 +86,7 @@ class PairMeta:
     quality: dict[str, float] = field(default_factory=dict)
     voices: tuple[str, ...] = ()
     variety: dict[str, float] = field(default_factory=dict)
+    codec: str = ""
 
 
 @dataclass(config=OPEN)
@@ -195,10 +196,10 @@ class Manifest:
 def to_json(record: Any) -> bytes:
     """Return a record of this module as JSON, the same bytes for equal records."""
     tree = TypeAdapter(type(record)).dump_python(record, mode="json")
-    if (
-        isinstance(record, PairMeta) and not record.variety
-    ):  # the same bytes as before there was any
-        del tree["variety"]
+    if isinstance(record, PairMeta):  # the same bytes as before there was any
+        for name in ("variety", "codec"):
+            if not tree[name]:
+                del tree[name]
     return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
