@@ -5,8 +5,9 @@ thread, and in each round its turn in the same process: a signal of some seconds
 next two seconds of one hop by hop. Reported are the median over the rounds of whole signals, and of
 all hops the mean and the 99th percentile, in wall-clock time and in CPU time: the latter is less
 disturbed by whatever else the machine does. "denoiser" is DeepFilterNet3 alone, "restorer" the
-generator alone, "chain" both, with levels, mixing and cutting, as users run them; the official
-runtimes are to be held against "denoiser".
+generator alone, "chain" both, with levels, mixing and cutting, as users run them, and
+"chain_behind_NAME" the same behind another denoiser; the official runtimes are to be held against
+"denoiser".
 """
 
 import argparse
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from benchmarks.report import print_figure, print_line, print_machine, print_ratios
 from benchmarks.restore_sides import (
+    BEHIND,
     Run,
     hop_sides,
     models,
@@ -128,11 +130,16 @@ def report_hops(name: str, calls: list[Took]) -> float:
 
 
 def compare(speeds: dict[str, float]) -> dict[str, float]:
-    """Return the chain's speed, x real time, and the denoiser's against each official runtime."""
+    """Return the chain's speed, x real time, and the denoiser's against each official runtime.
+
+    The cost behind another denoiser is against that of the chain behind DeepFilterNet3.
+    """
     ratios = {"chain_x_real_time": speeds["chain"]}
     for name, speed in speeds.items():
         if name.startswith(OFFICIAL):
             ratios[f"denoiser_to_{name}"] = speeds["denoiser"] / speed
+        elif name.startswith(BEHIND):
+            ratios[f"{name}_cost"] = speeds["chain"] / speed
     if "onnx_chain" in speeds:
         ratios["onnx_chain_x_real_time"] = speeds["onnx_chain"]
     return ratios

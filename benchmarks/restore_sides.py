@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tests.help.official_deepfilternet import INSTALLED, Official
-from timbre.denoise import DeepFilterNet3
+from timbre.denoise import DeepFilterNet3, Denoiser, load_denoiser
+from timbre.denoiser_names import BY_HOP, GATE, RNNOISE
 from timbre.export.by_hop import chain_by_hop, generator_by_hop
 from timbre.export.onnx_file import OnnxPart, convert
 from timbre.export.part import ExportPart
@@ -24,6 +25,8 @@ from timbre.restore.restorer import Restorer
 
 # Takes (1, samples), a whole signal or the next hop of one.
 Run = Callable[[Tensor], object]
+# The generator behind another denoiser than DeepFilterNet3.
+BEHIND = "chain_behind_"
 # Without these a frame whose local SNR is high or low skips a part of the network.
 GATES_DB = (-100.0, 100.0, 100.0)
 
@@ -63,6 +66,8 @@ def whole_sides(networks: Models, onnx: bool) -> dict[str, Run]:
         "restorer": repair,
         "chain": restorer.process,
     }
+    for name, other in other_denoisers().items():
+        sides[BEHIND + name] = Restorer(generator, other, "cpu", noisy_input).process
     if onnx:
         sides["onnx_restorer"] = _whole_onnx(whole_generator(generator, networks.config))
         sides["onnx_chain"] = _whole_onnx(
@@ -89,6 +94,9 @@ def hop_sides(networks: Models, onnx: bool) -> dict[str, Run]:
         "restorer": lambda hop: repair.push(hop, hop) if noisy_input else repair.push(hop),
         "chain": lambda hop: chain.push(hop.numpy()),
     }
+    for name, other in other_denoisers().items():
+        if name in BY_HOP:
+            sides[BEHIND + name] = _hops(LiveRestorer(generator, other, noisy_input))
     if onnx:
         sides["onnx_restorer"] = OnnxStream(generator_by_hop(generator, networks.config))
         sides["onnx_chain"] = OnnxStream(
@@ -98,6 +106,17 @@ def hop_sides(networks: Models, onnx: bool) -> dict[str, Run]:
         rust = _rust()
         sides["official_rust"] = lambda hop: rust(hop[0].numpy())
     return sides
+
+
+def other_denoisers() -> dict[str, Denoiser]:
+    """Return by name what is installed beside DeepFilterNet3 and its package."""
+    packages = {RNNOISE: "pyrnnoise", GATE: "noisereduce"}
+    loaded = {
+        name: load_denoiser(name)
+        for name, package in packages.items()
+        if importlib.util.find_spec(package)
+    }
+    return {name: denoiser for name, denoiser in loaded.items() if denoiser is not None}
 
 
 def onnx_installed() -> bool:
@@ -125,6 +144,10 @@ class OnnxStream:
         outputs = len(self._part.outputs)
         self._state = dict(zip(self._state, results[outputs:], strict=True))
         return results[0]
+
+
+def _hops(chain: LiveRestorer) -> Run:
+    return lambda hop: chain.push(hop.numpy())
 
 
 def _whole_onnx(part: ExportPart) -> Run:

@@ -41,8 +41,10 @@ def behind_two(folder: Path) -> str:
 
     def change(pair: Any) -> Any:
         second = int(pair.meta.key[-1]) % 2
+        denoiser = "gate" if second else "deepfilternet3"
+        band_hz, codec = (3_700.0, "gsm") if second else (21_000.0, "")
         return pair._replace(
-            meta=replace(pair.meta, denoiser="gate" if second else "deepfilternet3")
+            meta=replace(pair.meta, denoiser=denoiser, bandwidth_hz=band_hz, codec=codec)
         )
 
     for shard in shards.load_manifest(manifest).shards("val"):
@@ -50,11 +52,17 @@ def behind_two(folder: Path) -> str:
     return manifest
 
 
-def test_the_figures_of_each_denoiser_are_a_group(tmp_path: Path) -> None:
+def test_the_figures_of_each_denoiser_and_of_telephones_are_groups(tmp_path: Path) -> None:
     figures = run("none", behind_two(tmp_path / "shards"), tmp_path / "out")
-    groups = figures["groups"]["denoiser"]
-    assert groups.keys() == {"df3", "gate"}
-    assert {group["systems"]["df3"]["si_sdr"]["pairs"] for group in groups.values()} == {2}
+    expected = {
+        "denoiser": {"df3", "gate"},
+        "codec": {"gsm", "no codec"},
+        "bandwidth": {"of 20 kHz and more", "up to 4 kHz"},
+    }
+    for name, values in expected.items():
+        groups = figures["groups"][name]
+        assert groups.keys() == values
+        assert {group["systems"]["df3"]["si_sdr"]["pairs"] for group in groups.values()} == {2}
 
 
 def test_noisy_sides_of_shards_are_denoised_anew_by_the_one_that_is_named(tmp_path: Path) -> None:

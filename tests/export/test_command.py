@@ -34,7 +34,7 @@ from timbre.denoise import DeepFilterNet3
 from timbre.errors import WorkError
 from timbre.export import command as export
 from timbre.export.parity import parity
-from timbre.models.checkpoint import load_generator, save_generator
+from timbre.models.checkpoint import load_checkpoint, load_generator, save_generator
 from timbre.models.generator import GeneratorConfig, build_generator
 from timbre.train import checkpoints
 
@@ -239,6 +239,19 @@ def test_an_export_may_bake_in_a_limit(tmp_path: Path) -> None:
         ("ahead.safetensors", ["out.safetensors", "--stream"], 2, "expected OUT.onnx"),
         ("ahead.safetensors", ["out.safetensors", "--part", "chain"], 2, "expected OUT.onnx"),
         ("ahead.safetensors", ["out.onnx", "--denoiser-weights", "a"], 2, "expected --part chain"),
+        ("ahead.safetensors", ["out.onnx", "--denoiser", "df3"], 2, "expected --part chain"),
+        (
+            "ahead.safetensors",
+            ["out.onnx", "--part", "chain", "--denoiser", "rnnoise"],
+            2,
+            "--denoiser rnnoise: cannot be written into an ONNX file; expected df3 or official",
+        ),
+        (
+            "ahead.safetensors",
+            ["out.onnx", "--part", "chain", "--denoiser", "dpdfnet"],
+            2,
+            "--denoiser: expected df3, official, rnnoise, gate, none or onnx:PATH, got 'dpdfnet'",
+        ),
         ("ahead.safetensors", ["out.onnx", "--max-lift-db", "0"], 2, "max_lift_db: expected"),
     ],
 )
@@ -256,6 +269,14 @@ def test_bad_usage_is_refused_with_its_exit_code(
     assert export.main([str(tmp_path / checkpoint_name), str(path), *out[1:]]) == code
     assert message in capsys.readouterr().err
     assert not path.exists()
+
+
+def test_what_a_checkpoint_has_learned_behind_travels_along(tmp_path: Path) -> None:
+    save_generator(
+        str(tmp_path / "a.safetensors"), build_generator(SPECTRAL), SPECTRAL, None, ["gate"]
+    )
+    assert export.main([str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")]) == 0
+    assert load_checkpoint(str(tmp_path / "b.safetensors")).denoisers == ("gate",)
 
 
 def test_a_missing_package_is_named_with_the_way_to_install_it(

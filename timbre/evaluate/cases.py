@@ -26,6 +26,8 @@ from timbre.shards import (
 
 FULL_HZ = SAMPLE_RATE / 2
 BABBLE = "babble"
+# Of pairs of `timbre prep` that are no telephone's.
+NO_CODEC = "no codec"
 
 
 class Labels(NamedTuple):
@@ -165,6 +167,7 @@ def _labels(meta: Mapping[str, Any], bandwidth_hz: float) -> Labels:
     snr = meta.get("snr_reached_db", meta.get("snr_db"))
     first = noises[0] if isinstance(noises, list) and noises else None
     path = first.get("path") if isinstance(first, dict) else None
+    foreign = "denoiser_sha256" not in meta
     # All that tells a dry pair from one of which nothing is known.
     knows_room = "rir" in meta
     return Labels(
@@ -174,7 +177,7 @@ def _labels(meta: Mapping[str, Any], bandwidth_hz: float) -> Labels:
         room=("reverberant" if meta["rir"] else "dry") if knows_room else None,
         bandwidth_hz=bandwidth_hz,
         denoiser=from_record(denoiser) if isinstance(denoiser, str) and denoiser else None,
-        codec=codec if isinstance(codec, str) and codec else None,
+        codec=codec if isinstance(codec, str) else None if codec or foreign else NO_CODEC,
     )
 
 

@@ -140,7 +140,6 @@ GROUPS: Mapping[str, Callable[[Row], ClassLabel]] = {
     "noisy si_sdr": lambda row: _class_of(_figure(row, NOISY, "si_sdr"), SNR_EDGES, "dB"),
     # How good DF3 is already: where it is good there is most to lose.
     "df3 pesq": lambda row: _class_of(_figure(row, BASELINE, "pesq"), PESQ_EDGES, "MOS"),
-    # Of shards with telephones the others are a group too.
     "codec": lambda row: _name_value(row.labels.codec),
     "denoiser": lambda row: _name_value(row.labels.denoiser),
     "noise": lambda row: _name_value(row.labels.noise),

@@ -10,15 +10,24 @@ from importlib import import_module
 from timbre import config as configs
 from timbre import storage
 from timbre.audio import HOP, SAMPLE_RATE
-from timbre.command import command, print_result
+from timbre.command import command, print_result, print_warning
 from timbre.denoise import DeepFilterNet3
+from timbre.denoiser_names import DF3, OFFICIAL, check_name
 from timbre.errors import ConfigError, WorkError
 from timbre.export.by_hop import chain_by_hop, generator_by_hop
 from timbre.export.onnx_file import LEVEL, OPSET, convert
 from timbre.export.parity import parity
 from timbre.export.part import ExportPart
 from timbre.export.whole import whole_chain, whole_generator
-from timbre.models import NAMES_OF_OURS, Generator, GeneratorConfig, load_generator, save_generator
+from timbre.models import (
+    NAMES_OF_OURS,
+    Generator,
+    GeneratorConfig,
+    load_checkpoint,
+    save_generator,
+    strangeness,
+)
+from timbre.models.checkpoint import DENOISERS
 
 TOLERANCE = 1e-4
 ABOUT = f"""ONNX files have opset {OPSET} and take and give (batch, 1, samples) float32 at
@@ -30,7 +39,8 @@ and outputs are not late. With --stream it takes hops of {HOP} samples and a sta
 zeros to begin with, and then the outputs "next_NAME" of the call before; outputs are late by the
 metadata's latency_samples: {HOP} of a spectral generator, 0 of a wave generator, {3 * HOP} more of the
 chain. For the exact end of a chain set denoiser_length to the number of all samples, then give
-zeros. The metadata also hold opset, sample_rate, level, state and the generator's architecture."""
+zeros. The metadata also hold opset, sample_rate, level, state, the generator's architecture,
+and which denoisers it has learned behind."""
 
 
 def to_onnx(part: ExportPart, facts: dict[str, str]) -> bytes:
@@ -87,24 +97,44 @@ def main(argv: Sequence[str] | None = None) -> None:
     if as_tensors and (options.part != "generator" or options.stream):
         raise ConfigError(f"{options.out}: --part and --stream are for ONNX; expected OUT.onnx")
     chain = options.part == "chain"
-    if options.denoiser_weights and not chain:
-        raise ConfigError("--denoiser-weights: expected --part chain, which has a denoiser")
-    generator, config = load_generator(options.checkpoint, options.max_lift_db)
+    if (options.denoiser_weights or options.denoiser) and not chain:
+        raise ConfigError(
+            "--denoiser, --denoiser-weights: expected --part chain, which has a denoiser"
+        )
+    _check_denoiser(options.denoiser or DF3)
+    generator, config, denoisers = load_checkpoint(options.checkpoint, options.max_lift_db)
     if as_tensors:
-        save_generator(options.out, generator, config, {"exported_from": options.checkpoint})
+        notes = {"exported_from": options.checkpoint}
+        save_generator(options.out, generator, config, notes, denoisers)
         print_result(f"written: {options.out}")
         return
     # It warns that torchvision, which nothing here needs, is missing.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     denoiser = DeepFilterNet3.load(options.denoiser_weights) if chain else None
+    if chain and (line := strangeness(options.checkpoint, denoisers, DF3)):
+        print_warning(line)
     part = build_part(generator, config, denoiser, options.stream)
-    data = to_onnx(part, {"generator": json.dumps(configs.to_tree(config))})
+    facts = {"generator": configs.to_tree(config), DENOISERS: list(denoisers)}
+    data = to_onnx(part, {key: json.dumps(value) for key, value in facts.items()})
     storage.publish(options.out, data)
     late = f", late by {part.latency_samples} samples" if options.stream else ""
     print_result(
         f"written: {options.out}, {len(data) / 1e6:.1f} MB, opset {OPSET}{late}, "
         f"within {TOLERANCE} of PyTorch"
     )
+
+
+def _check_denoiser(word: str) -> None:
+    """Refuse a denoiser that is no network of ours: it cannot be a part of the file."""
+    try:
+        name = check_name(word)
+    except ValueError as error:
+        raise ConfigError(f"--denoiser: {error}") from None
+    if name not in (DF3, OFFICIAL):
+        raise ConfigError(
+            f"--denoiser {name}: cannot be written into an ONNX file; expected {DF3} or {OFFICIAL}, or "
+            "--part generator, and the denoiser before it"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,6 +156,12 @@ def _parser() -> argparse.ArgumentParser:
         "--stream",
         action="store_true",
         help=f"hop by hop ({HOP} samples) with a state; the generator must be causal",
+    )
+    parser.add_argument(
+        "--denoiser",
+        metavar="NAME",
+        help=f"what the chain begins with: {DF3}, or {OFFICIAL}, which is the same network ({DF3}). "
+        "Others cannot be written as ONNX: export the generator, and run them before it",
     )
     parser.add_argument(
         "--denoiser-weights",

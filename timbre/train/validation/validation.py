@@ -29,6 +29,7 @@ from timbre.train.validation.figures import (
     Columns,
     restore,
 )
+from timbre.train.validation.groups import GROUPED, GROUPS, Groups
 from timbre.train.validation.stress import measure_stress, stress_penalty
 
 
@@ -79,6 +80,7 @@ class Validation:
         self.perceptual = frozenset(spread(total, 0 if gap else config.perceptual_pairs))
         self.harm = frozenset(spread(total, config.harm_pairs))
         self.shown_pairs = config.shown_pairs
+        self.groups = Groups(corpora)
         self.degraded_figures: Columns = {}
         self.excerpts: dict[str, AlignedPair] = {}
 
@@ -106,7 +108,7 @@ class Validation:
         names = (
             RESTORED_FIGURES
             if self.degraded_figures
-            else (SAMPLES, *DEGRADED_FIGURES, *RESTORED_FIGURES)
+            else (SAMPLES, *GROUPS, *DEGRADED_FIGURES, *RESTORED_FIGURES)
         )
         table = torch.zeros(len(self.pairs) + 1, len(names), dtype=torch.float64)
         with failing_together(self.accelerator):
@@ -123,7 +125,7 @@ class Validation:
         columns = dict(zip(names, table[:-1].unbind(1), strict=True))
         if not self.degraded_figures:
             self.degraded_figures = {
-                name: columns[name].clone() for name in (SAMPLES, *DEGRADED_FIGURES)
+                name: columns[name].clone() for name in (SAMPLES, *GROUPS, *DEGRADED_FIGURES)
             }
             self._load_excerpts()
         means = self._means(columns | self.degraded_figures) | self._stress(gan)
@@ -172,6 +174,8 @@ class Validation:
             {"": restored} if self.degraded_figures else {"": restored, "degraded/": pair.degraded}
         )
         columns_of_pair: Columns = {SAMPLES: torch.tensor(float(place.entry.samples))}
+        if not self.degraded_figures:
+            columns_of_pair |= self.groups.columns(place)
         for side, wave in sides.items():
             of_side = figures.quality(wave, pair)
             of_side |= figures.perceptual(wave, pair, row in self.perceptual)
@@ -214,18 +218,30 @@ class Validation:
         return dict(zip(lifts, values.tolist(), strict=True))
 
     def _means(self, columns: Columns) -> dict[str, float]:
-        """Return the weighted means of ``(pairs,)`` each, over the pairs that have the figure."""
+        """Return the weighted means of ``(pairs,)`` each, over the pairs that have the figure.
+
+        Then those of each group, where there are several: ``val/behind_rnnoise/pesq``.
+        """
+        everything = torch.ones_like(columns[SAMPLES], dtype=torch.bool)
+        means = self._means_of(everything, columns, (*RESTORED_FIGURES, *DEGRADED_FIGURES), "val")
+        for group, rows in self.groups.rows(columns).items():
+            means |= self._means_of(rows, columns, GROUPED, f"val/{group}")
+        for name in PERCEPTUAL if self.perceptual else ():
+            left_out = len(self.perceptual) - int(self._find_covered(name, columns).sum())
+            means[f"val/{name}_left_out"] = float(left_out)
+        return means
+
+    def _means_of(
+        self, rows: Tensor, columns: Columns, names: Sequence[str], prefix: str
+    ) -> dict[str, float]:
         means = {}
-        for name in (*RESTORED_FIGURES, *DEGRADED_FIGURES):
-            covered_pairs = self._find_covered(name, columns)
+        for name in names:
+            covered_pairs = self._find_covered(name, columns) & rows
             if covered_pairs.any():
                 weights = columns[SAMPLES][covered_pairs]
                 # fsum adds without rounding: no thread count or sequence changes a bit.
                 total = math.fsum((columns[name][covered_pairs] * weights).tolist())
-                means[f"val/{name}"] = total / math.fsum(weights.tolist())
-        for name in PERCEPTUAL if self.perceptual else ():
-            left_out = len(self.perceptual) - int(self._find_covered(name, columns).sum())
-            means[f"val/{name}_left_out"] = float(left_out)
+                means[f"{prefix}/{name}"] = total / math.fsum(weights.tolist())
         return means
 
     def _find_covered(self, name: str, columns: Columns) -> Tensor:
