@@ -76,7 +76,7 @@ class Run:
         self.balancer = (
             Balancer(config.balancer.ema_decay, accelerator) if config.balancer.enabled else None
         )
-        self.state = TrainingState(config, self.gan, self.data.loader, self.alarms, self.balancer)
+        self.state = TrainingState(config, self.gan, self.data, self.alarms, self.balancer)
         last, self._warnings = self.state.start(before)
         self.adversarial_start = resolve_start(
             config.adversarial, self.data.stream.steps_per_epoch, self.state.taught
@@ -201,7 +201,8 @@ class Run:
         if self.state.is_best(figures["val/score"]) and self.saver:
             notes = {"step": step, "figures": figures}
             generator = self.gan.average, self.config.generator
-            self.saver.save_best(checkpoint.pack_generator(*generator, notes))
+            packed = checkpoint.pack_generator(*generator, notes, self.data.denoisers)
+            self.saver.save_best(packed)
 
     def save(self) -> bool:
         """Copy the training state, to be written beside the next steps; wait for the save before.

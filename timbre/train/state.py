@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from timbre.stream import DeviceLoader
+from timbre.models.checkpoint import DENOISERS
 from timbre.train import checkpoints
 from timbre.train.checkpoints import refuse_other, start_from
 from timbre.train.config import TrainConfig
+from timbre.train.data import TrainingData
 from timbre.train.gan.balance import Balancer
 from timbre.train.gan.gan import Gan
 from timbre.train.watch.alarms import Alarms
@@ -15,6 +16,7 @@ class TrainingState:
     """Everything that another process, at another number of ranks, goes on from.
 
     Attributes:
+        denoisers: whose output the pairs hold.
         best_score: of the best validation so far, at ``best_step``.
         owes_validation: whether a signal ended the validation of the last step.
         taught: whether the discriminator had learned before this run.
@@ -24,11 +26,12 @@ class TrainingState:
         self,
         config: TrainConfig,
         gan: Gan,
-        loader: DeviceLoader,
+        data: TrainingData,
         alarms: Alarms,
         balancer: Balancer | None,
     ) -> None:
-        self.config, self.gan, self.loader = config, gan, loader
+        self.config, self.gan, self.loader = config, gan, data.loader
+        self.denoisers = data.denoisers
         self.alarms, self.balancer = alarms, balancer
         self.best_score = float("inf")
         self.best_step: int | None = None
@@ -50,6 +53,7 @@ class TrainingState:
             "best_step": self.best_step,
             "owes_validation": self.owes_validation,
             "taught": self.taught,
+            DENOISERS: self.denoisers,
             "config": self.config.public_tree(),
         }
 

@@ -37,7 +37,7 @@ def telephone(sources: Path, output: Path, **keys: Any) -> PrepConfig:
 
 
 def highs_db(wave: Wave, hz: float) -> float:
-    spectrum = np.fft.rfft(wave)
+    spectrum = np.fft.rfft(wave * np.hanning(len(wave)))
     spectrum[np.fft.rfftfreq(len(wave), 1 / SAMPLE_RATE) < hz] = 0
     return level_db(np.fft.irfft(spectrum, len(wave)).astype(np.float32)) - level_db(wave)
 

@@ -24,7 +24,7 @@ def test_each_denoiser_and_telephones_have_figures_of_their_own(tmp_path: Path) 
     change_manifest(url, config={"denoisers": {"df3": 0.5, "gate": 0.5}})
     run = start(tmp_path, url)
     figures, again = measure(run), measure(run)
-    assert run.state_dict()["denoisers"] == ["df3", "gate"]
+    assert run.state.state_dict()["denoisers"] == ["df3", "gate"]
     run.close()
     name = "degraded/lsd_0_8k"
     assert figures["val/behind_gate/mel_distance"] == figures["val/telephone/mel_distance"]
