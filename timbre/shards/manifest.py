@@ -30,8 +30,9 @@ def load_manifest(url: str) -> Manifest:
         FileNotFoundError: there is none.
         ShardError: it is not a manifest of this schema, or ``url`` is a tar.
     """
-    if url.endswith(".tar"):
-        folder = url.rpartition("/")[0] or "."
+    path, query = storage.split_query(url)
+    if path.endswith(".tar"):
+        folder = (path.rpartition("/")[0] or ".") + query
         raise ShardError(f"{url}: a tar, expected a manifest, or the folder of the tars: {folder}")
     data = storage.read(manifest_url(url))
     manifest = from_json(Manifest, data.removeprefix(BYTE_ORDER_MARK), manifest_url(url))
@@ -58,7 +59,8 @@ def denoisers_of(manifest: Manifest) -> tuple[str, ...]:
 
 def manifest_url(url: str) -> str:
     """Return the manifest's own URL for a manifest or the folder that holds it."""
-    return url if url.endswith(".json") else storage.join(url, MANIFEST_NAME)
+    is_manifest = storage.split_query(url)[0].endswith(".json")
+    return url if is_manifest else storage.join(url, MANIFEST_NAME)
 
 
 def version_name(version: int) -> str:
@@ -68,7 +70,8 @@ def version_name(version: int) -> str:
 
 def folder_of(url: str) -> str:
     """Return the folder that a manifest's shard paths are relative to."""
-    return manifest_url(url).rpartition("/")[0] or "."
+    path, query = storage.split_query(manifest_url(url))
+    return (path.rpartition("/")[0] or ".") + query
 
 
 def load_index(folder: str, shard: ShardEntry) -> ShardIndex:

@@ -20,6 +20,7 @@ from timbre.storage.files import (
     remove_stale_temporaries,
     sha256,
     size,
+    split_query,
 )
 from timbre.storage.listing import FileStat, PassedOver, is_companion
 from timbre.storage.new_file import STANDARD, name_in_errors, new_file
@@ -55,4 +56,5 @@ __all__ = [
     "remove_stale_temporaries",
     "sha256",
     "size",
+    "split_query",
 ]

@@ -26,8 +26,20 @@ T = TypeVar("T")
 
 
 def join(base: str | Path, *parts: str) -> str:
-    """Return ``base/part/part`` for a path or a URL."""
-    return "/".join([str(base).rstrip("/"), *parts])
+    """Return ``base/part/part`` for a path or a URL; the query of an HTTP URL stays behind."""
+    path, query = split_query(str(base))
+    return "/".join([path.rstrip("/"), *parts]) + query
+
+
+def split_query(url: str) -> tuple[str, str]:
+    """Return an HTTP URL up to its query, and the query with its mark; other names stay whole.
+
+    A folder that is signed as a whole has the signature there, the same for all files in it.
+    """
+    if not url.startswith(("http://", "https://")):
+        return url, ""
+    path, mark, query = url.partition("?")
+    return path, mark + query
 
 
 def is_local(url: str | Path) -> bool:

@@ -9,6 +9,7 @@ import fsspec
 from timbre.storage import errors as store_errors
 from timbre.storage import listing
 from timbre.storage.bounded import BoundedStore
+from timbre.storage.http_stretch import read_http_stretch
 from timbre.storage.resolve import is_a
 from timbre.storage.retries import Patience, retry
 from timbre.storage.rust_store import read_stretch
@@ -46,7 +47,8 @@ def find_size(file_system: Any, path: str) -> int:
     except KeyError:  # s3fs, when the answer came without a length
         entry = {}
     except FileNotFoundError as error:
-        raise (_http_cause(error) if is_a("http", file_system) else error) from error.__cause__
+        failure = _http_cause(error) if is_a("http", file_system) else error
+        raise failure from failure.__cause__
     if entry.get("type") == "directory":
         raise IsADirectoryError("a folder, expected a file")
     length = entry.get("size")
@@ -70,7 +72,8 @@ def fetch_range(file_system: Any, path: str, offset: int, length: int) -> bytes:
     """Return the bytes of a stretch; fewer, or none, where the file ends before."""
     try:
         if file_system.has_loop():
-            data: bytes = file_system.run(read_stretch, path, offset, offset + length)
+            read = read_http_stretch if is_a("http", file_system) else read_stretch
+            data: bytes = file_system.run(read, path, offset, offset + length)
         else:
             data = file_system.cat_file(path, start=offset, end=offset + length)
     except Exception as error:
