@@ -19,7 +19,7 @@ from pipecat.audio.filters.base_audio_filter import BaseAudioFilter  # noqa: E40
 from pipecat.frames.frames import FilterControlFrame, FilterEnableFrame  # noqa: E402
 
 
-class TimbreFilter(BaseAudioFilter):  # type: ignore[misc, unused-ignore] # where it is not installed
+class TimbreFilter(BaseAudioFilter):
     """Denoises and repairs the audio of an input transport: 16-bit mono at any rate, in any pieces.
 
     It works in a thread, so the agent's other tasks go on. ``FilterEnableFrame`` turns it off and on.

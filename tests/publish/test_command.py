@@ -18,11 +18,14 @@ from tests.help.hub import Hub, hub  # noqa: F401
 from tests.help.made_shards import make_shards
 from tests.train.runs import config as run_config
 from timbre import Restorer
+from timbre import config as configs
+from timbre.errors import CheckpointError
 from timbre.evaluate.systems import parse_systems
 from timbre.export import command as export
 from timbre.models import checkpoint, load_generator
 from timbre.publish import command as publish
 from timbre.train import checkpoints
+from timbre.train.config import TrainConfig
 from timbre.train.run import open_run
 
 CATALOGUE = [
@@ -156,7 +159,28 @@ def test_the_training_state_holds_both_networks_and_no_place(
     assert "training_state.pt" not in hub.repositories["me/voice"]["main"].files
 
 
-def change(folder: Path, name: str) -> None:
+def test_a_training_state_of_others_that_lacks_a_part_is_one_error(
+    a_run: Path,
+    tmp_path: Path,
+    hub: Hub,  # noqa: F811
+) -> None:
+    assert publish.main([str(a_run), "--to", "hf://me/voice", "--training-state"]) == 0
+    files = dict(hub.repositories["me/voice"]["main"].files)
+    state = torch.load(io.BytesIO(files["training_state.pt"]), weights_only=True)
+    del state["gan"]["average"]
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    hub.commit("me/voice", files | {"training_state.pt": buffer.getvalue()})
+    manifest = str(a_run.parent / "shards/manifest.json")
+    config = run_config(manifest, tmp_path / "run", "init_from=hf://me/voice",
+                        "generator.size=small", "generator.noisy_input=true")  # fmt: skip
+    with pytest.raises(
+        CheckpointError, match=r"hf://me/voice: cannot be trained on from: 'average'"
+    ):
+        open_run(config, writes=False)
+
+
+def remove(folder: Path, name: str) -> None:
     (folder / name).unlink()
 
 
@@ -167,9 +191,9 @@ def damage(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("spoil", "name", "message"),
     [
-        (change, "best.safetensors", "no best.safetensors: expected the run_dir of a training"),
-        (change, "config.yaml", "no config.yaml: expected the run_dir of a training"),
-        (change, "checkpoints/step-00000000.pt", "--training-state:"),
+        (remove, "best.safetensors", "no best.safetensors: expected the run_dir of a training"),
+        (remove, "config.yaml", "no config.yaml: expected the run_dir of a training"),
+        (remove, "checkpoints/step-00000000.pt", "--training-state:"),
         (damage, "best.safetensors", "best.safetensors: not a generator of timbre"),
         (damage, "checkpoints/step-00000000.pt", "damaged: its SHA-256 is not the one"),
     ],
@@ -223,9 +247,6 @@ def test_data_that_is_gone_is_named_and_the_card_says_so(
 
 def test_the_shipped_config_for_one_voice_starts_from_the_shipped_weights(tmp_path: Path) -> None:
     manifest = make_shards(tmp_path / "shards", train=[6], val=[2], noisy=True, seconds=1.6)
-    from timbre import config as configs
-    from timbre.train.config import TrainConfig
-
     words = [f"data=[{{manifest: {manifest}}}]", f"run_dir={tmp_path / 'run'}", "workers=0"]
     config = configs.load(TrainConfig, ROOT / "configs/fine_tune.yaml", words)
     with open_run(config, writes=False) as run:

@@ -159,6 +159,7 @@ def _data(facts: Facts) -> Iterator[str]:
 def _licences(licences: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if not licences:
         yield "The licences of its recordings are not known."
+        yield ""
         return
     yield "| recordings | licence | files | hours |"
     yield "|---|---|---|---|"
