@@ -138,6 +138,8 @@ def test_a_live_pair_goes_over_smoothly_where_it_is_alike_and_stays_where_it_is_
     def both(signal: Wave, link: bool | None) -> Wave:
         return live(LiveRestorer(None, denoiser, channels=2, mix=Mix(link=link)), signal, HOP)
 
+    equal = both(np.stack([made_up(1, 0.3)] * 2), True)
+    np.testing.assert_array_equal(equal[0], equal[1])
     talkers = np.stack([made_up(1), made_up(2)])
     np.testing.assert_array_equal(both(talkers, None), both(talkers, False))
     alike = in_noise(pan(made_up(1, 2.4), "right by 6 dB"), 0.003, 0.003)

@@ -106,7 +106,8 @@ class LinkByHop:
         noise = DIRECTION_DECAY * state.noise + (1 - DIRECTION_DECAY) * removed
         share = _next_share(state, hops[1])
         wave = np.zeros((2, 2 * HOP))
-        if share > 0:
+        # Equal channels stay equal.
+        if share > 0 and (frame[:, 0] != frame[:, 1]).any():
             change = share * _change(repaired, _add_neighbours(cross), _add_neighbours(noise))
             wave = np.fft.irfft(change) * self._window
         result = state.hops[0] + (state.overlap + wave[:, :HOP])
