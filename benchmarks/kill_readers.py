@@ -59,10 +59,12 @@ def kill_often(folder: Path, url: str, times: int, draw: random.Random) -> list[
         command = [sys.executable, "-m", "benchmarks.kill_readers_victim", str(folder), url]
         victim = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
         assert victim.stdout is not None
-        victim.stdout.readline()  # it reads
+        if not victim.stdout.readline():  # else it reads
+            raise SystemExit(f"start {number}: the reading program ended by itself")
         time.sleep(draw.uniform(0.0, LONGEST_LIFE_SECONDS))
         os.kill(victim.pid, signal.SIGKILL)
-        victim.wait()
+        if (end := victim.wait()) != -signal.SIGKILL:
+            faults.append(f"death {number}: it had ended before, with {end}")
         victim.stdout.close()
         if left := wait_for_group(victim.pid):
             faults.append(f"death {number}: processes {left} are left")
