@@ -18,7 +18,7 @@ import time
 import zlib
 from pathlib import Path
 
-from benchmarks.report import print_figure, print_machine
+from benchmarks.report import print_figure, print_machine, print_ratios
 from tests.help.made_shards import make_shards
 from timbre.shards import DataSource, open_corpus
 from timbre.storage import atomic_write
@@ -45,9 +45,9 @@ def main() -> None:
         url = make_shards(Path(folder) / "shards", [9, 7, 8])
         faults = kill_often(Path(folder), url, options.times, random.Random(options.seed))
         faults += wrong_batches(Path(folder), url)
-    print_figure(BENCH, f"{options.times} deaths", "faults", len(faults), "")
     for fault in faults:
         sys.stderr.write(f"{fault}\n")
+    print_ratios(BENCH, faults_to_deaths=len(faults) / options.times)
     raise SystemExit(bool(faults))
 
 
@@ -102,7 +102,7 @@ def wrong_batches(folder: Path, url: str) -> list[str]:
         notes[int(step)] = note
     if sorted(notes) != list(range(len(notes))):
         return [f"steps {sorted(notes)} were noted, expected 0 to {len(notes) - 1}"]
-    print_figure(BENCH, "all lives", "batches", len(notes), "")
+    print_figure(BENCH, "all lives", "noted", len(notes), "batches")
     expected = [note_of(batch) for _, batch in zip(notes, open_stream(url, 0), strict=False)]
     return [
         f"step {step}: {notes[step]}, expected {note}"
