@@ -6,7 +6,8 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 # Two forms of one thing: a place, a device, bytes, the result of a try, one bandwidth or one each,
-# what is measured, a flag on the host or on the device, a denoiser that is loaded or is to be.
+# what is measured, a number of channels or how they go together, a flag on the host or on the device,
+# a denoiser that is loaded or is to be.
 ONE_THING = [
     {"str", "Path"},
     {"str", "torch.device"},
@@ -15,6 +16,7 @@ ONE_THING = [
     {"PairBytes", "BadPair"},
     {"R", "Failure"},
     {"int", "slice"},
+    {"int", "str"},
     {"float", "Tensor"},
     {"bool", "Tensor"},
     {"bool", "str", "DeepFilterNet3", "Denoiser"},
