@@ -43,8 +43,8 @@ def cache_folder() -> Path:
     Raises:
         RuntimeError: the user has no home folder.
     """
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".cache") / "timbre"
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (cache_home if cache_home.is_absolute() else Path.home() / ".cache") / "timbre"
 
 
 def is_first_of_node() -> bool:

@@ -169,8 +169,8 @@ def _measure_pairs(own_systems: Sequence[System], options: argparse.Namespace) -
     facts |= {"systems_measured": descriptions, **results.count(rows)}
     ranked_by = next((system.name for system in systems if system.url), BASELINE)
     if options.sounds is not None:
-        chosen = [some[n] for n in spread(len(some), options.sounds)]
-        print_result(f"sounds: {write_sounds(options.out, setup, chosen)}")
+        pairs_to_hear = [some[n] for n in spread(len(some), options.sounds)]
+        print_result(f"sounds: {write_sounds(options.out, setup, pairs_to_hear)}")
     examples = list(results.choose_examples(setup, some, rows, ranked_by))
     return Evaluation(facts, rows, examples, ranked_by)
 

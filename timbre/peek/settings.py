@@ -43,8 +43,8 @@ def is_config(source: str) -> bool:
 
 def shortened(settings: PeekConfig, mixes: Sequence[DataMix]) -> PeekConfig:
     """Return the settings with a segment that is as long as the stored pairs, where it was longer."""
-    stored = min(corpus.save_segment_seconds for mix in mixes for corpus in mix.corpora)
-    return replace(settings, segment_seconds=min(settings.segment_seconds, stored))
+    longest = min(corpus.save_segment_seconds for mix in mixes for corpus in mix.corpora)
+    return replace(settings, segment_seconds=min(settings.segment_seconds, longest))
 
 
 def load_settings(

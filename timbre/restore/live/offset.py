@@ -61,11 +61,11 @@ class OffsetRemover:
     def _measure(self, blocks: NDArray[np.float64]) -> None:
         """Take the means ``(rows, blocks)`` of a hop in, and see which rows have an offset."""
         self._hops += 1
-        known = min(self._hops, MEMORY_HOPS)
-        self._means = self._means + (blocks.mean(axis=1) - self._means) / known
-        self._squares = self._squares + (np.square(blocks).mean(axis=1) - self._squares) / known
+        hops = min(self._hops, MEMORY_HOPS)
+        self._means = self._means + (blocks.mean(axis=1) - self._means) / hops
+        self._squares = self._squares + (np.square(blocks).mean(axis=1) - self._squares) / hops
         variance = np.maximum(self._squares - self._means**2, 0.0)
-        least = ERRORS * np.sqrt(variance / (known * blocks.shape[1] - 1))
+        least = ERRORS * np.sqrt(variance / (hops * blocks.shape[1] - 1))
         if self._hops >= CERTAIN_HOPS:
             least[:] = 0
         self._counts = self._counts | (np.abs(self._means) > np.maximum(least, LEAST))

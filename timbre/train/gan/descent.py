@@ -105,8 +105,8 @@ class Descent:
             for name, value in self._stack(separate, kind).items():
                 moments[name][kind] = value
         own = self.optimizer.state_dict()
-        held = dict(enumerate(moments.values())) if state["state"] else {}
-        self.optimizer.load_state_dict({"state": held, "param_groups": own["param_groups"]})
+        by_number = dict(enumerate(moments.values())) if state["state"] else {}
+        self.optimizer.load_state_dict({"state": by_number, "param_groups": own["param_groups"]})
         self._follow_rate()
 
     def _follow_rate(self) -> None:

@@ -146,9 +146,9 @@ class PerceptualLoss(nn.Module):
 
     def _disturbances(self, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is heard of the difference, and of what is too much: ``(batch, frames)``."""
-        estimated, meant = self._loudness(estimate), self._loudness(reference)
-        difference = estimated - meant
-        masked = 0.25 * torch.minimum(estimated, meant)
+        of_estimate, of_reference = self._loudness(estimate), self._loudness(reference)
+        difference = of_estimate - of_reference
+        masked = 0.25 * torch.minimum(of_estimate, of_reference)
         difference = difference.sign() * (difference.abs() - masked).relu()
         excess = ((estimate + 50) / (reference + 50)) ** 1.2
         excess = torch.where(excess < 3, 0.0, excess.clamp(max=12))

@@ -173,22 +173,22 @@ class _Terms(torch.autograd.Function):
 
 def _gradient(context: Any, of_mel: Tensor, of_spectrum: Tensor, of_silence: Tensor) -> Tensor:
     """Return the gradient with respect to the restored waveforms ``(batch, samples)``."""
-    kept, module, frames = _Kept(*context.saved_tensors), context.module, context.frames
+    tensors, module, frames = _Kept(*context.saved_tensors), context.module, context.frames
     batch, samples = context.shape
-    of_excess = torch.addcmul(kept.of_excess * of_spectrum, kept.of_silence, of_silence)
+    of_excess = torch.addcmul(tensors.of_excess * of_spectrum, tensors.of_silence, of_silence)
     sizes = [batch * own * count for own, count in zip(frames, module.bands.counts, strict=True)]
-    of_bands = torch.split(kept.of_mel * of_mel, sizes)
+    of_bands = torch.split(tensors.of_mel * of_mel, sizes)
     of_magnitude = torch.cat(
         [
             (own.view(-1, mel.filters.shape[0]) @ mel.filters).flatten()
             for own, mel in zip(of_bands, module.mels, strict=True)
         ]
     )
-    of_scaled = kept.difference * (kept.of_difference * of_spectrum)[:, None]
-    along = (kept.restored * of_scaled).sum(1)
-    inward = torch.addcmul(of_magnitude / kept.magnitude, of_excess, kept.compressed_slope)
-    inward = torch.addcmul(inward, along, kept.factor_slope)
-    gradient = torch.addcmul(of_scaled * kept.factor[:, None], kept.restored, inward[:, None])
+    of_scaled = tensors.difference * (tensors.of_difference * of_spectrum)[:, None]
+    along = (tensors.restored * of_scaled).sum(1)
+    inward = torch.addcmul(of_magnitude / tensors.magnitude, of_excess, tensors.compressed_slope)
+    inward = torch.addcmul(inward, along, tensors.factor_slope)
+    gradient = torch.addcmul(of_scaled * tensors.factor[:, None], tensors.restored, inward[:, None])
     sizes = [batch * own * count for own, count in zip(frames, module.bins.counts, strict=True)]
     of_waves = [
         stft.gradient(torch.view_as_complex(own.view(batch, count, -1, 2)), samples)

@@ -65,8 +65,8 @@ def _plots(curves: dict[str, Curve]) -> Iterator[Plot]:
         tag.removeprefix(SHARES): curve for tag, curve in curves.items() if tag.startswith(SHARES)
     }
     for title, group in groups.items():
-        if (drawn := plots.plot(title, group)) is not None:
-            yield drawn
+        if (picture := plots.plot(title, group)) is not None:
+            yield picture
 
 
 def _width(goodput: Goodput | None, kind: str) -> float:
