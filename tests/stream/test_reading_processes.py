@@ -15,6 +15,7 @@ from tests.help.made_shards import make_shards
 from timbre.errors import LostWorkerError
 from timbre.shards import DataSource, open_corpus
 from timbre.stream import Counters, PairBatch, PairStream, ReadingConfig, StreamConfig, Wait
+from timbre.stream.reading_processes import ReadingProcesses
 
 DEADLINE = 2.0
 
@@ -148,3 +149,13 @@ def test_in_a_thread_each_is_started_once(
     thread.join()
     batches.close()  # type: ignore[attr-defined] # a generator
     assert len(forks) == 2
+
+
+def test_one_whose_parent_died_before_it_began_ends_at_once() -> None:
+    processes = ReadingProcesses(are_forked=True)
+    if (child := os.fork()) == 0:
+        if (orphan := os.fork()) == 0:
+            processes.begin(0)  # its parent is another than the one that it was made for
+            os._exit(3)
+        os._exit(os.waitpid(orphan, 0)[1] != 0)
+    assert os.waitpid(child, 0)[1] == 0

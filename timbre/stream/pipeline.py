@@ -65,7 +65,7 @@ def read_batches(
     sides = NOISY_SIDES if config.noisy else SIDES
     shape = Shape(len(sides), config.global_batch // place.world, config.segment)
     pool = RowPool(config.workers, shape) if RowPool.is_possible() else None
-    processes = ReadingProcesses()
+    processes = ReadingProcesses(are_forked=pool is not None)
     atexit.register(processes.end)
     pipeline = wds.DataPipeline(
         partial(_own_places, mixes, config, place, first),

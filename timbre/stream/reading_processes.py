@@ -52,14 +52,23 @@ class ReadingProcesses:
     Until then they leave signals to their parent: a scheduler sends its warnings to the whole group,
     and batches are needed after that. It is plain shared memory: a lock could be held by what a
     signal interrupts.
+
+    Args:
+        are_forked: whether the process that makes this is their parent in the kernel's eyes, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, are_forked: bool) -> None:
+        self._parent = os.getpid() if are_forked else None
         self._is_ending = RawValue(c_bool, False)
         self._pids: list[int] = []
 
     def begin(self, _: int) -> None:
-        """In a reading process, at its start."""
+        """In a reading process, at its start.
+
+        One whose parent is gone by now ends: PyTorch notes only after this whose end it is to notice.
+        """
+        if self._parent not in (None, os.getppid()):
+            os._exit(0)
         for one in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
             signal.signal(one, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if self.is_ending() else None)
