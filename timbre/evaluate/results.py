@@ -8,6 +8,7 @@ from timbre.command import print_result, table
 from timbre.errors import WorkError
 from timbre.evaluate import cases, headline, intervals, summary, tables
 from timbre.evaluate.cases import Case, Labels
+from timbre.evaluate.figures import FIGURES
 from timbre.evaluate.intervals import FEWEST_SPEAKERS
 from timbre.evaluate.measure import HARM, HARM_ALONE, MAIN, Row, Setup
 from timbre.evaluate.plain import plain_row, plain_tree, shorten, without_folders
@@ -143,18 +144,20 @@ def choose_examples(
     """Yield the pairs that gained least and most, run once more."""
     by_key = {case.key: case for case in some}
     chains = setup.chains()
-    gains = summary.rank((row for row in rows if row.error is None), ranked_by)
+    good_rows = [row for row in rows if row.error is None]
+    gains = summary.rank(good_rows, ranked_by)
     worst, best = (
         gains[:EXAMPLES_AT_EACH_END],
         gains[max(EXAMPLES_AT_EACH_END, len(gains) - EXAMPLES_AT_EACH_END) :][::-1],
     )
-    what = "minus mel distance" if ranked_by == BASELINE else f"mel distance gained by {ranked_by}"
+    figure = summary.figure_of_rank(good_rows)
+    what = summary.label_of_rank(figure, ranked_by)
     for end, (gain, row) in [*(("worst", w) for w in worst), *(("best", b) for b in best)]:
         pair = cases.load(by_key[row.key])
         outputs = {name: wave.numpy() for name, wave in chains.outputs(pair).items()}
         # All checkpoints of a long list would make a page of hundreds of megabytes.
         sides = dict(list(outputs.items())[:MOST_SIDES])
-        title = f"{shorten(row.key)}: among the {end}, {what} {gain:.3f} dB"
+        title = f"{shorten(row.key)}: among the {end}, {what} {gain:.3f} {FIGURES[figure].unit}"
         label = ", ".join(_label_texts(plain_row(row).labels))
         yield Example(title, label, {**sides, CLEAN: pair.clean.numpy()})
 

@@ -18,6 +18,8 @@ SNR_EDGES = (0, 5, 10, 15, 20, 30)
 PESQ_EDGES = (1.5, 2.0, 2.5, 3.0, 3.5)
 # Where a band begins, its name; below all there are telephones of 8 kHz, above them those of 16.
 BANDS = ((20_000.0, "of 20 kHz and more"), (8_001.0, "under 20 kHz"), (4_001.0, "up to 8 kHz"))
+# What pairs are ranked by, where it is measured.
+RANK_FIGURE = "mel_distance"
 # A pair of an unknown speaker counts as a speaker of its own.
 UNKNOWN = "pair "
 
@@ -85,17 +87,33 @@ def groups(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
     return groups_by_value
 
 
-def rank(rows: Iterable[Row], system: str) -> list[tuple[float, Row]]:
-    """Return (mel distance gained, row) of every pair that has one, the worst first.
+def figure_of_rank(rows: Iterable[Row]) -> str:
+    """Return what pairs are ranked by: the mel distance, or the first figure where it is not measured."""
+    names = dict.fromkeys(name for row in rows for name in row.values[MAIN].get(BASELINE, {}))
+    return RANK_FIGURE if RANK_FIGURE in names else next(iter(names), RANK_FIGURE)
 
-    Of DF3 itself it is its own mel distance, negated.
+
+def label_of_rank(figure: str, system: str) -> str:
+    """Return what the numbers of :func:`rank` are, in words."""
+    name = figure.replace("_", " ")
+    if system == BASELINE:
+        return name if FIGURES[figure].better == "higher" else f"minus {name}"
+    return f"{name} gained by {system}"
+
+
+def rank(rows: Sequence[Row], system: str) -> list[tuple[float, Row]]:
+    """Return (gain, row) of every pair that has one, the worst first.
+
+    The gain is the system's against DF3 in :func:`figure_of_rank`; of DF3 itself it is its own
+    figure, negated where lower is better.
     """
-    gains = []
+    gains, figure = [], figure_of_rank(rows)
+    sign = 1.0 if FIGURES[figure].better == "higher" else -1.0
     for row in rows:
         main = row.values[MAIN]
-        before = main.get(BASELINE, {}).get("mel_distance", math.nan)
-        after = main.get(system, {}).get("mel_distance", math.nan)
-        gain = -before if system == BASELINE else before - after
+        before = main.get(BASELINE, {}).get(figure, math.nan)
+        after = main.get(system, {}).get(figure, math.nan)
+        gain = sign * (before if system == BASELINE else after - before)
         if math.isfinite(gain):
             gains.append((gain, row))
     return sorted(gains, key=lambda pair: (pair[0], pair[1].key))

@@ -171,6 +171,24 @@ def test_a_long_list_of_pairs_is_cut_in_the_middle() -> None:
     assert f'data-value="{keys[len(keys) // 2]}"' not in source
 
 
+def test_pairs_are_ranked_by_what_was_measured() -> None:
+    rows = [row(number) for number in range(9)]
+    pesq_alone = [
+        each._replace(
+            values={MAIN: {s: {"pesq": v["pesq"]} for s, v in each.values[MAIN].items() if v}}
+        )
+        for each in rows
+    ]
+    assert summary.figure_of_rank(rows) == "mel_distance"
+    assert summary.figure_of_rank(pesq_alone) == "pesq"
+    gains = [gain for gain, _ in summary.rank(pesq_alone, "restored")]
+    assert len(gains) == 8 and gains == sorted(gains)  # one pair has no PESQ
+    for gain, each in summary.rank(pesq_alone, "restored"):
+        values = each.values[MAIN]
+        assert gain == values["restored"]["pesq"] - values["df3"]["pesq"]
+    assert "pesq gained by restored" in to_html(content(pesq_alone, [], []))
+
+
 def test_names_are_escaped_in_the_page() -> None:
     rows = [row(number, HOSTILE) for number in range(8)]
     hostile = Example(HOSTILE, HOSTILE, {HOSTILE: np.zeros(4800, np.float32)})

@@ -10,7 +10,7 @@ from timbre.evaluate.measure import MAIN, Row
 from timbre.evaluate.stress import tables as stress_tables
 from timbre.evaluate.stress.figures import STRESS_FIGURES
 from timbre.evaluate.stress.harm import StressRow
-from timbre.evaluate.summary import Finding, rank
+from timbre.evaluate.summary import Finding, figure_of_rank, label_of_rank, rank
 from timbre.evaluate.systems import BASELINE, CLEAN
 from timbre.evaluate.tables import columns, to_table
 
@@ -82,7 +82,7 @@ def pairs_table(rows: Sequence[Row], ranked_by: str) -> Table:
     names = [
         n for n in PAIR_FIGURES if any(n in row.values[MAIN].get(BASELINE, {}) for row in rows)
     ]
-    gain = "minus mel distance" if ranked_by == BASELINE else f"mel distance gained by {ranked_by}"
+    gain = label_of_rank(figure_of_rank(rows), ranked_by)
     sides = [(name, system) for name in names for system in systems]
     head = ["pair", "speaker", "SNR, dB", "noise", "bandwidth, kHz", gain]
     head += [f"{name} {system}" for name, system in sides]
