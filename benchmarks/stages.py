@@ -27,7 +27,7 @@ STAGES: tuple[Stage, ...] = (
     ("reverb", reverb, "decay_seconds"),
     ("mix", mix, "layer"),
     ("mix", mix, "mix"),
-    (DENOISE, make, "degrade"),
+    (DENOISE, make, "degrade_by"),
     ("align", make, "estimate_offset"),
     ("quality", quality, "measure_pair"),
     ("quality", quality, "reason_to_refuse"),
