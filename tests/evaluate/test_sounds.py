@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from tests.help.evaluations import run
+from tests.help.made_shards import make_shards
 from timbre import audio
 from timbre.evaluate import command as evaluate
 from timbre.listen import command as listen
 
 
 def test_sounds_are_what_systems_give_and_make_a_listening_test(
-    manifest: str, better_run: Path, tmp_path: Path
+    better_run: Path, tmp_path: Path
 ) -> None:
+    manifest = make_shards(tmp_path / "shards", [2], [2], seconds=0.5)
     more = ("--max-pairs", "2", "--sounds", "1", "--figures", "si_sdr")
     run([f"twice={better_run.parent / 'g.safetensors'}"], manifest, tmp_path, *more)
     (clean,) = audio.find_below(str(tmp_path / "sounds" / "clean"))

@@ -157,7 +157,7 @@ def test_a_file_for_which_memory_is_short_is_a_failure_and_the_rest_goes_on(
                 torch.empty(1 << 50)
             yield from super()._mixed(blocks, gains, strength)
 
-    audio.write(tmp_path / "a.wav", np.stack([noisy(0.1)] * 2), 48_000)
+    audio.write(tmp_path / "a.wav", np.stack([noisy(0.1), 0.5 * noisy(0.1)]), 48_000)
     audio.write(tmp_path / "b.wav", noisy(0.1), 48_000)
     tasks = [FileTask(f"{tmp_path}/{n}.wav", f"{tmp_path}/out/{n}.wav", 1) for n in "ab"]
     outcomes = list(serially(Greedy(None, None), tasks, FULL_OUTPUT, lambda *_: None))
