@@ -33,8 +33,8 @@ def test_what_is_sent_is_what_the_gradients_need(network: list[Host]) -> None:
     ratios = lines[-1]["ratios"]
     assert 1.0 <= ratios["sent/ideal_ring"] < 1.1
     assert ratios["sent/bf16_to_fp32"] == pytest.approx(0.5, abs=0.05)
-    # A batch more or less may be on its way.
-    assert ratios["received/read"] == pytest.approx(1.0, abs=0.2)
+    # A batch more or less may be on its way; and rclone's first answers to obstore are given up.
+    assert 0.8 < ratios["received/read"] < 1.5
     assert figures["full, 512 GPUs", "GETs, FLAC"] > figures["full, 8 GPUs", "GETs, FLAC"]
 
 

@@ -44,11 +44,11 @@ def test_a_pipe_gives_each_hop_as_soon_as_it_can_and_the_rest_at_the_end(causal:
     ) as process:
         assert process.stdin and process.stdout
         frame = 2 * 4
-        process.stdin.write(data[: 2400 * frame])
+        process.stdin.write(data[: 6 * HOP * frame])  # 50 ms late, and 10 more for two channels
         process.stdin.flush()
         # The input is still open: a buffer anywhere, and this never comes.
         first = process.stdout.read(HOP * frame)
-        process.stdin.write(data[2400 * frame :])
+        process.stdin.write(data[6 * HOP * frame :])
         process.stdin.close()
         rest = process.stdout.read()
     assert process.returncode == 0
