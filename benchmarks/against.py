@@ -11,8 +11,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.report import print_figure, print_machine, print_ratios
@@ -21,6 +19,7 @@ from tests.help.made_shards import make_shards
 BENCH = "against"
 ROOT = Path(__file__).parents[1]
 BATCH, SECONDS = 2, 1.0
+WARM_UP = 2
 # What each side does, with the programs of its own commit: a step whenever a line comes in.
 SIDE = """
 import sys, time
@@ -63,16 +62,13 @@ class Side:
         self.process.communicate()
 
 
-@contextmanager
-def checkout_of(commit: str, folder: str) -> Iterator[Path]:
-    """A worktree of the commit, for as long as it is needed."""
-    place = Path(folder, "checkout")
-    git = ["git", "-C", str(ROOT), "worktree"]
-    subprocess.run([*git, "add", "--quiet", "--detach", str(place), commit], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run([*git, "remove", "--force", str(place)], check=True)
+def check_out(commit: str, folder: Path) -> Path:
+    """Write the files of a commit below a folder; return where."""
+    folder.mkdir()
+    git = ["git", "-C", str(ROOT), "archive", commit]
+    archive = subprocess.run(git, stdout=subprocess.PIPE, check=True).stdout
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+    return folder
 
 
 def main() -> None:
@@ -86,24 +82,23 @@ def main() -> None:
     print_machine(BENCH)
     size, seconds = ("quick", 0.1) if options.quick else ("cpu", SECONDS)
     ratios = {}
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        other = stack.enter_context(checkout_of(options.commit, folder))
+    with tempfile.TemporaryDirectory() as folder:
+        other = check_out(options.commit, Path(folder, "checkout"))
         url = make_shards(Path(folder, "shards"), [4 * BATCH], [1], seconds=seconds)
         for preset in options.presets:
             sides = {
                 name: Side(place, url, f"{folder}/{name}_{preset}", preset, size)
-                for name, place in (("this", ROOT), (options.commit, other))
+                for name, place in (("this", ROOT), ("other", other))
             }
             rounds = [
                 {name: side.step() for name, side in sides.items()}
-                for _ in range(2 + options.rounds)
-            ][2:]
+                for _ in range(WARM_UP + options.rounds)
+            ][WARM_UP:]
             for name, side in sides.items():
                 side.end()
                 median = statistics.median(turn[name] for turn in rounds)
                 print_figure(BENCH, f"{name}: {preset}", "step", 1e3 * median, "ms")
-            ratios[preset] = statistics.median(t[options.commit] / t["this"] for t in rounds)
+            ratios[preset] = statistics.median(turn["other"] / turn["this"] for turn in rounds)
     print_ratios(BENCH, **ratios)
 
 

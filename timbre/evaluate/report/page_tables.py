@@ -88,11 +88,11 @@ def pairs_table(rows: Sequence[Row], ranked_by: str) -> Table:
     head += [f"{name} {system}" for name, system in sides]
     meanings = {f"{name} {system}": FIGURES[name].meaning for name, system in sides}
     lines = []
-    for gain_db, row in _rank(rows, ranked_by):
+    for gain_of_pair, row in _rank(rows, ranked_by):
         labels = row.labels
         bandwidth = None if labels.bandwidth_hz is None else labels.bandwidth_hz / 1000
         values: list[SortValue] = [row.key, labels.speaker, labels.snr_db, labels.noise]
-        values += [bandwidth, gain_db]
+        values += [bandwidth, gain_of_pair]
         main = row.values[MAIN]
         values += [main.get(system, {}).get(name, math.nan) for name, system in sides]
         lines.append(PageRow(_cells(values)))
