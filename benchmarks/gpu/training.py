@@ -74,27 +74,27 @@ def steps_without_a_sync(setting: Setting, tell: Tell, name: str, precision: str
         step="eager",
     )
     run = open_run(config)
-    found: dict[str, list[str]] = {phase: [] for phase in PHASES}
+    waits: dict[str, list[str]] = {phase: [] for phase in PHASES}
     done = dict.fromkeys(PHASES, 0)
     batches = run.batches()
     for step in range(config.steps):
         phase = PHASES[0 if step < 5 else 1 if step < 8 else 2]
-        listing = done[phase] == 0 or found[phase]
+        listing = done[phase] == 0 or waits[phase]
         batch = next(batches)
         run.gan.step = step
-        with listed_syncs(setting, found[phase]) if listing else forbidden_syncs(setting):
+        with listed_syncs(setting, waits[phase]) if listing else forbidden_syncs(setting):
             try:
                 run.watch(train_step(run, batch))
             except RuntimeError:
-                found[phase].append(traceback.format_exc())
+                waits[phase].append(traceback.format_exc())
                 break
         done[phase] += 1
     run.close()
     for phase in PHASES:
         tell(f"{phase}: steps", done[phase], "")
         if setting.on_gpu:
-            tell(f"{phase}: waits for the device", len(found[phase]), "")
-    faults = [f"{phase}: {fault}" for phase in PHASES for fault in found[phase]]
+            tell(f"{phase}: waits for the device", len(waits[phase]), "")
+    faults = [f"{phase}: {fault}" for phase in PHASES for fault in waits[phase]]
     if faults:
         raise RuntimeError("the host waited for the device in a step:\n" + "\n".join(faults))
     if not all(done.values()):
@@ -246,7 +246,7 @@ def forbidden_syncs(setting: Setting) -> Iterator[None]:
 
 
 @contextmanager
-def listed_syncs(setting: Setting, found: list[str]) -> Iterator[None]:
+def listed_syncs(setting: Setting, places: list[str]) -> Iterator[None]:
     """Add where the host waits for the device to a list."""
     if not setting.on_gpu:
         yield
@@ -254,7 +254,7 @@ def listed_syncs(setting: Setting, found: list[str]) -> Iterator[None]:
 
     def note(message: Warning | str, *_: Any, **__: Any) -> None:
         if "called a synchronizing CUDA operation" in str(message):
-            found.append("".join(traceback.format_stack(limit=12)[:-1]))
+            places.append("".join(traceback.format_stack(limit=12)[:-1]))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -87,7 +87,7 @@ def open_or_adopt(url: str, jobs: int = 0) -> tuple[Manifest, str]:
         )
     if home != folder:
         print_warning(f"{folder}: cannot be written to; the indexes of its tars go to {home}")
-    return adopt(folder, home, tars, before, frozenset(changes.changed), jobs), home
+    return adopt(folder, home, tars, before, frozenset(changes.edits), jobs), home
 
 
 def adopt(
@@ -95,17 +95,17 @@ def adopt(
     home: str,
     tars: list[FileStat],
     before: Manifest | None = None,
-    changed: Set[str] = frozenset(),
+    edits: Set[str] = frozenset(),
     jobs: int = 0,
 ) -> Manifest:
     """Index tars below a folder, publish indexes and manifest at their home, return the manifest.
 
     An index that is there and fits its tar is taken as it is, so what was interrupted goes on; but for
-    the tars that were ``changed``. The manifest of ``before`` is kept under the name of its version;
+    tars in ``edits``. The manifest of ``before`` is kept under the name of its version;
     where nothing differs from it, it stays.
     """
     _print_left_out(folder)
-    entries = index_tars(folder, home, tars, changed, jobs)
+    entries = index_tars(folder, home, tars, edits, jobs)
     save_stamps(home, tars)
     splits: dict[str, list[ShardEntry]] = defaultdict(list)
     formats, unreadable = set(), list[str]()
@@ -186,13 +186,15 @@ def _find_changes(manifest: Manifest, home: str, folder: str, tars: list[FileSta
     changes = find_changes(listed, tars, home)
     if not tars:
         raise ShardError(
-            f"{manifest_url(home)}: {named(changes.gone)}: listed, but no tar is there; bring them "
+            f"{manifest_url(home)}: {named(changes.removals)}: listed, but no tar is there; bring them "
             "back, or delete the manifest"
         )
     # A tar without pairs is in no manifest; its index says so.
     sizes = {tar.path: tar.bytes for tar in tars}
-    added = [path for path in changes.added if not _is_known_as_empty(home, path, sizes[path])]
-    return changes._replace(added=added)
+    additions = [
+        path for path in changes.additions if not _is_known_as_empty(home, path, sizes[path])
+    ]
+    return changes._replace(additions=additions)
 
 
 def _is_known_as_empty(home: str, path: str, tar_bytes: int) -> bool:

@@ -15,9 +15,9 @@ MAX_NAMED = 5
 class Changes(NamedTuple):
     """The tars that were added, were written to, or are gone, by their paths in the folder."""
 
-    added: list[str]
-    changed: list[str]
-    gone: list[str]
+    additions: list[str]
+    edits: list[str]
+    removals: list[str]
 
     def __str__(self) -> str:
         """Return them as a clause."""
@@ -36,14 +36,14 @@ def find_changes(listed: dict[str, int], tars: Sequence[FileStat], home: str) ->
     """
     there = {tar.path: tar for tar in tars}
     stamps = _load_stamps(home)
-    changed = [
+    edits = [
         path
         for path, tar in there.items()
         if path in listed
         and (tar.bytes != listed[path] or stamps.get(path, tar.stamp) != tar.stamp)
     ]
     additions, removals = there.keys() - listed.keys(), listed.keys() - there.keys()
-    return Changes(sorted(additions), sorted(changed), sorted(removals))
+    return Changes(sorted(additions), sorted(edits), sorted(removals))
 
 
 def save_stamps(home: str, tars: Sequence[FileStat]) -> None:

@@ -22,10 +22,10 @@ TARS_AT_ONCE = 4
 
 
 def index_tars(
-    folder: str, home: str, tars: list[FileStat], changed: Set[str], jobs: int
+    folder: str, home: str, tars: list[FileStat], edits: Set[str], jobs: int
 ) -> list[tuple[ShardEntry, ShardIndex]]:
     """Return the entry and the index of each tar, in their order; progress is shown in bytes."""
-    work = partial(_index, folder, home, changed)
+    work = partial(_index, folder, home, edits)
     total = sum(tar.bytes for tar in tars)
     with tqdm(desc="index", total=total, unit="B", unit_scale=True, disable=None) as bar:
         done: dict[str, tuple[ShardEntry, ShardIndex]] = {}
@@ -42,13 +42,11 @@ def _by_threads(
         yield from zip(tars, pool.map(work, tars), strict=True)
 
 
-def _index(
-    folder: str, home: str, changed: Set[str], tar: FileStat
-) -> tuple[ShardEntry, ShardIndex]:
+def _index(folder: str, home: str, edits: Set[str], tar: FileStat) -> tuple[ShardEntry, ShardIndex]:
     url = storage.join(folder, tar.path)
     index_url = storage.join(home, index_path(tar.path))
     data = b""
-    if tar.path not in changed:
+    if tar.path not in edits:
         with suppress(FileNotFoundError):
             data = storage.read(index_url)
     index = fitting_index(data, index_url, tar.bytes)
