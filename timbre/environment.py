@@ -13,6 +13,7 @@ SAYS_THREADS = (THREADS, "MKL_NUM_THREADS")
 # Threads of OpenMP spin while they wait, unless told otherwise. Beside other work, or under a
 # cgroup's quota, that made training seven times slower: docs/install.md.
 PASSIVE_WAIT = {"OMP_WAIT_POLICY": "PASSIVE"}
+GOOGLE_CREDENTIALS = "GOOGLE_APPLICATION_CREDENTIALS"
 NO_TELEMETRY = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 # torchrun sets the first, `accelerate launch` the second.
 LAUNCHER_VARIABLES = ("TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_MODE")
@@ -45,6 +46,12 @@ def cache_folder() -> Path:
     """
     cache_home = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (cache_home if cache_home.is_absolute() else Path.home() / ".cache") / "timbre"
+
+
+def google_credentials() -> Path | None:
+    """Return which file of credentials Google's libraries are to use, if one was named."""
+    name = os.environ.get(GOOGLE_CREDENTIALS)
+    return Path(name) if name else None
 
 
 def is_first_of_node() -> bool:

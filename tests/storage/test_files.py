@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,18 @@ def test_what_is_published_is_read_back_whole_and_in_ranges(folder_url: str) -> 
     assert storage.read_range(url, 195, 5) == bytes(range(195, 200))
     assert storage.is_folder(storage.join(folder_url, "a"))
     assert not storage.is_folder(url)
+
+
+@pytest.mark.parametrize("content", [None, "no JSON"])
+def test_googles_credentials_that_cannot_be_read_are_refused_by_name(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "credentials.json"
+    if content:
+        path.write_text(content)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    with pytest.raises(ConfigError, match=rf"^GOOGLE_APPLICATION_CREDENTIALS {path}: .*; expected"):
+        storage.read("gs://bucket/a")
 
 
 def test_a_range_past_the_end_is_an_error_not_a_short_answer(

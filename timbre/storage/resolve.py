@@ -1,5 +1,6 @@
 """Which store a path or URL is in: a scheme and ``://`` are a store, all else is this machine."""
 
+import json
 import logging
 import os
 from functools import cache
@@ -9,9 +10,11 @@ from typing import Any
 import fsspec
 from fsspec.core import url_to_fs
 
+from timbre import environment
 from timbre.errors import ConfigError
 from timbre.storage import redirects
 
+GOOGLE = ("gs", "gcs")
 BUCKET_TYPE = "Could not determine bucket type"
 
 
@@ -19,7 +22,8 @@ def resolve(url: str | Path) -> tuple[Any, str]:
     """Return the file system that a path or URL is of, and what it is called there.
 
     Raises:
-        ConfigError: an unknown scheme, or one whose package is missing; a chain of URLs.
+        ConfigError: an unknown scheme, or one whose package is missing; a chain of URLs; a file of
+            Google's credentials that cannot be read.
     """
     text = str(url)
     if "://" not in text:  # a file of this machine, whatever is in its name
@@ -30,8 +34,11 @@ def resolve(url: str | Path) -> tuple[Any, str]:
         return fsspec.filesystem("file"), str(Path(path).absolute())
     if "::" in text:
         raise ConfigError(f"{text}: `::` in a URL: chained URLs are not followed")
+    scheme = text.partition("://")[0]
+    if scheme in GOOGLE:
+        _prepare_google(environment.google_credentials())
     try:
-        file_system, path = url_to_fs(text, **_options(text))
+        file_system, path = url_to_fs(text, **_options(scheme))
     except (ValueError, ImportError, TypeError) as error:  # an unknown scheme, no package for it
         raise ConfigError(f"{text}: {error}") from None
     if is_a("s3", file_system):
@@ -40,22 +47,32 @@ def resolve(url: str | Path) -> tuple[Any, str]:
         file_system.retries = 1
         one = {"retries": {"total_max_attempts": 1}, **redirects.staying_s3()}
         file_system.config_kwargs = {**one, **file_system.config_kwargs}
-    if is_a("gs", file_system):
-        _hush_google()
     return file_system, path
 
 
 @cache
-def _hush_google() -> None:
-    """Drop what gcsfs says at each call for a bucket that others, or an emulator, let anybody read."""
+def _prepare_google(credentials: Path | None) -> None:
+    """Refuse a file of credentials that cannot be read, and drop one message of gcsfs.
+
+    Without the file gcsfs looks elsewhere, for 20 s and more, and then goes on without credentials. The
+    message comes at each call for a bucket that others, or an emulator, let anybody read.
+    """
+    if credentials:
+        try:
+            json.loads(credentials.read_bytes())
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(
+                f"{environment.GOOGLE_CREDENTIALS} {credentials}: {reason}; expected a file of credentials as "
+                "`gcloud` or Google's console writes it, or the variable unset"
+            ) from None
     logging.getLogger("gcsfs").addFilter(lambda record: BUCKET_TYPE not in record.getMessage())
 
 
 @cache
-def _options(url: str) -> dict[str, Any]:
-    """Return what a URL's file system is to be made with."""
-    is_http = url.startswith(("http://", "https://"))
-    return {"client_kwargs": _http_client()} if is_http else {}
+def _options(scheme: str) -> dict[str, Any]:
+    """Return what a file system is to be made with."""
+    return {"client_kwargs": _http_client()} if scheme in ("http", "https") else {}
 
 
 @cache
