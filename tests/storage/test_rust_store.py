@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.storage.faulty_bucket import DATA, Bucket
 from tests.storage.faulty_proxy import Fault
 from tests.storage.http_store import http_store
 from timbre import storage
-from timbre.storage import RemoteReader, Span, StoreError
+from timbre.storage import RemoteReader, Span, StoreError, rust_store
 from timbre.storage import files as storage_files
 from timbre.storage.errors import RedirectError
 
@@ -78,6 +79,34 @@ def test_a_fault_that_passes_is_outlived_and_obstore_reads_again(
     assert agents(known) == [AGENT] * 3
 
 
+def test_what_obstore_alone_is_refused_fsspec_reads_at_once_and_obstore_rests(
+    known: Bucket,
+) -> None:
+    known.proxy.fail(Fault("status", code=403, last=1))
+    assert retries_of_reading(f"{known.url}/a/x") == 0
+    assert agents(known).count(AGENT) == 1
+
+
+def test_obstore_is_asked_for_one_stretch_at_a_time_until_it_has_brought_one() -> None:
+    bucket = rust_store._Bucket(object())
+    bucket.known_keys.add("x")
+    with bucket.request():
+        assert not bucket.can_read("x")
+    with bucket.request():
+        assert bucket.can_read("x")
+    with pytest.raises(OSError), bucket.request():
+        raise OSError
+    assert not bucket.can_read("x")
+
+
+def retries_of_reading(url: str) -> int:
+    """Read some stretches of DATA one by one; return how many requests were sent again."""
+    with closing(RemoteReader(1, deadline_seconds=60.0)) as reader:
+        for offset in range(3):
+            assert reader.read_many([Span(url, offset, 1000)]) == [DATA[offset : offset + 1000]]
+        return reader.retries
+
+
 def test_what_is_gone_or_too_short_is_told_as_by_fsspec(known: Bucket) -> None:
     with pytest.raises(OSError, match=r"a/x: 5000 bytes long, expected 20 bytes at 4990$"):
         stretch(known, 4990, 20)
@@ -89,13 +118,10 @@ def test_what_is_gone_or_too_short_is_told_as_by_fsspec(known: Bucket) -> None:
 
 
 def test_a_server_that_sends_stretches_as_whole_files_is_read_by_fsspec(
-    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+    s3_bucket: str,
 ) -> None:
-    monkeypatch.setattr("timbre.storage.retries.FIRST_WAIT_SECONDS", 0.001)
     storage.publish(f"{s3_bucket}/a", DATA)  # rclone's, without the proxy
-    for offset in range(3):
-        data = storage.read_range(f"{s3_bucket}/a", offset, 1000)
-        assert data == DATA[offset : offset + 1000]
+    assert retries_of_reading(f"{s3_bucket}/a") == 0
 
 
 @pytest.mark.usefixtures("new_connections")

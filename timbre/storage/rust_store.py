@@ -15,6 +15,8 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from importlib.util import find_spec
@@ -25,8 +27,9 @@ from urllib.request import getproxies, proxy_bypass
 
 from timbre.storage.rust_places import PLACES, Place
 
-# After a try that failed obstore is left alone for so long: fsspec finds out why.
-REST_SECONDS = 1.0
+# After a request that failed obstore rests: fsspec finds out why. The rest doubles with each failure in
+# sequence, up to so often.
+REST_SECONDS, DOUBLINGS = 1.0, 10
 # `BoundedStore` ends a request; a client of obstore has one limit for all.
 NO_LIMIT = timedelta(days=1)
 # What obstore says: of servers that it cannot read from, as they send a stretch with the status of a
@@ -41,17 +44,39 @@ class UnansweredError(OSError):
 
 
 class _Bucket:
-    """A bucket as obstore reads it; ``store`` is None if it cannot."""
+    """A bucket as obstore reads it; ``store`` is None if it cannot.
+
+    Until obstore has brought a stretch, and after each failure, it is asked for one at a time: what it
+    cannot read is sent in vain once, not as often as requests are in flight.
+    """
 
     def __init__(self, store: Any) -> None:
         self.store = store
         self.known_keys: set[str] = set()
-        self.rests_until = 0.0
+        self._is_proven = self._is_on_trial = False
+        self._failures, self._rests_until = 0, 0.0
 
     def can_read(self, key: str) -> bool:
         """Return whether obstore is to be asked for an object now."""
-        rests = time.monotonic() < self.rests_until
+        rests = self._is_on_trial or time.monotonic() < self._rests_until
         return self.store is not None and key in self.known_keys and not rests
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Make a request in this block: what it raises is obstore's failure."""
+        self._is_on_trial = not self._is_proven
+        try:
+            yield
+        except Exception:
+            self._is_proven = False
+            if (now := time.monotonic()) >= self._rests_until:  # those that fail together are one
+                self._rests_until = now + REST_SECONDS * 2 ** min(self._failures, DOUBLINGS)
+                self._failures += 1
+            raise
+        else:
+            self._is_proven, self._failures = True, 0
+        finally:
+            self._is_on_trial = False
 
 
 async def read_stretch(file_system: Any, path: str, start: int, end: int) -> bytes:
@@ -73,20 +98,21 @@ async def read_stretch(file_system: Any, path: str, start: int, end: int) -> byt
 
 
 async def _read(bucket: _Bucket, key: str, start: int, end: int) -> bytes | None:
-    """Return bytes of an object by obstore; None if fsspec is to say why it is refused."""
+    """Return bytes of an object by obstore; None if fsspec is to read them, or say why it cannot."""
     import obstore
 
     try:
-        return bytes(await obstore.get_range_async(bucket.store, key, start=start, end=end))
+        with bucket.request():
+            return bytes(await obstore.get_range_async(bucket.store, key, start=start, end=end))
     except Exception as error:
         text = str(error)
         if BEHIND_END in text:
             return b""
-        if REFUSED in text:
-            return None
         if UNREADABLE.search(text):
             bucket.store = None
-        bucket.rests_until = time.monotonic() + REST_SECONDS
+            return None
+        if REFUSED in text:
+            return None
         # Not its text, which has addresses with all that is secret in them.
         raise UnansweredError("no answer came, or one that breaks off") from None
 
@@ -100,7 +126,8 @@ async def _find_bucket(file_system: Any, path: str) -> tuple[_Bucket | None, str
     buckets: dict[str, _Bucket] = vars(file_system).setdefault("_buckets_of_timbre", {})
     if name not in buckets:
         place = await find_place(file_system, name)
-        buckets[name] = _Bucket(place and _open(place))
+        if name not in buckets:  # others waited meanwhile
+            buckets[name] = _Bucket(place and _open(place))
     return buckets[name], key
 
 
